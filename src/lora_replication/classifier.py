@@ -1,0 +1,161 @@
+"""A classifier ready for one method: encoder loaded, head drawn, what trains switched on, LoRA in place."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lora_replication.data.batches import Batch
+from lora_replication.encoders import Encoder, load_classifier
+from lora_replication.errors import DataError, EnvironmentProblem
+from lora_replication.forward import RaggedForward
+from lora_replication.layouts import Layout
+from lora_replication.lora import inject_lora
+from lora_replication.methods import RunSettings
+from lora_replication.params import Target
+from lora_replication.randomness import Dropout, generator
+from lora_replication.records import write_whole
+
+HEAD_SD = 0.02
+"""Standard deviation of new head weights: DistilBERT's and BERT's ``initializer_range``."""
+
+
+class Classifier:
+    """The model of one run.
+
+    Args:
+        encoder: found and checked.
+        settings: of the run.
+        seed: names the draws of the head, of A and of dropout.
+
+    Attributes:
+        model: the classifier of ``transformers``; ``device``: where it is.
+        notes: things worth telling about it.
+    """
+
+    def __init__(self, encoder: Encoder, settings: RunSettings, seed: int) -> None:
+        self.device = device_for(settings)
+        self.settings = settings
+        self.layout = encoder.layout
+        self.notes: list[str] = []
+        self.model = load_classifier(encoder)
+        _draw_head(self.model, self.layout, seed)
+        self.model.requires_grad_(settings.trains == "all").to(self.device)
+        self._dropouts = [Dropout(seed, "encoder", device=self.device)]
+        if settings.trains == "head":
+            for name in (self.layout.head_hidden, self.layout.head_output):
+                self.model.get_submodule(name).requires_grad_(True)
+        if settings.lora:
+            self.notes = inject_lora(
+                self.model,
+                lora_sites(self.layout, self.depth, settings.lora.targets),
+                settings.lora,
+                lambda name: generator(seed, "A", name),
+                lambda name: self._lora_dropout(seed, name),
+            )
+        self._forward = RaggedForward(self.model, self.layout, self._dropouts[0])
+
+    @property
+    def depth(self) -> int:
+        """Layers of the encoder."""
+        return int(getattr(self.model.config, self.layout.depth))
+
+    def _lora_dropout(self, seed: int, name: str) -> "_FixedDropout":
+        if self.settings.lora is None:
+            raise ValueError("no LoRA settings")
+        dropout = Dropout(seed, "lora", name, device=self.device)
+        self._dropouts.append(dropout)
+        return _FixedDropout(dropout, self.settings.lora.dropout)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Switch dropout on, with the masks of this epoch."""
+        for dropout in self._dropouts:
+            dropout.start_epoch(epoch)
+
+    def stop_dropout(self) -> None:
+        """Switch dropout off, for evaluation."""
+        for dropout in self._dropouts:
+            dropout.active = False
+
+    def logits(self, batch: Batch) -> Tensor:
+        """(reviews, 2) in float32, computed in the precision of the run."""
+        with autocast_for(self.settings, self.device):
+            return self._forward(batch).float()
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that train, by name."""
+        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """(trainable, total) numbers of scalars; for LoRA the total includes the low-rank terms."""
+        return sum(p.numel() for p in self.trainable().values()), sum(p.numel() for p in self.model.parameters())
+
+    def _adapter(self) -> Iterator[tuple[str, nn.Parameter]]:
+        head = (self.layout.head_hidden, self.layout.head_output)
+        return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad or name.startswith(head))
+
+    def save_adapter(self, file: Path) -> None:
+        """Write what training made and the head, as safetensors; with the encoder this is the whole classifier."""
+        tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in self._adapter()}
+        write_whole(file, lambda temporary: save_file(tensors, temporary))
+
+    @torch.no_grad()
+    def load_adapter(self, file: Path) -> None:
+        """Read back what ``save_adapter`` wrote for the same settings. Raises ``DataError`` where it does not fit."""
+        expected = dict(self._adapter())
+        try:
+            with safe_open(file, "pt") as stored:
+                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # not a dict
+        except (SafetensorError, OSError) as problem:
+            raise DataError(f"{file}: not a whole safetensors file ({problem}); train the run again") from None
+        wrong = [
+            n
+            for n in sorted(tensors.keys() | expected.keys())
+            if n not in tensors or n not in expected or tensors[n].shape != expected[n].shape
+        ]
+        if wrong:
+            raise DataError(f"{file} does not fit the run's settings: {', '.join(wrong[:5])}")
+        for name, parameter in expected.items():
+            parameter.copy_(tensors[name])
+
+
+class _FixedDropout:
+    """A dropout stream with its probability."""
+
+    def __init__(self, dropout: Dropout, probability: float) -> None:
+        self._dropout, self._probability = dropout, probability
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._dropout(x, self._probability)
+
+
+def lora_sites(layout: Layout, depth: int, targets: tuple[Target, ...]) -> list[str]:
+    """Names of the linears that ``targets`` stand for."""
+    return [name for target in targets for name in layout.linears(target, depth)]
+
+
+def device_for(settings: RunSettings) -> torch.device:
+    """The device that the settings ask for. Raises ``EnvironmentProblem`` where it is not there: nothing falls back silently."""
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise EnvironmentProblem("train.device is cuda, but torch sees no GPU here; set train.device to cpu, or run on a machine with one")
+    return torch.device(settings.device)
+
+
+def autocast_for(settings: RunSettings, device: torch.device) -> AbstractContextManager[object]:
+    """Mixed precision as the settings ask for it."""
+    types = {"fp16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+    if settings.precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, types[settings.precision])
+
+
+@torch.no_grad()
+def _draw_head(model: nn.Module, layout: Layout, seed: int) -> None:
+    for name in (layout.head_hidden, layout.head_output):
+        weight, bias = model.get_parameter(f"{name}.weight"), model.get_parameter(f"{name}.bias")
+        weight.copy_(torch.randn(weight.shape, generator=generator(seed, "head", name)) * HEAD_SD)
+        bias.zero_()

@@ -1,0 +1,83 @@
+"""``lora-replication``: whole studies, single runs, predictions, and the tracking mirror from the command line."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from lora_replication import __version__
+from lora_replication.processes import run_command
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def main() -> None:
+    """Entry point of the command ``lora-replication``."""
+    arguments = _parser().parse_args()
+    command: Command = arguments.command
+    sys.exit(run_command(lambda: command(arguments), "lora-replication"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lora-replication", description='A replication of "Code LoRA from Scratch".')
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="bring a study up to date (dvc repro in its workspace)")
+    run.add_argument("study", help="article, or a file of studies/ without .yaml")
+    run.add_argument("--publish", action="store_true", help="copy the report to reports/STUDY")
+    run.set_defaults(command=_run)
+
+    train = commands.add_parser("train", help="train one run", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    train.add_argument("--study", default="article", help="where data, encoder and training settings come from")
+    train.add_argument("--method", help="a method of the study; without it, LoRA with the switches below")
+    train.add_argument("--seed", type=int, default=1)
+    train.add_argument("--lora_r", type=int, default=8, help="rank")
+    train.add_argument("--lora_alpha", type=float, default=16.0, help="factor of the low-rank term")
+    for target in ("query", "key", "value", "projection", "mlp", "head"):
+        train.add_argument(f"--lora_{target}", type=_switch, default=target in ("query", "value"), metavar="True|False")
+    train.set_defaults(command=_train)
+
+    predict = commands.add_parser("predict", help="tell the sentiment of texts with a trained run")
+    predict.add_argument("run", type=Path, help="a run's folder, with record.json")
+    predict.add_argument("texts", nargs="*", metavar="TEXT")
+    predict.add_argument("--file", type=Path, help="a file with one text a line; - reads standard input")
+    predict.add_argument("--encoder-path", help="the encoder's folder, for runs whose encoder was a local folder")
+    predict.add_argument("--json", action="store_true", help="one JSON object a line")
+    predict.set_defaults(command=_predict)
+
+    sync = commands.add_parser("sync", help="rebuild the MLflow mirror from the records of all studies")
+    sync.set_defaults(command=_sync)
+    return parser
+
+
+def _switch(text: str) -> bool:
+    values = {"true": True, "false": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"is {text!r}; allowed: True, False")
+    return values[text.lower()]
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from lora_replication.workspace import run_study
+
+    run_study(arguments.study, publish=arguments.publish)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from lora_replication.single import train_single
+
+    switches = {name.removeprefix("lora_"): value for name, value in vars(arguments).items() if name.startswith("lora_")}
+    train_single(arguments.study, arguments.method, arguments.seed, switches)
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from lora_replication.single import predict_texts
+
+    predict_texts(arguments.run, arguments.texts, arguments.file, encoder_path=arguments.encoder_path, as_json=arguments.json)
+
+
+def _sync(_arguments: argparse.Namespace) -> None:
+    from lora_replication.workspace import sync_all
+
+    sync_all()

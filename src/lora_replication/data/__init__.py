@@ -1,0 +1,1 @@
+"""Reviews from their sources to splits, tokens and batches."""

@@ -1,0 +1,186 @@
+"""What was prepared: the manifest that vouches for a study's reviews and tokens, and the reading of both against it.
+
+A file's sha256 is taken from the same bytes that are then used, each time it is read.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lora_replication.data.reviews import PartName, Review
+from lora_replication.data.tokens import Tokens, tokens_from_bytes
+from lora_replication.errors import DataError
+from lora_replication.records import digest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANIFEST = "manifest.json"
+AGAIN = "prepare the data again (dvc repro prepare)"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SplitPart(_Part):
+    """One part of the split: its size, the share of its reviews with label 0 (negative), and sha256 of its two files."""
+
+    reviews: int
+    negative_fraction: float
+    reviews_sha256: str
+    tokens_sha256: str
+
+
+class EncoderNote(_Part):
+    """The encoder that the data was prepared for: its name in params, its revision where it has one, sha256 of its weights."""
+
+    name: str
+    revision: str | None
+    weights_sha256: str
+
+
+class Lengths(_Part):
+    """Tokens per review over all parts, [CLS] and [SEP] included, after the cut; and the share of the reviews that were cut."""
+
+    mean: float
+    median: float
+    longest: int
+    cut_fraction: float
+
+
+class Repeats(_Part):
+    """Texts that stand more than once in the study.
+
+    Attributes:
+        of_earlier: reviews whose text an earlier review has too, in the order train, val, test.
+        test_in_train: test reviews whose text also stands in train.
+        conflicting: texts that stand with both labels. They are left in, as in the article.
+    """
+
+    of_earlier: int
+    test_in_train: int
+    conflicting: int
+
+
+class Manifest(_Part):
+    """What a study's reviews and tokens are.
+
+    Attributes:
+        source: as in ``params.DataParams``.
+        revision: the commit of the hub's repository, or null.
+        source_files: sha256 of each file that was read, where there are few.
+        parts: train, val and test.
+        article_csv_sha256: of the article's three CSV files, which the whole split was found equal to; null for generated reviews.
+        encoder: whose vocabulary made the tokens.
+        vocabulary_sha256: of its ``vocab.txt``; ``max_tokens``: longer reviews were cut there.
+        lengths, repeats: over the study's own reviews.
+        test_movies_in_train_fraction: share of test reviews of a movie that also has train reviews; null where the source names no movies.
+    """
+
+    schema_version: Literal[1] = 1
+    source: str
+    revision: str | None
+    source_files: dict[str, str]
+    parts: dict[PartName, SplitPart]
+    article_csv_sha256: dict[PartName, str] | None
+    encoder: EncoderNote
+    vocabulary_sha256: str
+    max_tokens: int
+    lengths: Lengths
+    repeats: Repeats
+    test_movies_in_train_fraction: float | None
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what decides a run's result: the tokens, the vocabulary, the cut."""
+        tokens = {name: part.tokens_sha256 for name, part in self.parts.items()}
+        return digest({"tokens": tokens, "vocabulary": self.vocabulary_sha256, "max_tokens": self.max_tokens})
+
+
+def reviews_file(folder: Path, part: PartName) -> Path:
+    """Where the reviews of ``part`` stand."""
+    return folder / f"{part}.parquet"
+
+
+def tokens_file(folder: Path, part: PartName) -> Path:
+    """Where the tokens of ``part`` stand."""
+    return folder / f"tokens-{part}.safetensors"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the prepared ``folder``. Raises ``DataError`` where it is missing or damaged."""
+    content = _content(folder / MANIFEST)
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(f"{folder / MANIFEST}: not a manifest of this project ({where}: {first['msg']}); {AGAIN}") from None
+
+
+def read_tokens(folder: Path, part: PartName, manifest: Manifest) -> Tokens:
+    """The tokens of ``part``. Raises ``DataError`` where they are missing or not those that ``manifest`` vouches for."""
+    return tokens_from_bytes(_vouched(tokens_file(folder, part), manifest.parts[part].tokens_sha256))
+
+
+def read_reviews(folder: Path, part: PartName, manifest: Manifest) -> "pa.Table":
+    """The reviews of ``part``: text, label (0 negative, 1 positive), review (``test/pos/10_7`` or null), movie (``tt0453418`` or null).
+
+    Raises:
+        DataError: they are missing or not those that ``manifest`` vouches for.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return pq.read_table(pa.BufferReader(_vouched(reviews_file(folder, part), manifest.parts[part].reviews_sha256)))
+
+
+def measure_lengths(lengths: NDArray[np.int64], cut: int) -> Lengths:
+    """Summarise tokens per review, (reviews,), of which ``cut`` were cut."""
+    return Lengths(
+        mean=float(lengths.mean()), median=float(np.median(lengths)), longest=int(lengths.max()), cut_fraction=cut / len(lengths)
+    )
+
+
+def measure_repeats(split: Mapping[PartName, Sequence[Review]]) -> Repeats:
+    """Count the texts that stand more than once in the ``split``'s parts, in the order given."""
+    labels: dict[str, set[int]] = {}
+    for reviews in split.values():
+        for review in reviews:
+            labels.setdefault(review.text, set()).add(review.label)
+    train = {review.text for review in split["train"]}
+    return Repeats(
+        of_earlier=sum(map(len, split.values())) - len(labels),
+        test_in_train=sum(review.text in train for review in split["test"]),
+        conflicting=sum(len(both) > 1 for both in labels.values()),
+    )
+
+
+def shared_movies_fraction(split: Mapping[PartName, Sequence[Review]]) -> float | None:
+    """Share of the test reviews whose movie also has train reviews; null where a movie is unknown."""
+    train, test = ([review.movie for review in split[part]] for part in ("train", "test"))
+    if None in train or None in test:
+        return None
+    known = set(train)
+    return sum(movie in known for movie in test) / len(test)
+
+
+def _vouched(file: Path, expected: str) -> bytes:
+    content = _content(file)
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise DataError(f"{file}: has sha256 {found}, the manifest beside it says {expected}; the file was altered: {AGAIN}")
+    return content
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as problem:
+        raise DataError(f"{file}: can't be read ({problem.strerror}); {AGAIN}") from None

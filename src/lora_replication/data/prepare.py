@@ -1,0 +1,135 @@
+"""From a study's source to the files that training reads: the split, its tokens, the manifest."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lora_replication.data.generated import generate
+from lora_replication.data.manifest import (
+    MANIFEST,
+    EncoderNote,
+    Manifest,
+    SplitPart,
+    measure_lengths,
+    measure_repeats,
+    reviews_file,
+    shared_movies_fraction,
+    tokens_file,
+)
+from lora_replication.data.reviews import NEGATIVE, PARTS, Loaded, PartName, Review
+from lora_replication.data.sources import load_imdb
+from lora_replication.data.split import CSV_DIGESTS, article_split
+from lora_replication.data.tokens import Tokens, load_tokenizer, tokenise, tokens_to_bytes
+from lora_replication.params import DataParams, Study
+from lora_replication.records import file_digest, write_whole
+
+if TYPE_CHECKING:
+    from tokenizers import BertWordPieceTokenizer
+
+    from lora_replication.encoders import Encoder
+
+Split = Mapping[PartName, list[Review]]
+
+
+def prepare(study: Study, encoder: "Encoder", folder: Path) -> Manifest:
+    """Write ``{train,val,test}.parquet``, ``tokens-{train,val,test}.safetensors`` and, last, ``manifest.json`` into ``folder``.
+
+    An IMDb source is first split as a whole and checked against the article's files; then the study takes the first reviews of each part.
+    Shows progress on stderr where that is a terminal, and prints a summary.
+
+    Args:
+        study: names source, sizes and ``max_tokens``.
+        encoder: its ``vocab.txt`` makes the tokens; the manifest notes its revision and weights.
+        folder: made where it is missing; what stood there stays until its replacement is whole.
+
+    Raises:
+        DataError: the source, its content or the vocabulary is missing, damaged or not what it should be.
+        EnvironmentProblem: the hub can't be reached, or ``folder`` can't be written.
+    """
+    tokenizer = load_tokenizer(encoder.vocabulary, study.model.max_tokens)
+    split, loaded = _generated(study.data) if study.data.source == "generated" else _imdb(study.data)
+    tokens, cut = _tokens(split, tokenizer)
+    manifest = Manifest(
+        source=study.data.source,
+        revision=loaded.revision,
+        source_files=loaded.files,
+        parts={part: _write_part(folder, part, split[part], tokens[part]) for part in PARTS},
+        article_csv_sha256=None if study.data.source == "generated" else CSV_DIGESTS,
+        encoder=EncoderNote(name=encoder.name, revision=encoder.revision, weights_sha256=encoder.weights_sha256),
+        vocabulary_sha256=file_digest(encoder.vocabulary),
+        max_tokens=study.model.max_tokens,
+        lengths=measure_lengths(np.concatenate([part.lengths for part in tokens.values()]), cut),
+        repeats=measure_repeats(split),
+        test_movies_in_train_fraction=shared_movies_fraction(split),
+    )
+    write_whole(folder / MANIFEST, manifest.model_dump_json(indent=1).encode() + b"\n")
+    print(summary(manifest, folder))
+    return manifest
+
+
+def summary(manifest: Manifest, folder: Path) -> str:
+    """A few lines on what stands in ``folder``, for people."""
+    parts, lengths, repeats = manifest.parts.items(), manifest.lengths, manifest.repeats
+    lines = [
+        "reviews: " + ", ".join(f"{part.reviews:,} {name} ({part.negative_fraction:.2%} negative)" for name, part in parts),
+        "source: generated reviews, not IMDb"
+        if manifest.article_csv_sha256 is None
+        else f"source: {manifest.source} of IMDb; the whole split is the article's, bit for bit",
+        f"tokens per review: mean {lengths.mean:.0f}, median {lengths.median:.0f}, most {lengths.longest}; "
+        f"{lengths.cut_fraction:.1%} of the reviews were cut at {manifest.max_tokens}",
+        f"repeated texts: {repeats.of_earlier:,} reviews repeat an earlier one, {repeats.test_in_train:,} test reviews stand in train too, "
+        f"{repeats.conflicting:,} texts have both labels",
+    ]
+    if manifest.test_movies_in_train_fraction is not None:
+        lines.append(f"movies: {manifest.test_movies_in_train_fraction:.1%} of the test reviews are of a movie that has train reviews")
+    return "\n".join([*lines, f"written to {folder}"])
+
+
+def _imdb(data: DataParams) -> tuple[Split, Loaded]:
+    loaded = load_imdb(data)
+    sizes = data.reviews.model_dump()
+    return {part: reviews[: sizes[part]] for part, reviews in article_split(loaded.reviews).items()}, loaded
+
+
+def _generated(data: DataParams) -> tuple[Split, Loaded]:
+    made = generate(data.reviews.model_dump(), data.generated_seed)
+    return {part: [Review(text, label) for text, label in made[part]] for part in PARTS}, Loaded([], None, {})
+
+
+def _tokens(split: Split, tokenizer: "BertWordPieceTokenizer") -> tuple[dict[PartName, Tokens], int]:
+    from tqdm import tqdm
+
+    tokens: dict[PartName, Tokens] = {}
+    cut = 0
+    # disable=None: no bar where stderr is not a terminal.
+    with tqdm(total=sum(map(len, split.values())), desc="tokens", unit=" reviews", disable=None) as bar:
+        for part in PARTS:
+            texts, labels = [review.text for review in split[part]], [review.label for review in split[part]]
+            tokens[part], cut_of_part = tokenise(texts, labels, tokenizer, bar.update)
+            cut += cut_of_part
+    return tokens, cut
+
+
+def _write_part(folder: Path, part: PartName, reviews: list[Review], tokens: Tokens) -> SplitPart:
+    contents = {reviews_file(folder, part): reviews_to_bytes(reviews), tokens_file(folder, part): tokens_to_bytes(tokens)}
+    for file, content in contents.items():
+        write_whole(file, content)
+    of_reviews, of_tokens = (hashlib.sha256(content).hexdigest() for content in contents.values())
+    negative = sum(review.label == NEGATIVE for review in reviews)
+    return SplitPart(reviews=len(reviews), negative_fraction=negative / len(reviews), reviews_sha256=of_reviews, tokens_sha256=of_tokens)
+
+
+def reviews_to_bytes(reviews: list[Review]) -> bytes:
+    """The content of a part's parquet file: columns text, label, review and movie, compressed with zstd."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts, labels, names, movies = map(list, zip(*reviews, strict=True))
+    columns = {"text": pa.array(texts, pa.string()), "label": pa.array(labels, pa.int64())}
+    columns |= {"review": pa.array(names, pa.string()), "movie": pa.array(movies, pa.string())}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())

@@ -1,0 +1,45 @@
+"""A labelled review, and what a source gives."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+PartName = Literal["train", "val", "test"]
+
+PARTS: tuple[PartName, ...] = ("train", "val", "test")
+"""The parts of a split, in the order in which the article cuts them."""
+
+MOST_BYTES = 1_000_000
+"""No review is longer; IMDb's longest has about 14,000 bytes. What is longer is refused unread."""
+
+NEGATIVE, POSITIVE = 0, 1
+
+
+class Review(NamedTuple):
+    """One review.
+
+    Attributes:
+        text: as its author wrote it, ``<br />`` included.
+        label: 0 (negative) or 1 (positive).
+        name: where IMDb's archive keeps it, such as ``test/pos/10_7``; null where the source doesn't say.
+        movie: the movie's number at IMDb, such as ``tt0453418``; null where the source doesn't say.
+    """
+
+    text: str
+    label: int
+    name: str | None = None
+    movie: str | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """All labelled reviews of a source, in the source's own order.
+
+    Attributes:
+        reviews: both of IMDb's halves.
+        revision: the commit of the source, where it has one.
+        files: sha256 of each file that was read, by file name; empty for a folder of 50,000 files.
+    """
+
+    reviews: list[Review]
+    revision: str | None
+    files: dict[str, str]

@@ -1,0 +1,1 @@
+"""The search over LoRA configurations: its space, its ledger, its sweep."""

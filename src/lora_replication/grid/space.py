@@ -1,0 +1,37 @@
+"""The space of configurations as jobs, in the article's loop order: alpha, rank, then the switches with false before true."""
+
+from dataclasses import replace
+from itertools import product
+
+from lora_replication.jobs import Job
+from lora_replication.methods import resolve
+from lora_replication.params import TARGETS, LoraParams, MethodParams, Study
+
+
+def cell_jobs(study: Study) -> list[Job]:
+    """One job for each combination of the grid's lists, all with the grid's seed."""
+    grid = study.grid
+    jobs = []
+    for alpha, rank, *switches in product(grid.alpha, grid.rank, *(getattr(grid, name) for name in TARGETS)):
+        targets = tuple(name for name, on in zip(TARGETS, switches, strict=True) if on)
+        lora = LoraParams(rank=rank, alpha=alpha, targets=targets, scaling=grid.scaling, dropout=grid.dropout)
+        jobs.append(
+            Job(
+                "cell",
+                cell_name(lora),
+                resolve(study, MethodParams(trains="lora", lora=lora), evaluate_train=grid.evaluate_train),
+                grid.seed,
+            )
+        )
+    return jobs
+
+
+def winner_jobs(study: Study, winner: Job) -> list[Job]:
+    """The winning configuration again, on fresh seeds and with its training accuracy."""
+    settings = replace(winner.settings, evaluate_train=True)
+    return [Job("winner", "grid_winner", settings, seed) for seed in study.grid.winner_seeds]
+
+
+def cell_name(lora: LoraParams) -> str:
+    """``r8-a16-query-value-mlp``: unique within a grid, and fit to be a folder."""
+    return f"r{lora.rank}-a{lora.alpha:g}-{'-'.join(target for target in TARGETS if target in lora.targets)}"

@@ -1,0 +1,90 @@
+"""The sweep: every configuration of the space once, then the winner by validation again on fresh seeds.
+
+The ledger is the folder of records: what is there with the right key is not run again, so a second start continues.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from lora_replication.errors import IncompleteError
+from lora_replication.grid.space import cell_jobs, winner_jobs
+from lora_replication.jobs import Job
+from lora_replication.params import Study
+from lora_replication.records import Record
+
+Ledger = Callable[[Job], Record | None]
+"""Gives the record of exactly this job, or null."""
+
+Executor = Callable[[list[Job]], Iterable[tuple[Job, Record]]]
+"""Runs jobs in whatever order and place, and gives each record as it is written."""
+
+
+@dataclass
+class Tally:
+    """How far a sweep is.
+
+    Attributes:
+        asked: configurations; ``records``: those done, by name of the configuration.
+    """
+
+    asked: list[Job]
+    records: dict[str, Record]
+
+    def __str__(self) -> str:
+        """``k of n done, n diverged, n one-class, n failed``."""
+        happened = [record.happened for record in self.records.values()]
+        done = sum(record.is_done for record in self.records.values())
+        return (
+            f"{done} of {len(self.asked)} configurations done, {sum(h.status == 'diverged' for h in happened)} diverged, "
+            f"{sum(h.one_class for h in happened)} one-class, {len(happened) - done} failed"
+        )
+
+
+def sweep(study: Study, ledger: Ledger, executor: Executor, say: Callable[[str], None]) -> Record:
+    """Complete the grid of ``study`` and train its winner on fresh seeds.
+
+    Args:
+        ledger: finds what is done already.
+        executor: runs the rest.
+        say: is told how far it is, after each configuration.
+
+    Returns:
+        The winning configuration's record in the grid.
+
+    Raises:
+        IncompleteError: some configuration or winner has no result; those that have one are kept.
+    """
+    tally = Tally(cell_jobs(study), {})
+    tally.records = {job.name: record for job in tally.asked if (record := ledger(job))}
+    say(f"grid: {tally}")
+    for job, record in executor([job for job in tally.asked if job.name not in tally.records]):
+        tally.records[job.name] = record
+        say(f"grid: {tally}")
+    missing = [job.label for job in tally.asked if job.name not in tally.records or not tally.records[job.name].is_done]
+    if missing:
+        raise IncompleteError(f"grid: {tally}; missing: {_some(missing)}; run again to continue")
+    winner = winner_by_validation(tally.asked, tally.records)
+    say(f"grid: the winner by validation is {winner.name}; it is trained again on seeds {study.grid.winner_seeds}")
+    again = winner_jobs(study, winner)
+    trained = {job.seed: record for job in again if (record := ledger(job))}
+    trained |= {job.seed: record for job, record in executor([job for job in again if job.seed not in trained])}
+    missing = [job.label for job in again if job.seed not in trained or not trained[job.seed].is_done]
+    if missing:
+        raise IncompleteError(f"grid: the winner lacks {_some(missing)}; run again to continue")
+    return tally.records[winner.name]
+
+
+def winner_by_validation(jobs: Iterable[Job], records: dict[str, Record]) -> Job:
+    """The configuration with the most validation reviews right; of equals the one with fewer trainable parameters, then the first.
+
+    Raises:
+        IncompleteError: every configuration diverged.
+    """
+    live = [(job, records[job.name].happened) for job in jobs if job.name in records and records[job.name].happened.val]
+    if not live:
+        raise IncompleteError("grid: every configuration diverged, so there is no winner; set smaller grid.alpha or train.learning_rate")
+    return max(live, key=lambda one: (one[1].val.correct if one[1].val else -1, -(one[1].trainable_parameters or 0)))[0]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,372 @@
+"""A study: the typed, frozen, validated view of ``params.yaml`` with a study file laid over it.
+
+The files are read in DVC's dialect (YAML 1.2, so ``5e-5`` is a number) with a safe loader.
+All problems of a study are reported at once, each with its file and line.
+Imports nothing heavy: a wrong parameter is told before torch would have been loaded.
+"""
+
+import difflib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+
+from lora_replication.errors import ParameterError
+
+Target = Literal["query", "key", "value", "projection", "mlp", "head"]
+
+TARGETS: tuple[Target, ...] = ("query", "key", "value", "projection", "mlp", "head")
+"""Where LoRA can sit, under the article's names; a target is one or two linears of the encoder."""
+
+ARTICLE_REVIEWS = {"train": 35_000, "val": 5_000, "test": 10_000}
+"""Sizes of the article's split of the 50,000 labelled reviews."""
+
+LARGEST_RANK = 768
+"""The width of DistilBERT: a larger rank could not add anything to any of its layers."""
+
+NAME_RULE = "1 to 64 of the characters A-Z a-z 0-9 . _ -, not starting with a dot"
+"""Names of studies and methods become folders."""
+
+RESERVED = {"grid", "grid_winner"}
+"""Names in a study's folder of runs that are no method's."""
+
+Scaling = Literal["article", "paper"]
+Name = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$", description=NAME_RULE),
+]
+Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]
+Rank = Annotated[int, Field(ge=1, le=LARGEST_RANK, description=f"a whole number from 1 to {LARGEST_RANK}")]
+Alpha = Annotated[float, Field(gt=0, le=1e6, description="a number above 0, at most 1000000")]
+LearningRate = Annotated[float, Field(gt=0, le=1, description="a number above 0, at most 1, written without quotes")]
+Dropout = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 1")]
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    if len(set(values)) != len(values):
+        raise ValueError("no value twice")
+    return values
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Reviews(_Part):
+    """How many reviews of each part of the split, from its start."""
+
+    train: Annotated[int, Field(ge=1, description="a whole number from 1; at most 35000 of IMDb")]
+    val: Annotated[int, Field(ge=1, description="a whole number from 1; at most 5000 of IMDb")]
+    test: Annotated[int, Field(ge=1, description="a whole number from 1; at most 10000 of IMDb")]
+
+
+class DataParams(_Part):
+    """Where the reviews come from."""
+
+    source: Annotated[
+        Literal["hub", "archive", "folder", "parquet", "generated"],
+        Field(description="one of hub, archive, folder, parquet, generated"),
+    ]
+    path: Annotated[str | None, Field(description="a path, or null")] = None
+    reviews: Reviews
+    generated_seed: Seed
+
+    @model_validator(mode="after")
+    def _sizes_fit_source(self) -> Self:
+        if self.source != "generated":
+            for part, most in ARTICLE_REVIEWS.items():
+                if getattr(self.reviews, part) > most:
+                    raise ValueError(f"reviews.{part} is {getattr(self.reviews, part)}, but the article's split of IMDb has {most}")
+        if self.source in ("folder", "parquet") and not self.path:
+            raise ValueError(f"source {self.source} needs data.path")
+        return self
+
+
+class ModelParams(_Part):
+    """Which encoder, and how much of a review it sees."""
+
+    encoder: Annotated[
+        Literal["distilbert-base-uncased", "minilm", "folder", "tiny-distilbert", "tiny-bert"],
+        Field(description="one of distilbert-base-uncased, minilm, folder, tiny-distilbert, tiny-bert"),
+    ]
+    path: Annotated[str | None, Field(description="a path, or null")] = None
+    max_tokens: Annotated[int, Field(ge=3, le=512, description="a whole number from 3 to 512")]
+
+    @model_validator(mode="after")
+    def _path_fits_encoder(self) -> Self:
+        if (self.encoder == "folder") != bool(self.path):
+            raise ValueError("model.path is needed by encoder folder, and by no other")
+        return self
+
+
+class TrainParams(_Part):
+    """How every method trains."""
+
+    epochs: Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")]
+    batch_size: Annotated[int, Field(ge=1, le=4096, description="a whole number of reviews from 1 to 4096")]
+    learning_rate: LearningRate
+    precision: Annotated[Literal["fp16-mixed", "bf16-mixed", "fp32"], Field(description="one of fp16-mixed, bf16-mixed, fp32")]
+    device: Annotated[Literal["cuda", "cpu"], Field(description="one of cuda, cpu")]
+
+
+class LoraParams(_Part):
+    """A LoRA configuration: y = linear(x) + s * (dropout(x) @ A @ B), s = alpha (article) or alpha / rank (paper)."""
+
+    rank: Rank
+    alpha: Alpha
+    targets: Annotated[
+        tuple[Target, ...], Field(min_length=1, strict=False, description=f"at least one of {', '.join(TARGETS)}, none twice")
+    ]
+    scaling: Annotated[Scaling, Field(description="one of article, paper")] = "article"
+    dropout: Dropout = 0.0
+
+    @field_validator("targets")
+    @classmethod
+    def _in_standard_order(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        _distinct(list(targets))
+        return tuple(sorted(targets, key=TARGETS.index))
+
+
+class MethodParams(_Part):
+    """What trains: the head, LoRA terms, or everything."""
+
+    trains: Annotated[Literal["head", "lora", "all"], Field(description="one of head, lora, all")]
+    learning_rate: LearningRate | None = None
+    lora: LoraParams | None = None
+
+    @model_validator(mode="after")
+    def _lora_where_needed(self) -> Self:
+        if (self.trains == "lora") != (self.lora is not None):
+            raise ValueError("lora settings are needed where trains is lora, and nowhere else")
+        return self
+
+
+class RunParams(_Part):
+    """Which methods are trained, once for each seed."""
+
+    methods: Annotated[list[Name], Field(min_length=1, description="at least one name from methods, none twice")]
+    seeds: Annotated[list[Seed], Field(min_length=1, description="at least one whole number from 0 to 4294967295, none twice")]
+
+    _once = field_validator("methods", "seeds")(_distinct)
+
+
+Switch = Annotated[list[bool], Field(min_length=1, max_length=2, description="a list of true, false or both, none twice")]
+
+
+class GridParams(_Part):
+    """The space of LoRA configurations: every combination of the lists."""
+
+    alpha: Annotated[list[Alpha], Field(min_length=1, description="at least one number above 0, none twice")]
+    rank: Annotated[list[Rank], Field(min_length=1, description=f"at least one whole number from 1 to {LARGEST_RANK}, none twice")]
+    query: Switch
+    key: Switch
+    value: Switch
+    projection: Switch
+    mlp: Switch
+    head: Switch
+    scaling: Annotated[Scaling, Field(description="one of article, paper")]
+    dropout: Dropout
+    seed: Seed
+    evaluate_train: Annotated[bool, Field(description="true or false")]
+    winner_seeds: Annotated[list[Seed], Field(min_length=1, description="at least one whole number from 0 to 4294967295, none twice")]
+
+    _once = field_validator("alpha", "rank", "winner_seeds", *TARGETS)(_distinct)
+
+    @model_validator(mode="after")
+    def _fresh_seeds_and_some_target(self) -> Self:
+        if self.seed in self.winner_seeds:
+            raise ValueError(f"winner_seeds holds the grid's own seed {self.seed}; the winner is trained again on fresh seeds")
+        if all(False in getattr(self, target) for target in TARGETS):
+            raise ValueError(f"one configuration would have no target; set one of {', '.join(TARGETS)} to [true]")
+        return self
+
+
+class ReportParams(_Part):
+    """What the report computes."""
+
+    confidence: Annotated[float, Field(ge=0.5, lt=1, description="a number from 0.5 to below 1")]
+
+
+class TrackingParams(_Part):
+    """Where MLflow keeps its mirror of the records."""
+
+    uri: Annotated[str, Field(min_length=1, description="an MLflow tracking address, such as sqlite:///mlflow.db")]
+    experiment: Name
+
+
+class Study(_Part):
+    """Everything that a study asks for."""
+
+    study: Name
+    title: Annotated[str, Field(min_length=1, max_length=200, description="a line of at most 200 characters")]
+    data: DataParams
+    model: ModelParams
+    train: TrainParams
+    methods: Annotated[dict[Name, MethodParams], Field(min_length=1, description="method names with what trains")]
+    run: RunParams
+    grid: GridParams
+    report: ReportParams
+    tracking: TrackingParams
+
+    @model_validator(mode="after")
+    def _methods_exist(self) -> Self:
+        for name in RESERVED & self.methods.keys():
+            raise ValueError(f"methods.{name}: this name is the grid's own; allowed: any other")
+        for name in self.run.methods:
+            if name not in self.methods:
+                raise ValueError(f"run.methods names {name!r}; allowed: {', '.join(self.methods)}")
+        return self
+
+    @property
+    def is_the_articles(self) -> bool:
+        """Whether the study is about DistilBERT on the whole of IMDb, so that the article's numbers can be compared."""
+        return (
+            self.model.encoder == "distilbert-base-uncased"
+            and self.model.max_tokens == 512
+            and self.data.source != "generated"
+            and self.data.reviews.model_dump() == ARTICLE_REVIEWS
+        )
+
+
+def load_study(*files: Path) -> Study:
+    """Read the study that the ``files`` make, each laid over the ones before it.
+
+    Mappings are merged key by key; anything else, lists included, replaces what was there.
+
+    Raises:
+        ParameterError: with every problem found, one line each: file, line, key, value, what is allowed.
+    """
+    return check_study(merge_files(*files), *files)
+
+
+def merge_files(*files: Path) -> dict[str, Any]:
+    """The plain content of the ``files``, each laid over the ones before it. Raises ``ParameterError``."""
+    merged: dict[str, Any] = {}
+    for file in files:
+        merged = _laid_over(merged, _read_yaml(file))
+    return merged
+
+
+def check_study(content: Mapping[str, Any], *files: Path) -> Study:
+    """Turn plain content into a ``Study``; ``files`` are where it came from, for the messages. Raises ``ParameterError``."""
+    try:
+        return Study.model_validate(content)
+    except ValidationError as problems:
+        lines = sorted({_message(problem, files) for problem in problems.errors(include_url=False)})
+        raise ParameterError("\n".join(lines)) from None
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        content = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ParameterError(f"{file}: there is no such file; run in the project's folder, or name another one") from None
+    except DuplicateKeyError as problem:
+        raise ParameterError(f"{_place(file, problem)}: {_first_sentence(problem)}; write each key once") from None
+    except MarkedYAMLError as problem:
+        raise ParameterError(f"{_place(file, problem)}: not plain YAML 1.2: {_first_sentence(problem)}") from None
+    except (YAMLError, UnicodeDecodeError) as problem:
+        raise ParameterError(f"{file}: not plain YAML 1.2 in UTF-8: {problem}") from None
+    if not isinstance(content, dict):
+        raise ParameterError(f"{file}: holds {type(content).__name__}; a study is a mapping of keys to values")
+    return content
+
+
+def _place(file: Path, problem: MarkedYAMLError) -> str:
+    return f"{file}:{problem.problem_mark.line + 1}" if problem.problem_mark else str(file)
+
+
+def _first_sentence(problem: MarkedYAMLError) -> str:
+    return str(problem.problem or problem.context or "unreadable").splitlines()[0].split(" with value ")[0]
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(below.get(key), dict)
+        merged[key] = _laid_over(below[key], value) if both else value
+    return merged
+
+
+def _message(problem: Mapping[str, Any], files: tuple[Path, ...]) -> str:
+    if problem["loc"][-1:] == ("[key]",):
+        return f"{_position(problem['loc'][:-1], files)}the name {problem['input']!r} is not allowed; allowed: {NAME_RULE}"
+    location = tuple(problem["loc"])
+    key = ".".join(str(part) for part in location)
+    place = _position(location, files)
+    _, allowed = _expected(location)
+    if problem["type"] == "extra_forbidden":
+        parent, _ = _expected(location[:-1])
+        keys = list(parent.model_fields) if parent else []
+        near = difflib.get_close_matches(str(location[-1]), keys, n=1)
+        hint = f"did you mean {'.'.join(map(str, (*location[:-1], near[0])))}?" if near else f"allowed here: {', '.join(keys)}"
+        return f"{place}unknown key {key}; {hint}"
+    if problem["type"] == "missing":
+        return f"{place}{key} is missing; allowed: {allowed}"
+    if problem["type"] == "value_error" and isinstance(problem["input"], dict | BaseModel):
+        return f"{place}{key + ': ' if key else ''}{problem['ctx']['error']}"
+    value = problem["input"]
+    shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
+    if isinstance(value, bool) or value is None:
+        shown = {True: "true", False: "false", None: "null"}[value]
+    elif isinstance(value, float) and not math.isfinite(value):
+        shown = str(value)
+    return f"{place}{key} is {shown}; allowed: {allowed}"
+
+
+def _expected(location: tuple[Any, ...]) -> tuple[type[_Part] | None, str]:
+    """What stands at ``location`` of a study: the part with its keys, if it is one, and what is allowed there in words."""
+    annotation: Any = Study
+    text = ""
+    for step in location:
+        part = _part_in(annotation)
+        if part is not None and step in part.model_fields:
+            annotation = part.model_fields[step].annotation
+            text = part.model_fields[step].description or _described(annotation) or ""
+        elif get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+    part = _part_in(annotation)
+    return part, f"the keys {', '.join(part.model_fields)}" if part else text
+
+
+def _part_in(annotation: Any) -> type[_Part] | None:
+    choices = (annotation, *get_args(annotation)) if get_origin(annotation) is not dict else ()
+    return next((kind for kind in choices if isinstance(kind, type) and issubclass(kind, _Part)), None)
+
+
+def _described(annotation: Any) -> str | None:
+    """The description inside a type such as ``LearningRate | None``."""
+    extras = [extra for kind in get_args(annotation) for extra in getattr(kind, "__metadata__", ())]
+    return next((extra.description for extra in extras if getattr(extra, "description", None)), None)
+
+
+def _position(location: tuple[Any, ...], files: tuple[Path, ...]) -> str:
+    """``file:line: `` of the deepest part of ``location`` that stands in a file, the last file first."""
+    found: tuple[int, str] = (-1, "")
+    for file in files:
+        node: Node | None = YAML(typ="safe", pure=True).compose(file.read_text("utf-8"))
+        line, depth = 1, 0
+        for part in location:
+            step = _child(node, part)
+            if step is None:
+                break
+            (line, node), depth = step, depth + 1
+        if depth >= found[0]:
+            found = (depth, f"{file}:{line}: ")
+    return found[1]
+
+
+def _child(node: Node | None, part: Any) -> tuple[int, Node] | None:
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            if key.value == str(part):
+                return key.start_mark.line + 1, value
+    if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part].start_mark.line + 1, node.value[part]
+    return None

@@ -1,0 +1,81 @@
+"""How a command of the project behaves as a process: one writer per output, clean stops, exit codes, no telemetry."""
+
+import fcntl
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from lora_replication.errors import EnvironmentProblem, ReplicationError, Stopped
+from lora_replication.records import write_whole
+
+STATUS_VARIABLE = "LORA_REPLICATION_STATUS"
+"""Names the file that takes a stage's exit code and message, set by whoever starts DVC: DVC itself shows 255 for every failure."""
+
+QUIET = {
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "true",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
+"""Telemetry off; and the workspace that deterministic cuBLAS needs."""
+
+
+def run_command(command: Callable[[], None], name: str) -> int:
+    """Run ``command`` and turn how it ends into an exit code, and one message on stderr.
+
+    Errors that a person can mend give their own code; a signal gives 128 + its number; anything else is our bug: its
+    traceback is shown and the code is 1.
+    """
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    code, message = 0, ""
+    try:
+        command()
+    except ReplicationError as problem:
+        code, message = problem.exit_code, str(problem)
+    except Stopped as stop:
+        code, message = stop.exit_code, f"{stop}; everything finished is kept, run again to continue"
+    if code:
+        print(f"{name}: {message}\n{name}: exit code {code}", file=sys.stderr)
+        if STATUS_VARIABLE in os.environ:
+            status = json.dumps({"command": name, "exit_code": code, "message": message}, indent=1)
+            write_whole(Path(os.environ[STATUS_VARIABLE]), status.encode() + b"\n")
+    return code
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    # A second signal while cleaning up must not cut the cleaning short.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Stopped(number)
+
+
+@contextmanager
+def only_writer(lock: Path) -> Iterator[None]:
+    """Hold ``lock`` while writing an output; the lock goes with the process, however it ends.
+
+    Raises:
+        EnvironmentProblem: another process holds it; its PID is named.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            raise EnvironmentProblem(
+                f"{lock}: locked by process {stream.read().strip() or 'unknown'}; wait for it, or stop it, then run again"
+            ) from None
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield

@@ -1,0 +1,51 @@
+"""The report of a study, written: ``table.csv``, ``results.json``, ``learning_curves.csv``, ``report.md``, ``report.html``, ``figures/``."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lora_replication.data.manifest import Manifest
+from lora_replication.errors import IncompleteError
+from lora_replication.params import Study
+from lora_replication.records import Record, write_whole
+from lora_replication.report.content import compose, shortened
+from lora_replication.report.export import learning_curves_csv, results_json, table_csv
+from lora_replication.report.figures import draw_figures
+from lora_replication.report.markdown import markdown
+from lora_replication.report.page import page
+from lora_replication.report.summary import Summary, summarise
+
+
+def build_report(study: Study, records: Iterable[Record], manifest: Manifest, folder: Path, *, ignored: int = 0) -> Summary:
+    """Write the report of ``study`` into ``folder``; the same input gives the same bytes.
+
+    Args:
+        study: what was asked.
+        records: those whose key is among the study's.
+        manifest: of the study's data.
+        folder: ``reports/<study>``; made where it is missing.
+        ignored: number of records left out because their key is not among the study's.
+
+    Returns:
+        What the report tells.
+
+    Raises:
+        IncompleteError: some run that the study asks for has no result. The report is written and says so.
+        DataError: the records contradict each other.
+        EnvironmentProblem: a file could not be written.
+    """
+    summary = summarise(study, records, ignored)
+    drawings = draw_figures(summary)
+    content = compose(summary, manifest, {drawing.name: drawing for drawing in drawings})
+    write_whole(folder / "table.csv", table_csv(summary))
+    write_whole(folder / "learning_curves.csv", learning_curves_csv(summary))
+    write_whole(folder / "results.json", results_json(summary, manifest.model_dump(mode="json")))
+    write_whole(folder / "report.md", markdown(content))
+    write_whole(folder / "report.html", page(content))
+    for drawing in drawings:
+        write_whole(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
+        write_whole(folder / "figures" / f"{drawing.name}.png", drawing.png)
+    if summary.missing:
+        raise IncompleteError(
+            f"{folder}: the report is written, but incomplete: {shortened(summary.missing, summary.asked)}; run them, then report again"
+        )
+    return summary

@@ -1,0 +1,173 @@
+"""What the report says and in which order; Markdown and the page only set it in type."""
+
+from dataclasses import dataclass
+
+from lora_replication import __version__
+from lora_replication.article import CITATION, SETTING
+from lora_replication.data.manifest import Manifest
+from lora_replication.params import Study
+from lora_replication.report.data_card import data_tables
+from lora_replication.report.figures import Drawing
+from lora_replication.report.grid_section import grid_statement, grid_table
+from lora_replication.report.machine_section import cost_statement, machine_table
+from lora_replication.report.summary import Missing, Summary
+from lora_replication.report.tables import Table, methods_table, runs_table
+from lora_replication.report.wording import level, reservation, subject, title
+
+MISSING = "Missing runs"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report: paragraphs, then code, then figures, then tables."""
+
+    name: str
+    heading: str
+    paragraphs: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+    figures: tuple[Drawing, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+@dataclass(frozen=True)
+class Content:
+    """The whole report.
+
+    Attributes:
+        title: of the study.
+        subtitle: what it is, in one sentence.
+        warnings: what a reader must know before the first number.
+        sections: in order.
+    """
+
+    title: str
+    subtitle: str
+    warnings: tuple[str, ...]
+    sections: tuple[Section, ...]
+
+
+def compose(summary: Summary, manifest: Manifest, drawings: dict[str, Drawing]) -> Content:
+    """Put the report together from the study's summary, its data's manifest and the figures by name."""
+    study = summary.study
+    sections = [
+        _result(summary, drawings["accuracy_by_method"]),
+        Section("learning", "Learning curves", figures=(drawings["learning_curves"],)),
+        Section("runs", "Every run", tables=(runs_table(summary),)),
+        _grid(summary),
+        Section("data", "Data", tables=data_tables(manifest, study)),
+        Section("machine", "Cost and machine", (cost_statement(summary),), tables=(machine_table(summary.records),)),
+        _missing(summary),
+        _reproduce(study),
+        _cite(study),
+    ]
+    return Content(
+        title=title(study),
+        subtitle=f"A replication of {CITATION}. Here: {subject(study)}; {study.train.epochs} epochs, batches of {study.train.batch_size}.",
+        warnings=tuple(filter(None, [reservation(study), _incomplete(summary)])),
+        sections=tuple(section for section in sections if section),
+    )
+
+
+def _incomplete(summary: Summary) -> str:
+    if not summary.missing:
+        return ""
+    return f"Incomplete: {len(summary.missing):,} of {summary.asked:,} runs missing, named under “{MISSING}”."
+
+
+def _result(summary: Summary, drawing: Drawing) -> Section:
+    confidence = level(summary.study.report.confidence)
+    return Section(
+        "result",
+        "Result",
+        (
+            "Test accuracy is read once per run, at the epoch that validation chose. Two intervals stand beside each mean, for two different "
+            f"questions. Test sampling ({confidence}, Wilson): how far could it be off because the test set is a sample of reviews? "
+            f"Seeds ({confidence}, Student's t): how far could the mean be off because initialisation, order and dropout are random? "
+            "Neither holds the other. Diverged runs have no accuracy and are in no mean; runs that answer one class are in it.",
+        ),
+        figures=(drawing,),
+        tables=(methods_table(summary),),
+    )
+
+
+def _grid(summary: Summary) -> Section:
+    grid = summary.grid
+    tables = (grid_table(summary),) if grid.cells or grid.unfinished else ()
+    return Section("grid", "Grid of LoRA configurations", tuple(grid_statement(summary)), tables=tables)
+
+
+def _missing(summary: Summary) -> Section | None:
+    lines = missing_statement(summary)
+    return Section("missing", MISSING if summary.missing else "Ignored records", lines) if lines else None
+
+
+def missing_statement(summary: Summary) -> tuple[str, ...]:
+    """Every run without a result by name, per kind of run, and the number of records that were ignored; empty where all is well."""
+    lines = []
+    for role, what in (("method", "runs of methods"), ("cell", "grid configurations"), ("winner", "runs of the grid's winner")):
+        missing = [run for run in summary.missing if run.role == role]
+        if missing:
+            lines.append(f"{len(missing):,} of {_asked(summary, role):,} {what} missing: {', '.join(map(str, missing))}.")
+    if summary.ignored:
+        lines.append(
+            f"{summary.ignored:,} record{'s' if summary.ignored > 1 else ''} ignored: made with other parameters, data, weights or code "
+            "than the study's now, or recorded twice."
+        )
+    return tuple(lines)
+
+
+def _asked(summary: Summary, role: str) -> int:
+    run = summary.study.run
+    return {"method": len(run.methods) * len(run.seeds), "cell": summary.grid.asked, "winner": len(summary.study.grid.winner_seeds)}[role]
+
+
+def shortened(missing: tuple[Missing, ...], asked: int, most: int = 8) -> str:
+    """The missing runs for a message: how many of how many, and the first few by name."""
+    more = f" and {len(missing) - most:,} more" if len(missing) > most else ""
+    return f"{len(missing):,} of {asked:,} runs missing: {', '.join(map(str, missing[:most]))}{more}"
+
+
+def _reproduce(study: Study) -> Section:
+    command = "dvc repro" if study.study == "article" else f"lora-replication run {study.study}"
+    return Section(
+        "reproduce",
+        "How to reproduce it",
+        (
+            "In a checkout of the project at the commit named above, the command below runs what is missing and writes this report again. "
+            "On the same machine, with the same versions and number of threads, every accuracy comes out the same; elsewhere rounding "
+            "differs.",
+        ),
+        code=(f"make setup\n. .venv/bin/activate\n{command}",),
+    )
+
+
+def _cite(study: Study) -> Section:
+    return Section(
+        "cite",
+        "How to cite",
+        (
+            "Cite the article for the method and its numbers, and this project, with version, study and commit, for the numbers measured "
+            f"here. The article's numbers are single, unseeded runs of {SETTING}.",
+            "LoRA: E. J. Hu et al., “LoRA: Low-Rank Adaptation of Large Language Models”, ICLR 2022. IMDb reviews: A. L. Maas et al., "
+            "“Learning Word Vectors for Sentiment Analysis”, ACL 2011.",
+        ),
+        code=(_bibtex(study),),
+    )
+
+
+def _bibtex(study: Study) -> str:
+    return (
+        "@misc{raschka2023codelora,\n"
+        "  author       = {Sebastian Raschka},\n"
+        "  title        = {Code {LoRA} from Scratch},\n"
+        "  howpublished = {Lightning AI Studio},\n"
+        "  year         = {2023},\n"
+        "  month        = dec\n"
+        "}\n\n"
+        "@software{lora_replication,\n"
+        "  author  = {{The lora-replication authors}},\n"
+        "  title   = {lora-replication: a replication of {Code LoRA from Scratch}},\n"
+        f"  version = {{{__version__}}},\n"
+        f"  note    = {{study {study.study}}}\n"
+        "}"
+    )

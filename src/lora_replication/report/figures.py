@@ -1,0 +1,210 @@
+"""Figures, each drawn from a summary by a function that returns it; the same summary gives the same bytes.
+
+Colours are those of Okabe and Ito, told apart by all common kinds of colour vision; markers differ as well. In the SVG that
+stands in the page, ink takes the colour of the page's text, so that it reads on light and on dark.
+"""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lora_replication.records import Record
+from lora_replication.report.summary import MethodSummary, Summary
+from lora_replication.report.wording import level, remark
+from lora_replication.statistics import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+INK = "#222222"
+STYLE: dict[str, Any] = {
+    "svg.hashsalt": "lora-replication",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+    "text.parse_math": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.18,
+    "legend.frameon": False,
+    "figure.dpi": 100,
+    **dict.fromkeys(
+        ["text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color", "grid.color"], INK
+    ),
+}
+WIDTH_INCHES = 4.9
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, ready for use.
+
+    Attributes:
+        name: stem of its files.
+        heading: what it shows, in a few words.
+        caption: how to read it, with the kind of interval and n.
+        svg, png: the files' content.
+    """
+
+    name: str
+    heading: str
+    caption: str
+    svg: bytes
+    png: bytes
+
+    def inline(self) -> str:
+        """The SVG element for an HTML page: ids of its own, ink in the colour of the text, named for screen readers."""
+        text = self.svg.decode()
+        text = text[text.index("<svg") :]
+        text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{self.name}-", text)
+        text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1)
+        text = text.replace("<svg ", f'<svg role="img" aria-label="{self.heading}" ', 1)
+        return re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL).replace(INK, "currentColor")
+
+
+def draw_figures(summary: Summary) -> list[Drawing]:
+    """All figures of the report: accuracy by method, learning curves."""
+    return [
+        _drawing("accuracy_by_method", "Test accuracy by method", accuracy_caption(summary), accuracy_by_method, summary),
+        _drawing("learning_curves", "Accuracy by epoch", learning_caption(summary), learning_curves, summary),
+    ]
+
+
+def accuracy_caption(summary: Summary) -> str:
+    """How to read ``accuracy_by_method``."""
+    confidence = level(summary.study.report.confidence)
+    rows = [row for row in _rows(summary) if row.test_sampling]
+    runs = ", ".join(f"{row.name} n = {interval.n}" for row in rows if (interval := row.parts["test"]))
+    reviews = sorted({row.test_sampling.n for row in rows if row.test_sampling})
+    diamond = "Diamonds are the article's single runs. " if any(row.comparable for row in rows) else ""
+    return (
+        f"Test accuracy. Circles are runs, the bar is their mean. Blue: {confidence} t interval over seeds ({runs or 'no runs yet'}; "
+        f"none from one run). Orange: {confidence} Wilson score interval at the mean for test sampling "
+        f"(n = {', '.join(f'{n:,}' for n in reviews) or 0} reviews, the same for every run). {diamond}{remark(summary.study)}"
+    ).strip()
+
+
+def learning_caption(summary: Summary) -> str:
+    """How to read ``learning_curves``."""
+    runs = ", ".join(f"{row.name} n = {len(row.runs)}" for row in summary.methods)
+    return (
+        "Accuracy after each epoch, one thin line per seed, their mean in bold: validation (blue, solid, circles) and training "
+        f"(orange, dashed, squares; taken while training, with dropout on). Runs: {runs}. No intervals are drawn. {remark(summary.study)}"
+    ).strip()
+
+
+def accuracy_by_method(summary: Summary) -> "Figure":
+    """Test accuracy in percent of each method and the grid's winner: runs, mean, both intervals, the article's number where comparable."""
+    rows = _rows(summary)
+    figure, axes = _axes(1, 1, height=1.3 + 0.56 * len(rows))
+    plot = axes[0]
+    for y, row in enumerate(rows):
+        _accuracy_row(plot, y, row)
+    plot.set_yticks(range(len(rows)), [row.name for row in rows])
+    plot.set_ylim(len(rows) - 0.4, -0.6)
+    plot.grid(visible=False, axis="y")
+    plot.set_xlabel("test accuracy, %")
+    figure.legend(handles=_accuracy_keys(any(row.comparable for row in rows)), loc="outside lower center", ncols=2, fontsize=9)
+    if not any(row.test_sampling for row in rows):
+        plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
+    return figure
+
+
+def learning_curves(summary: Summary) -> "Figure":
+    """Accuracy in percent by epoch, training and validation, one panel per method, all seeds."""
+    count = len(summary.methods)
+    figure, axes = _axes((count + 1) // 2, min(count, 2), height=0.9 + 1.7 * ((count + 1) // 2))
+    for plot, row in zip(axes, summary.methods, strict=False):
+        _curve(plot, row.runs, "train_accuracy", color=ORANGE, line="--", marker="s")
+        _curve(plot, row.runs, "val_accuracy", color=BLUE, line="-", marker="o")
+        plot.set_title(row.name, fontsize=10, loc="left")
+        if not row.runs:
+            plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
+        plot.set_xticks(range(1, summary.study.train.epochs + 1, max(1, summary.study.train.epochs // 6)))
+    for plot in axes[count:]:
+        plot.remove()
+    figure.legend(handles=_curve_keys(), loc="outside lower center", ncols=2, fontsize=9)
+    figure.supxlabel("epoch", fontsize=10)
+    figure.supylabel("accuracy, %", fontsize=10)
+    return figure
+
+
+def _rows(summary: Summary) -> list[MethodSummary]:
+    return [*summary.methods, *([summary.grid.winner] if summary.grid.winner else [])]
+
+
+def _accuracy_row(plot: "Axes", y: int, row: MethodSummary) -> None:
+    if row.test_sampling:
+        _interval(plot, y + 0.14, row.parts["test"], BLUE)
+        _interval(plot, y + 0.28, row.test_sampling, ORANGE)
+        runs = [100 * run.happened.test.fraction for run in row.runs if run.happened.test]
+        plot.plot(runs, [y - 0.06] * len(runs), "o", color=INK, markersize=4.5, fillstyle="none", markeredgewidth=0.9)
+        plot.plot([100 * row.test_sampling.estimate] * 2, [y - 0.2, y + 0.34], color=INK, linewidth=1.4)
+    if row.comparable and row.published:
+        plot.plot([row.published.test_percent.value], [y - 0.24], "D", color=VERMILLION, markersize=5)
+
+
+def _accuracy_keys(with_article: bool) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    keys = [
+        Line2D([], [], color=BLUE, linewidth=3.2, label="seeds (t interval)"),
+        Line2D([], [], color=ORANGE, linewidth=3.2, label="test sampling (Wilson)"),
+        Line2D([], [], color=INK, linestyle="none", marker="o", markersize=4.5, fillstyle="none", label="run"),
+        Line2D([], [], color=INK, linestyle="none", marker="|", markersize=11, markeredgewidth=1.4, label="mean of the runs"),
+    ]
+    article = Line2D([], [], color=VERMILLION, linestyle="none", marker="D", markersize=5, label="the article's run")
+    return [*keys, article] if with_article else keys
+
+
+def _curve_keys() -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], color=BLUE, linewidth=2, marker="o", markersize=3.8, label="validation"),
+        Line2D([], [], color=ORANGE, linewidth=2, linestyle="--", marker="s", markersize=3.8, label="training"),
+    ]
+
+
+def _interval(plot: "Axes", y: float, interval: Interval | None, color: str) -> None:
+    if interval and interval.low is not None and interval.high is not None:
+        plot.plot([100 * interval.low, 100 * interval.high], [y, y], color=color, linewidth=3.2, solid_capstyle="butt")
+
+
+def _curve(plot: "Axes", runs: Sequence[Record], quantity: str, *, color: str, line: str, marker: str) -> None:
+    curves = [[100 * getattr(epoch, quantity) for epoch in run.happened.epochs] for run in runs if run.happened.epochs]
+    for curve in curves:
+        plot.plot(range(1, len(curve) + 1), curve, line, color=color, linewidth=0.8, alpha=0.55)
+    shortest = min((len(curve) for curve in curves), default=0)
+    mean = [sum(curve[epoch] for curve in curves) / len(curves) for epoch in range(shortest)]
+    plot.plot(range(1, shortest + 1), mean, line, color=color, linewidth=2, marker=marker, markersize=3.8)
+
+
+def _axes(rows: int, columns: int, height: float) -> "tuple[Figure, list[Axes]]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
+
+
+def _drawing(name: str, heading: str, caption: str, draw: Callable[[Summary], "Figure"], summary: Summary) -> Drawing:
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    with mpl.rc_context(STYLE):
+        figure = draw(summary)
+        said = remark(summary.study)
+        if said:
+            figure.suptitle(said.split(". ")[0].rstrip("."), fontsize=8.5, x=0.01, ha="left")
+        FigureCanvasAgg(figure)
+        svg, png = io.BytesIO(), io.BytesIO()
+        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(png, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+    return Drawing(name, heading, caption, svg.getvalue(), png.getvalue())

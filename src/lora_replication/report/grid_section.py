@@ -1,0 +1,79 @@
+"""The report's section on the grid: every configuration, the winner by validation, the winner on fresh seeds."""
+
+from lora_replication.records import Record
+from lora_replication.report.summary import Summary, same_configuration
+from lora_replication.report.tables import Cell, Table, accuracy_cells, status_cell
+from lora_replication.report.wording import count, ends, level, percent, remark, what_trains
+
+
+def grid_table(summary: Summary) -> Table:
+    """Every configuration of the grid that has a record, best validation accuracy first."""
+    grid = summary.grid
+    return Table(
+        name="cells",
+        caption=(
+            f"All {len(grid.cells) + len(grid.unfinished):,} configurations with a record, one run each, sorted by validation accuracy (of "
+            "equal ones, the one with fewer parameters first). Accuracy in percent. The choice looks at validation alone. "
+            f"{remark(summary.study)}"
+        ).strip(),
+        columns=("Place", "Configuration", "Rank", "Alpha", "Trainable parameters", "Train", "Validation", "Test", "Status", "Key"),
+        rows=tuple(_cell_row(place, record) for place, record in enumerate([*grid.cells, *grid.unfinished], start=1)),
+        left=frozenset({1, 8, 9}),
+    )
+
+
+def _cell_row(place: int, record: Record) -> tuple[Cell, ...]:
+    lora = record.asked.settings["lora"]
+    return (
+        Cell(str(place)),
+        Cell(record.asked.name),
+        Cell(str(lora["rank"])),
+        Cell(f"{lora['alpha']:g}"),
+        Cell(count(record.happened.trainable_parameters)),
+        *accuracy_cells(record),
+        status_cell(record),
+        Cell(record.asked.key[:10]),
+    )
+
+
+def grid_statement(summary: Summary) -> list[str]:
+    """What the sweep came to, in sentences: how much of it is done, its winner by validation, the winner on fresh seeds."""
+    grid = summary.grid
+    done = (
+        f"{len(grid.cells):,} of {grid.asked:,} configurations done; {grid.diverged:,} diverged, {grid.one_class:,} answer one class for "
+        f"every test review, {len(grid.unfinished):,} ended without a result."
+    )
+    return [done, *_best_statement(summary), *_winner_statement(summary)]
+
+
+def _best_statement(summary: Summary) -> list[str]:
+    grid = summary.grid
+    if grid.best is None or grid.best.happened.val is None:
+        return []
+    if not grid.complete:
+        missing = grid.asked - len(grid.cells)
+        are = "configuration is" if missing == 1 else "configurations are"
+        return [f"No winner is named while {missing:,} {are} missing."]
+    settings = grid.best.asked.settings
+    return [
+        f"Winner by validation: {grid.best.asked.name} ({what_trains('lora', settings['lora'])}), "
+        f"{percent(grid.best.happened.val.fraction)} % on validation. As the best of many it is flattered by the choice, so it is quoted "
+        "only after training on fresh seeds."
+    ]
+
+
+def _winner_statement(summary: Summary) -> list[str]:
+    grid, confidence = summary.grid, level(summary.study.report.confidence)
+    if grid.winner is None:
+        return ["The winner has not been trained on fresh seeds yet."] if grid.complete else []
+    test, sampling = grid.winner.parts["test"], grid.winner.test_sampling
+    if test is None or sampling is None:
+        return ["None of the winner's runs on fresh seeds has an accuracy."]
+    seeds = f"{ends(test)} ({test.source})" if test.low is not None else test.source
+    lines = [
+        f"On fresh seeds, {grid.winner.trains} ({len(grid.winner.runs)} of {len(grid.winner.seeds)} runs done): mean test accuracy {percent(test.estimate)} %; "
+        f"{confidence} t interval {seeds}; {confidence} Wilson interval {ends(sampling)} ({sampling.source})."
+    ]
+    if grid.best and not same_configuration(grid.best, grid.winner.runs[0]):
+        lines.append(f"Mind: those runs trained {grid.winner.trains}, which is not the best configuration by validation in this table.")
+    return lines

@@ -1,0 +1,169 @@
+"""A study other than the article's runs in a folder of its own, ``build/<study>``: one graph serves all, no tracked file changes.
+
+The folder holds the merged ``params.yaml``, a copy of ``dvc.yaml``, links to ``stages`` and ``src``, and a DVC repository without git.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError, ParameterError, ReplicationError, Stopped
+from lora_replication.params import Study, check_study, load_study, merge_files
+from lora_replication.processes import QUIET, STATUS_VARIABLE
+from lora_replication.records import write_whole
+
+ARTICLE = "article"
+
+
+def project_root() -> Path:
+    """The project's folder: the nearest one upwards from here with ``dvc.yaml`` and ``studies``, else the one this code was installed from.
+
+    Raises:
+        EnvironmentProblem: there is none.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
+        if (folder / "dvc.yaml").is_file() and (folder / "studies").is_dir():
+            return folder
+    raise EnvironmentProblem(f"{here} is not in a checkout of the project (no dvc.yaml and studies/ here or above); change into one")
+
+
+def study_files(name: str, root: Path) -> tuple[Path, ...]:
+    """The files that make the study ``name``. Raises ``ParameterError`` for an unknown name."""
+    if name == ARTICLE:
+        return (root / "params.yaml",)
+    file = root / "studies" / f"{name}.yaml"
+    known = sorted(path.stem for path in (root / "studies").glob("*.yaml"))
+    if name not in known:
+        raise ParameterError(f"study is {name!r}; allowed: {', '.join([ARTICLE, *known])}")
+    return (root / "params.yaml", file)
+
+
+def open_workspace(name: str, root: Path) -> tuple[Path, Study]:
+    """Make or update the folder in which the study ``name`` runs; the project's own for the article's study.
+
+    Raises:
+        ParameterError: before anything is written.
+    """
+    files = study_files(name, root)
+    content = merge_files(*files)
+    study = check_study(content, *files)
+    if study.study != name:
+        raise ParameterError(f"{files[-1]}: study is {study.study!r}; allowed: {name!r}, the file's own name")
+    if name == ARTICLE:
+        return root, study
+    folder = root / "build" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_params(folder / "params.yaml", _with_absolute_paths(content, root))
+    write_whole(folder / "dvc.yaml", (root / "dvc.yaml").read_bytes())
+    for linked in ("stages", "src"):
+        if (folder / linked).is_symlink():
+            (folder / linked).unlink()
+        (folder / linked).symlink_to(Path("../..") / linked, target_is_directory=True)
+    return folder, study
+
+
+def run_study(name: str, *, publish: bool = False) -> None:
+    """Bring the study ``name`` up to date: ``dvc repro`` in its workspace.
+
+    Args:
+        publish: copy its report to ``reports/<study>`` of the project.
+
+    Raises:
+        ReplicationError: with the message and exit code of the stage that failed.
+        Stopped: a signal stopped it.
+    """
+    root = project_root()
+    folder, study = open_workspace(name, root)
+    environment = _environment(root, folder)
+    status = Path(environment[STATUS_VARIABLE])
+    status.unlink(missing_ok=True)
+    dvc = [sys.executable, "-m", "dvc"]
+    if not (folder / ".dvc").is_dir() and _wait([*dvc, "init", "--no-scm", "--quiet"], folder, environment):
+        raise EnvironmentProblem(f"{folder}: dvc init failed; its message stands above")
+    code = _wait([*dvc, "repro"], folder, environment)
+    if publish and (folder / "reports" / name).is_dir() and folder != root:
+        shutil.copytree(folder / "reports" / name, root / "reports" / name, dirs_exist_ok=True)
+    if code:
+        raise _failure(status, code)
+    print(f"report: {folder / 'reports' / study.study / 'report.html'}")
+
+
+def sync_all() -> None:
+    """Rebuild the tracking mirror from the records of the article's study and of every workspace, and say what was done."""
+    from lora_replication.tracking import sync
+
+    root = project_root()
+    os.environ.setdefault(*_tracking_default(root))
+    tracking = load_study(root / "params.yaml").tracking
+    for folder in (root, *sorted((root / "build").glob("*"))):
+        for runs in (folder / "runs", folder / "singles"):
+            if runs.is_dir():
+                print(f"{runs.relative_to(root)}: {sync(runs, tracking)}")
+
+
+def _tracking_default(root: Path) -> tuple[str, str]:
+    return "MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}"
+
+
+def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
+    """Run ``command`` to its end. A signal is handed on, and its end is waited for, so that nothing is orphaned."""
+    with subprocess.Popen(command, cwd=folder, env=environment) as process:  # noqa: S603  # fixed words
+
+        def hand_on(number: int, _frame: FrameType | None) -> None:
+            process.send_signal(number)
+
+        before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _failure(status: Path, code: int) -> BaseException:
+    """The error that the failed stage wrote down, or DVC's own."""
+    with suppress(OSError, ValueError, KeyError):
+        told = json.loads(status.read_text("utf-8"))
+        if told["exit_code"] > 128:
+            return Stopped(told["exit_code"] - 128)
+        for kind in (ParameterError, DataError, EnvironmentProblem, IncompleteError):
+            if kind.exit_code == told["exit_code"]:
+                return kind(told["message"])
+    return ReplicationError(f"dvc repro ended with {code}; its message stands above")
+
+
+def _environment(root: Path, folder: Path) -> dict[str, str]:
+    """For DVC and its stages: our Python first, telemetry off, one MLflow database for all studies, DVC's site cache private."""
+    site_cache = folder / ".dvc" / "site-cache"
+    environment = QUIET | dict([_tracking_default(root)]) | {"DVC_SITE_CACHE_DIR": str(site_cache)} | os.environ
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment[STATUS_VARIABLE] = str(root / "build" / "status.json")
+    return environment
+
+
+def _with_absolute_paths(content: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Paths in a study are relative to the project; the workspace lies deeper."""
+    for part in ("data", "model"):
+        if content[part].get("path"):
+            content[part]["path"] = str(root / content[part]["path"])
+    return content
+
+
+def _write_params(file: Path, content: dict[str, Any]) -> None:
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8") as stream:
+            yaml = YAML(typ="safe", pure=True)
+            yaml.default_flow_style = False
+            yaml.dump(content, stream)
+
+    write_whole(file, write)

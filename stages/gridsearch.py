@@ -1,0 +1,25 @@
+"""DVC stage: every configuration of the grid becomes a record, then the winner on fresh seeds."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from lora_replication.params import load_study
+from lora_replication.processes import only_writer, run_command
+
+
+def gridsearch() -> None:
+    """Read params.yaml, write runs/<study>/grid and runs/<study>/grid_winner."""
+    study = load_study(Path("params.yaml"))
+    from lora_replication.grid.executors import in_this_process
+    from lora_replication.grid.sweep import sweep
+    from lora_replication.runs import Bench
+    from lora_replication.tracking import live_run
+
+    bench = Bench(study)
+    with only_writer(bench.state / "grid.lock"):
+        sweep(study, bench.recorded, partial(in_this_process, bench, lambda run: live_run(study.tracking, run)), print)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(gridsearch, "gridsearch"))

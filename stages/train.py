@@ -1,0 +1,28 @@
+"""DVC stage: one method with one seed becomes one record."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lora_replication.params import load_study
+from lora_replication.processes import run_command
+
+
+def train() -> None:
+    """Read params.yaml, write runs/<study>/<method>/seed-<k>."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", required=True)
+    parser.add_argument("--seed", required=True, type=int)
+    asked = parser.parse_args()
+    study = load_study(Path("params.yaml"))
+    from lora_replication.jobs import Job
+    from lora_replication.methods import resolve
+    from lora_replication.runs import Bench, perform
+    from lora_replication.tracking import live_run
+
+    job = Job("method", asked.method, resolve(study, study.methods[asked.method]), asked.seed)
+    perform(Bench(study), job, lambda run: live_run(study.tracking, run))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(train, "train"))
