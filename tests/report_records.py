@@ -24,7 +24,14 @@ def make_study(**changes: Any) -> Study:
     content["model"] = {"encoder": "minilm", "path": None, "max_tokens": 256}
     content["train"] |= {"device": "cpu", "precision": "fp32"}
     content["run"]["seeds"] = [1, 2, 3]
-    content["grid"] |= {"alpha": [1, 16], "rank": [2, 8], "key": [False], "projection": [False], "head": [False], "winner_seeds": [101, 102, 103]}
+    content["grid"] |= {
+        "alpha": [1, 16],
+        "rank": [2, 8],
+        "key": [False],
+        "projection": [False],
+        "head": [False],
+        "winner_seeds": [101, 102, 103],
+    }
     return check_study(content | changes)
 
 
@@ -38,7 +45,7 @@ def make_manifest(source: str = "archive") -> Manifest:
             "revision": None,
             "source_files": {"aclImdb_v1.tar.gz": "c3" * 32} if imdb else {},
             "parts": {name: {"reviews": reviews, **part} for name, reviews in REVIEWS.items()},
-            "article_csv_sha256": {name: "d4" * 32 for name in REVIEWS} if imdb else None,
+            "article_csv_sha256": dict.fromkeys(REVIEWS, "d4" * 32) if imdb else None,
             "encoder": {"name": "minilm", "revision": None, "weights_sha256": "53" * 32},
             "vocabulary_sha256": "e5" * 32,
             "max_tokens": 256,

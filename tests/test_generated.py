@@ -78,7 +78,9 @@ def test_another_seed_gives_other_reviews() -> None:
 
 
 def test_processes_with_other_hash_seeds_agree() -> None:
-    program = "import json; from lora_replication.data.generated import *; print(json.dumps([generate({'train': 20, 'val': 5}, 3), words()]))"
+    program = (
+        "import json; from lora_replication.data.generated import *; print(json.dumps([generate({'train': 20, 'val': 5}, 3), words()]))"
+    )
     outputs = [
         subprocess.run(  # noqa: S603
             [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True, text=True
@@ -145,4 +147,4 @@ def _bag_of_words(rows: list[tuple[str, int]]) -> tuple[NDArray[np.float64], NDA
 
 def _ridge(features: NDArray[np.float64], labels: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
     """Weights (words + 1,) of the linear classifier with the least squared error plus ``penalty`` times its squared length."""
-    return np.linalg.solve(features.T @ features + penalty * np.eye(features.shape[1]), features.T @ labels)
+    return np.asarray(np.linalg.solve(features.T @ features + penalty * np.eye(features.shape[1]), features.T @ labels), dtype=np.float64)

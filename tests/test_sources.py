@@ -14,7 +14,12 @@ from lora_replication.params import DataParams
 
 
 def data(source: str, path: Path | str | None = None) -> DataParams:
-    content: dict[str, Any] = {"source": source, "path": path and str(path), "reviews": {"train": 2, "val": 1, "test": 1}, "generated_seed": 1}
+    content: dict[str, Any] = {
+        "source": source,
+        "path": path and str(path),
+        "reviews": {"train": 2, "val": 1, "test": 1},
+        "generated_seed": 1,
+    }
     return DataParams.model_validate(content)
 
 

@@ -1,7 +1,8 @@
 """A classifier ready for one method: encoder loaded, head drawn, what trains switched on, LoRA in place."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,6 @@ from lora_replication.forward import RaggedForward
 from lora_replication.layouts import Layout
 from lora_replication.lora import inject_lora
 from lora_replication.methods import RunSettings
-from lora_replication.params import Target
 from lora_replication.randomness import Dropout, generator
 from lora_replication.records import write_whole
 
@@ -41,35 +41,12 @@ class Classifier:
         self.device = device_for(settings)
         self.settings = settings
         self.layout = encoder.layout
-        self.notes: list[str] = []
         self.model = load_classifier(encoder)
         _draw_head(self.model, self.layout, seed)
-        self.model.requires_grad_(settings.trains == "all").to(self.device)
+        self.model.to(self.device)
         self._dropouts = [Dropout(seed, "encoder", device=self.device)]
-        if settings.trains == "head":
-            for name in (self.layout.head_hidden, self.layout.head_output):
-                self.model.get_submodule(name).requires_grad_(True)
-        if settings.lora:
-            self.notes = inject_lora(
-                self.model,
-                lora_sites(self.layout, self.depth, settings.lora.targets),
-                settings.lora,
-                lambda name: generator(seed, "A", name),
-                lambda name: self._lora_dropout(seed, name),
-            )
+        self.notes = switch_on(self.model, self.layout, settings, seed, self._dropouts.append)
         self._forward = RaggedForward(self.model, self.layout, self._dropouts[0])
-
-    @property
-    def depth(self) -> int:
-        """Layers of the encoder."""
-        return int(getattr(self.model.config, self.layout.depth))
-
-    def _lora_dropout(self, seed: int, name: str) -> "_FixedDropout":
-        if self.settings.lora is None:
-            raise ValueError("no LoRA settings")
-        dropout = Dropout(seed, "lora", name, device=self.device)
-        self._dropouts.append(dropout)
-        return _FixedDropout(dropout, self.settings.lora.dropout)
 
     def start_epoch(self, epoch: int) -> None:
         """Switch dropout on, with the masks of this epoch."""
@@ -123,19 +100,31 @@ class Classifier:
             parameter.copy_(tensors[name])
 
 
-class _FixedDropout:
-    """A dropout stream with its probability."""
+def switch_on(model: nn.Module, layout: Layout, settings: RunSettings, seed: int, keep: Callable[[Dropout], None]) -> list[str]:
+    """Make trainable what the settings say, in place: the head, low-rank terms beside frozen linears, or everything.
 
-    def __init__(self, dropout: Dropout, probability: float) -> None:
-        self._dropout, self._probability = dropout, probability
+    Args:
+        keep: is given each dropout stream made for a low-rank term.
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return self._dropout(x, self._probability)
+    Returns:
+        Notes, see ``inject_lora``.
+    """
+    model.requires_grad_(settings.trains == "all")
+    if settings.trains == "head":
+        for name in (layout.head_hidden, layout.head_output):
+            model.get_submodule(name).requires_grad_(True)
+    lora = settings.lora
+    if lora is None:
+        return []
+    depth = int(getattr(model.config, layout.depth))
+    sites = [name for target in lora.targets for name in layout.linears(target, depth)]
 
+    def dropout_of(name: str) -> Callable[[Tensor], Tensor]:
+        dropout = Dropout(seed, "lora", name, device=next(model.parameters()).device)
+        keep(dropout)
+        return partial(dropout, probability=lora.dropout)
 
-def lora_sites(layout: Layout, depth: int, targets: tuple[Target, ...]) -> list[str]:
-    """Names of the linears that ``targets`` stand for."""
-    return [name for target in targets for name in layout.linears(target, depth)]
+    return inject_lora(model, sites, lora, lambda name: generator(seed, "A", name), dropout_of)
 
 
 def device_for(settings: RunSettings) -> torch.device:

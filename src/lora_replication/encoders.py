@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lora_replication.errors import DataError, EnvironmentProblem
 from lora_replication.layouts import LAYOUTS, Layout
 from lora_replication.params import ModelParams
-from lora_replication.records import file_digest, write_whole
+from lora_replication.records import digest, file_digest, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -171,11 +171,11 @@ def _layout(folder: Path) -> Layout:
 def _from_hub(pin: Pin) -> Path:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         return Path(snapshot_download(pin.source, revision=pin.revision, allow_patterns=[CONFIG, WEIGHTS, VOCABULARY], etag_timeout=10))
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as problem:
+    except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as problem:
         raise EnvironmentProblem(
             f"{pin.source} at revision {pin.revision} is not in the local hub cache and the hub can't be reached ({type(problem).__name__}); "
             f"connect once, or put {CONFIG}, {WEIGHTS} and {VOCABULARY} into a folder and name it: model.encoder folder, model.path"
@@ -217,7 +217,7 @@ def tiny_encoder(kind: str) -> Path:
     characters = [*map(chr, range(33, 127)), *(f"##{chr(code)}" for code in range(97, 123))]
     vocabulary = list(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *words()]))
     config = TINY[kind] | {"vocab_size": len(vocabulary)}
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lora-replication" / f"tiny-{kind}-{len(vocabulary)}"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lora-replication" / f"tiny-{kind}-{digest(vocabulary)[:16]}"
     classifier = getattr(transformers, layout.classifier)
     model = classifier(classifier.config_class(**config))
     tensors = {}

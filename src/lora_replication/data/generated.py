@@ -82,7 +82,7 @@ def _compose(label: int, rng: Random) -> str:
 
 
 def _expand(name: str, sentiment: int, rng: Random, used: set[str]) -> str:
-    """A phrase called ``name`` with its places filled; ``used`` holds the review's phrases so far, none of which comes again while others are left."""
+    """A phrase called ``name``, its places filled. ``used`` holds the review's phrases so far: none comes twice while others are left."""
     options = PATTERNS[name] if name in PATTERNS else POLAR[name][sentiment]
     phrase = _draw([option for option in options if option not in used] or options, rng)
     used.add(phrase)

@@ -53,7 +53,8 @@ def _downloaded() -> list[Path]:
         raise EnvironmentProblem(
             f"{REPOSITORY}, revision {REVISION}: can't be had from the hub at {constants.ENDPOINT} "
             f"({type(problem).__name__}: {_line(problem)}), and {constants.HF_HUB_CACHE} holds no copy; "
-            "set data.source to archive, folder or parquet with data.path, or bring a copy of the cache from another machine and set HF_HUB_OFFLINE=1"
+            "set data.source to archive, folder or parquet with data.path, "
+            "or bring a copy of the cache from another machine and set HF_HUB_OFFLINE=1"
         ) from None
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from lora_replication.data.reviews import PartName, Review
+from lora_replication.data.reviews import PARTS, PartName, Review
 from lora_replication.data.tokens import Tokens, tokens_from_bytes
 from lora_replication.errors import DataError
 from lora_replication.records import digest
@@ -95,6 +95,13 @@ class Manifest(_Part):
     lengths: Lengths
     repeats: Repeats
     test_movies_in_train_fraction: float | None
+
+    @field_validator("parts")
+    @classmethod
+    def _all_parts(cls, parts: dict[PartName, SplitPart]) -> dict[PartName, SplitPart]:
+        if set(parts) != set(PARTS):
+            raise ValueError(f"train, val and test are needed, there is {', '.join(parts) or 'none'}")
+        return parts
 
     @property
     def digest(self) -> str:

@@ -77,7 +77,7 @@ def summary(manifest: Manifest, folder: Path) -> str:
         "reviews: " + ", ".join(f"{part.reviews:,} {name} ({part.negative_fraction:.2%} negative)" for name, part in parts),
         "source: generated reviews, not IMDb"
         if manifest.article_csv_sha256 is None
-        else f"source: {manifest.source} of IMDb; the whole split is the article's, bit for bit",
+        else f"source: IMDb ({manifest.source}); the whole split is the article's, bit for bit",
         f"tokens per review: mean {lengths.mean:.0f}, median {lengths.median:.0f}, most {lengths.longest}; "
         f"{lengths.cut_fraction:.1%} of the reviews were cut at {manifest.max_tokens}",
         f"repeated texts: {repeats.of_earlier:,} reviews repeat an earlier one, {repeats.test_in_train:,} test reviews stand in train too, "

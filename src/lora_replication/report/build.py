@@ -1,4 +1,4 @@
-"""The report of a study, written: ``table.csv``, ``results.json``, ``learning_curves.csv``, ``report.md``, ``report.html``, ``figures/``."""
+"""The report of a study, written whole: tables, metrics, figures, Markdown and the page."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +8,7 @@ from lora_replication.errors import IncompleteError
 from lora_replication.params import Study
 from lora_replication.records import Record, write_whole
 from lora_replication.report.content import compose, shortened
-from lora_replication.report.export import learning_curves_csv, results_json, table_csv
+from lora_replication.report.export import learning_curves_csv, metrics_json, results_json, table_csv
 from lora_replication.report.figures import draw_figures
 from lora_replication.report.markdown import markdown
 from lora_replication.report.page import page
@@ -17,6 +17,9 @@ from lora_replication.report.summary import Summary, summarise
 
 def build_report(study: Study, records: Iterable[Record], manifest: Manifest, folder: Path, *, ignored: int = 0) -> Summary:
     """Write the report of ``study`` into ``folder``; the same input gives the same bytes.
+
+    The files are ``report.html``, ``report.md``, ``table.csv``, ``learning_curves.csv``, ``metrics.json``, ``results.json``, and
+    each figure as SVG and PNG in ``figures/``.
 
     Args:
         study: what was asked.
@@ -38,6 +41,7 @@ def build_report(study: Study, records: Iterable[Record], manifest: Manifest, fo
     content = compose(summary, manifest, {drawing.name: drawing for drawing in drawings})
     write_whole(folder / "table.csv", table_csv(summary))
     write_whole(folder / "learning_curves.csv", learning_curves_csv(summary))
+    write_whole(folder / "metrics.json", metrics_json(summary))
     write_whole(folder / "results.json", results_json(summary, manifest.model_dump(mode="json")))
     write_whole(folder / "report.md", markdown(content))
     write_whole(folder / "report.html", page(content))

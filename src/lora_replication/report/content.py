@@ -80,10 +80,10 @@ def _result(summary: Summary, drawing: Drawing) -> Section:
         "result",
         "Result",
         (
-            "Test accuracy is read once per run, at the epoch that validation chose. Two intervals stand beside each mean, for two different "
-            f"questions. Test sampling ({confidence}, Wilson): how far could it be off because the test set is a sample of reviews? "
-            f"Seeds ({confidence}, Student's t): how far could the mean be off because initialisation, order and dropout are random? "
-            "Neither holds the other. Diverged runs have no accuracy and are in no mean; runs that answer one class are in it.",
+            "Test accuracy is read once per run, at the epoch that validation chose. Two intervals stand beside each mean, for two "
+            f"different questions. Test sampling ({confidence}, Wilson): how far could it be off because the test set is a sample of "
+            f"reviews? Seeds ({confidence}, Student's t): how far could the mean be off because initialisation, order and dropout are "
+            "random? Neither holds the other. Diverged runs have no accuracy and are in no mean; runs that answer one class are in it.",
         ),
         figures=(drawing,),
         tables=(methods_table(summary),),

@@ -1,4 +1,4 @@
-"""The report for programs: ``table.csv``, ``learning_curves.csv`` and ``results.json``, at full precision. Accuracies are fractions from 0 to 1."""
+"""The report for programs, at full precision: CSV and JSON. Accuracies are fractions from 0 to 1, losses in nats."""
 
 import csv
 import io
@@ -16,12 +16,15 @@ from lora_replication.report.wording import remark, reservation, title
 from lora_replication.statistics import Interval, exact_interval, wilson_interval
 
 SCHEMA = 1
+PRIVATE: dict[str, Any] = {"tracking": True, "data": {"path"}, "model": {"path"}}
+"""Keys of a study that stay on the machine: an address may hold a password, and paths tell of their owner."""
+
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def table_csv(summary: Summary) -> bytes:
     """One row per method and for the grid's winner. Text that a spreadsheet would take for a formula gets a leading apostrophe."""
-    rows = [_csv_row(summary, row) for row in [*summary.methods, *([summary.grid.winner] if summary.grid.winner else [])]]
+    rows = [_csv_row(summary, row) for row in summary.rows]
     return _csv(list(rows[0]), rows)
 
 
@@ -78,7 +81,7 @@ def _csv_row(summary: Summary, row: MethodSummary) -> dict[str, Any]:
         "t_low": seeds.low if seeds else None,
         "t_high": seeds.high if seeds else None,
         **_article_columns(row),
-        "remark": "; ".join(filter(None, [remark(summary.study), article_note(summary.study, row)])),
+        "remark": " ".join(filter(None, [remark(summary.study), article_note(summary.study, row)])),
     }
 
 
@@ -109,7 +112,7 @@ def results_json(summary: Summary, manifest: Mapping[str, Any]) -> bytes:
         "title": title(study),
         "reservation": reservation(study),
         "comparable_with_the_article": study.is_the_articles,
-        "study": study.model_dump(mode="json"),
+        "study": study.model_dump(mode="json", exclude=PRIVATE),
         "complete": not summary.missing,
         "runs_asked": summary.asked,
         "missing": [asdict(missing) for missing in summary.missing],
@@ -122,6 +125,19 @@ def results_json(summary: Summary, manifest: Mapping[str, Any]) -> bytes:
         "machines": _machines(summary.records),
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def metrics_json(summary: Summary) -> bytes:
+    """The few numbers per method that ``dvc metrics`` compares: mean accuracies, the interval over seeds of the test's, runs."""
+    metrics = {
+        row.name: {
+            **{f"{part}_accuracy": interval.estimate for part, interval in row.parts.items() if interval},
+            **({"test_t_low": test.low, "test_t_high": test.high} if (test := row.parts["test"]) and test.low is not None else {}),
+            "runs": len(row.runs),
+        }
+        for row in summary.rows
+    }
+    return json.dumps({"title": title(summary.study), "missing_runs": len(summary.missing), **metrics}, indent=1).encode() + b"\n"
 
 
 def _method(summary: Summary, row: MethodSummary) -> dict[str, Any]:
@@ -137,7 +153,7 @@ def _method(summary: Summary, row: MethodSummary) -> dict[str, Any]:
         "over_seeds": {part: _interval(row.parts[part]) for part in PARTS},
         "test_sampling": _interval(row.test_sampling),
         "article_comparable": row.comparable,
-        "remark": "; ".join(filter(None, [remark(summary.study), article_note(summary.study, row)])),
+        "remark": " ".join(filter(None, [remark(summary.study), article_note(summary.study, row)])),
     }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_replication.records import Record
 from lora_replication.report.summary import MethodSummary, Summary
-from lora_replication.report.wording import level, remark
+from lora_replication.report.wording import level, remark, stamp
 from lora_replication.statistics import Interval
 
 if TYPE_CHECKING:
@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 INK = "#222222"
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "lora-replication",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10,
-    "text.parse_math": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -80,7 +79,7 @@ def draw_figures(summary: Summary) -> list[Drawing]:
 def accuracy_caption(summary: Summary) -> str:
     """How to read ``accuracy_by_method``."""
     confidence = level(summary.study.report.confidence)
-    rows = [row for row in _rows(summary) if row.test_sampling]
+    rows = [row for row in summary.rows if row.test_sampling]
     runs = ", ".join(f"{row.name} n = {interval.n}" for row in rows if (interval := row.parts["test"]))
     reviews = sorted({row.test_sampling.n for row in rows if row.test_sampling})
     diamond = "Diamonds are the article's single runs. " if any(row.comparable for row in rows) else ""
@@ -102,7 +101,7 @@ def learning_caption(summary: Summary) -> str:
 
 def accuracy_by_method(summary: Summary) -> "Figure":
     """Test accuracy in percent of each method and the grid's winner: runs, mean, both intervals, the article's number where comparable."""
-    rows = _rows(summary)
+    rows = summary.rows
     figure, axes = _axes(1, 1, height=1.3 + 0.56 * len(rows))
     plot = axes[0]
     for y, row in enumerate(rows):
@@ -128,16 +127,14 @@ def learning_curves(summary: Summary) -> "Figure":
         if not row.runs:
             plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
         plot.set_xticks(range(1, summary.study.train.epochs + 1, max(1, summary.study.train.epochs // 6)))
+    for plot in axes[max(0, count - 2) : count]:
+        plot.set_xlabel("epoch")
+        plot.tick_params(labelbottom=True)
     for plot in axes[count:]:
         plot.remove()
     figure.legend(handles=_curve_keys(), loc="outside lower center", ncols=2, fontsize=9)
-    figure.supxlabel("epoch", fontsize=10)
     figure.supylabel("accuracy, %", fontsize=10)
     return figure
-
-
-def _rows(summary: Summary) -> list[MethodSummary]:
-    return [*summary.methods, *([summary.grid.winner] if summary.grid.winner else [])]
 
 
 def _accuracy_row(plot: "Axes", y: int, row: MethodSummary) -> None:
@@ -200,9 +197,7 @@ def _drawing(name: str, heading: str, caption: str, draw: Callable[[Summary], "F
 
     with mpl.rc_context(STYLE):
         figure = draw(summary)
-        said = remark(summary.study)
-        if said:
-            figure.suptitle(said.split(". ")[0].rstrip("."), fontsize=8.5, x=0.01, ha="left")
+        figure.suptitle(stamp(summary.study), fontsize=9, x=0.01, ha="left")
         FigureCanvasAgg(figure)
         svg, png = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

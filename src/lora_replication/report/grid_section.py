@@ -1,7 +1,7 @@
 """The report's section on the grid: every configuration, the winner by validation, the winner on fresh seeds."""
 
 from lora_replication.records import Record
-from lora_replication.report.summary import Summary, same_configuration
+from lora_replication.report.summary import Summary
 from lora_replication.report.tables import Cell, Table, accuracy_cells, status_cell
 from lora_replication.report.wording import count, ends, level, percent, remark, what_trains
 
@@ -26,7 +26,7 @@ def _cell_row(place: int, record: Record) -> tuple[Cell, ...]:
     lora = record.asked.settings["lora"]
     return (
         Cell(str(place)),
-        Cell(record.asked.name),
+        Cell(record.asked.name, "; ".join(record.happened.notes)),
         Cell(str(lora["rank"])),
         Cell(f"{lora['alpha']:g}"),
         Cell(count(record.happened.trainable_parameters)),
@@ -69,11 +69,11 @@ def _winner_statement(summary: Summary) -> list[str]:
     test, sampling = grid.winner.parts["test"], grid.winner.test_sampling
     if test is None or sampling is None:
         return ["None of the winner's runs on fresh seeds has an accuracy."]
-    seeds = f"{ends(test)} ({test.source})" if test.low is not None else test.source
+    seeds = f"{confidence} t interval {ends(test)} ({test.source})" if test.low is not None else f"no t interval ({test.source})"
     lines = [
-        f"On fresh seeds, {grid.winner.trains} ({len(grid.winner.runs)} of {len(grid.winner.seeds)} runs done): mean test accuracy {percent(test.estimate)} %; "
-        f"{confidence} t interval {seeds}; {confidence} Wilson interval {ends(sampling)} ({sampling.source})."
+        f"On fresh seeds, {grid.winner.trains} ({len(grid.winner.runs)} of {len(grid.winner.seeds)} runs done): "
+        f"mean test accuracy {percent(test.estimate)} %; {seeds}; {confidence} Wilson interval {ends(sampling)} ({sampling.source})."
     ]
-    if grid.best and not same_configuration(grid.best, grid.winner.runs[0]):
-        lines.append(f"Mind: those runs trained {grid.winner.trains}, which is not the best configuration by validation in this table.")
+    if grid.best and grid.best.asked.settings["lora"] != grid.winner.runs[0].asked.settings["lora"]:
+        lines.append("Mind: this is not the configuration that is best by validation in the table below.")
     return lines

@@ -40,10 +40,14 @@ def cost_statement(summary: Summary) -> str:
     """Time spent on the runs that the report shows."""
     shown = {
         "methods": [record for record in summary.runs if record.asked.role == "method"],
-        "grid": [*summary.grid.cells, *summary.grid.unfinished],
-        "winner": [record for record in summary.runs if record.asked.role == "winner"],
+        "the grid": [*summary.grid.cells, *summary.grid.unfinished],
+        "its winner on fresh seeds": [record for record in summary.runs if record.asked.role == "winner"],
     }
-    parts = [f"{_total(records)} for {len(records):,} runs ({what})" for what, records in shown.items() if records]
+    parts = [
+        f"{_total(records)} for {what} ({len(records):,} run{'s' if len(records) > 1 else ''})"
+        for what, records in shown.items()
+        if records
+    ]
     return f"Training and evaluation took {_total(summary.records)} in all: {', '.join(parts)}." if parts else "No run has been made yet."
 
 

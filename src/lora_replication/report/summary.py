@@ -9,7 +9,7 @@ from lora_replication.article import PublishedMethod, published
 from lora_replication.errors import DataError
 from lora_replication.grid.space import cell_jobs
 from lora_replication.jobs import method_jobs
-from lora_replication.params import LoraParams, MethodParams, Study
+from lora_replication.params import MethodParams, Study
 from lora_replication.records import Record
 from lora_replication.report.wording import what_trains
 from lora_replication.statistics import Interval, t_interval, wilson_interval
@@ -137,6 +137,11 @@ class Summary:
         return len(study.run.methods) * len(study.run.seeds) + self.grid.asked + len(study.grid.winner_seeds)
 
     @property
+    def rows(self) -> tuple[MethodSummary, ...]:
+        """The methods, and the grid's winner where it was trained on fresh seeds."""
+        return (*self.methods, self.grid.winner) if self.grid.winner else self.methods
+
+    @property
     def records(self) -> tuple[Record, ...]:
         """Every record that the report shows."""
         return self.runs + self.grid.cells + self.grid.unfinished
@@ -239,13 +244,3 @@ def _by_validation(cell: Record) -> tuple[float, int]:
     """Highest validation accuracy first; of equal ones the smallest, and of those the first in the grid's order."""
     happened = cell.happened
     return (-happened.val.fraction if happened.val else 1.0, happened.trainable_parameters or 0)
-
-
-def same_configuration(first: Record, second: Record) -> bool:
-    """Whether two runs train the same LoRA configuration."""
-    return bool(_lora(first) == _lora(second))
-
-
-def _lora(record: Record) -> LoraParams | None:
-    lora = record.asked.settings["lora"]
-    return LoraParams.model_validate(lora) if lora else None

@@ -61,7 +61,7 @@ def methods_table(summary: Summary) -> Table:
             "Article: train / validation / test",
             "Article: minutes on one A10G",
         ),
-        rows=tuple(_method_row(summary.study, row) for row in [*summary.methods, *([summary.grid.winner] if summary.grid.winner else [])]),
+        rows=tuple(_method_row(summary.study, row) for row in summary.rows),
     )
 
 
@@ -140,7 +140,7 @@ def runs_table(summary: Summary) -> Table:
 def _run_row(record: Record) -> tuple[Cell, ...]:
     happened = record.happened
     return (
-        Cell(record.asked.name),
+        Cell(record.asked.name, "; ".join(happened.notes)),
         Cell(str(record.asked.seed)),
         status_cell(record),
         Cell(count(happened.best_epoch)),

@@ -55,8 +55,15 @@ def remark(study: Study) -> str:
     """The reservation in a few words, for captions; empty for the article's own study."""
     if study.is_the_articles:
         return ""
-    generated = f"{GENERATED[0].upper()}{GENERATED[1:]}. " if study.data.source == "generated" else ""
+    generated = f"{stamp(study)}. " if study.data.source == "generated" else ""
     return f"{generated}Not {SETTING}; cannot confirm or refute the article's numbers."
+
+
+def stamp(study: Study) -> str:
+    """What stands inside every figure; empty for the article's own study."""
+    if study.is_the_articles:
+        return ""
+    return f"{GENERATED[0].upper()}{GENERATED[1:]}" if study.data.source == "generated" else f"Not {SETTING}"
 
 
 def what_trains(trains: str, lora: Mapping[str, Any] | None) -> str:

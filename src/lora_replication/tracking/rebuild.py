@@ -9,7 +9,6 @@ from lora_replication.errors import EnvironmentProblem
 from lora_replication.params import TrackingParams
 from lora_replication.records import RECORD, Record, file_digest, read_records
 from lora_replication.tracking import content
-from lora_replication.tracking.address import shown
 from lora_replication.tracking.live import PATIENCE_SECONDS, Worker
 from lora_replication.tracking.store import RECORD_DIGEST, Store, failures, goes_on, is_whole, load_mlflow, store_at
 
@@ -55,9 +54,8 @@ def sync(root: Path, tracking: TrackingParams) -> SyncResult:
         _connect(store)
         return _rebuild(store, records)
     except failures() as problem:
-        reason = shown(f"{type(problem).__name__}: {problem}".splitlines()[0][:300], store.uri)
         remedy = "start the server, or correct tracking.uri or MLFLOW_TRACKING_URI, then sync again"
-        raise EnvironmentProblem(f"MLflow at {shown(store.uri, store.uri)} failed ({reason}); {remedy}") from None
+        raise EnvironmentProblem(f"{store.complaint(problem)}; {remedy}") from None
 
 
 def _connect(store: Store) -> None:
@@ -102,7 +100,7 @@ def _mirror(store: Store, folder: Path, record: Record, runs: "list[Run]") -> st
     else:
         run_id = partial[-1].info.run_id
         points = _missing(store, run_id, points)
-        store.log(run_id, parameters=content.parameters(record.asked))
+        store.adopt(run_id, record.asked)
     store.complete(run_id, folder, record, points, ended)
     return "completed" if partial else "created"
 

@@ -4,6 +4,7 @@ import logging
 import os
 import sqlite3
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -81,17 +82,18 @@ class Store:
         return time.monotonic() < self._quiet_until
 
     def give_up(self, problem: Exception) -> None:
-        """Leave the address alone for ``QUIET_SECONDS`` and say so once on stderr, without user name or password."""
+        """Leave the address alone for ``QUIET_SECONDS`` and say so once on stderr."""
         from tqdm import tqdm
 
         if not self.is_quiet:
             self._quiet_until = time.monotonic() + QUIET_SECONDS
-            reason = shown(f"{type(problem).__name__}: {problem}".splitlines()[0][:300], self.uri)
-            tqdm.write(
-                f"warning: MLflow at {shown(self.uri, self.uri)} failed ({reason}). Runs go on and their records are complete; "
-                "MLflow misses them until 'lora-replication sync'.",
-                file=sys.stderr,
-            )
+            advice = "Runs go on and their records are complete; MLflow misses them until 'lora-replication sync'."
+            tqdm.write(f"warning: {self.complaint(problem)}. {advice}", file=sys.stderr)
+
+    def complaint(self, problem: Exception) -> str:
+        """What went wrong, in one line without user name or password."""
+        lines = f"{type(problem).__name__}: {problem}".splitlines()
+        return f"MLflow at {shown(self.uri, self.uri)} failed ({textwrap.shorten(shown(lines[0], self.uri), 200)})"
 
     def client(self) -> "MlflowClient":
         """The connection; a SQLite database is made where there is none."""
@@ -149,6 +151,10 @@ class Store:
         run_id = self.client().create_run(experiment_id, began_milliseconds, tags, content.run_name(asked)).info.run_id
         self.log(run_id, parameters=content.parameters(asked))
         return str(run_id)
+
+    def adopt(self, run_id: str, asked: Asked) -> None:
+        """Make a run that another process left this process's, with all its parameters."""
+        self.log(run_id, parameters=content.parameters(asked), tags={PROCESS: this_process()})
 
     def _sweep_id(self, experiment_id: str, asked: Asked) -> str:
         tags = content.sweep_tags(asked)

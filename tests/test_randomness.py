@@ -1,0 +1,62 @@
+import hashlib
+
+import pytest
+import torch
+
+from lora_replication.randomness import Dropout, generator, named_seed
+
+CPU = torch.device("cpu")
+
+
+def started(seed: int = 1, epoch: int = 1, purpose: str = "encoder") -> Dropout:
+    dropout = Dropout(seed, purpose, device=CPU)
+    dropout.start_epoch(epoch)
+    return dropout
+
+
+def test_a_seed_is_the_start_of_the_sha256_of_its_name():
+    assert named_seed(3, "order", 2) == int(hashlib.sha256(b"3/order/2").hexdigest()[:16], 16)
+
+
+def test_draws_of_different_purposes_differ_and_equal_purposes_agree():
+    draws = [torch.randn(8, generator=generator(*name)) for name in ((1, "A", "q"), (1, "A", "q"), (1, "A", "v"), (2, "A", "q"))]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert not torch.equal(draws[0], draws[3])
+
+
+@pytest.mark.parametrize("probability", [0.05, 0.1, 0.2, 0.5, 0.9])
+def test_masks_have_dropouts_mean_and_variance(probability):
+    n = 1_000_000
+    mask = started().scaled_mask(torch.Size((1000, 1000)), probability, torch.float64)
+    assert mask.unique().tolist() == pytest.approx([0.0, 1 / (1 - probability)], rel=2e-4)
+    variance = probability / (1 - probability)
+    assert float(mask.mean()) == pytest.approx(1, abs=5 * (variance / n) ** 0.5)
+    assert float(mask.var()) == pytest.approx(variance, rel=0.02)
+
+
+def test_neighbours_in_a_mask_are_independent():
+    dropped = (started().scaled_mask(torch.Size((400_000,)), 0.5, torch.float64) == 0).double()
+    for distance in (1, 2, 3, 4, 5):
+        together = float((dropped[:-distance] * dropped[distance:]).mean())
+        assert together == pytest.approx(0.25, abs=5 * (3 / 16 / 400_000) ** 0.5)
+
+
+def test_a_stream_restarts_with_its_epoch_and_goes_on_inside_it():
+    x = torch.ones(1000)
+    first, second = started(), started()
+    assert torch.equal(first(x, 0.1), second(x, 0.1))
+    assert not torch.equal(first(x, 0.1), started()(x, 0.1))
+    assert not torch.equal(started(epoch=1)(x, 0.1), started(epoch=2)(x, 0.1))
+    assert not torch.equal(started(purpose="encoder")(x, 0.1), started(purpose="lora")(x, 0.1))
+
+
+def test_sizes_that_do_not_fill_a_word_are_masked_too():
+    for size in range(1, 10):
+        assert started()(torch.ones(size), 0.1).shape == (size,)
+
+
+def test_off_or_probability_zero_changes_nothing():
+    x = torch.randn(5)
+    assert started()(x, 0.0) is x
+    assert Dropout(1, "encoder", device=CPU)(x, 0.5) is x

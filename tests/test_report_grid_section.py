@@ -1,0 +1,63 @@
+"""The grid's table and what is said of its winner."""
+
+from report_records import altered, diverged, make_records, make_study
+
+from lora_replication.report.grid_section import grid_statement, grid_table
+from lora_replication.report.summary import summarise
+
+
+def test_all_configurations_by_validation() -> None:
+    study = make_study()
+    table = grid_table(summarise(study, make_records(study)))
+    assert [row[0].text for row in table.rows] == [str(place) for place in range(1, 9)]
+    validation = [float(row[6].text) for row in table.rows]
+    assert validation == sorted(validation, reverse=True)
+    assert [cell.text for cell in table.rows[0][1:5]] == ["r8-a1-query-value", "8", "1", "110,592"]
+
+
+def test_a_complete_grid_names_its_winner_and_quotes_fresh_seeds() -> None:
+    study = make_study()
+    done, winner, fresh = grid_statement(summarise(study, make_records(study)))
+    assert done.startswith("8 of 8 configurations done; 0 diverged, 0 answer one class")
+    assert "r8-a1-query-value (LoRA, rank 8, alpha 1, on query and value), 87.60 %" in winner
+    # 868, 861 and 874 right of 1,000.
+    assert "(3 of 3 runs done): mean test accuracy 86.77 %" in fresh
+    assert "seeds, n = 3 runs" in fresh
+    assert "test sampling, n = 1,000 reviews" in fresh
+
+
+def test_an_incomplete_grid_names_no_winner() -> None:
+    study = make_study()
+    records = make_records(study)
+    records[13] = altered(records[13], status="timeout", error="3600 s")
+    records[15] = diverged(records[15])
+    said = grid_statement(summarise(study, records[:12] + records[13:20]))
+    assert said == [
+        "6 of 8 configurations done; 1 diverged, 0 answer one class for every test review, 1 ended without a result.",
+        "No winner is named while 2 configurations are missing.",
+    ]
+
+
+def test_a_winner_without_fresh_runs_is_not_quoted() -> None:
+    study = make_study()
+    said = grid_statement(summarise(study, make_records(study)[:20]))
+    assert said[-1] == "The winner has not been trained on fresh seeds yet."
+
+
+def test_one_fresh_run_has_no_interval_over_seeds() -> None:
+    study = make_study()
+    assert "no t interval (seeds, n = 1 run" in grid_statement(summarise(study, make_records(study)[:21]))[-1]
+
+
+def test_fresh_runs_that_all_diverged_give_no_number() -> None:
+    study = make_study()
+    records = make_records(study)
+    said = grid_statement(summarise(study, records[:20] + [diverged(record) for record in records[20:]]))
+    assert said[-1] == "None of the winner's runs on fresh seeds has an accuracy."
+
+
+def test_fresh_runs_of_another_configuration_are_noticed() -> None:
+    study = make_study()
+    records = make_records(study)
+    records[14] = altered(records[14], val=records[19].happened.val, trainable_parameters=10**9)
+    assert grid_statement(summarise(study, records))[-1].startswith("Mind:")

