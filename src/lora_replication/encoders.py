@@ -171,11 +171,11 @@ def _layout(folder: Path) -> Layout:
 def _from_hub(pin: Pin) -> Path:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of httpx or httpx2, whichever it uses
 
     try:
         return Path(snapshot_download(pin.source, revision=pin.revision, allow_patterns=[CONFIG, WEIGHTS, VOCABULARY], etag_timeout=10))
-    except (HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as problem:
+    except (HTTPError, OSError) as problem:
         raise EnvironmentProblem(
             f"{pin.source} at revision {pin.revision} is not in the local hub cache and the hub can't be reached ({type(problem).__name__}); "
             f"connect once, or put {CONFIG}, {WEIGHTS} and {VOCABULARY} into a folder and name it: model.encoder folder, model.path"
@@ -217,7 +217,9 @@ def tiny_encoder(kind: str) -> Path:
     characters = [*map(chr, range(33, 127)), *(f"##{chr(code)}" for code in range(97, 123))]
     vocabulary = list(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *words()]))
     config = TINY[kind] | {"vocab_size": len(vocabulary)}
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lora-replication" / f"tiny-{kind}-{digest(vocabulary)[:16]}"
+    folder = (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lora-replication" / f"tiny-{kind}-{digest(vocabulary)[:16]}"
+    )
     classifier = getattr(transformers, layout.classifier)
     model = classifier(classifier.config_class(**config))
     tensors = {}

@@ -62,7 +62,7 @@ class LinearWithLoRA(nn.Module):
     def merged(self) -> nn.Linear:
         """One linear with the weight W + s * (A B)^T that computes the same, dropout aside."""
         linear = nn.Linear(self.linear.in_features, self.linear.out_features, self.linear.bias is not None)
-        linear = linear.to(self.linear.weight)
+        linear = linear.to(self.lora.A)
         linear.weight.copy_(self.linear.weight + self.lora.scale * (self.lora.A @ self.lora.B).T)
         if self.linear.bias is not None:
             linear.bias.copy_(self.linear.bias)

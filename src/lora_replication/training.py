@@ -40,6 +40,8 @@ def train(
     """
     settings = classifier.settings
     torch.use_deterministic_algorithms(True)
+    # Filling new memory would only hide reads before writes, of which there are none, and costs 5 to 8 % of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set on the module by torch itself
     parameters = classifier.trainable()
     optimizer = torch.optim.Adam(parameters.values(), lr=settings.learning_rate, fused=True)
     scaler = torch.amp.GradScaler(classifier.device.type, enabled=settings.precision == "fp16-mixed")

@@ -19,6 +19,9 @@ SLACK_ON_CPU = 1.25
 Small matrix products are cheap on a CPU, so little padding is worth it; on a GPU launching costs more than padding.
 """
 
+SCORES_OF_A_GROUP = 4096
+"""What a further group costs on a CPU in calls, as attention scores that could be computed in that time."""
+
 
 @dataclass(frozen=True)
 class AttentionGroup:
@@ -96,10 +99,10 @@ def collate(tokens: Tokens, rows: np.ndarray, device: torch.device) -> Batch:
 
 
 def _spans(lengths: np.ndarray, slack: float) -> Iterator[tuple[int, int]]:
-    """Cut ascending ``lengths`` where padding to the longest would cost more than ``slack`` times the scores needed."""
+    """Cut ascending ``lengths`` where padding to the longest would cost more than ``slack`` times the scores needed and a group's own cost."""
     start, needed = 0, 0
     for place, length in enumerate(lengths.tolist()):
-        if place > start and (place + 1 - start) * length**2 > slack * (needed + length**2):
+        if place > start and (place + 1 - start) * length**2 > slack * (needed + length**2) + SCORES_OF_A_GROUP:
             yield start, place
             start, needed = place, 0
         needed += length**2

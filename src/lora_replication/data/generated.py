@@ -1,10 +1,10 @@
 """Reviews composed from the project's own phrases, for a study that needs no download. They are not IMDb reviews.
 
-Sentiment lies in how a review is put together, not in its words. Every sentence pattern serves both sentiments, and a
-sentiment word stands in reviews of both: stated, or negated ("hardly dull"), conceded ("the acting is dull, but ..."),
-reported ("my aunt called it a triumph"), or meant ironically ("what a triumph, if you enjoy watching paint dry"). So word
-counts alone say little, and nothing says all: in a share ``AMBIGUOUS_FRACTION`` of the reviews the opinions are drawn without regard to the
-label and no verdict follows, which keeps the best possible accuracy near 98 %.
+Sentiment lies mostly in how a review is put together. Every sentence pattern serves both sentiments, and a sentiment word
+stands in reviews of both: stated, negated ("hardly dull"), conceded ("the acting is dull, but ..."), reported ("my aunt
+called it a triumph"), or meant ironically ("what a triumph, if you enjoy watching paint dry"). Word counts alone bring a
+linear classifier to about 80 % after 300 reviews and 90 % after 1,000. In a share ``AMBIGUOUS_FRACTION`` of the reviews the
+opinions are drawn without regard to the label and no verdict follows, so that the best possible accuracy is near 98 %.
 """
 
 import hashlib

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pytest
+from report_records import make_manifest, make_study
+from ruamel.yaml import YAML
+
+from lora_replication.jobs import CODE, Job, asked_of, method_jobs
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_every_method_with_every_seed():
+    jobs = method_jobs(make_study())
+    assert [(job.name, job.seed) for job in jobs] == [
+        (name, seed) for name in ("last_layers", "lora_default", "lora_tuned", "full") for seed in (1, 2, 3)
+    ]
+
+
+def key(manifest_changes=None, seed=1, name="lora_default", role="method", **changes) -> str:
+    study = make_study(**changes)
+    manifest = make_manifest().model_copy(update=manifest_changes or {})
+    job = next(job for job in method_jobs(study) if job.name == "lora_default")
+    return asked_of(study, manifest, Job(role, name, job.settings, seed)).key
+
+
+def test_the_key_changes_with_everything_that_decides_a_result():
+    other_weights = make_manifest().encoder.model_copy(update={"weights_sha256": "54" * 32})
+    study = make_study()
+    train = study.train.model_dump()
+    methods = study.model_dump()["methods"]
+    methods["lora_default"]["lora"] |= {"rank": 4, "targets": ["query", "value"]}
+    for method in methods.values():
+        if method["lora"]:
+            method["lora"]["targets"] = list(method["lora"]["targets"])
+    keys = [
+        key(),
+        key(seed=2),
+        key(manifest_changes={"vocabulary_sha256": "e6" * 32}),
+        key(manifest_changes={"encoder": other_weights}),
+        key(train=train | {"learning_rate": 1e-4}),
+        key(train=train | {"epochs": 4}),
+        key(train=train | {"precision": "bf16-mixed"}),
+        key(methods=methods),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_key_does_not_change_with_names_and_other_methods():
+    study = make_study()
+    methods = study.model_dump(mode="json")["methods"]
+    methods["full"]["learning_rate"] = 1e-3
+    assert key(title="Another title") == key(study="another") == key(name="x", role="cell") == key(methods=methods) == key()
+
+
+def test_the_key_changes_with_the_code(monkeypatch, tmp_path):
+    from lora_replication import jobs
+
+    before = key()
+    for name in CODE:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / "src/lora_replication" / name).read_bytes())
+    monkeypatch.setattr(jobs, "__file__", str(tmp_path / "jobs.py"))
+    assert key() == before
+    (tmp_path / "lora.py").write_text("# changed\n")
+    assert key() != before
+
+
+@pytest.mark.parametrize("stage", ["train", "gridsearch"])
+def test_dvc_watches_the_same_modules_as_the_key(stage):
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+    start = "src/lora_replication/"
+    watched = {dep.removeprefix(start) for dep in stages[stage]["deps"] if dep.startswith(start)}
+    assert watched - {"grid/space.py", "grid/sweep.py"} == set(CODE)
+
+
+def test_every_path_that_dvc_watches_exists():
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+    for stage in stages.values():
+        for dep in stage["deps"]:
+            assert "${" in dep or (ROOT / dep).exists(), dep

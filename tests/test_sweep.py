@@ -1,0 +1,102 @@
+import pytest
+from report_records import altered, diverged, make_happened, make_record, make_study
+
+from lora_replication.errors import IncompleteError
+from lora_replication.grid.space import cell_jobs
+from lora_replication.grid.sweep import sweep, winner_by_validation
+
+STUDY = make_study()
+JOBS = cell_jobs(STUDY)
+
+
+def record_of(job, correct=800, parameters=1000):
+    return make_record(STUDY, job, make_happened(job, correct, parameters))
+
+
+class Machine:
+    """An executor that makes records up and keeps them, as a ledger would; ``broken`` jobs fail, ``cut`` stops after so many."""
+
+    def __init__(self, broken=(), cut=None, correct=None):
+        self.kept, self.ran, self.broken, self.cut, self.correct, self.said = {}, [], set(broken), cut, correct or {}, []
+
+    def ledger(self, job):
+        record = self.kept.get((job.name, job.seed))
+        return record if record and record.is_done else None
+
+    def executor(self, jobs):
+        for job in jobs:
+            if self.cut is not None and len(self.ran) >= self.cut:
+                raise KeyboardInterrupt
+            self.ran.append((job.name, job.seed))
+            record = record_of(job, self.correct.get(job.name, 800))
+            if job.name in self.broken:
+                record = altered(record, status="failed", error="out of memory", train=None, val=None, test=None)
+            self.kept[job.name, job.seed] = record
+            yield job, record
+
+    def sweep(self):
+        return sweep(STUDY, self.ledger, self.executor, self.said.append)
+
+
+def test_a_sweep_runs_every_configuration_then_the_winner_on_fresh_seeds():
+    machine = Machine(correct={JOBS[5].name: 900})
+    assert machine.sweep().asked.name == JOBS[5].name
+    assert machine.ran == [(job.name, 1) for job in JOBS] + [("grid_winner", seed) for seed in (101, 102, 103)]
+    assert machine.said[0] == "grid: 0 of 8 configurations done, 0 diverged, 0 one-class, 0 failed"
+    assert machine.said[8] == "grid: 8 of 8 configurations done, 0 diverged, 0 one-class, 0 failed"
+
+
+def test_a_second_sweep_runs_nothing():
+    machine = Machine()
+    machine.sweep()
+    machine.ran.clear()
+    machine.sweep()
+    assert machine.ran == []
+
+
+@pytest.mark.parametrize("cut", range(11))
+def test_a_sweep_cut_anywhere_continues_and_runs_nothing_twice(cut):
+    machine = Machine(cut=cut)
+    with pytest.raises(KeyboardInterrupt):
+        machine.sweep()
+    machine.cut = None
+    machine.sweep()
+    assert len(machine.ran) == len(set(machine.ran)) == 11
+
+
+def test_a_failed_configuration_leaves_the_rest_and_is_named_and_tried_again():
+    machine = Machine(broken=[JOBS[2].name, JOBS[6].name])
+    with pytest.raises(IncompleteError) as problem:
+        machine.sweep()
+    assert "6 of 8 configurations done, 0 diverged, 0 one-class, 2 failed" in str(problem.value)
+    assert f"missing: {JOBS[2].name} seed 1, {JOBS[6].name} seed 1" in str(problem.value)
+    assert problem.value.exit_code == 5
+    machine.broken.clear()
+    machine.ran.clear()
+    machine.sweep()
+    assert machine.ran[:2] == [(JOBS[2].name, 1), (JOBS[6].name, 1)]
+    assert len(machine.ran) == 5
+
+
+def test_the_winner_is_best_by_validation_then_smaller_then_earlier():
+    records = {job.name: record_of(job, 800, 1000 - place) for place, job in enumerate(JOBS)}
+    assert winner_by_validation(JOBS, records) == JOBS[-1]
+    records = {job.name: record_of(job, 800) for job in JOBS}
+    assert winner_by_validation(JOBS, records) == JOBS[0]
+    records[JOBS[3].name] = record_of(JOBS[3], 804)
+    assert winner_by_validation(JOBS, records) == JOBS[3]
+
+
+def test_the_test_set_does_not_choose():
+    records = {job.name: record_of(job, 800) for job in JOBS}
+    best_on_test = records[JOBS[4].name].happened.test.model_copy(update={"correct": 1000})
+    records[JOBS[4].name] = altered(records[JOBS[4].name], test=best_on_test)
+    assert winner_by_validation(JOBS, records) == JOBS[0]
+
+
+def test_diverged_configurations_count_as_done_but_cannot_win():
+    records = {job.name: diverged(record_of(job)) for job in JOBS}
+    with pytest.raises(IncompleteError, match="every configuration diverged"):
+        winner_by_validation(JOBS, records)
+    records[JOBS[7].name] = record_of(JOBS[7], 500)
+    assert winner_by_validation(JOBS, records) == JOBS[7]
