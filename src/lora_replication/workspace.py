@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError, ParameterError, ReplicationError, Stopped
 from lora_replication.params import Study, check_study, load_study, merge_files
 from lora_replication.processes import QUIET, STATUS_VARIABLE
-from lora_replication.records import write_whole
+from lora_replication.records import PREDICTIONS, RECORD, write_whole
 
 ARTICLE = "article"
 
@@ -76,7 +76,7 @@ def run_study(name: str, *, publish: bool = False) -> None:
     """Bring the study ``name`` up to date: ``dvc repro`` in its workspace.
 
     Args:
-        publish: copy its report to ``reports/<study>`` of the project.
+        publish: copy its report, records and predictions to ``reports/<study>`` of the project.
 
     Raises:
         ReplicationError: with the message and exit code of the stage that failed.
@@ -91,8 +91,8 @@ def run_study(name: str, *, publish: bool = False) -> None:
     if not (folder / ".dvc").is_dir() and _wait([*dvc, "init", "--no-scm", "--quiet"], folder, environment):
         raise EnvironmentProblem(f"{folder}: dvc init failed; its message stands above")
     code = _wait([*dvc, "repro"], folder, environment)
-    if publish and (folder / "reports" / name).is_dir() and folder != root:
-        shutil.copytree(folder / "reports" / name, root / "reports" / name, dirs_exist_ok=True)
+    if publish:
+        _publish(folder, root, name)
     if code:
         raise _failure(status, code)
     print(f"report: {folder / 'reports' / study.study / 'report.html'}")
@@ -113,6 +113,15 @@ def sync_all() -> None:
 
 def _tracking_default(root: Path) -> tuple[str, str]:
     return "MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}"
+
+
+def _publish(folder: Path, root: Path, name: str) -> None:
+    """Copy a report and the records and predictions that it was made from; adapters stay, they are large and can be trained again."""
+    if folder != root and (folder / "reports" / name).is_dir():
+        shutil.copytree(folder / "reports" / name, root / "reports" / name, dirs_exist_ok=True)
+    for file in sorted((folder / "runs" / name).rglob("*")):
+        if file.name in (RECORD, PREDICTIONS):
+            write_whole(root / "reports" / name / "records" / file.relative_to(folder / "runs" / name), file.read_bytes())
 
 
 def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:

@@ -1,0 +1,64 @@
+import getpass
+import json
+import socket
+import subprocess
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from lora_replication import machine
+
+
+def test_the_time_is_utc():
+    assert datetime.fromisoformat(machine.utc_now()).utcoffset().total_seconds() == 0
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A git checkout in which the module seems to lie."""
+    for command in (["init", "-q"], ["config", "user.email", "a@b"], ["config", "user.name", "n"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    (tmp_path / "machine.py").write_text("")
+    subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+    subprocess.run(["git", "commit", "-qm", "m"], cwd=tmp_path, check=True)
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "machine.py"))
+    return tmp_path
+
+
+def test_a_clean_checkout_a_dirty_one_a_detached_head_and_none(checkout, monkeypatch):
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, check=True, capture_output=True, text=True).stdout.strip()
+    assert machine.git_state() == (head, False)
+    subprocess.run(["git", "checkout", "-q", "--detach"], cwd=checkout, check=True)
+    (checkout / "untracked").touch()
+    assert machine.git_state() == (head, False)
+    (checkout / "machine.py").write_text("changed")
+    assert machine.git_state() == (head, True)
+    monkeypatch.setenv("PATH", "")
+    assert machine.git_state() == (None, None)
+
+
+def test_outside_git_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "machine.py"))
+    assert machine.git_state() == (None, None)
+
+
+def test_nothing_says_who_or_on_which_host():
+    told = json.dumps([machine.versions(), machine.cpu_name(), machine.platform_name(), machine.gpu_name()])
+    for private in (socket.gethostname(), str(Path.home()), f"/{getpass.getuser()}/"):
+        assert private not in told
+
+
+def test_versions_and_sizes_are_real():
+    import torch
+
+    assert machine.versions()["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert machine.cores() >= 1
+    assert machine.memory_bytes() > machine.peak_memory_bytes() > 50 * 2**20
+
+
+def test_peak_memory_grows_with_what_is_held():
+    before = machine.peak_memory_bytes()
+    held = bytearray(before + 100 * 2**20)
+    held[::4096] = b"x" * len(held[::4096])
+    assert machine.peak_memory_bytes() >= before + 50 * 2**20

@@ -1,0 +1,206 @@
+"""The whole way as people use it: ``lora-replication run`` in a checkout, through DVC, with real processes."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND = Path(sys.executable).with_name("lora-replication")
+
+SMALL = """
+study: small
+title: A tiny random encoder on generated reviews, not IMDb (test)
+data:
+  source: generated
+  reviews: {train: 24, val: 12, test: 12}
+model: {encoder: tiny-distilbert, max_tokens: 64}
+train: {epochs: 1, learning_rate: 1.0e-2, precision: fp32, device: cpu}
+run: {methods: [last_layers, full], seeds: [1]}
+grid:
+  alpha: [1]
+  rank: [1, 2]
+  key: [false]
+  projection: [false]
+  mlp: [false]
+  head: [false]
+  winner_seeds: [101]
+"""
+
+
+def checkout(folder: Path) -> Path:
+    """A project to run in, at a path with a space and an accent."""
+    root = folder / "d 2 é"
+    root.mkdir()
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, root)
+    for name in ("src", "stages"):
+        (root / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "studies", root / "studies")
+    (root / "studies" / "small.yaml").write_text(SMALL)
+    return root
+
+
+def environment(**more: str) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "IMDB_ARCHIVE")}
+    return clean | {"OMP_NUM_THREADS": "1"} | more
+
+
+def run(root: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [COMMAND, *arguments], cwd=root, env=environment(**more), capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def stages_run(done: subprocess.CompletedProcess) -> list[str]:
+    return re.findall(r"Running stage '([^']+)'", done.stdout)
+
+
+def tree(root: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(root.rglob("*")) if file.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A checkout in which the small study has run once."""
+    root = checkout(tmp_path_factory.mktemp("pipeline"))
+    done = run(root, "run", "small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stages_run(done) == ["prepare", "train@last_layers-1", "train@full-1", "gridsearch", "report"]
+    return root
+
+
+def test_a_study_leaves_records_a_report_and_tracked_runs(finished):
+    work = finished / "build" / "small"
+    records = sorted(str(file.parent.relative_to(work / "runs/small")) for file in (work / "runs").rglob("record.json"))
+    assert records == [
+        "full/seed-1",
+        "grid/r1-a1-query-value/seed-1",
+        "grid/r2-a1-query-value/seed-1",
+        "grid_winner/seed-101",
+        "last_layers/seed-1",
+    ]
+    for name in ("report.html", "report.md", "table.csv", "results.json"):
+        assert "not IMDb" in (work / "reports/small" / name).read_text("utf-8"), name
+    with sqlite3.connect(finished / "mlflow.db") as database:
+        statuses = database.execute("select status from runs").fetchall()
+    assert statuses == [("FINISHED",)] * 6  # five runs and the parent of the grid's configurations
+    assert not (finished / "runs").exists()
+
+
+def test_a_second_time_nothing_runs(finished):
+    done = run(finished, "run", "small")
+    assert done.returncode == 0
+    assert stages_run(done) == []
+
+
+def test_a_changed_learning_rate_retrains_that_method_alone(finished):
+    study = finished / "studies" / "small.yaml"
+    study.write_text(SMALL + "methods: {full: {learning_rate: 1.0e-3}}\n")
+    done = run(finished, "run", "small")
+    study.write_text(SMALL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stages_run(done) == ["train@full-1", "report"]
+    results = json.loads((finished / "build/small/runs/small/full/seed-1/record.json").read_text())
+    assert results["asked"]["settings"]["learning_rate"] == 1e-3
+
+
+def test_the_tracking_database_is_rebuilt_from_the_records_and_not_doubled(finished, tmp_path):
+    uri = f"sqlite:///{tmp_path}/rebuilt.db"
+    for _ in range(2):
+        done = run(finished, "sync", MLFLOW_TRACKING_URI=uri)
+        assert done.returncode == 0, done.stderr
+        with sqlite3.connect(tmp_path / "rebuilt.db") as database:
+            assert database.execute("select count(*) from runs where status = 'FINISHED'").fetchone() == (6,)
+
+
+def test_the_report_alone_is_made_again_where_it_was_deleted(finished):
+    page = finished / "build/small/reports/small/report.html"
+    before = page.read_bytes()
+    page.unlink()
+    done = run(finished, "run", "small", "--publish")
+    assert stages_run(done) == ["report"]
+    assert page.read_bytes() == (finished / "reports/small/report.html").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("study", "arguments", "code", "message"),
+    [
+        ("train: {epochs: 0}\n", ["run", "bad"], 2, "bad.yaml:2: train.epochs is 0; allowed: a whole number from 1 to 1000"),
+        ("train: {epocs: 1}\n", ["run", "bad"], 2, "bad.yaml:2: unknown key train.epocs; did you mean train.epochs?"),
+        ("", ["run", "none"], 2, "study is 'none'; allowed: article, bad, demo"),
+        ("", ["train", "--study", "bad", "--method", "ful"], 2, "--method is 'ful'; allowed: last_layers"),
+    ],
+)
+def test_bad_parameters_are_told_in_two_seconds_and_change_nothing(tmp_path, study, arguments, code, message):
+    root = checkout(tmp_path)
+    (root / "studies" / "bad.yaml").write_text(f"study: bad\n{study}")
+    before = tree(root)
+    started = time.monotonic()
+    done = run(root, *arguments)
+    assert time.monotonic() - started < 2
+    assert done.returncode == code
+    assert message in done.stderr
+    if "train" not in arguments:
+        assert tree(root) == before
+
+
+def test_a_stage_that_fails_gives_its_own_code_and_message(tmp_path):
+    root = checkout(tmp_path)
+    (root / "studies" / "imdb.yaml").write_text(
+        "study: imdb\ntitle: no archive\ndata: {source: archive}\nmodel: {encoder: tiny-bert}\ntrain: {device: cpu}\n"
+    )
+    done = run(root, "run", "imdb")
+    assert done.returncode == 3, done.stderr
+    assert "IMDB_ARCHIVE" in done.stderr
+    assert not (root / "build/imdb/data").exists() or not list((root / "build/imdb/data").rglob("*.parquet"))
+
+
+def test_a_gpu_that_is_asked_for_and_missing_ends_with_4(tmp_path):
+    root = checkout(tmp_path)
+    (root / "studies" / "gpu.yaml").write_text(SMALL.replace("study: small", "study: gpu").replace("device: cpu", "device: cuda"))
+    done = run(root, "run", "gpu", CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 4, done.stderr
+    assert "train.device is cuda" in done.stderr
+    assert not list((root / "build/gpu").rglob("record.json"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_in_the_middle_keeps_what_is_done_and_the_next_start_continues(tmp_path, number, code):
+    root = checkout(tmp_path)
+    with subprocess.Popen(
+        [COMMAND, "run", "small"],
+        cwd=root,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        while "train@full" not in process.stdout.readline():
+            pass
+        time.sleep(1.5)
+        started = time.monotonic()
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal's Ctrl-C does
+        else:
+            process.send_signal(number)
+        out, _ = process.communicate(timeout=30)
+    assert time.monotonic() - started < 10, out
+    assert process.returncode == code, out
+    assert (root / "build/small/runs/small/last_layers/seed-1/record.json").is_file()
+    done = run(root, "run", "small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "train@last_layers-1" not in stages_run(done)
+    assert stages_run(done)[0] == "train@full-1"

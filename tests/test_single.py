@@ -1,0 +1,114 @@
+import json
+import shutil
+
+import pytest
+
+from lora_replication import single
+from lora_replication.errors import DataError, EnvironmentProblem, ParameterError
+from lora_replication.jobs import Job
+from lora_replication.methods import resolve
+from lora_replication.runs import Bench, perform
+from lora_replication.single import predict_texts, train_single
+
+SWITCHES = {"r": 8, "alpha": 16.0, "query": True, "key": False, "value": True, "projection": False, "mlp": False, "head": False}
+
+
+@pytest.fixture(scope="module")
+def run(tiny_study, tiny_data, tmp_path_factory):
+    """A trained run's folder."""
+    from contextlib import contextmanager
+
+    from conftest import SilentMirror
+
+    root = tmp_path_factory.mktemp("trained")
+    (root / "data").symlink_to(tiny_data / "data")
+    bench, job = Bench(tiny_study, root), Job("method", "full", resolve(tiny_study, tiny_study.methods["full"]), 1)
+    perform(bench, job, contextmanager(lambda asked: iter([SilentMirror()])))
+    return bench.folder(job)
+
+
+def test_predictions_agree_with_the_runs_own(run, tiny_data, capsys):
+    import pyarrow.parquet as pq
+
+    texts = pq.read_table(tiny_data / "data/tiny/test.parquet")["text"].to_pylist()
+    table = pq.read_table(run / "predictions.parquet").to_pylist()
+    expected = ["positive" if row["logit_1"] > row["logit_0"] else "negative" for row in table if row["split"] == "test"]
+    predict_texts(run, texts, None, encoder_path=None, as_json=True)
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["label"] for line in told] == expected
+    assert [line["text"] for line in told] == texts
+    assert all(0.5 <= line["probability"] <= 1 for line in told)
+
+
+def test_texts_come_from_a_file_one_a_line(run, tmp_path, capsys):
+    (tmp_path / "texts").write_text("a fine film\n\na dull film\n", "utf-8")
+    predict_texts(run, ["first"], tmp_path / "texts", encoder_path=None, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("%  ")[1] for line in lines] == ["first", "a fine film", "a dull film"]
+
+
+def test_what_is_missing_is_named(run, tmp_path):
+    with pytest.raises(DataError, match=r"record\.json: there is no such record"):
+        predict_texts(tmp_path, ["x"], None, encoder_path=None, as_json=False)
+    with pytest.raises(ParameterError, match="no text was given"):
+        predict_texts(run, [], None, encoder_path=None, as_json=False)
+    with pytest.raises(DataError, match="none: can't be read"):
+        predict_texts(run, [], tmp_path / "none", encoder_path=None, as_json=False)
+
+
+def test_a_run_of_another_encoder_is_refused(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    record = json.loads((copy / "record.json").read_text())
+    record["asked"]["weights"] = "0" * 64
+    (copy / "record.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match="the run was trained on 0000"):
+        predict_texts(copy, ["x"], None, encoder_path=None, as_json=False)
+    record["asked"]["settings"]["encoder"] = "folder"
+    (copy / "record.json").write_text(json.dumps(record))
+    with pytest.raises(EnvironmentProblem, match="name it with --encoder-path"):
+        predict_texts(copy, ["x"], None, encoder_path=None, as_json=False)
+
+
+@pytest.fixture
+def workspace(tiny_study, tiny_root, monkeypatch):
+    """Single runs of the tiny study happen in a folder of this test."""
+    monkeypatch.setattr(single, "open_workspace", lambda name, root: (tiny_root, tiny_study))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tiny_root}/mlflow.db")
+    return tiny_root
+
+
+def test_the_articles_switches_train_that_configuration(workspace, capsys):
+    train_single("tiny", None, 3, SWITCHES | {"r": 2, "alpha": 1.0, "mlp": True})
+    out = capsys.readouterr().out
+    record = json.loads((workspace / "singles/tiny/r2-a1-query-value-mlp/seed-3/record.json").read_text())
+    assert record["asked"]["settings"]["lora"] == {
+        "rank": 2,
+        "alpha": 1.0,
+        "targets": ["query", "value", "mlp"],
+        "scaling": "article",
+        "dropout": 0.0,
+    }
+    test = record["happened"]["test"]
+    assert f"test  accuracy {test['correct'] / test['reviews']:7.2%}  ({test['correct']} of {test['reviews']} reviews)" in out
+    assert "not IMDb" in out
+
+
+def test_a_method_of_the_study_can_be_trained_by_name(workspace):
+    train_single("tiny", "last_layers", 1, SWITCHES)
+    assert (workspace / "singles/tiny/last_layers/seed-1/record.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("method", "seed", "switches", "message"),
+    [
+        ("ful", 1, {}, "--method is 'ful'; allowed: last_layers, lora_default, lora_tuned, full"),
+        (None, -1, {}, "--seed is -1; allowed"),
+        (None, 1, {"r": 0}, "--lora_r is 0; allowed: a whole number from 1 to 768"),
+        (None, 1, {"alpha": -1.0}, "--lora_alpha is -1.0; allowed: a number above 0"),
+        (None, 1, {"query": False, "value": False}, "--lora_targets is .*; allowed: at least one of query"),
+    ],
+)
+def test_wrong_switches_are_told_with_what_is_allowed(workspace, method, seed, switches, message):
+    with pytest.raises(ParameterError, match=message):
+        train_single("tiny", method, seed, SWITCHES | switches)
+    assert not (workspace / "singles").exists()
