@@ -126,6 +126,7 @@ def test_the_tracking_database_is_rebuilt_from_the_records_and_not_doubled(finis
 
 
 def test_the_report_alone_is_made_again_where_it_was_deleted(finished):
+    assert run(finished, "run", "small").returncode == 0
     page = finished / "build/small/reports/small/report.html"
     before = page.read_bytes()
     page.unlink()

@@ -125,26 +125,36 @@ def _publish(folder: Path, root: Path, name: str) -> None:
 
 
 def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
-    """Run ``command`` to its end. A signal is handed on, and its end is waited for, so that nothing is orphaned."""
-    with subprocess.Popen(command, cwd=folder, env=environment) as process:  # noqa: S603  # fixed words
+    """Run ``command`` to its end, in a process group of its own.
 
-        def hand_on(number: int, _frame: FrameType | None) -> None:
-            process.send_signal(number)
+    A signal reaches the whole group, DVC and its stage, once and as SIGINT: on SIGTERM DVC would leave its stage behind.
 
+    Raises:
+        Stopped: a signal came; everything in the group has ended.
+    """
+    received: list[int] = []
+
+    def hand_on(number: int, _frame: FrameType | None) -> None:
+        if not received:
+            os.killpg(process.pid, signal.SIGINT)
+        received.append(number)
+
+    with subprocess.Popen(command, cwd=folder, env=environment, process_group=0) as process:  # noqa: S603  # fixed words
         before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            return process.wait()
+            code = process.wait()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+    if received:
+        raise Stopped(received[0])
+    return code
 
 
-def _failure(status: Path, code: int) -> BaseException:
+def _failure(status: Path, code: int) -> ReplicationError:
     """The error that the failed stage wrote down, or DVC's own."""
     with suppress(OSError, ValueError, KeyError):
         told = json.loads(status.read_text("utf-8"))
-        if told["exit_code"] > 128:
-            return Stopped(told["exit_code"] - 128)
         for kind in (ParameterError, DataError, EnvironmentProblem, IncompleteError):
             if kind.exit_code == told["exit_code"]:
                 return kind(told["message"])
