@@ -1,4 +1,4 @@
-"""Intervals, each named by its source of variance: test sampling (reviews) or seeds (runs). No torch, no plots.
+"""Intervals, each named by its source of variance: test sampling (reviews or movies) or seeds (runs).
 
 An interval over reviews says how far the accuracy could have come out differently on other reviews of the same kind, for
 the one trained model; an interval over seeds says how far the mean could have come out differently with other random draws,
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 
@@ -101,6 +103,61 @@ def t_interval(values: Sequence[float], level: float) -> Interval:
         return Interval(mean, None, None, level, 1, "Student t", "seeds, n = 1 run: one run has no interval over seeds")
     half = float(stats.t.isf((1 - level) / 2, runs - 1)) * stdev(values) / math.sqrt(runs)
     return Interval(mean, mean - half, mean + half, level, runs, "Student t", f"seeds, n = {runs} runs")
+
+
+def prediction_interval(values: Sequence[float], level: float) -> Interval:
+    """Where one more run with a fresh seed would fall, on the same reviews: mean -+ t sd sqrt(1 + 1/n), for runs scattered normally.
+
+    Args:
+        values: one per run, at least one. One run gives its value and no interval.
+        level: nominal coverage, above 0 and below 1.
+
+    Raises:
+        ValueError: there is no value, or the level is out of its range.
+    """
+    mean = t_interval(values, level)
+    if mean.low is None or mean.high is None:
+        return Interval(mean.estimate, None, None, level, 1, "Student t, one more run", mean.source)
+    half = (mean.high - mean.low) / 2 * math.sqrt(mean.n + 1)
+    return Interval(
+        mean.estimate,
+        mean.estimate - half,
+        mean.estimate + half,
+        level,
+        mean.n,
+        "Student t, one more run",
+        f"seeds, one more run beside n = {mean.n} runs",
+    )
+
+
+def clustered_interval(values: ArrayLike, clusters: ArrayLike, level: float) -> Interval:
+    """Student's t interval of a mean over reviews that come in clusters (all reviews of a movie), which are sampled together.
+
+    The variance is that of the cluster totals of the residuals, times G / (G - 1) for G clusters; t has G - 1 degrees of freedom.
+
+    Args:
+        values: (reviews,), right answers as 0 or 1, or their mean over runs.
+        clusters: (reviews,), a label of each review's cluster.
+        level: nominal coverage, above 0 and below 1.
+
+    Raises:
+        ValueError: the shapes differ, nothing is given, or the level is out of its range.
+
+    Source: K.-Y. Liang, S. L. Zeger, Biometrika 73 (1986), for a mean.
+    """
+    _check_level(level)
+    x = np.asarray(values, dtype=np.float64)
+    labels, member = np.unique(np.asarray(clusters), return_inverse=True)
+    if x.ndim != 1 or x.shape != member.shape or not x.size:
+        raise ValueError(f"values {x.shape} and clusters {member.shape}; allowed: one cluster for each of at least one value")
+    mean, groups = float(x.mean()), len(labels)
+    source = f"test sampling, n = {x.size:,} reviews in {groups:,} movies"
+    if groups == 1:
+        return Interval(mean, None, None, level, x.size, "clustered t", f"{source}: one movie has no interval")
+    totals = np.bincount(member, weights=x - mean)
+    error = math.sqrt(groups / (groups - 1) * float(totals @ totals)) / x.size
+    half = float(stats.t.isf((1 - level) / 2, groups - 1)) * error
+    return Interval(mean, mean - half, mean + half, level, x.size, "clustered t", source)
 
 
 def _test_sampling(reviews: int) -> str:
