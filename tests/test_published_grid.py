@@ -1,0 +1,189 @@
+"""The author's results file: strict reading, its facts, and mutated files."""
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lora_replication.errors import DataError
+from lora_replication.grid.space import cell_name
+from lora_replication.published_grid import PublishedCell, article_space, parse_published_grid, read_published_grid
+
+RULE = "-" * 48
+BLOCK = f"""{RULE}
+lora_r: 8
+lora_alpha: 1
+lora_query: True
+lora_key: False
+lora_value: True
+lora_projection: False
+lora_mlp: True
+lora_head: False
+device: 2
+verbose: False
+Train acc: 96.22%
+Val acc:   92.96%
+Test acc:  92.39%
+{RULE}
+"""
+SPACE = article_space()
+CELLS = st.builds(
+    lambda lora, device, verbose, train, val, test: PublishedCell(
+        lora.rank, int(lora.alpha), lora.targets, device, verbose, train / 100, val / 50, test / 100
+    ),
+    st.sampled_from(SPACE),
+    st.integers(0, 9999),
+    st.booleans(),
+    st.integers(0, 10_000),
+    st.integers(0, 5_000),
+    st.integers(0, 10_000),
+)
+
+
+def text_of(cells: list[PublishedCell]) -> bytes:
+    return "".join(f"{line}\n" for cell in cells for line in cell.lines()).encode()
+
+
+def made_up(count: int) -> list[PublishedCell]:
+    """The first ``count`` configurations with made-up results."""
+    return [
+        PublishedCell(lora.rank, int(lora.alpha), lora.targets, place % 4, False, 90 + place % 7, 89.5, 88 + place % 5 / 4)
+        for place, lora in enumerate(SPACE[:count])
+    ]
+
+
+def test_a_block_by_hand() -> None:
+    grid = parse_published_grid(BLOCK.encode())
+    (cell,) = grid.cells
+    assert cell == PublishedCell(8, 1, ("query", "value", "mlp"), 2, False, 96.22, 92.96, 92.39)
+    assert (cell.name, cell.val_correct, cell.test_correct, cell.one_class) == ("r8-a1-query-value-mlp", 4648, 9239, False)
+    assert len(grid.missing) == 575
+    assert cell.name not in grid.missing
+
+
+@pytest.mark.parametrize("accuracies", [("49.86", "50.84", "50.06"), ("50.14", "49.16", "49.94")])
+def test_answering_one_class_is_recognised(accuracies: tuple[str, str, str]) -> None:
+    text = BLOCK
+    for old, new in zip(("96.22", "92.96", "92.39"), accuracies, strict=True):
+        text = text.replace(old, new)
+    assert parse_published_grid(text.encode()).cells[0].one_class
+    assert not parse_published_grid(text.replace(accuracies[2], "50.00").encode()).cells[0].one_class
+
+
+@pytest.mark.parametrize("content", [BLOCK.replace("\n", "\r\n").encode(), b"\xef\xbb\xbf" + BLOCK.encode(), BLOCK.rstrip("\n").encode()])
+def test_windows_line_ends_a_byte_order_mark_and_no_last_line_end_are_accepted(content: bytes) -> None:
+    assert parse_published_grid(content).cells == parse_published_grid(BLOCK.encode()).cells
+
+
+def test_the_space_is_the_articles() -> None:
+    names = [cell_name(lora) for lora in SPACE]
+    assert len(set(names)) == 576
+    assert names[:2] == ["r1-a1-query-value", "r1-a1-query-value-head"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "reason"),
+    [
+        ("Val acc:   92.96%", "Val acc:   n/a%", 13, "not “Val acc:   a percentage"),
+        ("Test acc:  92.39%", "Test acc:  nan%", 14, "not “Test acc:"),
+        ("Test acc:  92.39%", "Test acc:  100.01%", 14, "allowed: 0 to 100"),
+        ("Train acc: 96.22%", "Train acc: 123.00%", 12, "not “Train acc:"),
+        ("Val acc:   92.96%", "Val acc:   92.97%", 13, "no whole number of 5,000 reviews"),
+        ("Val acc:   92.96%", "Val acc: 92.96%", 13, "not “Val acc:   "),
+        ("lora_key: False", "lora_key: false", 5, "not “lora_key: True or False”"),
+        ("lora_r: 8", "lora_r: 08", 2, "not “lora_r: a whole number”"),
+        ("lora_r: 8", "lora_r: 3", 1, "r3-a1-query-value-mlp is not one of the article's 576"),
+        ("lora_query: True", "lora_query: False", 1, "r8-a1-value-mlp is not one"),
+        ("lora_r: 8", "lora_rank: 8", 2, "lora_rank: 8' is not"),
+        ("device: 2\n", "", 10, "verbose: False' is not “device: a whole number”"),
+        ("verbose: False", "verbose: False ", 11, "is not"),
+        ("verbose: False", "verbose: Fal\x00se", 11, r"Fal\\x00se' is not"),
+        ("verbose: False", "verbose: F\rlse", 11, "is not"),
+        ("device: 2", "device: \uff12", 10, "is not"),
+        (RULE, "-" * 47, 1, "not a line of 48 dashes"),
+    ],
+)
+def test_anything_odd_is_refused_with_line_and_reason(old: str, new: str, line: int, reason: str) -> None:
+    with pytest.raises(DataError, match=rf"file.txt: line {line}: .*{reason}.*nothing was imported"):
+        parse_published_grid(BLOCK.replace(old, new).encode(), "file.txt")
+
+
+def test_cut_doubled_empty_and_huge_files_are_refused() -> None:
+    with pytest.raises(DataError, match="line 9: the file ends in the middle of a block"):
+        parse_published_grid(("\n".join(BLOCK.splitlines()[:8]) + "\n").encode())
+    with pytest.raises(DataError, match="line 16: configuration r8-a1-query-value-mlp stands twice, first from line 1"):
+        parse_published_grid((BLOCK + BLOCK).encode())
+    with pytest.raises(DataError, match="line 16: '' is not"):
+        parse_published_grid((BLOCK + "\n").encode())
+    with pytest.raises(DataError, match="is empty"):
+        parse_published_grid(b"")
+    with pytest.raises(DataError, match="more than 4,000,000 bytes"):
+        parse_published_grid(b"-" * 10_000_000)
+    with pytest.raises(DataError, match="line 9"):
+        parse_published_grid(("\n".join(BLOCK.splitlines()[:8]) + "\n" + BLOCK).encode())
+    assert DataError.exit_code == 3
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.txt: can't be read"):
+        read_published_grid(tmp_path / "none.txt")
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(CELLS, max_size=8, unique_by=lambda cell: cell.name).filter(bool))
+def test_what_is_written_is_read(cells: list[PublishedCell]) -> None:
+    assert list(parse_published_grid(text_of(cells)).cells) == cells
+
+
+def _mutated(content: bytes, generator: random.Random) -> bytes:
+    """``content`` with one to four small or large accidents."""
+    for _ in range(generator.randint(1, 4)):
+        at, to = sorted((generator.randrange(len(content) + 1), generator.randrange(len(content) + 1)))
+        kind = generator.randrange(7)
+        if kind == 0:
+            content = content[:at] + bytes([generator.randrange(256)]) + content[at + 1 :]
+        elif kind == 1:
+            content = content[:at] + content[at + 1 :]
+        elif kind == 2:
+            content = content[:at] + generator.choice([b"\r", b"\n", b"\x00", b"NaN", b"1", b"-", b"9" * 500]) + content[at:]
+        elif kind == 3:
+            content = content[:at] + content[to:]
+        elif kind == 4:
+            content = content[:to] + content[at:to] + content[to:]
+        elif kind == 5:
+            content = content[:at]
+        else:
+            lines = content.split(b"\n")
+            generator.shuffle(lines)
+            content = b"\n".join(lines) if generator.random() < 0.2 else content.replace(b"\n", b"\r\n")
+        content = content or b"\n"
+    return content
+
+
+@settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 2**32), st.integers(1, 4))
+def test_mutated_files_give_an_error_or_rows_that_stand_in_them(seed: int, count: int) -> None:
+    mutated = _mutated(text_of(made_up(count)), random.Random(seed))  # noqa: S311  # accidents, no secrets
+    try:
+        cells = parse_published_grid(mutated).cells
+    except DataError:
+        return
+    assert text_of(list(cells)).rstrip(b"\n") == mutated.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").rstrip(b"\n")
+
+
+@pytest.mark.skipif("STUDIO_RESULTS" not in os.environ, reason="STUDIO_RESULTS does not name the results file published with the article")
+def test_the_authors_own_file() -> None:
+    started = time.perf_counter()
+    grid = read_published_grid(Path(os.environ["STUDIO_RESULTS"]))
+    assert time.perf_counter() - started < 1
+    assert len(grid.cells) == 570
+    assert grid.missing == tuple(
+        f"r32-a64-query-key-value{rest}"
+        for rest in ("-mlp", "-mlp-head", "-projection", "-projection-head", "-projection-mlp", "-projection-mlp-head")
+    )
+    assert sum(cell.one_class for cell in grid.cells) == 183
+    assert text_of(list(grid.cells)) == Path(os.environ["STUDIO_RESULTS"]).read_bytes()
