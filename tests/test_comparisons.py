@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportions_ztest
 from statsmodels.stats.weightstats import DescrStatsW
 
 from lora_replication.statistics import (
@@ -20,6 +21,7 @@ from lora_replication.statistics import (
     prediction_equivalence_test,
     prediction_interval,
     prediction_test,
+    two_proportions_test,
 )
 
 VALUES = st.lists(st.integers(0, 1000).map(lambda number: number / 1000), min_size=2, max_size=8)
@@ -121,8 +123,22 @@ def test_holm_agrees_with_statsmodels(p_values: list[float]) -> None:
 
 
 def test_wrong_input_is_refused() -> None:
-    for wrong in (lambda: mcnemar([1], [1, 0]), lambda: mcnemar([], []), lambda: equivalence_test([1, 2], 0), lambda: holm([1.5])):
+    for wrong in (
+        lambda: mcnemar([1], [1, 0]),
+        lambda: mcnemar([], []),
+        lambda: equivalence_test([1, 2], 0),
+        lambda: holm([1.5]),
+        lambda: two_proportions_test(3, 1, 2),
+    ):
         with pytest.raises(ValueError, match="allowed"):
             wrong()
     with pytest.raises(ValueError, match="argument"):
         paired_t([1, 2], [1], 0.95)
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.integers(0, n), st.just(n))))
+def test_two_proportions_agree_with_statsmodels(counts: tuple[int, int, int]) -> None:
+    first, second, reviews = counts
+    assume(0 < first + second < 2 * reviews)
+    assert two_proportions_test(first, second, reviews) == pytest.approx(proportions_ztest([first, second], [reviews] * 2)[1])
+    assert two_proportions_test(reviews, reviews, reviews) == two_proportions_test(0, 0, reviews) == 1

@@ -46,6 +46,11 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--json", action="store_true", help="one JSON object a line")
     predict.set_defaults(command=_predict)
 
+    published = commands.add_parser("published", help="report what the grid published with the article says")
+    published.add_argument("file", type=Path, help="the results file of the article's studio")
+    published.add_argument("--folder", type=Path, help="where to write; reports/published where not given")
+    published.set_defaults(command=_published)
+
     sync = commands.add_parser("sync", help="rebuild the MLflow mirror from the records of all studies")
     sync.set_defaults(command=_sync)
     return parser
@@ -75,6 +80,17 @@ def _predict(arguments: argparse.Namespace) -> None:
     from lora_replication.single import predict_texts
 
     predict_texts(arguments.run, arguments.texts, arguments.file, encoder_path=arguments.encoder_path, as_json=arguments.json)
+
+
+def _published(arguments: argparse.Namespace) -> None:
+    from lora_replication.params import load_study
+    from lora_replication.report.published.build import build_published_report
+    from lora_replication.workspace import project_root
+
+    root = project_root()
+    folder = arguments.folder or root / "reports" / "published"
+    build_published_report(arguments.file, folder, load_study(root / "params.yaml").report.confidence)
+    print(f"report: {folder / 'report.html'}")
 
 
 def _sync(_arguments: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from lora_replication.article import CITATION, SETTING
 from lora_replication.data.manifest import Manifest
 from lora_replication.params import Study
 from lora_replication.report.data_card import data_tables
-from lora_replication.report.figures import Drawing
+from lora_replication.report.drawing import Drawing
 from lora_replication.report.grid_section import grid_statement, grid_table
 from lora_replication.report.machine_section import cost_statement, machine_table
 from lora_replication.report.summary import Missing, Summary
@@ -38,12 +38,14 @@ class Content:
         subtitle: what it is, in one sentence.
         warnings: what a reader must know before the first number.
         sections: in order.
+        files: names of the files beside the page that hold the same results for programs.
     """
 
     title: str
     subtitle: str
     warnings: tuple[str, ...]
     sections: tuple[Section, ...]
+    files: tuple[str, ...]
 
 
 def compose(summary: Summary, manifest: Manifest, drawings: dict[str, Drawing]) -> Content:
@@ -65,6 +67,7 @@ def compose(summary: Summary, manifest: Manifest, drawings: dict[str, Drawing]) 
         subtitle=f"A replication of {CITATION}. Here: {subject(study)}; {study.train.epochs} epochs, batches of {study.train.batch_size}.",
         warnings=tuple(filter(None, [reservation(study), _incomplete(summary)])),
         sections=tuple(section for section in sections if section),
+        files=("results.json", "table.csv"),
     )
 
 

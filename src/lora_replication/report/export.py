@@ -25,7 +25,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def table_csv(summary: Summary) -> bytes:
     """One row per method and for the grid's winner. Text that a spreadsheet would take for a formula gets a leading apostrophe."""
     rows = [_csv_row(summary, row) for row in summary.rows]
-    return _csv(list(rows[0]), rows)
+    return csv_bytes(list(rows[0]), rows)
 
 
 def learning_curves_csv(summary: Summary) -> bytes:
@@ -42,7 +42,7 @@ def learning_curves_csv(summary: Summary) -> bytes:
         for run in summary.runs
         for epoch in run.happened.epochs
     ]
-    return _csv(names, rows)
+    return csv_bytes(names, rows)
 
 
 def inert(value: Any) -> Any:
@@ -50,7 +50,8 @@ def inert(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.lstrip(" \n").startswith(FORMULA_STARTS) else value
 
 
-def _csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+def csv_bytes(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Rows under ``names`` as CSV in UTF-8, texts inert."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
     writer.writeheader()

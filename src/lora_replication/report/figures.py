@@ -1,16 +1,11 @@
-"""Figures, each drawn from a summary by a function that returns it; the same summary gives the same bytes.
+"""Figures of the methods, each drawn from a summary by a function that returns it."""
 
-Colours are those of Okabe and Ito, told apart by all common kinds of colour vision; markers differ as well. In the SVG that
-stands in the page, ink takes the colour of the page's text, so that it reads on light and on dark.
-"""
-
-import io
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lora_replication.records import Record
+from lora_replication.report.drawing import BLUE, INK, ORANGE, VERMILLION, Drawing, axes, render
 from lora_replication.report.summary import MethodSummary, Summary
 from lora_replication.report.wording import level, remark, stamp
 from lora_replication.statistics import Interval
@@ -19,60 +14,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-INK = "#222222"
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "lora-replication",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.18,
-    "legend.frameon": False,
-    "figure.dpi": 100,
-    **dict.fromkeys(
-        ["text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color", "grid.color"], INK
-    ),
-}
-WIDTH_INCHES = 4.9
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure, ready for use.
-
-    Attributes:
-        name: stem of its files.
-        heading: what it shows, in a few words.
-        caption: how to read it, with the kind of interval and n.
-        svg, png: the files' content.
-    """
-
-    name: str
-    heading: str
-    caption: str
-    svg: bytes
-    png: bytes
-
-    def inline(self) -> str:
-        """The SVG element for an HTML page: ids of its own, ink in the colour of the text, named for screen readers."""
-        text = self.svg.decode()
-        text = text[text.index("<svg") :]
-        text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{self.name}-", text)
-        text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1)
-        text = text.replace("<svg ", f'<svg role="img" aria-label="{self.heading}" ', 1)
-        return re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL).replace(INK, "currentColor")
-
 
 def draw_figures(summary: Summary) -> list[Drawing]:
     """All figures of the report: accuracy by method, learning curves."""
+    figures: tuple[tuple[str, str, Callable[[Summary], str], Callable[[Summary], Figure]], ...] = (
+        ("accuracy_by_method", "Test accuracy by method", accuracy_caption, accuracy_by_method),
+        ("learning_curves", "Accuracy by epoch", learning_caption, learning_curves),
+    )
     return [
-        _drawing("accuracy_by_method", "Test accuracy by method", accuracy_caption(summary), accuracy_by_method, summary),
-        _drawing("learning_curves", "Accuracy by epoch", learning_caption(summary), learning_curves, summary),
+        render(name, heading, caption(summary), partial(draw, summary), stamp(summary.study)) for name, heading, caption, draw in figures
     ]
 
 
@@ -102,8 +52,8 @@ def learning_caption(summary: Summary) -> str:
 def accuracy_by_method(summary: Summary) -> "Figure":
     """Test accuracy in percent of each method and the grid's winner: runs, mean, both intervals, the article's number where comparable."""
     rows = summary.rows
-    figure, axes = _axes(1, 1, height=1.3 + 0.56 * len(rows))
-    plot = axes[0]
+    figure, panels = axes(1, 1, height=1.3 + 0.56 * len(rows))
+    plot = panels[0]
     for y, row in enumerate(rows):
         _accuracy_row(plot, y, row)
     plot.set_yticks(range(len(rows)), [row.name for row in rows])
@@ -119,18 +69,18 @@ def accuracy_by_method(summary: Summary) -> "Figure":
 def learning_curves(summary: Summary) -> "Figure":
     """Accuracy in percent by epoch, training and validation, one panel per method, all seeds."""
     count = len(summary.methods)
-    figure, axes = _axes((count + 1) // 2, min(count, 2), height=0.9 + 1.7 * ((count + 1) // 2))
-    for plot, row in zip(axes, summary.methods, strict=False):
+    figure, panels = axes((count + 1) // 2, min(count, 2), height=0.9 + 1.7 * ((count + 1) // 2))
+    for plot, row in zip(panels, summary.methods, strict=False):
         _curve(plot, row.runs, "train_accuracy", color=ORANGE, line="--", marker="s")
         _curve(plot, row.runs, "val_accuracy", color=BLUE, line="-", marker="o")
         plot.set_title(row.name, fontsize=10, loc="left")
         if not row.runs:
             plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
         plot.set_xticks(range(1, summary.study.train.epochs + 1, max(1, summary.study.train.epochs // 6)))
-    for plot in axes[max(0, count - 2) : count]:
+    for plot in panels[max(0, count - 2) : count]:
         plot.set_xlabel("epoch")
         plot.tick_params(labelbottom=True)
-    for plot in axes[count:]:
+    for plot in panels[count:]:
         plot.remove()
     figure.legend(handles=_curve_keys(), loc="outside lower center", ncols=2, fontsize=9)
     figure.supylabel("accuracy, %", fontsize=10)
@@ -182,24 +132,3 @@ def _curve(plot: "Axes", runs: Sequence[Record], quantity: str, *, color: str, l
     shortest = min((len(curve) for curve in curves), default=0)
     mean = [sum(curve[epoch] for curve in curves) / len(curves) for epoch in range(shortest)]
     plot.plot(range(1, shortest + 1), mean, line, color=color, linewidth=2, marker=marker, markersize=3.8)
-
-
-def _axes(rows: int, columns: int, height: float) -> "tuple[Figure, list[Axes]]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
-
-
-def _drawing(name: str, heading: str, caption: str, draw: Callable[[Summary], "Figure"], summary: Summary) -> Drawing:
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    with mpl.rc_context(STYLE):
-        figure = draw(summary)
-        figure.suptitle(stamp(summary.study), fontsize=9, x=0.01, ha="left")
-        FigureCanvasAgg(figure)
-        svg, png = io.BytesIO(), io.BytesIO()
-        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-        figure.savefig(png, format="png", dpi=200, facecolor="white", metadata={"Software": None})
-    return Drawing(name, heading, caption, svg.getvalue(), png.getvalue())

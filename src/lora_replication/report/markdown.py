@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from lora_replication.report.content import Content, Section
-from lora_replication.report.figures import Drawing
+from lora_replication.report.drawing import Drawing
 from lora_replication.report.tables import Cell, Table
 
 SPECIAL = re.compile(r"([\\`*\[\]|~#!])|(?<!\w)_|_(?!\w)")

@@ -11,6 +11,7 @@ from lora_replication.statistics.comparisons import (
     paired_t,
     prediction_equivalence_test,
     prediction_test,
+    two_proportions_test,
 )
 from lora_replication.statistics.correlations import RankCorrelation, rank_correlation
 from lora_replication.statistics.intervals import (
@@ -50,5 +51,6 @@ __all__ = [
     "smallest_difference_of_seeds",
     "t_interval",
     "two_level_bootstrap",
+    "two_proportions_test",
     "wilson_interval",
 ]

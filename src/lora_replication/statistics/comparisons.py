@@ -71,6 +71,25 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
     return McNemar(only_first, only_second, one.size, p)
 
 
+def two_proportions_test(first: int, second: int, reviews: int) -> float:
+    """The two-sided p value that two accuracies are equal, where only their counts are known; the pooled z test, test sampling alone.
+
+    It takes the runs for independent. On the same reviews, where runs tend to fail together, a paired test would find more.
+
+    Args:
+        first, second: reviews answered rightly, 0 to ``reviews``.
+        reviews: answered by each, at least 1.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+    if reviews < 1 or not 0 <= min(first, second) <= max(first, second) <= reviews:
+        raise ValueError(f"{first} and {second} correct of {reviews}; allowed: 0 to the number of reviews, which is at least 1")
+    pooled = (first + second) / (2 * reviews)
+    error = math.sqrt(2 * pooled * (1 - pooled) / reviews)
+    return float(2 * stats.norm.sf(abs(first - second) / reviews / error)) if error else 1.0
+
+
 def paired_t(first: Sequence[float], second: Sequence[float], level: float) -> PairedComparison:
     """The paired t test of ``second`` less ``first`` over shared seeds, with the interval of the mean difference.
 
