@@ -8,15 +8,18 @@ from lora_replication.processes import run_command
 
 
 def report() -> None:
-    """Read params.yaml, data/<study>/manifest.json and runs/<study>; write reports/<study>."""
+    """Read params.yaml, data/<study> and runs/<study>; write reports/<study>."""
     study = load_study(Path("params.yaml"))
     from lora_replication.data.manifest import read_manifest
     from lora_replication.ledger import current_records
+    from lora_replication.report.answers import read_answers
     from lora_replication.report.build import build_report
 
-    manifest = read_manifest(Path("data") / study.study)
+    data = Path("data") / study.study
+    manifest = read_manifest(data)
     records, ignored = current_records(study, manifest)
-    build_report(study, records, manifest, Path("reports") / study.study, ignored=ignored)
+    answers = read_answers(study, records, manifest, data, Path("runs"))
+    build_report(study, records, manifest, Path("reports") / study.study, ignored=ignored, answers=answers)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lora_replication.data.manifest import Manifest
 from lora_replication.grid.space import cell_jobs, winner_jobs
 from lora_replication.jobs import Job, method_jobs
 from lora_replication.params import Study, check_study, merge_files
 from lora_replication.records import Asked, Count, Epoch, Happened, Record, Where, digest, read_records, run_folder, write_record
+from lora_replication.report.answers import Answers
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 PARAMETERS = {"last_layers": 148_610, "lora_default": 73_728, "lora_tuned": 258_048, "full": 22_713_986}
@@ -132,6 +135,20 @@ def through_disk(study: Study, records: list[Record], root: Path) -> list[Record
     for record in records:
         write_record(record, run_folder(study.study, record.asked.role, record.asked.name, record.asked.seed, root))
     return [record for _, record in read_records(study.study, root)]
+
+
+def make_answers(records: list[Record], movies: int = 120) -> Answers:
+    """Answers that agree with the ``records``: better runs also know harder reviews, and some of each run's errors are its own."""
+    generator = np.random.default_rng(5)
+    ease = generator.random(1000)
+    right = {}
+    for record in records:
+        if record.asked.role != "cell" and record.happened.test:
+            known = np.argsort(ease + 0.3 * generator.random(1000))[: record.happened.test.correct]
+            right[record.asked.role, record.asked.name, record.asked.seed] = np.isin(np.arange(1000), known)
+    number = generator.integers(movies, size=1000)
+    names = np.array([f"tt{movie:07d}" for movie in number])
+    return Answers(right, movies=names, unseen_movie=number < movies // 10, repeated=generator.random(1000) < 0.02)
 
 
 def altered(record: Record, **happened: Any) -> Record:

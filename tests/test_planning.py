@@ -7,6 +7,7 @@ from statsmodels.stats.power import TTestPower
 from lora_replication.statistics import (
     mcnemar,
     seeds_for_difference,
+    seeds_for_exclusion,
     seeds_for_prediction,
     smallest_difference_of_reviews,
     smallest_difference_of_seeds,
@@ -16,7 +17,7 @@ from lora_replication.statistics import (
 @pytest.mark.parametrize("seeds", [3, 5, 10, 40])
 def test_seeds_agree_with_statsmodels(seeds: int) -> None:
     smallest = smallest_difference_of_seeds(0.004, seeds, level=0.95, power=0.8)
-    assert TTestPower().power(smallest / 0.004, seeds, 0.05) == pytest.approx(0.8, abs=1e-4)
+    assert TTestPower().power(smallest / 0.004, seeds, 0.05) == pytest.approx(0.8, abs=5e-4)
     assert seeds_for_difference(smallest * 1.0001, 0.004, level=0.95, power=0.8) == seeds
     assert seeds_for_difference(smallest * 0.999, 0.004, level=0.95, power=0.8) == seeds + 1
 
@@ -52,6 +53,11 @@ def test_prediction_by_hand() -> None:
     assert seeds_for_prediction(1.0, 3.04, level=0.95) == 6
     assert seeds_for_prediction(1.0, 1.9, level=0.95) is None
     assert seeds_for_prediction(0.0, 1.0, level=0.95) == 2
+
+
+def test_exclusion_is_the_prediction_interval_seen_from_the_run() -> None:
+    assert seeds_for_exclusion(-3.05, 1.0, level=0.95) == 5
+    assert seeds_for_exclusion(0.0, 1.0, level=0.95) is None
 
 
 def test_limits() -> None:

@@ -15,7 +15,7 @@ from lora_replication.report.build import build_report
 
 FILES = {
     "figures/accuracy_by_method.png", "figures/accuracy_by_method.svg", "figures/learning_curves.png", "figures/learning_curves.svg",
-    "learning_curves.csv", "metrics.json", "report.html", "report.md", "results.json", "table.csv",
+    "learning_curves.csv", "metrics.json", "report.html", "report.md", "results.json", "table.csv", "verdicts.json",
 }  # fmt: skip
 
 
@@ -83,7 +83,7 @@ print(sorted({{"torch", "transformers", "mlflow", "datasets"}} & set(sys.modules
 """
     done = subprocess.run(  # noqa: S603  # this Python, a program from above
         [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         check=True,

@@ -3,6 +3,8 @@
 from report_records import PARAMS, altered, make_manifest, make_records, make_study
 
 from lora_replication.params import load_study
+from lora_replication.report.answers import Answers
+from lora_replication.report.comparisons import view
 from lora_replication.report.content import Content, compose, missing_statement, shortened
 from lora_replication.report.figures import Drawing
 from lora_replication.report.summary import Summary, summarise
@@ -11,13 +13,24 @@ BLANK = {name: Drawing(name, "heading", "caption", b"<svg></svg>", b"") for name
 
 
 def composed(summary: Summary) -> Content:
-    return compose(summary, make_manifest(), BLANK)
+    return compose(summary, make_manifest(), BLANK, view(summary, Answers()))
 
 
 def test_a_complete_study_has_every_section() -> None:
     study = make_study()
     content = composed(summarise(study, make_records(study)))
-    assert [section.name for section in content.sections] == ["result", "learning", "runs", "grid", "data", "machine", "reproduce", "cite"]
+    assert [section.name for section in content.sections] == [
+        "verdicts",
+        "result",
+        "learning",
+        "runs",
+        "comparisons",
+        "grid",
+        "data",
+        "machine",
+        "reproduce",
+        "cite",
+    ]
     assert len(content.warnings) == 1
     assert "cannot confirm or refute the article's numbers" in content.warnings[0]
 

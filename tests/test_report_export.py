@@ -12,8 +12,10 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from lora_replication.params import Study
 from lora_replication.records import Record
+from lora_replication.report.answers import Answers
+from lora_replication.report.comparisons import view
 from lora_replication.report.export import inert, learning_curves_csv, metrics_json, results_json, table_csv
-from lora_replication.report.summary import summarise
+from lora_replication.report.summary import Summary, summarise
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,11 @@ def table(study: Study, records: list[Record]) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def results(study: Study, records: list[Record]) -> dict[str, Any]:
-    return json.loads(results_json(summarise(study, records, ignored=3), make_manifest().model_dump(mode="json")))
+    return json.loads(exported(summarise(study, records, ignored=3)))
+
+
+def exported(summary: Summary) -> bytes:
+    return results_json(summary, make_manifest().model_dump(mode="json"), view(summary, Answers()))
 
 
 def fractions(records: list[Record], name: str, part: str) -> list[float]:
@@ -102,11 +108,11 @@ def test_results_tell_what_the_study_is(results: dict[str, Any]) -> None:
 def test_addresses_and_paths_stay_on_the_machine() -> None:
     study = make_study(tracking={"uri": "https://me:canary@example.org", "experiment": "x"})
     study = study.model_copy(update={"data": study.data.model_copy(update={"path": "/home/canary/reviews.tar.gz"})})
-    assert b"canary" not in results_json(summarise(study, make_records(study)), {})
+    assert b"canary" not in exported(summarise(study, make_records(study)))
 
 
 def test_an_incomplete_grid_has_no_winner_and_missing_runs_are_listed(study: Study, records: list[Record]) -> None:
-    results = json.loads(results_json(summarise(study, records[:19]), {}))
+    results = json.loads(exported(summarise(study, records[:19])))
     assert results["grid"]["winner_by_validation"] is None
     assert results["complete"] is False
     assert results["missing"][0] == {"role": "cell", "name": "r8-a16-query-value-mlp", "seed": 1, "reason": "not run"}

@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 import pytest
 from report_records import altered, make_manifest, make_records, make_study
 
+from lora_replication.report.answers import Answers
+from lora_replication.report.comparisons import view
 from lora_replication.report.content import compose
 from lora_replication.report.figures import draw_figures
 from lora_replication.report.page import bound, page
@@ -47,7 +49,7 @@ def text() -> str:
     records[1] = records[1].model_copy(update={"where": where})
     summary = summarise(study, records)
     manifest = make_manifest().model_copy(update={"source_files": {HOSTILE: HOSTILE}, "revision": HOSTILE})
-    return page(compose(summary, manifest, {drawing.name: drawing for drawing in draw_figures(summary)})).decode()
+    return page(compose(summary, manifest, {drawing.name: drawing for drawing in draw_figures(summary)}, view(summary, Answers()))).decode()
 
 
 @pytest.fixture(scope="module")
@@ -85,19 +87,19 @@ def test_the_policy_allows_styles_alone(reader: Reader) -> None:
 
 
 def test_tables_have_captions_scopes_and_equal_rows(text: str, reader: Reader) -> None:
-    assert len(reader.all("table")) == len(reader.all("caption")) == 6
+    assert len(reader.all("table")) == len(reader.all("caption")) == 8
     assert {attributes.get("scope") for attributes in reader.all("th")} == {"col", "row"}
     for table in re.findall(r"<table.*?</table>", text, re.DOTALL):
         assert len({len(re.findall(r"<t[hd][ >]", row)) for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)}) == 1
     regions = [attributes for attributes in reader.all("div") if attributes.get("role") == "region"]
-    assert [attributes["tabindex"] for attributes in regions] == ["0"] * 6
+    assert [attributes["tabindex"] for attributes in regions] == ["0"] * 8
 
 
 def test_links_lead_to_sections_and_ids_are_unique(reader: Reader) -> None:
     ids = [attributes["id"] for _, attributes in reader.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert {str(attributes["href"])[1:] for attributes in reader.all("a")} <= set(ids)
-    assert [tag for tag, _ in reader.elements if tag in ("h1", "h2")] == ["h1", *["h2"] * 9]
+    assert [tag for tag, _ in reader.elements if tag in ("h1", "h2")] == ["h1", *["h2"] * 11]
 
 
 def test_language_and_viewport_are_given(reader: Reader) -> None:

@@ -45,6 +45,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 t
 Rank = Annotated[int, Field(ge=1, le=LARGEST_RANK, description=f"a whole number from 1 to {LARGEST_RANK}")]
 Alpha = Annotated[float, Field(gt=0, le=1e6, description="a number above 0, at most 1000000")]
 LearningRate = Annotated[float, Field(gt=0, le=1, description="a number above 0, at most 1, written without quotes")]
+Points = Annotated[float, Field(gt=0, le=100, description="percentage points, a number above 0, at most 100")]
 Dropout = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 1")]
 
 
@@ -191,6 +192,12 @@ class ReportParams(_Part):
     """What the report computes."""
 
     confidence: Annotated[float, Field(ge=0.5, lt=1, description="a number from 0.5 to below 1")]
+    value_margin: Points
+    sameness_margin: Points
+    precision: Points
+    power: Annotated[float, Field(ge=0.5, lt=1, description="a number from 0.5 to below 1")]
+    bootstrap_draws: Annotated[int, Field(ge=100, le=100_000, description="a whole number from 100 to 100000")]
+    bootstrap_seed: Seed
 
 
 class TrackingParams(_Part):

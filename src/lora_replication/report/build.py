@@ -7,19 +7,23 @@ from lora_replication.data.manifest import Manifest
 from lora_replication.errors import IncompleteError
 from lora_replication.params import Study
 from lora_replication.records import Record, write_whole
+from lora_replication.report.answers import Answers
+from lora_replication.report.comparisons import view, without_predictions
 from lora_replication.report.content import compose, shortened
-from lora_replication.report.export import learning_curves_csv, metrics_json, results_json, table_csv
+from lora_replication.report.export import learning_curves_csv, metrics_json, results_json, table_csv, verdicts_json
 from lora_replication.report.figures import draw_figures
 from lora_replication.report.markdown import markdown
 from lora_replication.report.page import page
 from lora_replication.report.summary import Summary, summarise
 
 
-def build_report(study: Study, records: Iterable[Record], manifest: Manifest, folder: Path, *, ignored: int = 0) -> Summary:
+def build_report(
+    study: Study, records: Iterable[Record], manifest: Manifest, folder: Path, *, ignored: int = 0, answers: Answers | None = None
+) -> Summary:
     """Write the report of ``study`` into ``folder``; the same input gives the same bytes.
 
-    The files are ``report.html``, ``report.md``, ``table.csv``, ``learning_curves.csv``, ``metrics.json``, ``results.json``, and
-    each figure as SVG and PNG in ``figures/``.
+    The files are ``report.html``, ``report.md``, ``table.csv``, ``learning_curves.csv``, ``metrics.json``, ``results.json``,
+    ``verdicts.json``, and each figure as SVG and PNG in ``figures/``.
 
     Args:
         study: what was asked.
@@ -27,6 +31,7 @@ def build_report(study: Study, records: Iterable[Record], manifest: Manifest, fo
         manifest: of the study's data.
         folder: ``reports/<study>``; made where it is missing.
         ignored: number of records left out because their key is not among the study's.
+        answers: of the runs, review by review; without them the report has no tests on reviews.
 
     Returns:
         What the report tells.
@@ -37,12 +42,16 @@ def build_report(study: Study, records: Iterable[Record], manifest: Manifest, fo
         EnvironmentProblem: a file could not be written.
     """
     summary = summarise(study, records, ignored)
+    answers = answers or Answers()
+    views = view(summary, answers)
     drawings = draw_figures(summary)
-    content = compose(summary, manifest, {drawing.name: drawing for drawing in drawings})
+    missing = without_predictions(summary.records, answers)
+    content = compose(summary, manifest, {drawing.name: drawing for drawing in drawings}, views, missing)
     write_whole(folder / "table.csv", table_csv(summary))
     write_whole(folder / "learning_curves.csv", learning_curves_csv(summary))
     write_whole(folder / "metrics.json", metrics_json(summary))
-    write_whole(folder / "results.json", results_json(summary, manifest.model_dump(mode="json")))
+    write_whole(folder / "results.json", results_json(summary, manifest.model_dump(mode="json"), views))
+    write_whole(folder / "verdicts.json", verdicts_json(summary))
     write_whole(folder / "report.md", markdown(content))
     write_whole(folder / "report.html", page(content))
     for drawing in drawings:

@@ -6,12 +6,16 @@ from lora_replication import __version__
 from lora_replication.article import CITATION, SETTING
 from lora_replication.data.manifest import Manifest
 from lora_replication.params import Study
+from lora_replication.report.comparison_section import comparison_table, predictions_statement, slices_table
+from lora_replication.report.comparisons import Views
 from lora_replication.report.data_card import data_tables
 from lora_replication.report.drawing import Drawing
 from lora_replication.report.grid_section import grid_statement, grid_table
 from lora_replication.report.machine_section import cost_statement, machine_table
 from lora_replication.report.summary import Missing, Summary
 from lora_replication.report.tables import Table, methods_table, runs_table
+from lora_replication.report.verdict_section import verdict_statement, verdict_table
+from lora_replication.report.verdicts import judge
 from lora_replication.report.wording import level, reservation, subject, title
 
 MISSING = "Missing runs"
@@ -48,15 +52,25 @@ class Content:
     files: tuple[str, ...]
 
 
-def compose(summary: Summary, manifest: Manifest, drawings: dict[str, Drawing]) -> Content:
-    """Put the report together from the study's summary, its data's manifest and the figures by name."""
+def compose(summary: Summary, manifest: Manifest, drawings: dict[str, Drawing], views: Views, without_answers: int = 0) -> Content:
+    """Put the report together.
+
+    Args:
+        summary: of the study's records.
+        manifest: of its data.
+        drawings: the figures by name.
+        views: what the answers, review by review, add.
+        without_answers: number of runs that have none.
+    """
     study = summary.study
     sections = [
+        _verdicts(summary),
         _result(summary, drawings["accuracy_by_method"]),
         Section("learning", "Learning curves", figures=(drawings["learning_curves"],)),
         Section("runs", "Every run", tables=(runs_table(summary),)),
+        _comparisons(summary, views, drawings, without_answers),
         _grid(summary),
-        Section("data", "Data", tables=data_tables(manifest, study)),
+        _data(summary, manifest, views),
         Section("machine", "Cost and machine", (cost_statement(summary),), tables=(machine_table(summary.records),)),
         _missing(summary),
         _reproduce(study),
@@ -67,7 +81,7 @@ def compose(summary: Summary, manifest: Manifest, drawings: dict[str, Drawing]) 
         subtitle=f"A replication of {CITATION}. Here: {subject(study)}; {study.train.epochs} epochs, batches of {study.train.batch_size}.",
         warnings=tuple(filter(None, [reservation(study), _incomplete(summary)])),
         sections=tuple(section for section in sections if section),
-        files=("results.json", "table.csv"),
+        files=("results.json", "verdicts.json", "table.csv"),
     )
 
 
@@ -75,6 +89,12 @@ def _incomplete(summary: Summary) -> str:
     if not summary.missing:
         return ""
     return f"Incomplete: {len(summary.missing):,} of {summary.asked:,} runs missing, named under “{MISSING}”."
+
+
+def _verdicts(summary: Summary) -> Section:
+    verdicts = judge(summary)
+    statement = verdict_statement(verdicts, summary.study)
+    return Section("verdicts", "Verdicts on the article's claims", statement, tables=(verdict_table(verdicts, summary.study),))
 
 
 def _result(summary: Summary, drawing: Drawing) -> Section:
@@ -91,6 +111,24 @@ def _result(summary: Summary, drawing: Drawing) -> Section:
         figures=(drawing,),
         tables=(methods_table(summary),),
     )
+
+
+def _comparisons(summary: Summary, views: Views, drawings: dict[str, Drawing], without_answers: int) -> Section | None:
+    if not views.comparisons:
+        return None
+    figure = drawings.get("paired_differences")
+    return Section(
+        "comparisons",
+        "Methods against each other",
+        predictions_statement(without_answers),
+        figures=(figure,) if figure else (),
+        tables=(comparison_table(summary, views),),
+    )
+
+
+def _data(summary: Summary, manifest: Manifest, views: Views) -> Section:
+    slices = (slices_table(summary, views),) if views.slices else ()
+    return Section("data", "Data", tables=(*data_tables(manifest, summary.study), *slices))
 
 
 def _grid(summary: Summary) -> Section:

@@ -10,8 +10,10 @@ from typing import Any
 from lora_replication import __version__
 from lora_replication.article import CITATION, SETTING, PublishedMethod, published
 from lora_replication.records import Count, Record
+from lora_replication.report.comparisons import Views
 from lora_replication.report.summary import PARTS, MethodSummary, Summary
 from lora_replication.report.tables import article_note
+from lora_replication.report.verdicts import WORDS, Verdict, headline, judge
 from lora_replication.report.wording import remark, reservation, title
 from lora_replication.statistics import Interval, exact_interval, wilson_interval
 
@@ -103,7 +105,7 @@ def _fraction(percent: float) -> float:
     return round(percent / 100, 4)
 
 
-def results_json(summary: Summary, manifest: Mapping[str, Any]) -> bytes:
+def results_json(summary: Summary, manifest: Mapping[str, Any], views: Views) -> bytes:
     """Everything that the report tells, for programs; ``manifest`` as it was written beside the data."""
     study = summary.study
     content = {
@@ -116,14 +118,31 @@ def results_json(summary: Summary, manifest: Mapping[str, Any]) -> bytes:
         "study": study.model_dump(mode="json", exclude=PRIVATE),
         "complete": not summary.missing,
         "runs_asked": summary.asked,
+        "verdicts": [_verdict(verdict) for verdict in judge(summary)],
         "missing": [asdict(missing) for missing in summary.missing],
         "records_ignored": summary.ignored,
         "methods": {row.name: _method(summary, row) for row in summary.methods},
+        "comparisons": [asdict(pair) for pair in views.comparisons],
+        "test_reviews": [asdict(slices) for slices in views.slices],
         "runs": [_run(record, study.report.confidence) for record in summary.runs],
         "grid": _grid(summary),
         "article": {"citation": CITATION, "setting": SETTING, "methods": {name: _published(row) for name, row in published().items()}},
         "data": manifest,
         "machines": _machines(summary.records),
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def verdicts_json(summary: Summary) -> bytes:
+    """The verdicts alone, with what their words mean; accuracies in percent, differences in points."""
+    verdicts = judge(summary)
+    content = {
+        "schema_version": SCHEMA,
+        "title": title(summary.study),
+        "reservation": reservation(summary.study),
+        "headline": headline(verdicts),
+        "words": WORDS,
+        "verdicts": [_verdict(verdict) for verdict in verdicts],
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
@@ -139,6 +158,26 @@ def metrics_json(summary: Summary) -> bytes:
         for row in summary.rows
     }
     return json.dumps({"title": title(summary.study), "missing_runs": len(summary.missing), **metrics}, indent=1).encode() + b"\n"
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    claim = verdict.claim
+    return {
+        **{name: getattr(claim, name) for name in ("name", "words", "kind", "test", "number", "digits", "source")},
+        "methods": list(claim.methods),
+        "verdict": verdict.word,
+        "reason": verdict.reason,
+        "scope": verdict.scope,
+        "measured_percent": _interval(verdict.measured),
+        "measured_count": verdict.count,
+        "p_difference": _p_values(verdict.p_difference),
+        "p_sameness": _p_values(verdict.p_sameness),
+        "seeds_needed": verdict.seeds_needed,
+    }
+
+
+def _p_values(pair: tuple[float, float] | None) -> dict[str, float] | None:
+    return {"raw": pair[0], "holm": pair[1]} if pair else None
 
 
 def _method(summary: Summary, row: MethodSummary) -> dict[str, Any]:

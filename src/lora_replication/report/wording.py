@@ -85,11 +85,28 @@ def percent(fraction: float | None) -> str:
     return ABSENT if fraction is None else f"{100 * fraction:.2f}"
 
 
+def points(number: float) -> str:
+    """A percentage or a difference in points that is already times 100, with two decimals."""
+    return f"{number:.2f}"
+
+
 def ends(interval: Interval | None) -> str:
     """The two ends of an interval in percent."""
     if interval is None or interval.low is None or interval.high is None:
         return ABSENT
     return f"{percent(interval.low)} to {percent(interval.high)}"
+
+
+def signed(fraction: float | None) -> str:
+    """A difference of fractions in points, with its sign and two decimals."""
+    return ABSENT if fraction is None else f"{100 * fraction:+.2f}"
+
+
+def signed_ends(interval: Interval | None) -> str:
+    """The two ends of an interval of a difference, in points."""
+    if interval is None or interval.low is None or interval.high is None:
+        return ABSENT
+    return f"{signed(interval.low)} to {signed(interval.high)}"
 
 
 def level(confidence: float) -> str:

@@ -24,6 +24,7 @@ from lora_replication.statistics.intervals import (
 )
 from lora_replication.statistics.planning import (
     seeds_for_difference,
+    seeds_for_exclusion,
     seeds_for_prediction,
     smallest_difference_of_reviews,
     smallest_difference_of_seeds,
@@ -46,6 +47,7 @@ __all__ = [
     "prediction_test",
     "rank_correlation",
     "seeds_for_difference",
+    "seeds_for_exclusion",
     "seeds_for_prediction",
     "smallest_difference_of_reviews",
     "smallest_difference_of_seeds",

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize, stats
 
 MOST_SEEDS = 10_000
@@ -92,6 +94,17 @@ def seeds_for_prediction(deviation: float, half_width: float, *, level: float) -
     return _first(enough)
 
 
+def seeds_for_exclusion(difference: float, deviation: float, *, level: float) -> int | None:
+    """The fewest runs whose prediction interval leaves out a run ``difference`` away from their mean; null where none does.
+
+    Args:
+        difference: of the single run from the mean, as it was observed.
+        deviation: standard deviation of runs over seeds, 0 or more.
+        level: nominal coverage, above 0 and below 1.
+    """
+    return seeds_for_prediction(deviation, abs(difference), level=level) if difference else None
+
+
 def _first(enough: Callable[[int], bool]) -> int | None:
     """The smallest number of seeds from 2 that is enough; enough must stay enough."""
     if not enough(MOST_SEEDS):
@@ -109,8 +122,14 @@ def _power(shift: float, freedom: int, level: float) -> float:
     The mean, over equally likely values of the estimated deviation, of the chance given it: scipy's noncentral t gives NaN in its tails.
     """
     critical = float(stats.t.isf((1 - level) / 2, freedom))
-    deviations = np.sqrt(stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, freedom) / freedom)
+    deviations = _deviations(freedom)
     return float(np.mean(stats.norm.sf(critical * deviations - shift) + stats.norm.cdf(-critical * deviations - shift)))
+
+
+@lru_cache(maxsize=64)
+def _deviations(freedom: int) -> NDArray[np.float64]:
+    """Equally likely values of the estimated standard deviation of runs whose true one is 1, (1000,)."""
+    return np.asarray(np.sqrt(stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, freedom) / freedom))
 
 
 def _check(level: float, power: float) -> None:

@@ -1,11 +1,12 @@
-"""The article's published numbers as data, each with where it says so.
+"""The article's published numbers, each with where it says so.
 
 Sebastian Raschka, "Code LoRA from Scratch", Lightning AI Studio, December 2023: DistilBERT on the whole of IMDb, one unseeded
 run per method, best of 3 epochs by validation accuracy.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from lora_replication.params import LoraParams, MethodParams, Target
 
@@ -49,8 +50,15 @@ class PublishedMethod:
 
     def configures(self, method: MethodParams) -> bool:
         """Whether ``method`` trains what the article's method of this name trains."""
-        lora = LoraParams(rank=self.rank, alpha=self.alpha, targets=self.targets) if self.rank and self.alpha else None
-        return method.trains == self.trains and method.lora == lora
+        return method.trains == self.trains and method.lora == self._lora
+
+    def is_lora(self, settings: Mapping[str, Any]) -> bool:
+        """Whether the plain LoRA ``settings`` of a record are those of the article's method of this name."""
+        return LoraParams(**settings) == self._lora
+
+    @property
+    def _lora(self) -> LoraParams | None:
+        return LoraParams(rank=self.rank, alpha=self.alpha, targets=self.targets) if self.rank and self.alpha else None
 
 
 def published() -> dict[str, PublishedMethod]:
