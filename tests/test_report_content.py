@@ -6,7 +6,7 @@ from lora_replication.params import load_study
 from lora_replication.report.answers import Answers
 from lora_replication.report.comparisons import view
 from lora_replication.report.content import Content, compose, missing_statement, shortened
-from lora_replication.report.figures import Drawing
+from lora_replication.report.drawing import Drawing
 from lora_replication.report.summary import Summary, summarise
 
 BLANK = {name: Drawing(name, "heading", "caption", b"<svg></svg>", b"") for name in ("accuracy_by_method", "learning_curves")}

@@ -4,11 +4,17 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from report_records import PARAMS, altered, make_records, make_study
+from report_records import PARAMS, altered, make_answers, make_records, make_study
 
 from lora_replication.params import load_study
-from lora_replication.report.figures import Drawing, accuracy_by_method, accuracy_caption, draw_figures, learning_caption, learning_curves
+from lora_replication.report.comparisons import Views, view
+from lora_replication.report.drawing import Drawing
+from lora_replication.report.figures import accuracy_by_method, accuracy_caption, draw_figures, learning_caption, learning_curves
 from lora_replication.report.summary import Summary, summarise
+
+STUDY = make_study()
+RECORDS = make_records(STUDY)
+VIEWS = view(summarise(STUDY, RECORDS), make_answers(RECORDS))
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +25,7 @@ def summary() -> Summary:
 
 @pytest.fixture(scope="module")
 def drawings(summary: Summary) -> list[Drawing]:
-    return draw_figures(summary)
+    return draw_figures(summary, VIEWS)
 
 
 def test_intervals_runs_and_means_stand_where_they_belong(summary: Summary) -> None:
@@ -73,7 +79,7 @@ def test_captions_give_kind_of_interval_and_n(summary: Summary) -> None:
 
 
 def test_the_same_summary_gives_the_same_bytes(summary: Summary, drawings: list[Drawing]) -> None:
-    assert draw_figures(summary) == drawings
+    assert draw_figures(summary, VIEWS) == drawings
     assert all(drawing.png.startswith(b"\x89PNG") for drawing in drawings)
     assert b"<dc:date>" not in b"".join(drawing.svg for drawing in drawings)
 
@@ -98,4 +104,4 @@ def test_inlined_svg_is_well_formed_has_its_own_ids_and_fetches_nothing(drawings
 
 
 def test_without_runs_the_figures_say_so() -> None:
-    assert all(b"no runs yet" in drawing.svg for drawing in draw_figures(summarise(make_study(), [])))
+    assert all(b"no runs yet" in drawing.svg for drawing in draw_figures(summarise(make_study(), []), Views((), ())))

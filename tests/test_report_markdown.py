@@ -3,9 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_records import altered, make_manifest, make_records, make_study
+from report_records import altered, make_answers, make_manifest, make_records, make_study
 
-from lora_replication.report.answers import Answers
 from lora_replication.report.comparisons import view
 from lora_replication.report.content import compose
 from lora_replication.report.figures import draw_figures
@@ -42,13 +41,12 @@ def test_tables_keep_their_columns_whatever_a_record_says() -> None:
     records = make_records(study)
     records[0] = altered(records[0], status="failed", error="a | b\n| c | `d` <img src=x onerror=alert(1)>")
     summary = summarise(study, records)
-    text = markdown(
-        compose(summary, make_manifest(), {drawing.name: drawing for drawing in draw_figures(summary)}, view(summary, Answers()))
-    ).decode()
+    views = view(summary, make_answers(records))
+    text = markdown(compose(summary, make_manifest(), {drawing.name: drawing for drawing in draw_figures(summary, views)}, views)).decode()
     assert text.startswith("# A \\| title &lt;b&gt;\n")
     assert "<img" not in text
     widths = [len(block.replace("\\|", "").splitlines()[0].split("|")) for block in text.split("\n\n") if block.startswith("| ")]
     tables = [block.replace("\\|", "").splitlines() for block in text.split("\n\n") if block.startswith("| ")]
     assert [len(table[0].split("|")) for table in tables] == widths
     assert all(len(line.split("|")) == width for table, width in zip(tables, widths, strict=True) for line in table)
-    assert len(tables) == 8
+    assert len(tables) == 9

@@ -4,9 +4,8 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from report_records import altered, make_manifest, make_records, make_study
+from report_records import altered, make_answers, make_manifest, make_records, make_study
 
-from lora_replication.report.answers import Answers
 from lora_replication.report.comparisons import view
 from lora_replication.report.content import compose
 from lora_replication.report.figures import draw_figures
@@ -48,8 +47,9 @@ def text() -> str:
     where = records[1].where.model_copy(update={"cpu": HOSTILE, "versions": {HOSTILE: HOSTILE}, "git_commit": HOSTILE})
     records[1] = records[1].model_copy(update={"where": where})
     summary = summarise(study, records)
+    views = view(summary, make_answers(records))
     manifest = make_manifest().model_copy(update={"source_files": {HOSTILE: HOSTILE}, "revision": HOSTILE})
-    return page(compose(summary, manifest, {drawing.name: drawing for drawing in draw_figures(summary)}, view(summary, Answers()))).decode()
+    return page(compose(summary, manifest, {drawing.name: drawing for drawing in draw_figures(summary, views)}, views)).decode()
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +87,12 @@ def test_the_policy_allows_styles_alone(reader: Reader) -> None:
 
 
 def test_tables_have_captions_scopes_and_equal_rows(text: str, reader: Reader) -> None:
-    assert len(reader.all("table")) == len(reader.all("caption")) == 8
+    assert len(reader.all("table")) == len(reader.all("caption")) == 9
     assert {attributes.get("scope") for attributes in reader.all("th")} == {"col", "row"}
     for table in re.findall(r"<table.*?</table>", text, re.DOTALL):
         assert len({len(re.findall(r"<t[hd][ >]", row)) for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)}) == 1
     regions = [attributes for attributes in reader.all("div") if attributes.get("role") == "region"]
-    assert [attributes["tabindex"] for attributes in regions] == ["0"] * 8
+    assert [attributes["tabindex"] for attributes in regions] == ["0"] * 9
 
 
 def test_links_lead_to_sections_and_ids_are_unique(reader: Reader) -> None:

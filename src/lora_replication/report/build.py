@@ -44,7 +44,7 @@ def build_report(
     summary = summarise(study, records, ignored)
     answers = answers or Answers()
     views = view(summary, answers)
-    drawings = draw_figures(summary)
+    drawings = draw_figures(summary, views)
     missing = without_predictions(summary.records, answers)
     content = compose(summary, manifest, {drawing.name: drawing for drawing in drawings}, views, missing)
     write_whole(folder / "table.csv", table_csv(summary))

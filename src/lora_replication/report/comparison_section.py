@@ -15,7 +15,7 @@ def comparison_table(summary: Summary, views: Views) -> Table:
         name="comparisons",
         caption=(
             f"Test accuracy of the second method less that of the first, in points, on the same seeds and reviews. Seeds: {confidence} "
-            "paired t interval, p in brackets after Holm's correction over this table. Seeds and reviews: two-level bootstrap, "
+            "paired t interval, p and below it p after Holm's correction over this table. Seeds and reviews: two-level bootstrap, "
             f"{report.bootstrap_draws:,} draws, a second view that is too narrow with few seeds; below it with reviews drawn movie by "
             f"movie. McNemar: seeds whose exact p is below {1 - report.confidence:.2g}, uncorrected. Smallest: difference that these "
             f"seeds, and one pair of runs on these reviews, would find with a chance of {level(report.power)}. {remark(summary.study)}"
@@ -33,7 +33,7 @@ def _comparison_row(pair: Comparison, alpha: float) -> tuple[Cell, ...]:
         Cell(f"{pair.second} less {pair.first}"),
         Cell(signed(pair.paired.difference.estimate)),
         Cell(signed_ends(pair.paired.difference), f"n = {len(pair.seeds)} seeds"),
-        Cell(ABSENT if p is None else f"{p:.3g}", "" if p_holm is None else f"({p_holm:.3g})"),
+        Cell(ABSENT if p is None else f"{p:.3g}", "" if p_holm is None else f"Holm {p_holm:.3g}"),
         Cell(signed_ends(pair.both), f"by movie {signed_ends(pair.both_by_movie)}" if pair.both_by_movie else ""),
         Cell(f"{found} of {len(pair.mcnemar)}" if pair.mcnemar else ABSENT),
         Cell(percent(pair.smallest_by_seeds)),

@@ -65,11 +65,11 @@ def compose(summary: Summary, manifest: Manifest, drawings: dict[str, Drawing], 
     study = summary.study
     sections = [
         _verdicts(summary),
-        _result(summary, drawings["accuracy_by_method"]),
-        Section("learning", "Learning curves", figures=(drawings["learning_curves"],)),
+        _result(summary, _some(drawings, "accuracy_by_method", "published_against_reproduced", "accuracy_by_parameters")),
+        Section("learning", "Learning curves", figures=_some(drawings, "learning_curves")),
         Section("runs", "Every run", tables=(runs_table(summary),)),
         _comparisons(summary, views, drawings, without_answers),
-        _grid(summary),
+        _grid(summary, _some(drawings, "grid_heatmaps", "grid_validation_against_test", "grid_collapse")),
         _data(summary, manifest, views),
         Section("machine", "Cost and machine", (cost_statement(summary),), tables=(machine_table(summary.records),)),
         _missing(summary),
@@ -85,6 +85,11 @@ def compose(summary: Summary, manifest: Manifest, drawings: dict[str, Drawing], 
     )
 
 
+def _some(drawings: dict[str, Drawing], *names: str) -> tuple[Drawing, ...]:
+    """Those of the figures that were drawn."""
+    return tuple(drawings[name] for name in names if name in drawings)
+
+
 def _incomplete(summary: Summary) -> str:
     if not summary.missing:
         return ""
@@ -97,7 +102,7 @@ def _verdicts(summary: Summary) -> Section:
     return Section("verdicts", "Verdicts on the article's claims", statement, tables=(verdict_table(verdicts, summary.study),))
 
 
-def _result(summary: Summary, drawing: Drawing) -> Section:
+def _result(summary: Summary, figures: tuple[Drawing, ...]) -> Section:
     confidence = level(summary.study.report.confidence)
     return Section(
         "result",
@@ -108,7 +113,7 @@ def _result(summary: Summary, drawing: Drawing) -> Section:
             f"reviews? Seeds ({confidence}, Student's t): how far could the mean be off because initialisation, order and dropout are "
             "random? Neither holds the other. Diverged runs have no accuracy and are in no mean; runs that answer one class are in it.",
         ),
-        figures=(drawing,),
+        figures=figures,
         tables=(methods_table(summary),),
     )
 
@@ -116,12 +121,11 @@ def _result(summary: Summary, drawing: Drawing) -> Section:
 def _comparisons(summary: Summary, views: Views, drawings: dict[str, Drawing], without_answers: int) -> Section | None:
     if not views.comparisons:
         return None
-    figure = drawings.get("paired_differences")
     return Section(
         "comparisons",
         "Methods against each other",
         predictions_statement(without_answers),
-        figures=(figure,) if figure else (),
+        figures=_some(drawings, "paired_differences"),
         tables=(comparison_table(summary, views),),
     )
 
@@ -131,10 +135,10 @@ def _data(summary: Summary, manifest: Manifest, views: Views) -> Section:
     return Section("data", "Data", tables=(*data_tables(manifest, summary.study), *slices))
 
 
-def _grid(summary: Summary) -> Section:
+def _grid(summary: Summary, figures: tuple[Drawing, ...]) -> Section:
     grid = summary.grid
     tables = (grid_table(summary),) if grid.cells or grid.unfinished else ()
-    return Section("grid", "Grid of LoRA configurations", tuple(grid_statement(summary)), tables=tables)
+    return Section("grid", "Grid of LoRA configurations", tuple(grid_statement(summary)), figures=figures, tables=tables)
 
 
 def _missing(summary: Summary) -> Section | None:

@@ -5,7 +5,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lora_replication.records import Record
+from lora_replication.report.comparisons import Views
 from lora_replication.report.drawing import BLUE, INK, ORANGE, VERMILLION, Drawing, axes, render
+from lora_replication.report.grid_figures import draw_grid_figures
+from lora_replication.report.method_figures import draw_method_figures
 from lora_replication.report.summary import MethodSummary, Summary
 from lora_replication.report.wording import level, remark, stamp
 from lora_replication.statistics import Interval
@@ -15,15 +18,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_figures(summary: Summary) -> list[Drawing]:
-    """All figures of the report: accuracy by method, learning curves."""
+def draw_figures(summary: Summary, views: Views) -> list[Drawing]:
+    """All figures of the report; those of comparisons and of the grid only where there is something to draw."""
     figures: tuple[tuple[str, str, Callable[[Summary], str], Callable[[Summary], Figure]], ...] = (
         ("accuracy_by_method", "Test accuracy by method", accuracy_caption, accuracy_by_method),
         ("learning_curves", "Accuracy by epoch", learning_caption, learning_curves),
     )
-    return [
-        render(name, heading, caption(summary), partial(draw, summary), stamp(summary.study)) for name, heading, caption, draw in figures
-    ]
+    marked = stamp(summary.study)
+    always = [render(name, heading, caption(summary), partial(draw, summary), marked) for name, heading, caption, draw in figures]
+    return [*always, *draw_method_figures(summary, views), *draw_grid_figures(summary)]
 
 
 def accuracy_caption(summary: Summary) -> str:

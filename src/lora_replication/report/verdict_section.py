@@ -13,12 +13,15 @@ def verdict_statement(verdicts: Sequence[Verdict], study: Study) -> tuple[str, .
     used = [word for word in WORDS if any(verdict.word == word for verdict in verdicts)]
     report = study.report
     meaning = "; ".join(f"{word}: {WORDS[word]}" for word in used)
+    silent = [verdict for verdict in verdicts if verdict.word == "not judged"]
+    reasons = {verdict.reason: [one.claim.name for one in silent if one.reason == verdict.reason] for verdict in silent}
     return (
         headline(verdicts),
         f"{meaning[0].upper()}{meaning[1:]}.",
         f"The margins were set before the runs: {report.value_margin:g} points for a published accuracy, {report.sameness_margin:g} points "
         f"for sameness, {report.precision:g} points for the half of an interval that decides anything. All tests together have a chance of "
         f"at most {level(1 - report.confidence)} of calling out a difference where there is none.",
+        *(f"Not judged, as {reason}: {', '.join(names)}." for reason, names in reasons.items()),
     )
 
 
@@ -27,12 +30,12 @@ def verdict_table(verdicts: Sequence[Verdict], study: Study) -> Table:
     return Table(
         name="claims",
         caption=(
-            "The article's claims. p: of the test of a difference and of the test of sameness, in brackets after Holm's correction over "
-            "all claims. Seeds needed: with how many the study would decide if effect and scatter were those seen; an estimate, before "
-            f"correction. {remark(study)}"
+            "The article's claims that this study speaks of. p: of the test of a difference and of the test of sameness, below it after "
+            "Holm's correction over all claims. Seeds needed: with how many the study would decide if effect and scatter were those "
+            f"seen; an estimate, before correction. {remark(study)}"
         ).strip(),
         columns=("Claim", "Verdict", "Why", "p, difference", "p, sameness", "Seeds needed"),
-        rows=tuple(_row(verdict) for verdict in verdicts),
+        rows=tuple(_row(verdict) for verdict in verdicts if verdict.word != "not judged"),
         left=frozenset({0, 1, 2}),
     )
 
@@ -42,7 +45,7 @@ def _row(verdict: Verdict) -> tuple[Cell, ...]:
         Cell(verdict.claim.words, f"{verdict.claim.kind}: {verdict.claim.test}"),
         Cell(verdict.word, verdict.scope, alert=verdict.word == "not reproduced"),
         Cell(verdict.reason),
-        *(Cell(_p(pair[0]), f"({_p(pair[1])})") if pair else Cell(ABSENT) for pair in (verdict.p_difference, verdict.p_sameness)),
+        *(Cell(_p(pair[0]), f"Holm {_p(pair[1])}") if pair else Cell(ABSENT) for pair in (verdict.p_difference, verdict.p_sameness)),
         Cell(count(verdict.seeds_needed)),
     )
 

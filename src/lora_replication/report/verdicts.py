@@ -122,7 +122,7 @@ def _evidence(claim: Claim, summary: Summary) -> _Evidence:
         return _Evidence(claim, verdict=Verdict(claim, "not judged", obstacle))
     rows = [row for name in claim.methods for row in summary.methods if row.name == name]
     if claim.kind in ("count", "ratio"):
-        return _Evidence(claim, verdict=_exact(claim, rows, _scope(summary)))
+        return _Evidence(claim, verdict=_exact(claim, rows, "" if claim.layer else _scope(summary)))
     if claim.kind == "selection":
         return _selection(claim, summary)
     values = _values(rows)
@@ -246,7 +246,9 @@ def _decide_order(tested: _Tested, report: ReportParams) -> _Decision:
     if tested.difference < 1 - report.confidence:
         return "reproduced" if interval.estimate > 0 else "not reproduced", seen, interval, None
     needed = seeds_for_difference(interval.estimate, stdev(values), level=report.confidence, power=report.power)
-    return "inconclusive", f"{seen}; the paired test finds no difference", interval, needed
+    almost = tested.evidence.p_difference is not None and tested.evidence.p_difference < 1 - report.confidence
+    why = "a difference before Holm's correction, none after it" if almost else "the paired test finds no difference"
+    return "inconclusive", f"{seen}; {why}", interval, needed
 
 
 def _decide_sameness(tested: _Tested, report: ReportParams) -> _Decision:
