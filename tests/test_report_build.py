@@ -15,7 +15,17 @@ from lora_replication.report.build import build_report
 
 DRAWN = ("accuracy_by_method", "learning_curves")
 DRAWN_WITH_RUNS = ("accuracy_by_parameters", "paired_differences", "grid_heatmaps", "grid_validation_against_test", "grid_collapse")
-TEXTS = {"learning_curves.csv", "metrics.json", "report.html", "report.md", "results.json", "table.csv", "verdicts.json"}
+TEXTS = {
+    "learning_curves.csv",
+    "metrics.json",
+    "report.html",
+    "report.md",
+    "results.json",
+    "table.csv",
+    "table.tex",
+    "citation.bib",
+    "verdicts.json",
+}
 FILES_WITHOUT_RUNS = TEXTS | {f"figures/{name}.{kind}" for name in DRAWN for kind in ("png", "svg")}
 FILES = FILES_WITHOUT_RUNS | {f"figures/{name}.{kind}" for name in DRAWN_WITH_RUNS for kind in ("png", "svg")}
 
@@ -58,7 +68,7 @@ def test_generated_reviews_are_named_in_every_file(tmp_path: Path) -> None:
     study = make_study(study="demo", title="Demo", data=data)
     build_report(study, make_records(study), make_manifest("generated"), tmp_path)
     for name, content in files(tmp_path).items():
-        if not name.endswith(".png"):
+        if not name.endswith((".png", ".bib")):
             assert b"enerated reviews, not IMDb" in content, name
     assert b"<title>Demo (generated reviews, not IMDb)</title>" in files(tmp_path)["report.html"]
 

@@ -28,6 +28,7 @@ def test_a_complete_study_has_every_section() -> None:
         "grid",
         "data",
         "machine",
+        "deviations",
         "reproduce",
         "cite",
     ]

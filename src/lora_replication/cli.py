@@ -28,6 +28,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--publish", action="store_true", help="copy the report to reports/STUDY")
     run.set_defaults(command=_run)
 
+    report = commands.add_parser("report", help="write a study's report again from its records")
+    report.add_argument("study", help="article, or a file of studies/ without .yaml")
+    report.add_argument("--open", action="store_true", help="show the page in the browser")
+    report.set_defaults(command=_report)
+
     train = commands.add_parser("train", help="train one run", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     train.add_argument("--study", default="article", help="where data, encoder and training settings come from")
     train.add_argument("--method", help="a method of the study; without it, LoRA with the switches below")
@@ -67,6 +72,17 @@ def _run(arguments: argparse.Namespace) -> None:
     from lora_replication.workspace import run_study
 
     run_study(arguments.study, publish=arguments.publish)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from lora_replication.workspace import report_study
+
+    page = report_study(arguments.study)
+    print(f"report: {page}")
+    if arguments.open:
+        import webbrowser
+
+        webbrowser.open(page.resolve().as_uri())
 
 
 def _train(arguments: argparse.Namespace) -> None:

@@ -98,6 +98,27 @@ def run_study(name: str, *, publish: bool = False) -> None:
     print(f"report: {folder / 'reports' / study.study / 'report.html'}")
 
 
+def report_study(name: str) -> Path:
+    """Write the report of the study ``name`` again from the records in its workspace, and give the page's path.
+
+    Raises:
+        DataError: nothing has been prepared yet, or the records or predictions are not what they claim to be.
+        IncompleteError: some run has no result; the report is written and says so.
+    """
+    from lora_replication.data.manifest import read_manifest
+    from lora_replication.ledger import current_records
+    from lora_replication.report.answers import read_answers
+    from lora_replication.report.build import build_report
+
+    folder, study = open_workspace(name, project_root())
+    data, runs, reports = (folder / part for part in ("data", "runs", "reports"))
+    manifest = read_manifest(data / name)
+    records, ignored = current_records(study, manifest, runs)
+    answers = read_answers(study, records, manifest, data / name, runs)
+    build_report(study, records, manifest, reports / name, ignored=ignored, answers=answers)
+    return reports / name / "report.html"
+
+
 def sync_all() -> None:
     """Rebuild the tracking mirror from the records of the article's study and of every workspace, and say what was done."""
     from lora_replication.tracking import sync

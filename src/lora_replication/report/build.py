@@ -12,6 +12,7 @@ from lora_replication.report.comparisons import view, without_predictions
 from lora_replication.report.content import compose, shortened
 from lora_replication.report.export import learning_curves_csv, metrics_json, results_json, table_csv, verdicts_json
 from lora_replication.report.figures import draw_figures
+from lora_replication.report.latex import citation_bib, table_tex
 from lora_replication.report.markdown import markdown
 from lora_replication.report.page import page
 from lora_replication.report.summary import Summary, summarise
@@ -22,8 +23,8 @@ def build_report(
 ) -> Summary:
     """Write the report of ``study`` into ``folder``; the same input gives the same bytes.
 
-    The files are ``report.html``, ``report.md``, ``table.csv``, ``learning_curves.csv``, ``metrics.json``, ``results.json``,
-    ``verdicts.json``, and each figure as SVG and PNG in ``figures/``.
+    The files are ``report.html``, ``report.md``, ``table.csv``, ``table.tex``, ``citation.bib``, ``learning_curves.csv``,
+    ``metrics.json``, ``results.json``, ``verdicts.json``, and each figure as SVG and PNG in ``figures/``.
 
     Args:
         study: what was asked.
@@ -48,6 +49,8 @@ def build_report(
     missing = without_predictions(summary.records, answers)
     content = compose(summary, manifest, {drawing.name: drawing for drawing in drawings}, views, missing)
     write_whole(folder / "table.csv", table_csv(summary))
+    write_whole(folder / "table.tex", table_tex(summary))
+    write_whole(folder / "citation.bib", citation_bib(study))
     write_whole(folder / "learning_curves.csv", learning_curves_csv(summary))
     write_whole(folder / "metrics.json", metrics_json(summary))
     write_whole(folder / "results.json", results_json(summary, manifest.model_dump(mode="json"), views))

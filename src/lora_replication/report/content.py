@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 
-from lora_replication import __version__
 from lora_replication.article import CITATION, SETTING
 from lora_replication.data.manifest import Manifest
 from lora_replication.params import Study
 from lora_replication.report.comparison_section import comparison_table, predictions_statement, slices_table
 from lora_replication.report.comparisons import Views
 from lora_replication.report.data_card import data_tables
+from lora_replication.report.deviations import deviations
 from lora_replication.report.drawing import Drawing
 from lora_replication.report.grid_section import grid_statement, grid_table
+from lora_replication.report.latex import bibtex
 from lora_replication.report.machine_section import cost_statement, machine_table
 from lora_replication.report.summary import Missing, Summary
 from lora_replication.report.tables import Table, methods_table, runs_table
@@ -72,6 +73,7 @@ def compose(summary: Summary, manifest: Manifest, drawings: dict[str, Drawing], 
         _grid(summary, _some(drawings, "grid_heatmaps", "grid_validation_against_test", "grid_collapse")),
         _data(summary, manifest, views),
         Section("machine", "Cost and machine", (cost_statement(summary),), tables=(machine_table(summary.records),)),
+        Section("deviations", "Deviations from the article", deviations(study)),
         _missing(summary),
         _reproduce(study),
         _cite(study),
@@ -81,7 +83,7 @@ def compose(summary: Summary, manifest: Manifest, drawings: dict[str, Drawing], 
         subtitle=f"A replication of {CITATION}. Here: {subject(study)}; {study.train.epochs} epochs, batches of {study.train.batch_size}.",
         warnings=tuple(filter(None, [reservation(study), _incomplete(summary)])),
         sections=tuple(section for section in sections if section),
-        files=("results.json", "verdicts.json", "table.csv"),
+        files=("results.json", "verdicts.json", "table.csv", "table.tex", "citation.bib"),
     )
 
 
@@ -196,23 +198,5 @@ def _cite(study: Study) -> Section:
             "LoRA: E. J. Hu et al., “LoRA: Low-Rank Adaptation of Large Language Models”, ICLR 2022. IMDb reviews: A. L. Maas et al., "
             "“Learning Word Vectors for Sentiment Analysis”, ACL 2011.",
         ),
-        code=(_bibtex(study),),
-    )
-
-
-def _bibtex(study: Study) -> str:
-    return (
-        "@misc{raschka2023codelora,\n"
-        "  author       = {Sebastian Raschka},\n"
-        "  title        = {Code {LoRA} from Scratch},\n"
-        "  howpublished = {Lightning AI Studio},\n"
-        "  year         = {2023},\n"
-        "  month        = dec\n"
-        "}\n\n"
-        "@software{lora_replication,\n"
-        "  author  = {{The lora-replication authors}},\n"
-        "  title   = {lora-replication: a replication of {Code LoRA from Scratch}},\n"
-        f"  version = {{{__version__}}},\n"
-        f"  note    = {{study {study.study}}}\n"
-        "}"
+        code=(bibtex(study),),
     )

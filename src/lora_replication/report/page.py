@@ -1,5 +1,10 @@
-"""The report as one self-contained HTML page: no scripts, nothing fetched, everything from outside escaped."""
+"""The report as one self-contained HTML page: nothing fetched, everything from outside escaped.
 
+Its one script sorts and filters long tables and is named by its hash in the page's policy; nothing else can run.
+"""
+
+import base64
+import hashlib
 import re
 from pathlib import Path
 
@@ -18,7 +23,19 @@ def page(content: Content) -> bytes:
     environment.filters["bound"] = bound
     drawings = [drawing for section in content.sections for drawing in section.figures]
     svg = {drawing.name: Markup(drawing.inline()) for drawing in drawings}  # noqa: S704  # made here, see above
-    return environment.get_template("page.html").render(content=content, svg=svg, version=__version__).encode() + b"\n"
+    script = (Path(__file__).parent / "page.js").read_text("utf-8")
+    return (
+        environment.get_template("page.html")
+        .render(
+            content=content,
+            svg=svg,
+            version=__version__,
+            script=Markup(script),  # noqa: S704  # a file of this package
+            script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+        )
+        .encode()
+        + b"\n"
+    )
 
 
 def bound(text: str) -> str:

@@ -1,0 +1,43 @@
+"use strict";
+// Long tables can be sorted by a column and filtered by words. Without scripts they stand as they are.
+for (const table of document.querySelectorAll("table.cells, table.runs")) {
+  const body = table.tBodies[0];
+  const value = (row, column) => row.cells[column].firstChild ? row.cells[column].firstChild.textContent.trim() : "";
+  const number = (text) => text === "—" || text === "" ? NaN : Number(text.replace(/,/g, "").replace(/ (s|GiB)$/, ""));
+  const compare = (a, b) => {
+    const x = number(a), y = number(b);
+    if (!Number.isNaN(x) && !Number.isNaN(y)) return x - y;
+    if (Number.isNaN(x) !== Number.isNaN(y)) return Number.isNaN(x) ? 1 : -1;
+    return a.localeCompare(b);
+  };
+  Array.from(table.tHead.rows[0].cells).forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const up = head.getAttribute("aria-sort") !== "ascending";
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      const rows = Array.from(body.rows).sort((a, b) => compare(value(a, column), value(b, column)));
+      body.append(...(up ? rows : rows.reverse()));
+    });
+  });
+  const label = document.createElement("label");
+  label.className = "filter";
+  const input = document.createElement("input");
+  input.type = "search";
+  const told = document.createElement("output");
+  label.append("Show rows with ", input, " ", told);
+  table.parentElement.before(label);
+  input.addEventListener("input", () => {
+    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const row of body.rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !words.every((word) => text.includes(word));
+      shown += row.hidden ? 0 : 1;
+    }
+    told.textContent = words.length ? `${shown} of ${body.rows.length}` : "";
+  });
+}

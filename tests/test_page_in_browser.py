@@ -1,0 +1,125 @@
+"""Reports in a real browser: quiet, self-contained, readable at both widths, in light and dark, by keyboard; and inert."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import CHROMIUM, Browser
+from report_records import altered, make_answers, make_manifest, make_records, make_study
+from test_published_grid import made_up
+
+from lora_replication.report.build import build_report
+from lora_replication.report.published.build import build_published_report
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+AUDIT = (Path(__file__).parent / "accessibility.js").read_text()
+HOSTILE = '"><img src=x onerror="document.title=1"><script>document.title=2</script>](javascript:alert(1)) =cmd()'
+VIEWS = [(375, False), (375, True), (1400, False), (1400, True)]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A study's report with hostile texts in it, and one of a published grid."""
+    folder = tmp_path_factory.mktemp("pages")
+    study = make_study(title=f"Title {HOSTILE}")
+    records = make_records(study)
+    answers = make_answers(records)
+    records[12] = altered(records[12], notes=[HOSTILE])
+    build_report(study, records, make_manifest().model_copy(update={"revision": HOSTILE}), folder / "study", answers=answers)
+    file = folder / "results.txt"
+    file.write_text("".join(f"{line}\n" for cell in made_up(570) for line in cell.lines()))
+    build_published_report(file, folder / "published", 0.95)
+    return {name: folder / name / "report.html" for name in ("study", "published")}
+
+
+@pytest.mark.parametrize("name", ["study", "published"])
+@pytest.mark.parametrize(("width", "dark"), VIEWS)
+def test_a_page_is_quiet_whole_and_readable(browser: Browser, pages: dict[str, Path], name: str, width: int, dark: bool) -> None:
+    browser.open(pages[name], width, dark=dark)
+    assert browser.evaluate(AUDIT) == []
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    shown = (
+        "[...document.querySelectorAll('{}')].every(e => e.getBoundingClientRect().width > 200 && e.getBoundingClientRect().height > 40)"
+    )
+    for what in ("figure svg", ".scroll"):
+        assert browser.evaluate(f"document.querySelectorAll('{what}').length") >= 3
+        assert browser.evaluate(shown.format(what))
+    assert browser.complaints == []
+    assert [url.split(":")[0] for url in browser.requests if not url.startswith("data:")] == ["file"]
+
+
+def test_hostile_texts_stay_texts(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["study"], 1400)
+    assert browser.evaluate("document.title").startswith("Title ")
+    assert browser.evaluate("document.querySelectorAll('img, iframe, a[href^=javascript]').length") == 0
+    assert browser.evaluate("document.querySelectorAll('script').length") == 1
+    assert "<script>document.title=2</script>" in browser.evaluate("document.querySelector('h1').textContent")
+
+
+def test_a_foreign_script_would_not_run(browser: Browser, pages: dict[str, Path], tmp_path: Path) -> None:
+    attacked = tmp_path / "attacked.html"
+    attacked.write_text(pages["study"].read_text().replace("</main>", "<script>document.body.dataset.hacked = 1</script></main>"))
+    browser.open(attacked, 1400)
+    assert browser.evaluate("document.body.dataset.hacked === undefined")
+    assert any("Content Security Policy" in str(complaint) for complaint in browser.complaints)
+
+
+def test_the_grid_can_be_sorted_and_filtered(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["study"], 1400)
+    column = "[...document.querySelectorAll('table.cells tbody tr')].filter(r => !r.hidden).map(r => r.cells[4].textContent)"
+    click = "document.querySelectorAll('table.cells thead button')[4].click()"
+    browser.evaluate(click)
+    values = [int(text.replace(",", "")) for text in browser.evaluate(column)]
+    assert values == sorted(values)
+    browser.evaluate(click)
+    assert [int(text.replace(",", "")) for text in browser.evaluate(column)] == values[::-1]
+    assert browser.evaluate("document.querySelectorAll('table.cells thead th')[4].getAttribute('aria-sort')") == "descending"
+    browser.evaluate(
+        "(() => { const i = document.querySelector('#grid .filter input'); i.value = 'a16 mlp'; i.dispatchEvent(new Event('input')); })()"
+    )
+    assert browser.evaluate("[...document.querySelectorAll('table.cells tbody tr')].filter(r => !r.hidden).length") == 2
+    assert browser.evaluate("document.querySelector('#grid .filter output').textContent") == "2 of 8"
+
+
+def test_it_reads_without_scripts(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["study"], 375, scripts=False)
+    document = browser.call("DOM.getDocument")["root"]["nodeId"]
+    assert len(browser.call("DOM.querySelectorAll", nodeId=document, selector="table.cells tbody tr")["nodeIds"]) == 8
+    assert browser.call("DOM.querySelectorAll", nodeId=document, selector="button, input")["nodeIds"] == []
+
+
+def test_the_verdict_comes_first_and_the_keyboard_reaches_everything_that_scrolls(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["study"], 375)
+    assert browser.evaluate("document.querySelector('main section').id") == "verdicts"
+    assert browser.evaluate("document.querySelector('main section p').textContent").startswith("Of 18 claims of the article")
+    stops = set()
+    for _ in range(80):
+        for kind in ("keyDown", "keyUp"):
+            browser.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+        stops.add(browser.evaluate("[...document.querySelectorAll('.scroll')].indexOf(document.activeElement)"))
+    assert stops - {-1} == set(range(browser.evaluate("document.querySelectorAll('.scroll').length")))
+
+
+def test_it_prints_whole(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["study"], 1400)
+    pdf = browser.call("Page.printToPDF", printBackground=True, preferCSSPageSize=True)["data"]
+    assert len(pdf) > 100_000 // 4
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    assert browser.evaluate("[...document.querySelectorAll('.scroll')].every(e => getComputedStyle(e).overflowX === 'visible')")
+    browser.call("Emulation.setEmulatedMedia", media="")
+
+
+@pytest.mark.parametrize("report", sorted((Path(__file__).parents[1] / "reports").glob("*/report.html")), ids=lambda path: path.parent.name)
+def test_the_committed_reports(browser: Browser, report: Path) -> None:
+    for width, dark in VIEWS:
+        browser.open(report, width, dark=dark)
+        assert browser.evaluate(AUDIT) == []
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.complaints == []
+    assert report.stat().st_size < 5_000_000
