@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     published = commands.add_parser("published", help="report what the grid published with the article says")
     published.add_argument("file", type=Path, help="the results file of the article's studio")
     published.add_argument("--folder", type=Path, help="where to write; reports/published where not given")
+    published.add_argument("--study", help="set the finished configurations of this study's grid beside it")
     published.set_defaults(command=_published)
 
     sync = commands.add_parser("sync", help="rebuild the MLflow mirror from the records of all studies")
@@ -99,14 +100,9 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _published(arguments: argparse.Namespace) -> None:
-    from lora_replication.params import load_study
-    from lora_replication.report.published.build import build_published_report
-    from lora_replication.workspace import project_root
+    from lora_replication.workspace import report_published
 
-    root = project_root()
-    folder = arguments.folder or root / "reports" / "published"
-    build_published_report(arguments.file, folder, load_study(root / "params.yaml").report.confidence)
-    print(f"report: {folder / 'report.html'}")
+    print(f"report: {report_published(arguments.file, arguments.folder, arguments.study)}")
 
 
 def _sync(_arguments: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError, ParameterError, ReplicationError, Stopped
 from lora_replication.params import Study, check_study, load_study, merge_files
 from lora_replication.processes import QUIET, STATUS_VARIABLE
-from lora_replication.records import PREDICTIONS, RECORD, write_whole
+from lora_replication.records import PREDICTIONS, RECORD, Record, write_whole
 
 ARTICLE = "article"
 
@@ -117,6 +117,38 @@ def report_study(name: str) -> Path:
     answers = read_answers(study, records, manifest, data / name, runs)
     build_report(study, records, manifest, reports / name, ignored=ignored, answers=answers)
     return reports / name / "report.html"
+
+
+def report_published(file: Path, folder: Path | None, name: str | None) -> Path:
+    """Write the report of the results ``file`` published with the article, and give the page's path.
+
+    Args:
+        folder: ``reports/published`` of the project where null.
+        name: a study whose grid is set beside the published one, or null.
+
+    Raises:
+        DataError: the file is not as the author's script writes it, or the study has no prepared data.
+    """
+    from lora_replication.report.published.build import build_published_report
+
+    root = project_root()
+    folder = folder or root / "reports" / "published"
+    confidence = load_study(root / "params.yaml").report.confidence
+    if name is None:
+        build_published_report(file, folder, confidence)
+    else:
+        work, study = open_workspace(name, root)
+        build_published_report(file, folder, confidence, study=study, records=_cells(work, study))
+    return folder / "report.html"
+
+
+def _cells(work: Path, study: Study) -> list[Record]:
+    """The current records of the study's grid."""
+    from lora_replication.data.manifest import read_manifest
+    from lora_replication.ledger import current_records
+
+    records, _ = current_records(study, read_manifest(work / "data" / study.study), work / "runs")
+    return [record for record in records if record.asked.role == "cell"]
 
 
 def sync_all() -> None:

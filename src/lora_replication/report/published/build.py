@@ -1,32 +1,38 @@
 """The report of the published grid, written whole."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lora_replication import __version__
 from lora_replication.article import CITATION, SETTING
+from lora_replication.params import Study
 from lora_replication.published_grid import PublishedGrid, read_published_grid
-from lora_replication.records import write_whole
+from lora_replication.records import Record, write_whole
 from lora_replication.report.export import csv_bytes
 from lora_replication.report.markdown import markdown
 from lora_replication.report.page import page
+from lora_replication.report.published.beside import Beside, set_beside
 from lora_replication.report.published.content import compose_published
-from lora_replication.report.published.figures import draw_published
+from lora_replication.report.published.figures import draw_beside, draw_published
 from lora_replication.report.published.summary import COLLAPSE_PERCENT, Choice, PublishedSummary, summarise_published
 from lora_replication.statistics import RankCorrelation
 
 SCHEMA = 1
 
 
-def build_published_report(file: Path, folder: Path, level: float) -> PublishedSummary:
+def build_published_report(
+    file: Path, folder: Path, level: float, *, study: Study | None = None, records: Sequence[Record] = ()
+) -> PublishedSummary:
     """Write the report of the results ``file`` into ``folder``; the same file gives the same bytes.
 
     The files are ``report.html``, ``report.md``, ``results.json``, ``alpha_by_rank.csv`` and each figure as SVG and PNG.
 
     Args:
         level: of all intervals, above 0 and below 1.
+        study, records: a study whose grid is set beside the published one, and the records of its configurations.
 
     Raises:
         DataError: the file is not as the author's script writes it; nothing is written then.
@@ -34,8 +40,10 @@ def build_published_report(file: Path, folder: Path, level: float) -> PublishedS
     """
     summary = summarise_published(read_published_grid(file), level)
     drawings = draw_published(summary)
-    content = compose_published(summary, {drawing.name: drawing for drawing in drawings})
-    write_whole(folder / "results.json", published_json(summary))
+    beside = set_beside(summary.grid, study, records, level) if study else None
+    drawings += [draw_beside(beside)] if beside else []
+    content = compose_published(summary, {drawing.name: drawing for drawing in drawings}, beside)
+    write_whole(folder / "results.json", published_json(summary, beside))
     write_whole(folder / "alpha_by_rank.csv", alpha_by_rank_csv(summary))
     write_whole(folder / "report.md", markdown(content))
     write_whole(folder / "report.html", page(content))
@@ -54,7 +62,7 @@ def alpha_by_rank_csv(summary: PublishedSummary) -> bytes:
     return csv_bytes(list(rows[0]), rows)
 
 
-def published_json(summary: PublishedSummary) -> bytes:
+def published_json(summary: PublishedSummary, beside: Beside | None = None) -> bytes:
     """Everything that the report tells, for programs."""
     content = {
         "schema_version": SCHEMA,
@@ -73,9 +81,15 @@ def published_json(summary: PublishedSummary) -> bytes:
             "gap": asdict(summary.gap) if summary.gap else None,
         },
         "choices": [_choice(choice) for choice in summary.choices],
+        "beside_a_study": _beside(beside) if beside else None,
         "not_told_from_the_best": {"on_validation": summary.tied_by_val, "on_test": summary.tied_by_test},
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _beside(beside: Beside) -> dict[str, Any]:
+    """Without the pairs: half of each is a row of the published file."""
+    return {name: value for name, value in asdict(beside).items() if name != "pairs"} | {"configurations": len(beside.pairs)}
 
 
 def _counts(grid: PublishedGrid) -> dict[str, Any]:

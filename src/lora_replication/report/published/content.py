@@ -5,6 +5,7 @@ from lora_replication.params import ARTICLE_REVIEWS
 from lora_replication.published_grid import ALPHAS, RANKS
 from lora_replication.report.content import Content, Section
 from lora_replication.report.drawing import Drawing
+from lora_replication.report.published.beside import Beside, beside_statement, beside_table
 from lora_replication.report.published.summary import COLLAPSE_PERCENT, Choice, Collapse, PublishedSummary
 from lora_replication.report.tables import Cell, Table
 from lora_replication.report.wording import ABSENT, count, ends, level, percent
@@ -13,7 +14,7 @@ from lora_replication.statistics import Interval, RankCorrelation
 TITLE = "The published grid: what the article's own runs say"
 
 
-def compose_published(summary: PublishedSummary, drawings: dict[str, Drawing]) -> Content:
+def compose_published(summary: PublishedSummary, drawings: dict[str, Drawing], beside: Beside | None = None) -> Content:
     """The whole report of the published grid."""
     grid = summary.grid
     missing = f" Missing, and nowhere said to be: {', '.join(grid.missing)}." if grid.missing else ""
@@ -27,9 +28,20 @@ def compose_published(summary: PublishedSummary, drawings: dict[str, Drawing]) -
             Section("alpha", "Accuracy by alpha and rank", figures=(drawings["alpha_by_rank"],), tables=(alpha_rank_table(summary),)),
             Section("collapse", "Collapse by alpha", figures=(drawings["collapse"],), tables=(collapse_table(summary),)),
             Section("validation", "Validation against test", (_agreement(summary),), figures=(drawings["validation_against_test"],)),
+            *_beside(beside, summary, drawings),
             Section("method", "How this was computed", _method(summary), code=("lora-replication published results.txt",)),
         ),
         files=("results.json", "alpha_by_rank.csv"),
+    )
+
+
+def _beside(beside: Beside | None, summary: PublishedSummary, drawings: dict[str, Drawing]) -> tuple[Section, ...]:
+    if beside is None:
+        return ()
+    table = beside_table(beside, summary.level)
+    figure = (drawings["published_beside_ours"],)
+    return (
+        Section("beside", "Our grid beside it", tuple(beside_statement(beside)), figures=figure, tables=(table,) if table.rows else ()),
     )
 
 

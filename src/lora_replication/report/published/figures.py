@@ -1,11 +1,13 @@
 """Figures of the published grid. They show sums over runs: the file itself belongs to its author and is not drawn point by point."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from lora_replication.published_grid import ALPHAS, RANKS
 from lora_replication.report.drawing import BLUE, INK, VERMILLION, Drawing, axes, render
+from lora_replication.report.published.beside import Beside
 from lora_replication.report.published.summary import COLLAPSE_PERCENT, PublishedSummary, is_live
 from lora_replication.report.wording import level
 
@@ -48,6 +50,19 @@ def draw_published(summary: PublishedSummary) -> list[Drawing]:
     ]
 
 
+def draw_beside(beside: Beside) -> Drawing:
+    """The figure of a study's grid beside the published one."""
+    n = len(_live_pairs(beside))
+    return render(
+        "published_beside_ours",
+        "Published and reproduced grids",
+        f"How many of the {n:,} configurations that are live in both fall into each square of {BIN_POINTS:g} points: test accuracy as "
+        "published to the right, ours upwards; on the line both are equal. One run each; no interval is drawn.",
+        partial(published_beside_ours, beside),
+        f"Published runs beside the study {beside.study}",
+    )
+
+
 def alpha_by_rank(summary: PublishedSummary) -> "Figure":
     """Heatmap of mean test accuracy in percent: alpha downwards, rank to the right."""
     figure, (plot,) = axes(1, 1, height=3.6)
@@ -85,21 +100,34 @@ def collapse_by_alpha(summary: PublishedSummary) -> "Figure":
 
 def validation_against_test(summary: PublishedSummary) -> "Figure":
     """Counts of live runs in squares of half a point: validation to the right, test upwards."""
+    live = [(cell.val_percent, cell.test_percent) for cell in summary.grid.cells if is_live(cell)]
+    return _counts_in_squares(live, "validation accuracy, %", "test accuracy, %")
+
+
+def published_beside_ours(beside: Beside) -> "Figure":
+    """Counts of live configurations in squares of half a point: published to the right, ours upwards."""
+    return _counts_in_squares(_live_pairs(beside), "test accuracy as published, %", "test accuracy here, %")
+
+
+def _live_pairs(beside: Beside) -> list[tuple[float, float]]:
+    percent = [(100 * pair.published, 100 * pair.ours) for pair in beside.pairs if pair.ours is not None]
+    return [pair for pair in percent if min(pair) >= COLLAPSE_PERCENT]
+
+
+def _counts_in_squares(points: Sequence[tuple[float, float]], across: str, up: str) -> "Figure":
     import numpy as np
 
     figure, (plot,) = axes(1, 1, height=3.6)
-    live = [cell for cell in summary.grid.cells if is_live(cell)]
     edges = np.arange(COLLAPSE_PERCENT - 2, 100 + BIN_POINTS, BIN_POINTS)
-    counts, _, _ = np.histogram2d([cell.test_percent for cell in live], [cell.val_percent for cell in live], bins=[edges, edges])
+    counts, _, _ = np.histogram2d([y for _, y in points], [x for x, _ in points], bins=[edges, edges])
     rows, columns = np.nonzero(counts)
-    largest = counts.max() if live else 1
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        strength = 0.25 + 0.75 * counts[row, column] / largest
+        strength = 0.25 + 0.75 * counts[row, column] / counts.max()
         plot.fill_between(edges[column : column + 2], edges[row], edges[row + 1], color=BLUE, alpha=strength, linewidth=0)
-    shown = [edges[min(rows.min(), columns.min())], edges[max(rows.max(), columns.max()) + 1]] if live else [80.0, 95.0]
+    shown = [edges[min(rows.min(), columns.min())], edges[max(rows.max(), columns.max()) + 1]] if points else [80.0, 95.0]
     plot.plot(shown, shown, color=INK, linewidth=0.9)
     plot.set_xlim(*shown)
     plot.set_ylim(*shown)
-    plot.set_xlabel("validation accuracy, %")
-    plot.set_ylabel("test accuracy, %")
+    plot.set_xlabel(across)
+    plot.set_ylabel(up)
     return figure
