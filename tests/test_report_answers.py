@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from report_records import altered, count, make_records, make_study
+from report_records import altered, count, make_manifest, make_records, make_study
 
-from lora_replication.data.manifest import Manifest, read_manifest
+from lora_replication.data.manifest import Manifest, read_manifest, reviews_file
 from lora_replication.errors import DataError
-from lora_replication.records import Record, run_folder
+from lora_replication.records import Record, file_digest, run_folder
 from lora_replication.report.answers import read_answers
 from lora_replication.report.comparisons import without_predictions
 
@@ -34,13 +34,17 @@ def write_predictions(folder: Path, logits: list[tuple[float, float]] = LOGITS, 
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    def read(folder: Path, part: str, manifest: object) -> pa.Table:
-        texts, movies = zip(*TEXTS[part], strict=True)
-        return pa.table({"text": texts, "movie": movies})
-
-    monkeypatch.setattr("lora_replication.report.answers.read_reviews", read)
+def data(tmp_path: Path) -> Path:
+    for part, rows in TEXTS.items():
+        texts, movies = zip(*rows, strict=True)
+        pq.write_table(pa.table({"text": texts, "movie": movies}), reviews_file(tmp_path, part))
     return tmp_path
+
+
+def manifest_of(data: Path) -> Manifest:
+    manifest = make_manifest()
+    parts = {part: one.model_copy(update={"reviews_sha256": file_digest(reviews_file(data, part))}) for part, one in manifest.parts.items()}
+    return manifest.model_copy(update={"parts": parts})
 
 
 def one_run(correct: int = 2) -> Record:
@@ -50,7 +54,7 @@ def one_run(correct: int = 2) -> Record:
 def test_right_answers_and_facts(data: Path) -> None:
     record = one_run()
     write_predictions(run_folder("minilm-small", "method", "last_layers", 1, data))
-    answers = read_answers(make_study(), [record], Manifest.model_construct(), data, data)
+    answers = read_answers(make_study(), [record], manifest_of(data), data, data)
     assert answers.of(record).tolist() == [True, False, True, False]
     assert answers.movies.tolist() == ["tt1", "tt3", "tt2", "tt3"]
     assert answers.unseen_movie.tolist() == [False, True, False, True]
@@ -59,7 +63,7 @@ def test_right_answers_and_facts(data: Path) -> None:
 
 def test_a_run_without_predictions_is_counted(data: Path) -> None:
     records = make_records(make_study())
-    answers = read_answers(make_study(), records, Manifest.model_construct(), data, data)
+    answers = read_answers(make_study(), records, manifest_of(data), data, data)
     assert answers.right == {}
     assert without_predictions(records, answers) == 15
 
@@ -68,7 +72,7 @@ def test_a_run_without_predictions_is_counted(data: Path) -> None:
 def test_predictions_that_contradict_their_record_are_refused(data: Path, wrong: Record) -> None:
     write_predictions(run_folder("minilm-small", "method", "last_layers", 1, data))
     with pytest.raises(DataError, match=r"predictions\.parquet: 2 of 4 test reviews right, its record says"):
-        read_answers(make_study(), [wrong], Manifest.model_construct(), data, data)
+        read_answers(make_study(), [wrong], manifest_of(data), data, data)
 
 
 def test_a_damaged_file_is_refused(data: Path) -> None:
@@ -76,7 +80,7 @@ def test_a_damaged_file_is_refused(data: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "predictions.parquet").write_bytes(b"PAR1 but no more")
     with pytest.raises(DataError, match=r"predictions\.parquet: can't be read"):
-        read_answers(make_study(), [one_run()], Manifest.model_construct(), data, data)
+        read_answers(make_study(), [one_run()], manifest_of(data), data, data)
 
 
 def test_reviews_without_movies(tiny_data: Path) -> None:
@@ -85,3 +89,10 @@ def test_reviews_without_movies(tiny_data: Path) -> None:
     assert answers.movies is None
     assert answers.unseen_movie is None
     assert answers.repeated.shape == (24,)
+
+
+def test_altered_reviews_are_refused(data: Path) -> None:
+    manifest = manifest_of(data)
+    reviews_file(data, "train").write_bytes(b"other")
+    with pytest.raises(DataError, match="the file was altered"):
+        read_answers(make_study(), [], manifest, data, data)

@@ -100,3 +100,61 @@ print(sorted({{"torch", "transformers", "mlflow", "datasets"}} & set(sys.modules
         check=True,
     )
     assert done.stdout == "[]\n"
+
+
+def test_fifty_runs_with_ten_thousand_answers_each_and_the_whole_grid_within_half_a_minute_and_two_gibibytes(tmp_path: Path) -> None:
+    """In a process of its own, from files: 4 methods and the winner with 10 seeds each, 576 configurations."""
+    program = f"""
+import resource, sys, time
+from pathlib import Path
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+from report_records import PARAMS, altered, count, make_manifest, make_records
+from lora_replication.data.manifest import reviews_file
+from lora_replication.params import check_study, merge_files
+from lora_replication.records import file_digest, read_records, run_folder, write_record
+from lora_replication.report.answers import read_answers
+from lora_replication.report.build import build_report
+root = Path({str(tmp_path)!r})
+content = merge_files(PARAMS)
+content["run"]["seeds"] = list(range(1, 11))
+content["grid"]["winner_seeds"] = list(range(101, 111))
+study = check_study(content)
+generator = np.random.default_rng(1)
+labels = generator.integers(2, size=10_000).astype(np.int8)
+for record in make_records(study):
+    folder = run_folder("article", record.asked.role, record.asked.name, record.asked.seed, root)
+    if record.asked.role != "cell":
+        ones = generator.normal(2 * labels - 1.0, 0.8).astype(np.float32)
+        table = dict(split=["test"] * 10_000, row=np.arange(10_000, dtype=np.int32), label=labels, logit_0=-ones, logit_1=ones)
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table(table), folder / "predictions.parquet")
+        record = altered(record, test=count(int(((ones > 0) == (labels == 1)).sum()), 10_000))
+    write_record(record, folder)
+parts = {{}}
+manifest = make_manifest("archive")
+for part, size in (("train", 35_000), ("val", 5_000), ("test", 10_000)):
+    texts = [f"{{part}} {{number}} " + "word " * 200 for number in range(size)]
+    (root / "data").mkdir(exist_ok=True)
+    movies = [f"tt{{number}}" for number in generator.integers(12_000, size=size)]
+    pq.write_table(pa.table(dict(text=texts, label=[0] * size, review=texts, movie=movies)), reviews_file(root / "data", part))
+    parts[part] = manifest.parts[part].model_copy(update=dict(reviews_sha256=file_digest(reviews_file(root / "data", part)), reviews=size))
+manifest = manifest.model_copy(update=dict(parts=parts))
+started = time.perf_counter()
+records = [record for _, record in read_records("article", root)]
+answers = read_answers(study, records, manifest, root / "data", root)
+build_report(study, records, manifest, root / "report", answers=answers)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+print(len(records), len(answers.right), time.perf_counter() - started, peak, "torch" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    records, answered, seconds, gibibytes, torch = done.stdout.split()
+    assert (int(records), int(answered), torch) == (576 + 50, 50, "False")
+    assert float(seconds) < 30
+    assert float(gibibytes) < 2

@@ -11,6 +11,7 @@ from lora_replication import __version__
 from lora_replication.article import CITATION, SETTING, PublishedMethod, published
 from lora_replication.records import Count, Record
 from lora_replication.report.comparisons import Views
+from lora_replication.report.schema import Results
 from lora_replication.report.summary import PARTS, MethodSummary, Summary
 from lora_replication.report.tables import article_note
 from lora_replication.report.verdicts import WORDS, Verdict, headline, judge
@@ -106,7 +107,7 @@ def _fraction(percent: float) -> float:
 
 
 def results_json(summary: Summary, manifest: Mapping[str, Any], views: Views) -> bytes:
-    """Everything that the report tells, for programs; ``manifest`` as it was written beside the data."""
+    """Everything that the report tells, for programs, by the schema ``Results``; ``manifest`` as it was written beside the data."""
     study = summary.study
     content = {
         "schema_version": SCHEMA,
@@ -130,6 +131,7 @@ def results_json(summary: Summary, manifest: Mapping[str, Any], views: Views) ->
         "data": manifest,
         "machines": _machines(summary.records),
     }
+    Results.model_validate_json(json.dumps(content))
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
