@@ -72,7 +72,7 @@ EPOCHS = "study.yaml:1: train.epochs is {}; allowed: a whole number from 1 to 10
     ("text", "message"),
     [
         *((f"methods: {{lora_default: {{lora: {{rank: {v}}}}}}}", RANK.format(s))
-          for v, s in (("-1", "-1"), ("0", "0"), ("2.5", "2.5"), ('"8"', "'8'"), ("true", "true"), ("null", "null"), ("10" + "0" * 8,) * 2)),
+          for v, s in (("-1", "-1"), ("0", "0"), ("2.5", "2.5"), ('"8"', "'8'"), ("true", "true"), ("null", "null"), ("9" * 9,) * 2)),
         *((f"methods: {{lora_default: {{lora: {{alpha: {v}}}}}}}", ALPHA.format(s))
           for v, s in ((".nan", "nan"), (".inf", "inf"), ("-1", "-1"), ("x", "'x'"))),
         *((f"train: {{learning_rate: {v}}}", LR.format(s)) for v, s in ((".nan", "nan"), ("0", "0"), ("-1", "-1"), ('"5e-5"', "'5e-5'"))),
