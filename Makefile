@@ -51,7 +51,7 @@ lint: setup ## ruff and mypy --strict
 	$(BIN)/mypy
 
 test: lint ## lint, then all tests; those that need IMDb run where IMDB_ARCHIVE names the archive
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 clean: ## remove everything that the studies made (build, data, runs, the MLflow database), not .venv
 	rm -rf build data runs mlflow.db* mlartifacts

@@ -21,8 +21,8 @@ class Browser:
             f'exec "$0" --headless=new --no-sandbox --disable-gpu --no-first-run --user-data-dir="$1" --remote-debugging-pipe about:blank '
             f"3<&{to_browser} 4>&{from_browser}"
         )
-        self._process = subprocess.Popen(  # noqa: S603  # fixed words
-            ["bash", "-c", command, CHROMIUM, str(profile)],  # noqa: S607
+        self._process = subprocess.Popen(  # fixed words
+            ["bash", "-c", command, CHROMIUM, str(profile)],
             pass_fds=(to_browser, from_browser),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

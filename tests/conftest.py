@@ -1,4 +1,4 @@
-"""What tests share: small prepared data, settings, and a private cache folder. Everything runs on one thread, so that workers do not fight."""
+"""What tests share: small prepared data, settings, and a private cache folder. Everything runs on one thread."""
 
 import os
 

@@ -82,7 +82,7 @@ def test_processes_with_other_hash_seeds_agree() -> None:
         "import json; from lora_replication.data.generated import *; print(json.dumps([generate({'train': 20, 'val': 5}, 3), words()]))"
     )
     outputs = [
-        subprocess.run(  # noqa: S603
+        subprocess.run(
             [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True, text=True
         ).stdout
         for seed in ("0", "12345")

@@ -55,14 +55,27 @@ def test_the_key_does_not_change_with_names_and_other_methods():
 def test_the_key_changes_with_the_code(monkeypatch, tmp_path):
     from lora_replication import jobs
 
+    jobs.code_digest.cache_clear()
     before = key()
     for name in CODE:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / "src/lora_replication" / name).read_bytes())
     monkeypatch.setattr(jobs, "__file__", str(tmp_path / "jobs.py"))
-    assert key() == before
-    (tmp_path / "lora.py").write_text("# changed\n")
-    assert key() != before
+    source = (tmp_path / "lora.py").read_text()
+
+    def key_with(text: str) -> str:
+        (tmp_path / "lora.py").write_text(text)
+        jobs.code_digest.cache_clear()
+        return key()
+
+    assert key_with(source) == before
+    reworded = source.replace('"""LoRA from scratch', '"""# Another word\n\nLoRA from scratch').replace(
+        "    def forward", "    # why\n\n    def forward  "
+    )
+    assert reworded != source
+    assert key_with(reworded.replace("forward  (", "forward(")) == before
+    assert key_with(source.replace("self.scale * low_rank", "low_rank")) != before
+    jobs.code_digest.cache_clear()
 
 
 @pytest.mark.parametrize("stage", ["train", "gridsearch"])

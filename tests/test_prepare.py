@@ -124,7 +124,7 @@ def test_importing_loads_nothing_heavy() -> None:
         "import sys, lora_replication.data.prepare\n"
         "print(sorted({'torch', 'transformers', 'datasets', 'mlflow', 'matplotlib', 'tokenizers', 'huggingface_hub'} & set(sys.modules)))"
     )
-    told = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)  # noqa: S603
+    told = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
 
 

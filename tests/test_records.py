@@ -107,7 +107,10 @@ def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path):
 
 def test_a_reader_never_sees_half_a_file(tmp_path):
     """A writer is killed at random moments while it writes two whole contents in turn."""
-    code = "import sys; from pathlib import Path; from lora_replication.records import write_whole\nprint(flush=True)\nwhile True:\n for c in b'ab': write_whole(Path(sys.argv[1]), bytes([c]) * 3_000_000)"
+    code = (
+        "import sys; from pathlib import Path; from lora_replication.records import write_whole\nprint(flush=True)\n"
+        "while True:\n for c in b'ab': write_whole(Path(sys.argv[1]), bytes([c]) * 3_000_000)"
+    )
     for wait in (0.01, 0.05, 0.11):
         with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "file")], stdout=subprocess.PIPE) as writer:
             writer.stdout.readline()

@@ -92,7 +92,7 @@ from lora_replication.report.build import build_report
 build_report(make_study(), make_records(make_study()), make_manifest(), Path({str(tmp_path)!r}))
 print(sorted({{"torch", "transformers", "mlflow", "datasets"}} & set(sys.modules)))
 """
-    done = subprocess.run(  # noqa: S603  # this Python, a program from above
+    done = subprocess.run(  # this Python, a program from above
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,

@@ -314,7 +314,7 @@ with live_run(TRACKING, record.asked) as run:
 def another_process(*arguments: object, code: str = RUN, **environment: str) -> subprocess.Popen[str]:
     """A process of its own that logs a run: seed, epochs told while it goes, seconds after each."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-    return subprocess.Popen(  # noqa: S603  # this interpreter, code of this file
+    return subprocess.Popen(  # this interpreter, code of this file
         [sys.executable, "-c", code, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -411,7 +411,7 @@ while True:
         kept[-1].sendall(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(answer) + answer)
         kept.pop().close()
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  # this interpreter
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:  # this interpreter
         assert process.stdout
         yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
         process.kill()
@@ -443,7 +443,9 @@ def mlflow_server(port: int) -> Iterator[subprocess.Popen[bytes]]:
     places = ["--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "served"]
     quick = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its job runner takes seconds to start
     silent = subprocess.DEVNULL
-    with subprocess.Popen([*command, *places], stdout=silent, stderr=silent, env=quick, start_new_session=True) as server:  # noqa: S603  # this interpreter
+    with subprocess.Popen(
+        [*command, *places], stdout=silent, stderr=silent, env=quick, start_new_session=True
+    ) as server:  # this interpreter
         try:
             wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"), 40)
             yield server

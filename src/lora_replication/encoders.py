@@ -177,8 +177,9 @@ def _from_hub(pin: Pin) -> Path:
         return Path(snapshot_download(pin.source, revision=pin.revision, allow_patterns=[CONFIG, WEIGHTS, VOCABULARY], etag_timeout=10))
     except (HTTPError, OSError) as problem:
         raise EnvironmentProblem(
-            f"{pin.source} at revision {pin.revision} is not in the local hub cache and the hub can't be reached ({type(problem).__name__}); "
-            f"connect once, or put {CONFIG}, {WEIGHTS} and {VOCABULARY} into a folder and name it: model.encoder folder, model.path"
+            f"{pin.source} at revision {pin.revision} is not in the local hub cache, and the hub can't be reached "
+            f"({type(problem).__name__}); connect once, "
+            f"or put {CONFIG}, {WEIGHTS} and {VOCABULARY} into a folder and name it: model.encoder folder, model.path"
         ) from problem
 
 
@@ -192,7 +193,8 @@ def _from_package(pin: Pin) -> Path:
 
 TINY = {
     "distilbert": {
-        "model_type": "distilbert", "dim": 32, "hidden_dim": 64, "n_heads": 2, "n_layers": 2, "max_position_embeddings": 512, "activation": "gelu",
+        "model_type": "distilbert", "dim": 32, "hidden_dim": 64, "n_heads": 2, "n_layers": 2,
+        "max_position_embeddings": 512, "activation": "gelu",
     },
     "bert": {
         "model_type": "bert", "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2,

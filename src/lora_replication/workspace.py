@@ -20,6 +20,7 @@ from lora_replication.errors import DataError, EnvironmentProblem, IncompleteErr
 from lora_replication.params import Study, check_study, load_study, merge_files
 from lora_replication.processes import QUIET, STATUS_VARIABLE
 from lora_replication.records import PREDICTIONS, RECORD, Record, write_whole
+from lora_replication.report.terminal import terminal_table
 
 ARTICLE = "article"
 
@@ -95,7 +96,8 @@ def run_study(name: str, *, publish: bool = False) -> None:
         _publish(folder, root, name)
     if code:
         raise _failure(status, code)
-    print(f"report: {folder / 'reports' / study.study / 'report.html'}")
+    report = folder / "reports" / study.study
+    print(f"\n{terminal_table(report / 'table.csv')}\nreport: {report / 'report.html'}")
 
 
 def report_study(name: str) -> Path:

@@ -99,7 +99,7 @@ def collate(tokens: Tokens, rows: np.ndarray, device: torch.device) -> Batch:
 
 
 def _spans(lengths: np.ndarray, slack: float) -> Iterator[tuple[int, int]]:
-    """Cut ascending ``lengths`` where padding to the longest would cost more than ``slack`` times the scores needed and a group's own cost."""
+    """Cut ascending ``lengths`` where padding would cost more than ``slack`` times the scores needed and a group of its own."""
     start, needed = 0, 0
     for place, length in enumerate(lengths.tolist()):
         if place > start and (place + 1 - start) * length**2 > slack * (needed + length**2) + SCORES_OF_A_GROUP:
