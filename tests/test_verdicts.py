@@ -8,6 +8,8 @@ from functools import cache
 import numpy as np
 import pytest
 from report_records import PARAMS, altered, count, make_records, make_study
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import DescrStatsW
 
 from lora_replication.article import claims
 from lora_replication.params import check_study, load_study, merge_files
@@ -217,3 +219,35 @@ def test_the_statement_comes_first_and_the_table_has_every_claim() -> None:
     table = verdict_table(found, base().study)
     assert [row[1].text for row in table.rows] == [verdict.word for verdict in found]
     assert json.loads(verdicts_json(world(ARTICLE)))["headline"] == headline(found)
+
+
+def test_every_p_value_recomputed_by_another_library() -> None:
+    """Raw ones from statsmodels and its regression intervals' t, both families corrected by statsmodels' Holm."""
+    summary = world({**ARTICLE, "lora_default": 89.9}, (-0.25, 0.1, 0.0, 0.3, -0.15))
+    percent = {row.name: [run.happened.test.correct / 100 for run in row.runs] for row in summary.methods}
+    difference, sameness = {}, {}
+    for verdict in judge(summary):
+        claim = verdict.claim
+        if claim.kind not in ("value", "order", "sameness"):
+            continue
+        series = [percent[name] for name in claim.methods]
+        values = np.array(series[0]) if len(series) == 1 else np.subtract(series[1], series[0])
+        stats = DescrStatsW(values)
+        if claim.kind == "value":
+            # One run more scatters by sqrt(1 + n) times the error of the mean; the same t values come from a rescaled sample.
+            n = len(values)
+            rescaled = DescrStatsW(values.mean() - claim.number + (values - values.mean()) * np.sqrt(n + 1))
+            difference[claim.name], sameness[claim.name] = rescaled.ttest_mean(0)[1], rescaled.ttost_mean(-0.5, 0.5)[0]
+        elif claim.kind == "order":
+            difference[claim.name] = stats.ttest_mean(0)[1]
+        else:
+            beyond = abs(values.mean()) - 0.5
+            difference[claim.name] = 1.0 if beyond <= 0 else stats.ttest_mean(np.sign(values.mean()) * 0.5)[1]
+            sameness[claim.name] = stats.ttost_mean(-0.5, 0.5)[0]
+    difference["best_configuration"] = by_name(summary)["best_configuration"].p_difference[0]
+    found = by_name(summary)
+    for family, pick in ((difference, "p_difference"), (sameness, "p_sameness")):
+        assert set(family) == {name for name, verdict in found.items() if getattr(verdict, pick)}
+        adjusted = multipletests([family[name] for name in found if name in family], method="holm")[1]
+        for name, corrected in zip([name for name in found if name in family], adjusted, strict=True):
+            assert getattr(found[name], pick) == pytest.approx((family[name], corrected), abs=1e-9)
