@@ -40,11 +40,11 @@ def test_a_batch_by_hand():
 
 
 def test_groups_pad_little_and_cover_the_batch_in_order():
-    # 10, 10 and 11 fit: 3 * 121 = 363 scores for 321 needed; 40 would make it 4 * 1600 for 1921.
-    batch = collate(tokens_of(40, 10, 11, 10), np.arange(4), CPU)
+    # 10, 10 and 11 fit: 3 * 121 = 363 scores for 321 needed. 80 would make it 4 * 6400 for 6721: more than 1.25 times that and 4096.
+    batch = collate(tokens_of(80, 10, 11, 10), np.arange(4), CPU)
     assert [(group.reviews, group.tokens, group.length) for group in batch.groups] == [
         (slice(0, 3), slice(0, 31), 11),
-        (slice(3, 4), slice(31, 71), 40),
+        (slice(3, 4), slice(31, 111), 80),
     ]
     assert batch.groups[1].mask is None
 
