@@ -29,7 +29,9 @@ except ReplicationError as problem:
 def read(home: Path, **variables: str) -> str:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment = inherited | {"HF_HOME": str(home)} | variables
-    return subprocess.run([sys.executable, "-c", READ], env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+    done = subprocess.run([sys.executable, "-c", READ], env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def fill_cache(home: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lora_replication.data.parquet import HUB_FILES, rows_of_table
 from lora_replication.data.reviews import Loaded, Review
@@ -67,9 +68,10 @@ def _rows(file: Path) -> list[Review]:
     from datasets import load_dataset
 
     try:
-        # Streamed, so that no second copy of the reviews is left in the cache of ``datasets``.
-        rows = load_dataset("parquet", data_files={"all": str(file)}, split="all", streaming=True).with_format("arrow")
-        table = pa.concat_tables(rows.iter(batch_size=10_000))
+        # No second copy of the reviews is left in the cache of ``datasets``. Streamed, its threads can abort at exit.
+        with TemporaryDirectory() as cache:
+            rows = load_dataset("parquet", data_files={"reviews": str(file)}, split="reviews", cache_dir=cache, keep_in_memory=True)
+            table = rows.with_format("arrow")[:]
     except (pa.ArrowException, OSError) as problem:
         raise DataError(f"{file}: can't be read as parquet ({_line(problem)}); delete this copy of {REPOSITORY} and run again") from None
     return rows_of_table(table, str(file))
