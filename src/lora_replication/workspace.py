@@ -66,6 +66,7 @@ def open_workspace(name: str, root: Path) -> tuple[Path, Study]:
     folder.mkdir(parents=True, exist_ok=True)
     _write_params(folder / "params.yaml", _with_absolute_paths(content, root))
     write_whole(folder / "dvc.yaml", (root / "dvc.yaml").read_bytes())
+    write_whole(folder / ".dvcignore", b"__pycache__/\n")  # Python's bytecode must not look like changed code
     for linked in ("stages", "src"):
         if (folder / linked).is_symlink():
             (folder / linked).unlink()
@@ -221,6 +222,8 @@ def _environment(root: Path, folder: Path) -> dict[str, str]:
     site_cache = folder / ".dvc" / "site-cache"
     environment = QUIET | dict([_tracking_default(root)]) | {"DVC_SITE_CACHE_DIR": str(site_cache)} | os.environ
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    if environment.get("IMDB_ARCHIVE"):
+        environment["IMDB_ARCHIVE"] = str(Path(environment["IMDB_ARCHIVE"]).expanduser().absolute())  # the stages run in another folder
     environment[STATUS_VARIABLE] = str(root / "build" / "status.json")
     return environment
 
