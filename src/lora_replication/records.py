@@ -20,7 +20,6 @@ from lora_replication.errors import DataError, EnvironmentProblem
 RECORD = "record.json"
 PREDICTIONS = "predictions.parquet"
 ADAPTER = "adapter.safetensors"
-SCHEMA = 1
 
 Status = Literal["ok", "diverged", "failed", "killed", "timeout"]
 

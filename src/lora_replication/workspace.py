@@ -108,18 +108,10 @@ def report_study(name: str) -> Path:
         DataError: nothing has been prepared yet, or the records or predictions are not what they claim to be.
         IncompleteError: some run has no result; the report is written and says so.
     """
-    from lora_replication.data.manifest import read_manifest
-    from lora_replication.ledger import current_records
-    from lora_replication.report.answers import read_answers
-    from lora_replication.report.build import build_report
+    from lora_replication.report.build import report_folder
 
     folder, study = open_workspace(name, project_root())
-    data, runs, reports = (folder / part for part in ("data", "runs", "reports"))
-    manifest = read_manifest(data / name)
-    records, ignored = current_records(study, manifest, runs)
-    answers = read_answers(study, records, manifest, data / name, runs)
-    build_report(study, records, manifest, reports / name, ignored=ignored, answers=answers)
-    return reports / name / "report.html"
+    return report_folder(study, folder)
 
 
 def report_published(file: Path, folder: Path | None, name: str | None) -> Path:

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from lora_replication.data.manifest import Manifest
+from lora_replication.data.manifest import Manifest, read_manifest
 from lora_replication.errors import IncompleteError
+from lora_replication.ledger import current_records
 from lora_replication.params import Study
 from lora_replication.records import Record, write_whole
-from lora_replication.report.answers import Answers
+from lora_replication.report.answers import Answers, read_answers
 from lora_replication.report.comparisons import view, without_predictions
 from lora_replication.report.content import compose, shortened
 from lora_replication.report.export import learning_curves_csv, metrics_json, results_json, table_csv, verdicts_json
@@ -65,3 +66,18 @@ def build_report(
             f"{folder}: the report is written, but incomplete: {shortened(summary.missing, summary.asked)}; run them, then report again"
         )
     return summary
+
+
+def report_folder(study: Study, root: Path) -> Path:
+    """Write ``reports/<study>`` of ``root`` from its ``data/<study>`` and ``runs/<study>``, and give the page's path.
+
+    Raises:
+        DataError: nothing has been prepared yet, or the records or predictions are not what they claim to be.
+        IncompleteError: some run has no result; the report is written and says so.
+    """
+    data, runs, folder = root / "data" / study.study, root / "runs", root / "reports" / study.study
+    manifest = read_manifest(data)
+    records, ignored = current_records(study, manifest, runs)
+    answers = read_answers(study, records, manifest, data, runs)
+    build_report(study, records, manifest, folder, ignored=ignored, answers=answers)
+    return folder / "report.html"
