@@ -164,6 +164,12 @@ def _mutated(content: bytes, generator: random.Random) -> bytes:
     return content
 
 
+def test_a_carriage_return_alone_ends_no_line() -> None:
+    whole = text_of(made_up(1)).rstrip(b"\n")
+    with pytest.raises(DataError, match="line 15"):
+        parse_published_grid(whole + b"\r")
+
+
 @settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32), st.integers(1, 4))
 def test_mutated_files_give_an_error_or_rows_that_stand_in_them(seed: int, count: int) -> None:

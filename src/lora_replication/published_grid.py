@@ -140,7 +140,7 @@ def parse_published_grid(content: bytes, name: str = "results") -> PublishedGrid
     """
     if len(content) > LARGEST_BYTES:
         raise DataError(f"{name}: has more than {LARGEST_BYTES:,} bytes; a results file has about 180,000; nothing was imported")
-    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    lines = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").split(b"\n")
     if lines[-1] == b"":
         lines.pop()
     if not lines:
@@ -150,7 +150,7 @@ def parse_published_grid(content: bytes, name: str = "results") -> PublishedGrid
     seen: dict[str, int] = {}
     cells = []
     for start in range(0, len(lines), height):
-        cell = _block([line.removesuffix(b"\r") for line in lines[start : start + height]], start, name)
+        cell = _block(lines[start : start + height], start, name)
         _once(cell, known, seen, start, name)
         cells.append(cell)
     missing = tuple(label for label in known if label not in seen)
