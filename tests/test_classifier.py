@@ -59,7 +59,7 @@ def test_the_head_stays_frozen_under_lora_even_where_lora_sits_on_it(encoder, se
 
 
 def test_the_head_is_drawn_from_the_seed_alone(encoder, settings):
-    heads = [Classifier(encoder, settings(**changes), seed).model for changes, seed in (({}, 1), ({"lora": {}}, 1), ({}, 2))]
+    heads = [Classifier(encoder, settings(**changes), seed).models[0] for changes, seed in (({}, 1), ({"lora": {}}, 1), ({}, 2))]
     weights = [head.get_parameter("pre_classifier.weight") for head in heads]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -82,9 +82,9 @@ def test_an_adapter_brings_back_what_was_trained_and_the_head(encoder, settings,
     classifier.save_adapter(tmp_path / "adapter.safetensors")
     other = Classifier(encoder, settings(**changes), 2)
     other.load_adapter(tmp_path / "adapter.safetensors")
-    for name, parameter in classifier.model.named_parameters():
+    for name, parameter in classifier.models[0].named_parameters():
         if not name.endswith(".A") or parameter.requires_grad:
-            assert torch.equal(parameter, other.model.get_parameter(name)), name
+            assert torch.equal(parameter, other.models[0].get_parameter(name)), name
 
 
 def test_an_adapter_of_other_settings_or_a_damaged_one_is_refused(encoder, settings, tmp_path):

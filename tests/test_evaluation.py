@@ -36,6 +36,6 @@ def test_logits_come_in_the_order_of_the_reviews_whatever_the_batches(tiny_data,
     together = predict_logits(classifier, tokens)
     monkeypatch.setattr(evaluation, "TOKEN_BUDGET", 1)
     one_by_one = predict_logits(classifier, tokens)
-    assert together.shape == (24, 2)
+    assert together.shape == (1, 24, 2)
     assert np.allclose(together, one_by_one, atol=1e-6)
-    assert len(np.unique(together[:, 0])) == 24
+    assert len(np.unique(together[0, :, 0])) == 24

@@ -36,7 +36,7 @@ def padded(tokens: Tokens, batch: Batch, length: int) -> dict[str, torch.Tensor]
 
 
 def gradients(classifier: Classifier, logits: torch.Tensor, batch: Batch) -> dict[str, torch.Tensor]:
-    classifier.model.zero_grad()
+    classifier.models[0].zero_grad()
     F.cross_entropy(logits, batch.labels).backward()
     return {name: parameter.grad.clone() for name, parameter in classifier.trainable().items() if parameter.grad is not None}
 
@@ -47,14 +47,14 @@ def gradients(classifier: Classifier, logits: torch.Tensor, batch: Batch) -> dic
 @pytest.mark.parametrize("name", ENCODERS)
 def test_logits_and_gradients_are_those_of_the_padded_forward(name, changes, settings, tokens):
     classifier = classifier_of(name, settings, **changes)
-    for parameter_name, parameter in classifier.model.named_parameters():
+    for parameter_name, parameter in classifier.models[0].named_parameters():
         if parameter_name.endswith(".B"):
             nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(1))
     batch = collate(tokens, np.arange(len(tokens)), CPU)
-    ours = classifier.logits(batch)
+    ours = classifier.logits(batch)[0]
     own_gradients = gradients(classifier, ours, batch)
-    classifier.model.eval()
-    theirs = classifier.model(**padded(tokens, batch, 64)).logits
+    classifier.models[0].eval()
+    theirs = classifier.models[0](**padded(tokens, batch, 64)).logits
     their_gradients = gradients(classifier, theirs, batch)
     assert torch.allclose(ours, theirs, atol=1e-5)
     assert own_gradients.keys() == their_gradients.keys()
@@ -84,7 +84,7 @@ def test_dropout_sits_where_transformers_has_it_when_training(name, settings, to
     classifier._forward.dropout = recorder
     recorder.start_epoch(1)
     batch = collate(tokens, np.array([1]), CPU)
-    ours = classifier.logits(batch)
+    ours = classifier.logits(batch)[0]
 
     def replay(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
         assert training
@@ -98,9 +98,9 @@ def test_dropout_sits_where_transformers_has_it_when_training(name, settings, to
 
     monkeypatch.setattr(nn.Dropout, "forward", lambda self, x: replay(x, self.p, self.training))
     monkeypatch.setattr(F, "dropout", replay)
-    classifier.model.config._attn_implementation = "eager"
-    classifier.model.train()
-    theirs = classifier.model(**padded(tokens, batch, LENGTHS[1])).logits
+    classifier.models[0].config._attn_implementation = "eager"
+    classifier.models[0].train()
+    theirs = classifier.models[0](**padded(tokens, batch, LENGTHS[1])).logits
     assert recorder.drawn == []
     assert torch.allclose(ours, theirs, atol=1e-5)
 
@@ -119,7 +119,7 @@ def test_evaluation_has_no_dropout_and_training_has(settings, tokens):
 
 def test_attention_with_dropout_has_the_expectation_of_attention_without(settings, tokens):
     forward = classifier_of("tiny-distilbert", settings)._forward
-    query, key, value = torch.randn(3, 1, 2, 16, 16, generator=torch.Generator().manual_seed(1)).double()
+    query, key, value = torch.randn(3, 1, 1, 2, 16, 16, generator=torch.Generator().manual_seed(1)).double()
     quiet = forward._attend(query, key, value, None)
     forward.dropout.start_epoch(1)
     draws = torch.stack([forward._attend(query, key, value, None) for _ in range(4000)])

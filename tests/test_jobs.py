@@ -74,7 +74,7 @@ def test_the_key_changes_with_the_code(monkeypatch, tmp_path):
     )
     assert reworded != source
     assert key_with(reworded.replace("forward  (", "forward(")) == before
-    assert key_with(source.replace("self.scale * low_rank", "low_rank")) != before
+    assert key_with(source.replace("self.scale * self.B", "self.B")) != before
     jobs.code_digest.cache_clear()
 
 

@@ -23,7 +23,7 @@ def test_logits_and_gradients_equal_those_of_peft(name, settings):
     names = [name for target in ("query", "value", "mlp") for name in layout.linears(target, 2)]
     base = load_classifier(encoder)
     head = (layout.head_hidden, layout.head_output)
-    base.load_state_dict({n: t for n, t in ours.model.state_dict().items() if n.startswith(head)}, strict=False)
+    base.load_state_dict({n: t for n, t in ours.models[0].state_dict().items() if n.startswith(head)}, strict=False)
     theirs = peft.get_peft_model(base, peft.LoraConfig(r=RANK, lora_alpha=ALPHA * RANK, lora_dropout=0.0, target_modules=names))
     parameters = dict(theirs.named_parameters())
     pairs = {}
@@ -40,7 +40,7 @@ def test_logits_and_gradients_equal_those_of_peft(name, settings):
     ids = draw.integers(5, 200, REVIEWS * LENGTH).astype(np.int32)
     tokens = Tokens(ids, np.arange(0, len(ids) + 1, LENGTH), draw.integers(0, 2, REVIEWS))
     batch = collate(tokens, np.arange(REVIEWS), torch.device("cpu"))
-    own_logits = ours.logits(batch)
+    own_logits = ours.logits(batch)[0]
     theirs.eval()
     their_logits = theirs(input_ids=batch.ids.view(REVIEWS, LENGTH), attention_mask=torch.ones(REVIEWS, LENGTH)).logits
     assert torch.allclose(own_logits, their_logits, atol=1e-5)

@@ -43,7 +43,7 @@ def test_neighbours_in_a_mask_are_independent():
 
 
 def test_a_stream_restarts_with_its_epoch_and_goes_on_inside_it():
-    x = torch.ones(1000)
+    x = torch.ones(1, 1000)
     first, second = started(), started()
     assert torch.equal(first(x, 0.1), second(x, 0.1))
     assert not torch.equal(first(x, 0.1), started()(x, 0.1))
@@ -53,7 +53,20 @@ def test_a_stream_restarts_with_its_epoch_and_goes_on_inside_it():
 
 def test_sizes_that_do_not_fill_a_word_are_masked_too():
     for size in range(1, 10):
-        assert started()(torch.ones(size), 0.1).shape == (size,)
+        assert started()(torch.ones(1, size), 0.1).shape == (1, size)
+
+
+def test_copies_share_their_mask():
+    x = started()(torch.ones(3, 1000), 0.1)
+    assert torch.equal(x[0], started()(torch.ones(1, 1000), 0.1)[0])
+    assert torch.equal(x, x[:1].expand(3, -1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_masks_of_every_type_drop_the_same_elements(dtype):
+    mask = started().scaled_mask(torch.Size((1000,)), 0.1, dtype)
+    assert torch.equal(mask != 0, started().scaled_mask(torch.Size((1000,)), 0.1, torch.float64) != 0)
+    assert mask.max() == torch.tensor(65536 / 58982, dtype=dtype)
 
 
 def test_off_or_probability_zero_changes_nothing():

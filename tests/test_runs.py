@@ -59,7 +59,7 @@ def test_a_run_leaves_a_record_predictions_and_an_adapter_that_agree(bench, mirr
         assert np.array_equal(np.array(table["row"])[own], np.arange(own.sum()))
     loaded = Classifier(bench.encoder, job.settings, seed=999)
     loaded.load_adapter(folder / "adapter.safetensors")
-    assert np.array_equal(predict_logits(loaded, bench.tokens["test"]), logits[split == "test"])
+    assert np.array_equal(predict_logits(loaded, bench.tokens["test"])[0], logits[split == "test"])
     best = record.happened.epochs[record.happened.best_epoch - 1]
     assert best.val_accuracy == record.happened.val.fraction
 

@@ -23,17 +23,18 @@ def tokens(tiny_data):
 def run(tokens, settings, tmp_path):
     """Trains a classifier with changed settings; gives it with what training came to."""
 
-    def start(seed=1, name="checkpoint", on_epoch=lambda _epoch: None, **changes):
+    def start(seed=1, name="checkpoint", on_epoch=lambda _place, _epoch: None, **changes):
         chosen = settings(**changes)
         classifier = Classifier(locate_encoder(ModelParams(encoder=chosen.encoder, max_tokens=64)), chosen, seed)
-        checkpoint = Checkpoint(tmp_path / f"{name}.safetensors", "key")
-        return classifier, train(classifier, seed, tokens["train"], tokens["val"], checkpoint, on_epoch, "test")
+        checkpoint = Checkpoint(tmp_path / f"{name}.safetensors", ["key"])
+        (result,) = train(classifier, seed, tokens["train"], tokens["val"], checkpoint, on_epoch, "test")
+        return classifier, result
 
     return start
 
 
 def weights(classifier):
-    return {name: parameter.detach().clone() for name, parameter in classifier.model.named_parameters()}
+    return {name: parameter.detach().clone() for name, parameter in classifier.models[0].named_parameters()}
 
 
 def same(one, other):
@@ -65,7 +66,7 @@ class PowerCutError(Exception):
 @pytest.mark.parametrize("changes", [*METHODS, {"precision": "fp16-mixed"}])
 @pytest.mark.parametrize("cut_after", [1, 2])
 def test_an_interrupted_run_continues_to_the_bits_of_an_unbroken_one(run, tokens, changes, cut_after):
-    def cut(epoch):
+    def cut(_place, epoch):
         if epoch.epoch == cut_after:
             raise PowerCutError
 
@@ -73,7 +74,7 @@ def test_an_interrupted_run_continues_to_the_bits_of_an_unbroken_one(run, tokens
     with pytest.raises(PowerCutError):
         run(name="cut", epochs=3, on_epoch=cut, **changes)
     told = []
-    resumed, result = run(name="cut", epochs=3, on_epoch=told.append, **changes)
+    resumed, result = run(name="cut", epochs=3, on_epoch=lambda _place, epoch: told.append(epoch), **changes)
     assert [epoch.epoch for epoch in told] == list(range(cut_after + 1, 4))
     assert same(weights(unbroken), weights(resumed))
     assert np.array_equal(expected.val_logits, result.val_logits)
@@ -88,7 +89,7 @@ def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy_and_it
     accuracies = [epoch.val_accuracy for epoch in result.epochs]
     assert len(set(accuracies)) > 1
     assert result.best_epoch == accuracies.index(max(accuracies)) + 1
-    assert np.array_equal(predict_logits(classifier, tokens["val"]), result.val_logits)
+    assert np.array_equal(predict_logits(classifier, tokens["val"])[0], result.val_logits)
     answers = result.val_logits.argmax(1)
     assert (answers == tokens["val"].labels).mean() == max(accuracies)
 
@@ -139,6 +140,8 @@ def test_not_a_number_at_step_3_is_found_there(run, monkeypatch):
     assert result.best_epoch is None
     assert len(result.epochs) == 1
     assert result.epochs[0].train_loss is None
+    assert result.epochs[0].train_accuracy is None
+    assert result.epochs[0].val_accuracy is None
 
 
 def test_fp16_skips_a_step_that_overflowed_and_goes_on(run, monkeypatch):

@@ -5,6 +5,7 @@ every epoch starts its own named streams.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ class Training:
         val_logits: (reviews, 2) of the best epoch.
         first_bad_step: the first step, from 1, whose loss was not finite, or null.
         diverged: the loss or a trained weight ended up not finite.
+        gave_up: training was stopped for answering one class, as ``RunSettings.stop_one_class`` asks.
         seconds: of training, without evaluation; ``evaluation_seconds``; ``tokens``: real tokens trained on.
+            In a pack the seconds are this run's equal share.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -35,9 +38,15 @@ class Training:
     val_logits: np.ndarray | None = None
     first_bad_step: int | None = None
     diverged: bool = False
+    gave_up: bool = False
     seconds: float = 0.0
     evaluation_seconds: float = 0.0
     tokens: int = 0
+
+    @property
+    def best_accuracy(self) -> float:
+        """On the validation reviews, at the best epoch; -1 where there is none."""
+        return self.epochs[self.best_epoch - 1].val_accuracy or 0.0 if self.best_epoch else -1.0
 
 
 class State:
@@ -47,9 +56,8 @@ class State:
         self.parameters, self.optimizer, self.scaler = parameters, optimizer, scaler
         self.best: dict[str, Tensor] = {}
 
-    def step(self, loss: Tensor) -> None:
-        """One update along the gradient of ``loss``; in fp16 scaled, and skipped where a gradient overflowed."""
-        torch.autograd.backward(self.scaler.scale(loss))
+    def step(self) -> None:
+        """One update along the gradient of the scaled loss; in fp16 skipped where a gradient overflowed."""
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -87,36 +95,43 @@ class State:
 
 
 class Checkpoint:
-    """The file that holds the last whole epoch of the run ``key``; a file of another run is not read."""
+    """The file that holds the last whole epoch of the runs of a pack, known by their ``keys``; a file of other runs is not read."""
 
-    def __init__(self, file: Path, key: str) -> None:
-        self.file, self.key = file, key
+    def __init__(self, file: Path, keys: Sequence[str]) -> None:
+        self.file, self.keys = file, list(keys)
 
-    def save(self, state: State, training: Training) -> None:
-        """Write the state after an epoch, whole or not at all."""
-        tensors = state.tensors()
-        if training.val_logits is not None:
-            tensors["val_logits"] = torch.from_numpy(training.val_logits)
-        numbers = asdict(training) | {"epochs": [epoch.model_dump() for epoch in training.epochs], "val_logits": None}
-        content = json.dumps({"key": self.key, "training": numbers, "scaler": state.scaler.state_dict()})
+    def save(self, states: Sequence[State], trainings: Sequence[Training]) -> None:
+        """Write the states after an epoch, whole or not at all."""
+        tensors = {f"{place}/{name}": tensor for place, state in enumerate(states) for name, tensor in state.tensors().items()}
+        numbers = []
+        for place, training in enumerate(trainings):
+            if training.val_logits is not None:
+                tensors[f"{place}/val_logits"] = torch.from_numpy(training.val_logits)
+            numbers.append(asdict(training) | {"epochs": [epoch.model_dump() for epoch in training.epochs], "val_logits": None})
+        scalers = [state.scaler.state_dict() for state in states]
+        content = json.dumps({"keys": self.keys, "trainings": numbers, "scalers": scalers})
         write_whole(self.file, lambda temporary: save_file(tensors, temporary, {"state": content}))
 
-    def restore(self, state: State) -> Training | None:
-        """Load the last whole epoch into ``state``; null where there is none of this run."""
+    def restore(self, states: Sequence[State]) -> list[Training] | None:
+        """Load the last whole epoch into ``states``; null where there is none of these runs."""
         try:
             with safe_open(self.file, "pt") as stored:
                 content = json.loads(stored.metadata()["state"])
-                if content["key"] != self.key:
+                if content.get("keys") != self.keys:
                     return None
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # not a dict
         except (FileNotFoundError, SafetensorError):
             return None
-        training = Training(**content["training"])
-        training.epochs = [Epoch(**epoch) for epoch in content["training"]["epochs"]]
-        training.val_logits = tensors["val_logits"].numpy() if "val_logits" in tensors else None
-        state.load(tensors, content["scaler"])
-        return training
+        trainings = []
+        for place, (state, scaler, numbers) in enumerate(zip(states, content["scalers"], content["trainings"], strict=True)):
+            own = {name.removeprefix(f"{place}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{place}/")}
+            training = Training(**numbers)
+            training.epochs = [Epoch(**epoch) for epoch in numbers["epochs"]]
+            training.val_logits = own["val_logits"].numpy() if "val_logits" in own else None
+            state.load(own, scaler)
+            trainings.append(training)
+        return trainings
 
     def remove(self) -> None:
-        """The run is recorded; its state is no longer needed."""
+        """The runs are recorded; their state is no longer needed."""
         self.file.unlink(missing_ok=True)

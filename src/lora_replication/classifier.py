@@ -1,7 +1,9 @@
 """A classifier ready for one method: encoder loaded, head drawn, what trains switched on, LoRA in place."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from lora_replication.forward import RaggedForward
 from lora_replication.layouts import Layout
 from lora_replication.lora import inject_lora
 from lora_replication.methods import RunSettings
+from lora_replication.packs import shared_copy
 from lora_replication.randomness import Dropout, generator
 from lora_replication.records import write_whole
 
@@ -27,35 +30,52 @@ COMPUTE_TYPES = {"fp16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
 class Classifier:
-    """The model of one run.
+    """The model of one run, or of a pack: LoRA configurations that train together on one frozen encoder.
 
     Args:
         encoder: found and checked.
         settings: of the run.
         seed: names the draws of the head, of A and of dropout.
+        company: settings of the further configurations of a pack; they differ from ``settings`` in ``lora`` alone.
 
     Attributes:
-        model: the classifier of ``transformers``; ``device``: where it is.
-        notes: things worth telling about it.
+        models: for each configuration the classifier of ``transformers``; in a pack they share everything frozen.
+        notes: for each configuration, things worth telling about it.
+        device: where they are.
     """
 
-    def __init__(self, encoder: Encoder, settings: RunSettings, seed: int) -> None:
+    def __init__(self, encoder: Encoder, settings: RunSettings, seed: int, company: Sequence[RunSettings] = ()) -> None:
+        if company and any(other.lora is None or replace(other, lora=settings.lora) != settings for other in (settings, *company)):
+            raise ValueError("the configurations of a pack are LoRA's, and differ in nothing else")
         self.device = device_for(settings)
         self.settings = settings
         self.layout = encoder.layout
-        self.model = load_classifier(encoder)
-        _draw_head(self.model, self.layout, seed)
-        self.model.to(self.device)
+        model = load_classifier(encoder)
+        _draw_head(model, self.layout, seed)
+        model.to(self.device)
         self._dropouts = [Dropout(seed, "encoder", device=self.device)]
-        self.notes = switch_on(self.model, self.layout, settings, seed, self._dropouts.append)
+        pack = (settings, *company)
+        self.models = [model] if len(pack) == 1 else [shared_copy(model) for _ in pack]
+        self.notes = [
+            switch_on(model, self.layout, each, seed, self._dropouts.append) for model, each in zip(self.models, pack, strict=True)
+        ]
         self._hold_frozen_linears_in_compute_type()
-        self._forward = RaggedForward(self.model, self.layout, self._dropouts[0])
+        self.activate(range(len(pack)))
 
     def _hold_frozen_linears_in_compute_type(self) -> None:
         # Autocast would round them to it anew in every step, with the same bits and for a tenth of the step's time.
-        for module in self.model.modules():
-            if isinstance(module, nn.Linear) and not module.weight.requires_grad and self.settings.precision in COMPUTE_TYPES:
-                module.to(COMPUTE_TYPES[self.settings.precision])
+        # The head is too small for that to matter, and is saved with the adapter, so it stays as it was drawn.
+        compute_type = COMPUTE_TYPES.get(self.settings.precision)
+        for name, module in self.models[0].named_modules():
+            frozen = isinstance(module, nn.Linear) and not module.weight.requires_grad
+            if compute_type and frozen and name.startswith(f"{self.layout.layers}."):
+                module.to(compute_type)
+
+    def activate(self, active: Sequence[int]) -> None:
+        """Compute these configurations of the pack, in this order, and leave the others as they are."""
+        self.active = list(active)
+        models = [self.models[place] for place in self.active]
+        self._forward = RaggedForward(models, self.layout, self._dropouts[0], COMPUTE_TYPES.get(self.settings.precision))
 
     def start_epoch(self, epoch: int) -> None:
         """Switch dropout on, with the masks of this epoch."""
@@ -68,31 +88,31 @@ class Classifier:
             dropout.active = False
 
     def logits(self, batch: Batch) -> Tensor:
-        """(reviews, 2) in float32, computed in the precision of the run."""
+        """(active configurations, reviews, 2) in float32, computed in the precision of the run."""
         with autocast_for(self.settings, self.device):
             return self._forward(batch).float()
 
-    def trainable(self) -> dict[str, nn.Parameter]:
-        """The parameters that train, by name."""
-        return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+    def trainable(self, place: int = 0) -> dict[str, nn.Parameter]:
+        """The parameters of a configuration that train, by name."""
+        return {name: parameter for name, parameter in self.models[place].named_parameters() if parameter.requires_grad}
 
-    def parameter_counts(self) -> tuple[int, int]:
-        """(trainable, total) numbers of scalars; for LoRA the total includes the low-rank terms."""
-        return sum(p.numel() for p in self.trainable().values()), sum(p.numel() for p in self.model.parameters())
+    def parameter_counts(self, place: int = 0) -> tuple[int, int]:
+        """(trainable, total) numbers of scalars of a configuration; for LoRA the total includes the low-rank terms."""
+        return sum(p.numel() for p in self.trainable(place).values()), sum(p.numel() for p in self.models[place].parameters())
 
-    def _adapter(self) -> Iterator[tuple[str, nn.Parameter]]:
+    def _adapter(self, place: int) -> Iterator[tuple[str, nn.Parameter]]:
         head = (self.layout.head_hidden, self.layout.head_output)
-        return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad or name.startswith(head))
+        return ((name, p) for name, p in self.models[place].named_parameters() if p.requires_grad or name.startswith(head))
 
-    def save_adapter(self, file: Path) -> None:
-        """Write what training made and the head, as safetensors; with the encoder this is the whole classifier."""
-        tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in self._adapter()}
+    def save_adapter(self, file: Path, place: int = 0) -> None:
+        """Write what training made of a configuration, and the head, as safetensors; with the encoder this is the whole classifier."""
+        tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in self._adapter(place)}
         write_whole(file, lambda temporary: save_file(tensors, temporary))
 
     @torch.no_grad()
     def load_adapter(self, file: Path) -> None:
         """Read back what ``save_adapter`` wrote for the same settings. Raises ``DataError`` where it does not fit."""
-        expected = dict(self._adapter())
+        expected = dict(self._adapter(0))
         try:
             with safe_open(file, "pt") as stored:
                 tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # not a dict
@@ -137,7 +157,12 @@ def switch_on(model: nn.Module, layout: Layout, settings: RunSettings, seed: int
 
 
 def device_for(settings: RunSettings) -> torch.device:
-    """The device that the settings ask for. Raises ``EnvironmentProblem`` where it is not there: nothing falls back silently."""
+    """The device that the settings ask for, set up to compute the same twice.
+
+    Raises:
+        EnvironmentProblem: it is not there; nothing falls back silently.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; without it, deterministic products are refused
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise EnvironmentProblem("train.device is cuda, but torch sees no GPU here; set train.device to cpu, or run on a machine with one")
     return torch.device(settings.device)
@@ -145,8 +170,7 @@ def device_for(settings: RunSettings) -> torch.device:
 
 def autocast_for(settings: RunSettings, device: torch.device) -> AbstractContextManager[object]:
     """Mixed precision as the settings ask for it."""
-    compute_type = COMPUTE_TYPES.get(settings.precision)
-    return torch.autocast(device.type, compute_type) if compute_type else nullcontext()
+    return torch.autocast(device.type, COMPUTE_TYPES[settings.precision]) if settings.precision in COMPUTE_TYPES else nullcontext()
 
 
 @torch.no_grad()

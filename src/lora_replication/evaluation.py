@@ -13,13 +13,13 @@ TOKEN_BUDGET = 8192
 
 
 def predict_logits(classifier: Classifier, tokens: Tokens) -> np.ndarray:
-    """Logits (reviews, 2), float32, in the order of ``tokens``; dropout off, each review once."""
+    """Logits (active configurations, reviews, 2), float32, in the order of ``tokens``; dropout off, each review once."""
     classifier.stop_dropout()
-    result = np.empty((len(tokens), 2), np.float32)
+    result = np.empty((len(classifier.active), len(tokens), 2), np.float32)
     with torch.inference_mode():
-        for rows in evaluation_rows(tokens, TOKEN_BUDGET):
+        for rows in evaluation_rows(tokens, TOKEN_BUDGET // len(classifier.active)):
             batch = collate(tokens, rows, classifier.device)
-            result[batch.rows] = classifier.logits(batch).cpu().numpy()
+            result[:, batch.rows] = classifier.logits(batch).cpu().numpy()
     return result
 
 

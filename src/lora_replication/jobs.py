@@ -15,7 +15,7 @@ from lora_replication.records import Asked, digest
 
 CODE = (
     "checkpoints.py", "classifier.py", "data/batches.py", "data/tokens.py", "encoders.py", "evaluation.py", "forward.py", "layouts.py",
-    "lora.py", "methods.py", "randomness.py", "runs.py", "training.py",
+    "lora.py", "methods.py", "packs.py", "randomness.py", "runs.py", "training.py",
 )  # fmt: skip
 """The modules that decide a run's result: a change in one of them makes earlier records stale, here and in ``dvc.yaml``."""
 

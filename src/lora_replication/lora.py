@@ -41,8 +41,8 @@ class LoRALayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
-        low_rank: Tensor = (self.dropout(x) if self.dropout else x) @ self.A @ self.B
-        return self.scale * low_rank
+        low_rank: Tensor = (self.dropout(x) if self.dropout else x) @ self.A @ (self.scale * self.B)  # scaling B costs least
+        return low_rank
 
 
 class LinearWithLoRA(nn.Module):

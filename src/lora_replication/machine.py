@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,23 +54,38 @@ def cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def gpu_name() -> str | None:
-    """The model of the GPU in use, or null."""
+def gpu_name(device: str) -> str | None:
+    """The model of the GPU that a run on ``device``, ``cuda`` or ``cpu``, uses, or null."""
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return torch.cuda.get_device_name() if device == "cuda" else None
 
 
-def peak_memory_bytes() -> int:
-    """The most memory held so far: allocated on the GPU where one is used, else resident in this process."""
-    import torch
+def reset_peak_memory(device: str) -> None:
+    """Let ``peak_memory_bytes`` count from here, where the system can: CUDA and Linux do, others count from the process's start."""
+    if device == "cuda":
+        import torch
 
-    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", "ascii")
+
+
+def peak_memory_bytes(device: str) -> int:
+    """The most memory held since the last reset: allocated on the GPU for ``cuda``, else resident in this process."""
+    if device == "cuda":
+        import torch
+
         return int(torch.cuda.max_memory_allocated())
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text("ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+    return peak if sys.platform == "darwin" else peak * 1024  # others count in KiB
 
 
 def memory_bytes() -> int:

@@ -17,6 +17,7 @@ class RunSettings:
         trains: "head" (the two layers after the encoder), "lora" or "all".
         lora: the LoRA configuration where ``trains`` is "lora".
         evaluate_train: whether the chosen epoch is also evaluated on the training reviews.
+        stop_one_class: whether training is given up after an epoch that answers every validation review alike.
     """
 
     encoder: str
@@ -29,6 +30,7 @@ class RunSettings:
     trains: Literal["head", "lora", "all"]
     lora: LoraParams | None
     evaluate_train: bool
+    stop_one_class: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -40,7 +42,7 @@ class RunSettings:
         return cls(**content | {"lora": LoraParams(**content["lora"]) if content["lora"] else None})
 
 
-def resolve(study: Study, method: MethodParams, *, evaluate_train: bool = True) -> RunSettings:
+def resolve(study: Study, method: MethodParams, *, evaluate_train: bool = True, stop_one_class: bool = False) -> RunSettings:
     """The settings of ``method`` with everything that it takes from the study."""
     return RunSettings(
         encoder=study.model.encoder,
@@ -53,4 +55,5 @@ def resolve(study: Study, method: MethodParams, *, evaluate_train: bool = True) 
         trains=method.trains,
         lora=method.lora,
         evaluate_train=evaluate_train,
+        stop_one_class=stop_one_class,
     )

@@ -22,8 +22,8 @@ class Dropout:
     """Inverted dropout whose masks come from a named stream: the article's distribution, reproducible and shareable.
 
     Each element is dropped independently with probability round(65536 p) / 65536 (0.1 becomes 0.100006) and the rest is
-    scaled so that the expectation is exactly kept. A stream restarts with each epoch, so a run that resumes at an epoch
-    draws what an unbroken one draws.
+    scaled so that the expectation is kept, to the rounding of the type computed in, as in torch's own. A stream restarts
+    with each epoch, so a run that resumes at an epoch draws what an unbroken one draws.
     """
 
     def __init__(self, seed: int, *purpose: str, device: torch.device) -> None:
@@ -37,16 +37,21 @@ class Dropout:
         self.active = True
 
     def __call__(self, x: Tensor, probability: float) -> Tensor:
-        """``x`` with elements dropped while active, and as it is otherwise; any shape."""
-        if not self.active or probability == 0:
+        """``x`` (copies, ...) with elements dropped while active, the same ones in each copy; ``x`` as it is otherwise."""
+        if not self.active or round(65536 * probability) == 0:
             return x
-        return x * self.scaled_mask(x.shape, probability, x.dtype)
+        return x * self.scaled_mask(x.shape[1:], probability, x.dtype)
 
     def scaled_mask(self, shape: torch.Size, probability: float, dtype: torch.dtype) -> Tensor:
         """A mask of 0 and 1 / (1 - p), four elements for each random 64-bit word: drawing is most of what dropout costs on a CPU."""
-        threshold = round(65536 * probability)
         count = math.prod(shape)
         words = torch.empty((count + 3) // 4, dtype=torch.int64, device=self._generator.device)
         words.random_(-(2**63), None, generator=self._generator)
         lanes = words.view(torch.int16)[:count].view(shape)
-        return (lanes >= threshold - 32768).to(dtype).mul_(65536 / (65536 - threshold))
+        dropped = min(round(65536 * probability), 65535)
+        kept = lanes.clamp_(dropped - 32769, dropped - 32768).sub_(dropped - 32769)  # 0 or 1, in place: comparing would cost more passes
+        scale = 65536 / (65536 - dropped)
+        if dtype.itemsize == 2:
+            bits = int(torch.tensor(scale, dtype=dtype).view(torch.int16))
+            return kept.mul_(bits).view(dtype)
+        return kept.to(dtype).mul_(scale)

@@ -40,6 +40,11 @@ class Count(_Part):
         """Accuracy, 0 to 1."""
         return self.correct / self.reviews
 
+    @property
+    def one_class(self) -> bool:
+        """Whether every review was answered alike."""
+        return self.ones in (0, self.reviews)
+
 
 class Asked(_Part):
     """What decides the result of the run.
@@ -73,13 +78,14 @@ class Epoch(_Part):
     """One pass over the training reviews. Losses are means of cross-entropy in nats, null where not finite.
 
     ``train_loss`` and ``train_accuracy`` were taken while training, with dropout on; ``val_*`` after the epoch, in eval mode.
+    Accuracies are null in the epoch in which a run diverged: what answers by a logit that is no number answers nothing.
     """
 
     epoch: int
     train_loss: float | None
-    train_accuracy: float
+    train_accuracy: float | None
     val_loss: float | None
-    val_accuracy: float
+    val_accuracy: float | None
     seconds: float
 
 
@@ -89,16 +95,18 @@ class Happened(_Part):
     Attributes:
         status: ok, diverged (loss or weights not finite), failed (``error`` says how), killed, timeout.
         error: what went wrong, for failed, killed and timeout.
-        first_bad_step: for diverged, the first training step (from 1) with a loss that is not finite.
+        first_bad_step: the first training step with a loss that is not finite, counted from 1 over all epochs.
         one_class: the chosen epoch answers the same class for every test review.
         epochs: in order, from 1.
         best_epoch: the first epoch with the highest validation accuracy.
+        stopped_after: the epoch after which training was given up for answering one class, where the study asks for that.
         train, val, test: counts at the best epoch; null where not evaluated or not ok.
         trainable_parameters, total_parameters: numbers of scalars.
         notes: things worth telling, such as a rank above a layer's smaller side.
-        training_seconds, evaluation_seconds: monotonic wall time, over all parts of an interrupted run.
+        pack: how many configurations trained together with this one, itself included.
+        training_seconds, evaluation_seconds: monotonic wall time, over all parts of an interrupted run; in a pack, an equal share.
         tokens_per_second: real tokens (no padding) trained per second of training.
-        peak_memory_bytes: of the process on CPU, allocated on the device on CUDA.
+        peak_memory_bytes: of the run, or its pack: resident in the process on CPU, allocated on the device on CUDA.
     """
 
     status: Status
@@ -107,12 +115,14 @@ class Happened(_Part):
     one_class: bool = False
     epochs: list[Epoch] = []
     best_epoch: int | None = None
+    stopped_after: int | None = None
     train: Count | None = None
     val: Count | None = None
     test: Count | None = None
     trainable_parameters: int | None = None
     total_parameters: int | None = None
     notes: list[str] = []
+    pack: int = 1
     training_seconds: float | None = None
     evaluation_seconds: float | None = None
     tokens_per_second: float | None = None

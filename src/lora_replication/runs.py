@@ -1,16 +1,16 @@
-"""One training run from what is asked to its record on disk; a run that is already recorded is not run again."""
+"""Training runs, alone or in packs, from what is asked to their records on disk; a run that is already recorded is not run again."""
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from lora_replication import machine
-from lora_replication.checkpoints import Checkpoint
+from lora_replication.checkpoints import Checkpoint, Training
 from lora_replication.classifier import Classifier
 from lora_replication.data.manifest import Manifest, read_manifest, read_tokens
 from lora_replication.data.reviews import PARTS
@@ -30,6 +30,7 @@ from lora_replication.records import (
     Happened,
     Record,
     Where,
+    digest,
     read_record,
     run_folder,
     write_record,
@@ -98,62 +99,109 @@ class Bench:
 
 
 def perform(bench: Bench, job: Job, mirror: Callable[[Asked], AbstractContextManager[Mirror]]) -> Record:
-    """Train, evaluate and record ``job``, or give the record that is there already.
+    """Train, evaluate and record ``job``, or give the record that is there already; see ``perform_pack``."""
+    return perform_pack(bench, [job], mirror)[0]
+
+
+def perform_pack(bench: Bench, jobs: Sequence[Job], mirror: Callable[[Asked], AbstractContextManager[Mirror]]) -> list[Record]:
+    """Train, evaluate and record ``jobs`` together, leaving out those that are recorded already.
 
     Args:
-        mirror: opens what is told of the run while it goes.
+        jobs: one run, or LoRA configurations that have everything but the configuration in common.
+        mirror: opens what is told of each run while it goes.
+
+    Returns:
+        The record of each job, in their order.
 
     Raises:
-        EnvironmentProblem: another process is at this run, the device is missing, the disk is full.
+        EnvironmentProblem: another process is at one of these runs, the device is missing, the disk is full.
     """
-    place = run_folder("", job.role, job.name, job.seed, bench.state)
-    with only_writer(place.with_suffix(".lock")):
-        if record := bench.recorded(job):
-            return record
-        asked, folder = bench.asked(job), bench.folder(job)
-        with mirror(asked) as live:
-            record = _run(bench, job, asked, folder, Checkpoint(place.with_suffix(".safetensors"), asked.key), live)
-            live.finish(folder, record)
-        return record
+    with ExitStack() as stack:
+        for job in jobs:
+            stack.enter_context(only_writer(_place(bench, job).with_suffix(".lock")))
+        records = [bench.recorded(job) for job in jobs]
+        missing = [job for job, record in zip(jobs, records, strict=True) if record is None]
+        if missing:
+            lives = [stack.enter_context(mirror(bench.asked(job))) for job in missing]
+            for job, record, live in zip(missing, _run(bench, missing, lives), lives, strict=True):
+                records[jobs.index(job)] = record
+                live.finish(bench.folder(job), record)
+        return [record for record in records if record is not None]
 
 
-def _run(bench: Bench, job: Job, asked: Asked, folder: Path, checkpoint: Checkpoint, live: Mirror) -> Record:
+def _place(bench: Bench, job: Job) -> Path:
+    """Where the lock and the checkpoint of a run stand, without their suffix."""
+    return run_folder("", job.role, job.name, job.seed, bench.state)
+
+
+def _checkpoint(bench: Bench, jobs: Sequence[Job]) -> Checkpoint:
+    keys = [bench.asked(job).key for job in jobs]
+    place = _place(bench, jobs[0]) if len(jobs) == 1 else bench.state / "packs" / digest(keys)[:16]
+    return Checkpoint(place.with_suffix(".safetensors"), keys)
+
+
+def _run(bench: Bench, jobs: Sequence[Job], lives: Sequence[Mirror]) -> Iterator[Record]:
+    """Train the pack; write each run's files and give its record."""
     started = machine.utc_now()
-    classifier = Classifier(bench.encoder, job.settings, job.seed)
-    tokens = bench.tokens
-    training = train(classifier, job.seed, tokens["train"], tokens["val"], checkpoint, live.epoch, job.label)
+    encoder, tokens = bench.encoder, bench.tokens  # checked before anything large is loaded
+    seed, device = jobs[0].seed, jobs[0].settings.device
+    machine.reset_peak_memory(device)
+    classifier = Classifier(encoder, jobs[0].settings, seed, [job.settings for job in jobs[1:]])
+    checkpoint = _checkpoint(bench, jobs)
+    label = jobs[0].label if len(jobs) == 1 else f"{jobs[0].name} and {len(jobs) - 1} more"
+    trainings = train(classifier, seed, tokens["train"], tokens["val"], checkpoint, lambda place, epoch: lives[place].epoch(epoch), label)
     begun = time.monotonic()
-    logits: dict[str, np.ndarray] = {}
-    if not training.diverged and training.val_logits is not None:
-        logits["val"] = training.val_logits
-        for part in ("train", "test") if job.settings.evaluate_train else ("test",):
-            logits[part] = predict_logits(classifier, tokens[part])
-    counts = {part: count(values, tokens[part].labels) for part, values in logits.items()}
-    trainable, total = classifier.parameter_counts()
-    happened = Happened(
-        status="ok" if counts else "diverged",
-        first_bad_step=training.first_bad_step,
-        one_class=bool(counts) and counts["test"].ones in (0, counts["test"].reviews),
-        epochs=training.epochs,
-        best_epoch=training.best_epoch if counts else None,
-        train=counts.get("train"),
-        val=counts.get("val"),
-        test=counts.get("test"),
-        trainable_parameters=trainable,
-        total_parameters=total,
-        notes=classifier.notes,
-        training_seconds=training.seconds,
-        evaluation_seconds=training.evaluation_seconds + time.monotonic() - begun,
-        tokens_per_second=training.tokens / training.seconds,
-        peak_memory_bytes=machine.peak_memory_bytes(),
-    )
-    record = Record(asked=asked, happened=happened, where=_where(bench, started))
-    (folder / RECORD).unlink(missing_ok=True)  # a stale record must not stand beside new predictions
-    write_whole(folder / PREDICTIONS, lambda file: write_predictions(file, logits, tokens))
-    classifier.save_adapter(folder / ADAPTER)
-    write_record(record, folder)
+    logits = _evaluate(classifier, trainings, tokens, ("train", "test") if jobs[0].settings.evaluate_train else ("test",))
+    evaluated = time.monotonic() - begun
+    where = _where(bench, started, device)
+    peak = machine.peak_memory_bytes(device)
+    for place, (job, training) in enumerate(zip(jobs, trainings, strict=True)):
+        own, folder = logits[place], bench.folder(job)
+        counts = {part: count(values, tokens[part].labels) for part, values in own.items()}
+        trainable, total = classifier.parameter_counts(place)
+        happened = Happened(
+            status="ok" if counts else "diverged",
+            first_bad_step=training.first_bad_step,
+            one_class=bool(counts) and counts["test"].one_class,
+            epochs=training.epochs,
+            best_epoch=training.best_epoch if counts else None,
+            stopped_after=len(training.epochs) if training.gave_up else None,
+            train=counts.get("train"),
+            val=counts.get("val"),
+            test=counts.get("test"),
+            trainable_parameters=trainable,
+            total_parameters=total,
+            notes=classifier.notes[place],
+            pack=len(jobs),
+            training_seconds=training.seconds,
+            evaluation_seconds=training.evaluation_seconds + evaluated / len(jobs),
+            tokens_per_second=training.tokens / training.seconds,
+            peak_memory_bytes=peak,
+        )
+        record = Record(asked=bench.asked(job), happened=happened, where=where)
+        (folder / RECORD).unlink(missing_ok=True)  # a stale record must not stand beside new predictions
+        write_whole(folder / PREDICTIONS, partial(write_predictions, logits=own, tokens=tokens))
+        classifier.save_adapter(folder / ADAPTER, place)
+        write_record(record, folder)
+        yield record
     checkpoint.remove()
-    return record
+
+
+def _evaluate(
+    classifier: Classifier, trainings: Sequence[Training], tokens: dict[str, Tokens], parts: Sequence[str]
+) -> list[dict[str, np.ndarray]]:
+    """For each run the logits of each part at its best epoch; none for a run that diverged."""
+    kept = [place for place, training in enumerate(trainings) if training.best_epoch is not None and not training.diverged]
+    logits: list[dict[str, np.ndarray]] = [{} for _ in trainings]
+    for place in kept:
+        if (validated := trainings[place].val_logits) is not None:
+            logits[place]["val"] = validated
+    if kept:
+        classifier.activate(kept)
+    for part in parts if kept else ():
+        for place, own in zip(kept, predict_logits(classifier, tokens[part]), strict=True):
+            logits[place][part] = own
+    return logits
 
 
 def write_predictions(file: Path, logits: dict[str, np.ndarray], tokens: dict[str, Tokens]) -> None:
@@ -171,7 +219,7 @@ def write_predictions(file: Path, logits: dict[str, np.ndarray], tokens: dict[st
     pq.write_table(pa.table(columns | {"logit_0": both[:, 0], "logit_1": both[:, 1]}), file, compression="zstd")
 
 
-def _where(bench: Bench, started: str) -> Where:
+def _where(bench: Bench, started: str, device: str) -> Where:
     import torch
 
     commit, dirty = machine.git_state()
@@ -182,7 +230,7 @@ def _where(bench: Bench, started: str) -> Where:
         cpu=machine.cpu_name(),
         cores=machine.cores(),
         memory_bytes=machine.memory_bytes(),
-        gpu=machine.gpu_name(),
+        gpu=machine.gpu_name(device),
         threads=torch.get_num_threads(),
         platform=machine.platform_name(),
         started=started,
@@ -196,7 +244,8 @@ def _where(bench: Bench, started: str) -> Where:
 def record_failure(bench: Bench, job: Job, error: str) -> Record:
     """Record that ``job`` came to nothing; it is tried again by the next start."""
     now = machine.utc_now()
-    happened = Happened(status="failed", error=error, peak_memory_bytes=machine.peak_memory_bytes())
-    record = Record(asked=bench.asked(job), happened=happened, where=_where(bench, now))
+    device = job.settings.device
+    happened = Happened(status="failed", error=error, peak_memory_bytes=machine.peak_memory_bytes(device))
+    record = Record(asked=bench.asked(job), happened=happened, where=_where(bench, now, device))
     write_record(record, bench.folder(job))
     return record

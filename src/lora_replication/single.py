@@ -129,5 +129,5 @@ def _probabilities(record: Record, adapter: Path, texts: list[str], encoder_path
     classifier = Classifier(encoder, settings, record.asked.seed)
     classifier.load_adapter(adapter)
     tokens, _ = tokenise(texts, [0] * len(texts), load_tokenizer(encoder.vocabulary, settings.max_tokens), lambda _count: None)
-    logits = predict_logits(classifier, tokens).astype(np.float64)
+    logits = predict_logits(classifier, tokens)[0].astype(np.float64)
     return [float(value) for value in 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))]

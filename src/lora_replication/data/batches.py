@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lora_replication.data.tokens import Tokens
 
-SLACK_ON_CPU = 1.25
+SLACK_ON_CPU = 1.0
 """Attention scores computed per score needed.
 
 Small matrix products are cheap on a CPU, so little padding is worth it; on a GPU launching costs more than padding.
