@@ -1,0 +1,81 @@
+"""Which configurations train together, and how many."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lora_replication.jobs import Job
+from lora_replication.methods import RunSettings
+from lora_replication.params import TARGETS
+
+if TYPE_CHECKING:
+    from lora_replication.runs import Bench
+
+LARGEST = {"cpu": 8, "cuda": 32}
+"""Configurations of a pack whose size is chosen here: with more, the passes over the encoder are no faster."""
+
+CPU_BUDGET = 4 * 2**30
+"""Bytes of activations on a CPU, however much memory there is."""
+
+
+def packs_of(jobs: Sequence[Job], size: int) -> list[list[Job]]:
+    """Sort ``jobs`` of one seed into as few packs as ``size`` allows, nearly equally large.
+
+    Neighbours in a pack adapt the same linears, with similar ranks: what one of them lacks is computed for it all the same.
+    """
+    ordered = sorted(jobs, key=_likeness)
+    count = -(-len(ordered) // size)
+    return [[ordered[place] for place in part] for part in np.array_split(np.arange(len(ordered)), count)] if ordered else []
+
+
+def _likeness(job: Job) -> tuple[tuple[bool, ...], int, float]:
+    lora = job.settings.lora
+    if lora is None:
+        raise ValueError(f"{job.label} has no LoRA configuration, so it trains in no pack")
+    return tuple(target in lora.targets for target in TARGETS), lora.rank, lora.alpha
+
+
+def measured_size(bench: "Bench", jobs: Sequence[Job]) -> int:
+    """How many of ``jobs`` train together: as many as memory holds, measured on the largest of them and the longest reviews.
+
+    What a training step keeps for its gradients is counted; half as much again is allowed for what comes and goes in it.
+    """
+    import torch
+
+    from lora_replication.classifier import Classifier
+    from lora_replication.data.batches import collate
+
+    largest = max(jobs, key=_width)
+    settings = largest.settings
+    tokens = bench.tokens["train"]
+    classifier = Classifier(bench.encoder, settings, largest.seed)
+    classifier.start_epoch(1)
+    longest = np.argsort(tokens.lengths)[-settings.batch_size :]
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = classifier.logits(collate(tokens, longest, classifier.device))
+    own = {parameter.untyped_storage().data_ptr() for parameter in classifier.models[0].parameters()}
+    each = 1.5 * sum(size for place, size in kept.items() if place not in own)
+    del logits
+    return max(1, min(LARGEST[settings.device], len(jobs), int(_free_bytes(settings.device) / each)))
+
+
+def _width(job: Job) -> tuple[int, int]:
+    settings: RunSettings = job.settings
+    return (len(settings.lora.targets), settings.lora.rank) if settings.lora else (0, 0)
+
+
+def _free_bytes(device: str) -> int:
+    import psutil
+    import torch
+
+    if device == "cuda":
+        return int(0.8 * torch.cuda.mem_get_info()[0])
+    return int(min(CPU_BUDGET, 0.5 * psutil.virtual_memory().available))

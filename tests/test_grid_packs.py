@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from lora_replication.grid import packs
+from lora_replication.grid.packs import measured_size, packs_of
+from lora_replication.grid.space import cell_jobs
+from lora_replication.jobs import method_jobs
+from lora_replication.params import load_study
+from lora_replication.runs import Bench
+
+
+@pytest.fixture(scope="module")
+def article():
+    return load_study(Path(__file__).parents[1] / "params.yaml")
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 32, 1000])
+def test_every_configuration_is_in_one_pack_and_no_pack_is_too_large(article, size):
+    jobs = cell_jobs(article)
+    made = packs_of(jobs, size)
+    assert sorted(job.name for pack in made for job in pack) == sorted(job.name for job in jobs)
+    sizes = {len(pack) for pack in made}
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+    assert len(made) == -(-576 // size)
+
+
+def test_neighbours_adapt_the_same_linears_with_similar_ranks(article):
+    made = packs_of(cell_jobs(article), 12)
+    assert all(len({job.settings.lora.targets for job in pack}) == 1 for pack in made)
+    assert all(len({job.settings.lora.rank for job in pack}) == 2 for pack in made)
+
+
+def test_packs_do_not_depend_on_the_order_asked(article):
+    jobs = cell_jobs(article)
+    assert [[j.name for j in pack] for pack in packs_of(jobs[::-1], 6)] == [[j.name for j in pack] for pack in packs_of(jobs, 6)]
+
+
+def test_no_jobs_make_no_packs():
+    assert packs_of([], 8) == []
+
+
+def test_methods_without_lora_are_refused(article):
+    with pytest.raises(ValueError, match="no LoRA"):
+        packs_of([job for job in method_jobs(article) if job.name == "full"][:2], 8)
+
+
+def test_the_measured_size_follows_memory(tiny_study, tiny_data, monkeypatch):
+    bench, jobs = Bench(tiny_study, tiny_data), cell_jobs(tiny_study) * 4
+    sizes = []
+    for budget in (1, 2**20, 2**40):
+        monkeypatch.setattr(packs, "_free_bytes", lambda _device, budget=budget: budget)
+        sizes.append(measured_size(bench, jobs))
+    assert sizes[0] == 1
+    assert sizes[2] == packs.LARGEST["cpu"]
+    assert sizes[0] <= sizes[1] <= sizes[2]
