@@ -1,6 +1,7 @@
 """Intervals: hand-worked answers, and agreement with statsmodels on random input."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from statsmodels.api import OLS
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
-from lora_replication.statistics import clustered_interval, exact_interval, prediction_interval, t_interval, wilson_interval
+from lora_replication.statistics import clustered_interval, cut, exact_interval, prediction_interval, t_interval, wilson_interval
 
 COUNTS = st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 LEVELS = st.floats(0.5, 0.999)
@@ -169,3 +170,13 @@ def test_clusters_are_checked() -> None:
         clustered_interval([1, 0], [1], 0.95)
     with pytest.raises(ValueError, match="allowed"):
         clustered_interval([], [], 0.95)
+
+
+def test_a_cut_interval_keeps_its_estimate_and_what_can_be() -> None:
+    wide = t_interval([0.5, 0.79], 0.95)
+    assert (wide.low < 0, wide.high > 1) == (True, True)
+    assert cut(wide, 0.0, 1.0) == replace(wide, low=0.0, high=1.0)
+    inside = t_interval([0.80, 0.81, 0.82], 0.95)
+    assert cut(inside, 0.0, 1.0) == inside
+    alone = t_interval([0.5], 0.95)
+    assert cut(alone, 0.0, 1.0) == alone

@@ -1,8 +1,10 @@
+import shutil
+
 from report_records import altered, make_happened, make_manifest, make_record, make_study
 
 from lora_replication.grid.space import cell_jobs, winner_jobs
 from lora_replication.jobs import asked_of, method_jobs
-from lora_replication.ledger import current_records
+from lora_replication.ledger import Current, current_records
 from lora_replication.records import run_folder, write_record
 
 STUDY, MANIFEST = make_study(), make_manifest()
@@ -21,8 +23,8 @@ def test_records_of_what_is_asked_now_are_current_and_the_winner_with_them(tmp_p
         write(tmp_path, job, correct=900 if job == cells[3] else 800)
     for job in winner_jobs(STUDY, cells[3]):
         write(tmp_path, job)
-    records, ignored = current_records(STUDY, MANIFEST, tmp_path)
-    assert (len(records), ignored) == (12 + 8 + 3, 0)
+    current = current_records(STUDY, MANIFEST, tmp_path)
+    assert (len(current.records), current.stale, current.copies) == (12 + 8 + 3, 0, ())
 
 
 def test_fresh_seeds_of_a_former_winner_are_left_unread(tmp_path):
@@ -31,8 +33,8 @@ def test_fresh_seeds_of_a_former_winner_are_left_unread(tmp_path):
         write(tmp_path, job, correct=900 if job == cells[3] else 800)
     for job in winner_jobs(STUDY, cells[2]):
         write(tmp_path, job)
-    records, ignored = current_records(STUDY, MANIFEST, tmp_path)
-    assert (len(records), ignored) == (8, 3)
+    current = current_records(STUDY, MANIFEST, tmp_path)
+    assert (len(current.records), current.stale) == (8, 3)
 
 
 def test_changed_parameters_leave_that_methods_records_unread(tmp_path):
@@ -40,13 +42,38 @@ def test_changed_parameters_leave_that_methods_records_unread(tmp_path):
         write(tmp_path, job)
     methods = STUDY.model_dump(mode="json")["methods"]
     methods["full"]["learning_rate"] = 1e-3
-    records, ignored = current_records(make_study(methods=methods), MANIFEST, tmp_path)
-    assert ignored == 3
-    assert {record.asked.name for record in records} == {"last_layers", "lora_default", "lora_tuned"}
+    current = current_records(make_study(methods=methods), MANIFEST, tmp_path)
+    assert current.stale == 3
+    assert {record.asked.name for record in current.records} == {"last_layers", "lora_default", "lora_tuned"}
 
 
 def test_changed_data_leave_everything_unread(tmp_path):
     for job in method_jobs(STUDY):
         write(tmp_path, job)
     other = MANIFEST.model_copy(update={"max_tokens": 128})
-    assert current_records(STUDY, other, tmp_path) == ([], 12)
+    assert current_records(STUDY, other, tmp_path) == Current([], 12)
+
+
+def test_a_failed_configuration_is_not_done_so_there_is_no_winner_yet(tmp_path):
+    cells = cell_jobs(STUDY)
+    for job in cells[1:]:
+        write(tmp_path, job, correct=900 if job == cells[3] else 800)
+    write(tmp_path, cells[0], status="failed", error="out of memory", val=None, test=None)
+    for job in winner_jobs(STUDY, cells[3]):
+        write(tmp_path, job)
+    current = current_records(STUDY, MANIFEST, tmp_path)
+    assert (len(current.records), current.stale) == (8, 3)
+
+
+def test_a_copied_folder_is_named_and_not_counted(tmp_path):
+    for job in method_jobs(STUDY)[:2]:
+        write(tmp_path, job)
+    runs = tmp_path / STUDY.study
+    shutil.copytree(runs / "last_layers" / "seed-1", runs / "last_layers" / "seed-1 copy")
+    shutil.copytree(runs / "last_layers" / "seed-2", runs / "full" / "seed-2")
+    current = current_records(STUDY, MANIFEST, tmp_path)
+    assert sorted(record.asked.seed for record in current.records) == [1, 2]
+    assert (current.stale, current.copies) == (0, ("full/seed-2", "last_layers/seed-1 copy"))
+    shutil.move(tmp_path / STUDY.study, tmp_path / "another")
+    other = make_study(study="another")
+    assert len(current_records(other, MANIFEST, tmp_path).records) == 2

@@ -13,7 +13,7 @@ from lora_replication.processes import QUIET, STATUS_VARIABLE, only_writer, run_
 
 @pytest.fixture(autouse=True)
 def restored_signals():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -55,7 +55,7 @@ sys.exit(run_command(wait, "train"))
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_stops_cleanly_with_its_code(number, code):
     with subprocess.Popen([sys.executable, "-c", WAIT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
@@ -65,6 +65,32 @@ def test_a_signal_stops_cleanly_with_its_code(number, code):
     assert time.monotonic() - started < 5
     assert process.returncode == code
     assert told == f"train: stopped by signal {number}; everything finished is kept, run again to continue\ntrain: exit code {code}\n"
+
+
+def test_a_hang_up_that_nohup_ignores_stays_ignored():
+    with subprocess.Popen(["nohup", sys.executable, "-c", WAIT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=10)
+    assert process.returncode == 143
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_output_that_nobody_reads_ends_quietly(lines):
+    talk = f"import sys\nfrom lora_replication.processes import run_command\nsys.exit(run_command(lambda: print('line\\n' * {lines}), 'x'))"
+    with subprocess.Popen([sys.executable, "-c", talk], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (141, "")
+
+
+def test_a_broken_pipe_of_another_kind_is_a_bug():
+    def fail():
+        raise BrokenPipeError("a socket")
+
+    with pytest.raises(BrokenPipeError):
+        run_command(fail, "train")
 
 
 def test_telemetry_is_off_unless_the_user_says_otherwise(monkeypatch):
@@ -97,3 +123,11 @@ def test_a_second_writer_is_refused_with_the_first_ones_pid_and_a_dead_one_leave
         holder.wait()
     with only_writer(lock):
         assert lock.read_text() == str(os.getpid())
+
+
+@pytest.mark.parametrize("place", ["a file/x.lock", "a folder"])
+def test_a_lock_that_cannot_be_made_is_told(tmp_path, place):
+    (tmp_path / "a file").write_text("")
+    (tmp_path / "a folder").mkdir()
+    with pytest.raises(EnvironmentProblem, match="can't be opened"), only_writer(tmp_path / place):
+        pytest.fail("there is no such lock")

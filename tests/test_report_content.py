@@ -74,6 +74,12 @@ def test_ignored_records_alone_are_told_and_no_warning() -> None:
     assert [section.heading for section in content.sections if section.name == "missing"] == ["Ignored records"]
 
 
+def test_copies_are_named() -> None:
+    study = make_study()
+    summary = summarise(study, make_records(study), copies=("full/seed-1 copy", "full/old"))
+    assert missing_statement(summary) == ("2 copies ignored: their records name another folder than full/seed-1 copy, full/old.",)
+
+
 def test_a_long_list_is_shortened_for_a_message() -> None:
     summary = summarise(make_study(), [])
     said = shortened(summary.missing, summary.asked, most=2)

@@ -72,7 +72,7 @@ def test_the_mean_ends_where_the_shortest_run_ends(summary: Summary) -> None:
 
 def test_captions_give_kind_of_interval_and_n(summary: Summary) -> None:
     caption = accuracy_caption(summary)
-    assert "95 % t interval over seeds (last_layers n = 3, lora_default n = 3" in caption
+    assert "95 % t interval over seeds, cut to 0 to 100 (last_layers n = 3, lora_default n = 3" in caption
     assert "95 % Wilson score interval at the mean for test sampling (n = 1,000 reviews" in caption
     assert "last_layers n = 3" in learning_caption(summary)
     assert all("Not DistilBERT" in text for text in (caption, learning_caption(summary)))

@@ -8,7 +8,7 @@ from report_records import altered, count, diverged, make_records, make_study, t
 from lora_replication.errors import DataError
 from lora_replication.params import load_study
 from lora_replication.report.summary import summarise
-from lora_replication.statistics import t_interval, wilson_interval
+from lora_replication.statistics import cut, t_interval, wilson_interval
 
 
 def test_a_complete_study(tmp_path: Path) -> None:
@@ -43,7 +43,8 @@ def test_diverged_runs_count_but_are_in_no_mean_and_one_class_runs_are_in_it() -
     records[1] = altered(records[1], one_class=True, test=count(500, 1000))
     row = summarise(study, records).methods[0]
     assert (len(row.runs), row.diverged, row.one_class) == (3, 1, 1)
-    assert row.parts["test"] == t_interval([0.5, 0.790], 0.95)
+    assert row.parts["test"] == cut(t_interval([0.5, 0.790], 0.95), 0, 1)
+    assert (row.parts["test"].low, row.parts["test"].high) == (0, 1)  # without the cut -1.2 and 2.5
 
 
 def test_missing_runs_are_named_with_their_reason() -> None:

@@ -36,6 +36,13 @@ def test_names_say_rank_alpha_and_targets():
     assert cell_name(LoraParams(rank=1, alpha=0.5, targets=("mlp",))) == "r1-a0.5-mlp"
 
 
+def test_near_alphas_have_names_of_their_own_and_whole_ones_keep_theirs() -> None:
+    alphas = [1.0, 1.0000001, 1 + 2**-52, 0.1, 0.1 + 2**-55, 64, 1e6, 999999.5]
+    names = [cell_name(LoraParams(rank=1, alpha=alpha, targets=("query",))) for alpha in alphas]
+    assert len(set(names)) == len(alphas)
+    assert [names[0], names[1], names[5], names[6]] == ["r1-a1-query", "r1-a1.0000001-query", "r1-a64-query", "r1-a1e+06-query"]
+
+
 def test_the_grids_settings_reach_its_configurations():
     study = make_study()
     grid = study.grid.model_dump() | {"scaling": "paper", "dropout": 0.1, "evaluate_train": False, "seed": 7}

@@ -2,10 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from lora_replication import __version__
+from lora_replication.errors import ParameterError
+from lora_replication.params import expanded
 from lora_replication.processes import run_command
 
 Command = Callable[[argparse.Namespace], None]
@@ -13,9 +15,13 @@ Command = Callable[[argparse.Namespace], None]
 
 def main() -> None:
     """Entry point of the command ``lora-replication``."""
+    sys.exit(run_command(_main, "lora-replication"))
+
+
+def _main() -> None:
     arguments = _parser().parse_args()
     command: Command = arguments.command
-    sys.exit(run_command(lambda: command(arguments), "lora-replication"))
+    command(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,29 +43,42 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--study", default="article", help="where data, encoder and training settings come from")
     train.add_argument("--method", help="a method of the study; without it, LoRA with the switches below")
     train.add_argument("--seed", type=int, default=1)
-    train.add_argument("--lora_r", type=int, default=8, help="rank")
-    train.add_argument("--lora_alpha", type=float, default=16.0, help="factor of the low-rank term")
+    train.add_argument("--lora_r", type=int, default=8, action=_Given, help="rank")
+    train.add_argument("--lora_alpha", type=float, default=16.0, action=_Given, help="factor of the low-rank term")
     for target in ("query", "key", "value", "projection", "mlp", "head"):
-        train.add_argument(f"--lora_{target}", type=_switch, default=target in ("query", "value"), metavar="True|False")
-    train.set_defaults(command=_train)
+        train.add_argument(f"--lora_{target}", type=_switch, default=target in ("query", "value"), action=_Given, metavar="True|False")
+    train.set_defaults(command=_train, given=())
 
     predict = commands.add_parser("predict", help="tell the sentiment of texts with a trained run")
-    predict.add_argument("run", type=Path, help="a run's folder, with record.json")
+    predict.add_argument("run", type=expanded, help="a run's folder, with record.json")
     predict.add_argument("texts", nargs="*", metavar="TEXT")
-    predict.add_argument("--file", type=Path, help="a file with one text a line; - reads standard input")
-    predict.add_argument("--encoder-path", help="the encoder's folder, for runs whose encoder was a local folder")
+    predict.add_argument("--file", type=expanded, help="a file with one text a line; - reads standard input")
+    predict.add_argument("--encoder-path", type=expanded, help="the encoder's folder, for runs whose encoder was a local folder")
+    predict.add_argument(
+        "--device", choices=("cpu", "cuda"), help="the run's own where not given; on cpu a run of fp16-mixed predicts in fp32"
+    )
     predict.add_argument("--json", action="store_true", help="one JSON object a line")
     predict.set_defaults(command=_predict)
 
     published = commands.add_parser("published", help="report what the grid published with the article says")
-    published.add_argument("file", type=Path, help="the results file of the article's studio")
-    published.add_argument("--folder", type=Path, help="where to write; reports/published where not given")
+    published.add_argument("file", type=expanded, help="the results file of the article's studio")
+    published.add_argument("--folder", type=expanded, help="where to write; reports/published where not given")
     published.add_argument("--study", help="set the finished configurations of this study's grid beside it")
     published.set_defaults(command=_published)
 
     sync = commands.add_parser("sync", help="rebuild the MLflow mirror from the records of all studies")
     sync.set_defaults(command=_sync)
     return parser
+
+
+class _Given(argparse.Action):
+    """Stores a value, and in ``given`` that it was."""
+
+    def __call__(
+        self, _parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: str | Sequence[Any] | None, option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.given = (*namespace.given, option)
 
 
 def _switch(text: str) -> bool:
@@ -70,7 +89,7 @@ def _switch(text: str) -> bool:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from lora_replication.workspace import run_study
+    from lora_replication.pipeline import run_study
 
     run_study(arguments.study, publish=arguments.publish)
 
@@ -89,6 +108,11 @@ def _report(arguments: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     from lora_replication.single import train_single
 
+    if arguments.method is not None and arguments.given:
+        raise ParameterError(
+            f"--method {arguments.method} and {', '.join(arguments.given)} exclude each other; allowed: a method of the study as it is, "
+            "or LoRA with the switches"
+        )
     switches = {name.removeprefix("lora_"): value for name, value in vars(arguments).items() if name.startswith("lora_")}
     train_single(arguments.study, arguments.method, arguments.seed, switches)
 
@@ -96,7 +120,14 @@ def _train(arguments: argparse.Namespace) -> None:
 def _predict(arguments: argparse.Namespace) -> None:
     from lora_replication.single import predict_texts
 
-    predict_texts(arguments.run, arguments.texts, arguments.file, encoder_path=arguments.encoder_path, as_json=arguments.json)
+    predict_texts(
+        arguments.run,
+        arguments.texts,
+        arguments.file,
+        encoder_path=arguments.encoder_path,
+        device=arguments.device,
+        as_json=arguments.json,
+    )
 
 
 def _published(arguments: argparse.Namespace) -> None:

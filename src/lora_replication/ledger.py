@@ -1,5 +1,6 @@
 """Which of the records on disk are of the runs that the study asks for now. Needs no torch."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from lora_replication.data.manifest import Manifest
@@ -7,23 +8,40 @@ from lora_replication.grid.space import cell_jobs, winner_jobs
 from lora_replication.grid.sweep import winner_by_validation
 from lora_replication.jobs import asked_of, method_jobs
 from lora_replication.params import Study
-from lora_replication.records import Record, read_records
+from lora_replication.records import Record, read_records, run_folder
 
 
-def current_records(study: Study, manifest: Manifest, root: Path = Path("runs")) -> tuple[list[Record], int]:
-    """The records of the study's methods, of its grid, and of its grid's winner, with their keys as they are asked now.
+@dataclass(frozen=True)
+class Current:
+    """What a folder of runs holds.
 
-    Returns:
-        The records in the order of their folders, and how many others were left unread because their parameters, data,
-        weights or code are not those of now.
+    Attributes:
+        records: those of the runs asked for now, in the order of their folders.
+        stale: how many others were left unread because their parameters, data, weights or code are not those of now.
+        copies: folders, relative to the study's, of records that name another place than the one they lie in; left unread too.
     """
-    records = [record for _, record in read_records(study.study, root)]
+
+    records: list[Record]
+    stale: int = 0
+    copies: tuple[str, ...] = ()
+
+
+def current_records(study: Study, manifest: Manifest, root: Path = Path("runs")) -> Current:
+    """The records of the study's methods, of its grid, and of its grid's winner, with their keys as they are asked now."""
+    found = read_records(study.study, root)
+    copies = tuple(str(folder.relative_to(root / study.study)) for folder, record in found if folder != _place(record, study, root))
+    records = [record for folder, record in found if folder == _place(record, study, root)]
     cells = cell_jobs(study)
     jobs = method_jobs(study) + cells
-    by_key = {record.asked.key: record for record in records if record.asked.role == "cell"}
+    by_key = {record.asked.key: record for record in records if record.asked.role == "cell" and record.is_done}
     done = {job.name: by_key[key] for job in cells if (key := asked_of(study, manifest, job).key) in by_key}
     if len(done) == len(cells) and any(record.happened.val for record in done.values()):
         jobs += winner_jobs(study, winner_by_validation(cells, done))
     wanted = {(job.role, job.name, asked_of(study, manifest, job).key) for job in jobs}
     current = [record for record in records if (record.asked.role, record.asked.name, record.asked.key) in wanted]
-    return current, len(records) - len(current)
+    return Current(current, len(records) - len(current), copies)
+
+
+def _place(record: Record, study: Study, root: Path) -> Path:
+    """Where ``record`` would have been written."""
+    return run_folder(study.study, record.asked.role, record.asked.name, record.asked.seed, root)

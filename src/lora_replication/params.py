@@ -17,7 +17,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from lora_replication.errors import ParameterError
+from lora_replication.errors import EnvironmentProblem, ParameterError
 
 Target = Literal["query", "key", "value", "projection", "mlp", "head"]
 
@@ -30,8 +30,8 @@ ARTICLE_REVIEWS = {"train": 35_000, "val": 5_000, "test": 10_000}
 LARGEST_RANK = 768
 """The width of DistilBERT: a larger rank could not add anything to any of its layers."""
 
-NAME_RULE = "1 to 64 of the characters A-Z a-z 0-9 . _ -, not starting with a dot"
-"""Names of studies and methods become folders."""
+NAME_RULE = "1 to 64 of the characters A-Z a-z 0-9 . _ -, not starting with . or -"
+"""Names of studies and methods become folders and arguments of commands."""
 
 RESERVED = {"grid", "grid_winner"}
 """Names in a study's folder of runs that are no method's."""
@@ -39,7 +39,7 @@ RESERVED = {"grid", "grid_winner"}
 Scaling = Literal["article", "paper"]
 Name = Annotated[
     str,
-    Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$", description=NAME_RULE),
+    Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$", description=NAME_RULE),
 ]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]
 Rank = Annotated[int, Field(ge=1, le=LARGEST_RANK, description=f"a whole number from 1 to {LARGEST_RANK}")]
@@ -86,6 +86,10 @@ class DataParams(_Part):
                     raise ValueError(f"reviews.{part} is {getattr(self.reviews, part)}, but the article's split of IMDb has {most}")
         if self.source in ("folder", "parquet") and not self.path:
             raise ValueError(f"source {self.source} needs data.path")
+        if self.source in ("hub", "generated") and self.path:
+            raise ValueError(
+                f"data.path is {self.path!r}, but source {self.source} reads no path; set it to null, or source to what lies there"
+            )
         return self
 
 
@@ -241,6 +245,14 @@ class Study(_Part):
         )
 
 
+def expanded(path: str) -> Path:
+    """The path that a user wrote, ``~`` at its start being the home folder. Raises ``EnvironmentProblem`` where none is known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise EnvironmentProblem(f"{path}: the home folder is not known here; set HOME, or write the path out") from None
+
+
 def load_study(*files: Path) -> Study:
     """Read the study that the ``files`` make, each laid over the ones before it.
 
@@ -274,6 +286,8 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         content = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
     except FileNotFoundError:
         raise ParameterError(f"{file}: there is no such file; run in the project's folder, or name another one") from None
+    except OSError as problem:
+        raise ParameterError(f"{file}: can't be read ({problem.strerror}); a study is a YAML file") from None
     except DuplicateKeyError as problem:
         raise ParameterError(f"{_place(file, problem)}: {_first_sentence(problem)}; write each key once") from None
     except MarkedYAMLError as problem:

@@ -3,10 +3,11 @@
 import fcntl
 import json
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -31,32 +32,60 @@ def run_command(command: Callable[[], None], name: str) -> int:
     """Run ``command`` and turn how it ends into an exit code, and one message on stderr.
 
     Errors that a person can mend give their own code; a signal gives 128 + its number; anything else is our bug: its
-    traceback is shown and the code is 1.
+    traceback is shown and the code is 1. Where nobody reads the output any more (``| head``) it ends at once and quietly.
     """
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         signal.signal(number, _stop)
     code, message = 0, ""
     try:
         command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        return 128 + signal.SIGPIPE
     except ReplicationError as problem:
         code, message = problem.exit_code, str(problem)
     except Stopped as stop:
         code, message = stop.exit_code, f"{stop}; everything finished is kept, run again to continue"
     if code:
-        print(f"{name}: {message}\n{name}: exit code {code}", file=sys.stderr)
+        with suppress(OSError):  # the terminal may be gone
+            print(f"{name}: {message}\n{name}: exit code {code}", file=sys.stderr, flush=True)
         if STATUS_VARIABLE in os.environ:
             status = json.dumps({"command": name, "exit_code": code, "message": message}, indent=1)
             write_whole(Path(os.environ[STATUS_VARIABLE]), status.encode() + b"\n")
     return code
 
 
+def stop_signals() -> list[signal.Signals]:
+    """The signals that stop a command cleanly: Ctrl-C, SIGTERM, and the hang-up of its terminal, unless ``nohup`` says to ignore it."""
+    asked = [signal.SIGINT, signal.SIGTERM]
+    return asked if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [*asked, signal.SIGHUP]
+
+
 def _stop(number: int, _frame: FrameType | None) -> None:
     # A second signal while cleaning up must not cut the cleaning short.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, signal.SIG_IGN)
     raise Stopped(number)
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe whose reader is gone, such as ``head``; from then on what is written there goes nowhere."""
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # closed, or no file
+        return False
+    state = select.poll()
+    state.register(number, 0)  # asks for nothing, so it tells of errors and hang-ups alone
+    if not state.poll(0):
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+    return True
 
 
 @contextmanager
@@ -64,10 +93,16 @@ def only_writer(lock: Path) -> Iterator[None]:
     """Hold ``lock`` while writing an output; the lock goes with the process, however it ends.
 
     Raises:
-        EnvironmentProblem: another process holds it; its PID is named.
+        EnvironmentProblem: another process holds it; its PID is named. Or it can't be made.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a+") as stream:
+    with ExitStack() as opened:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            stream = opened.enter_context(lock.open("a+"))
+        except OSError as problem:
+            raise EnvironmentProblem(
+                f"{lock}: can't be opened ({problem.strerror}); this folder must be writable, and everything above it a folder"
+            ) from None
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -34,4 +34,6 @@ def winner_jobs(study: Study, winner: Job) -> list[Job]:
 
 def cell_name(lora: LoraParams) -> str:
     """``r8-a16-query-value-mlp``: unique within a grid, and fit to be a folder."""
-    return f"r{lora.rank}-a{lora.alpha:g}-{'-'.join(target for target in TARGETS if target in lora.targets)}"
+    short = f"{lora.alpha:g}"  # has six digits; where these are not all, the shortest that tells this alpha from every other
+    alpha = short if float(short) == lora.alpha else repr(lora.alpha)
+    return f"r{lora.rank}-a{alpha}-{'-'.join(target for target in TARGETS if target in lora.targets)}"

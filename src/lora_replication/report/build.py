@@ -1,6 +1,6 @@
 """The report of a study, written whole: tables, metrics, figures, Markdown and the page."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lora_replication.data.manifest import Manifest, read_manifest
@@ -20,7 +20,14 @@ from lora_replication.report.summary import Summary, summarise
 
 
 def build_report(
-    study: Study, records: Iterable[Record], manifest: Manifest, folder: Path, *, ignored: int = 0, answers: Answers | None = None
+    study: Study,
+    records: Iterable[Record],
+    manifest: Manifest,
+    folder: Path,
+    *,
+    ignored: int = 0,
+    copies: Sequence[str] = (),
+    answers: Answers | None = None,
 ) -> Summary:
     """Write the report of ``study`` into ``folder``; the same input gives the same bytes.
 
@@ -33,6 +40,7 @@ def build_report(
         manifest: of the study's data.
         folder: ``reports/<study>``; made where it is missing.
         ignored: number of records left out because their key is not among the study's.
+        copies: folders of records that lie where they don't belong, left out too.
         answers: of the runs, review by review; without them the report has no tests on reviews.
 
     Returns:
@@ -43,7 +51,7 @@ def build_report(
         DataError: the records contradict each other.
         EnvironmentProblem: a file could not be written.
     """
-    summary = summarise(study, records, ignored)
+    summary = summarise(study, records, ignored, copies)
     answers = answers or Answers()
     views = view(summary, answers)
     drawings = draw_figures(summary, views)
@@ -77,7 +85,7 @@ def report_folder(study: Study, root: Path) -> Path:
     """
     data, runs, folder = root / "data" / study.study, root / "runs", root / "reports" / study.study
     manifest = read_manifest(data)
-    records, ignored = current_records(study, manifest, runs)
-    answers = read_answers(study, records, manifest, data, runs)
-    build_report(study, records, manifest, folder, ignored=ignored, answers=answers)
+    current = current_records(study, manifest, runs)
+    answers = read_answers(study, current.records, manifest, data, runs)
+    build_report(study, current.records, manifest, folder, ignored=current.stale, copies=current.copies, answers=answers)
     return folder / "report.html"

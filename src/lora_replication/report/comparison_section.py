@@ -48,7 +48,8 @@ def slices_table(summary: Summary, views: Views) -> Table:
         name="slices",
         caption=(
             f"Mean test accuracy in percent over runs, on kinds of test reviews, with {confidence} intervals over reviews: Wilson; by "
-            "movie, where all reviews of a movie are taken together; and the two-level bootstrap over runs and reviews. Unseen movies: no "
+            "movie, where all reviews of a movie are taken together (a t interval, cut to 0 to 100); and the two-level bootstrap over "
+            "runs and reviews. Unseen movies: no "
             f"training review is of the same movie. Texts not repeated: they stand nowhere else in the study. {remark(summary.study)}"
         ).strip(),
         columns=("Method", "All test reviews", "By movie", "Runs and reviews", "Unseen movies", "Texts not repeated"),

@@ -160,6 +160,9 @@ def missing_statement(summary: Summary) -> tuple[str, ...]:
             f"{summary.ignored:,} record{'s' if summary.ignored > 1 else ''} ignored: made with other parameters, data, weights or code "
             "than the study's now, or recorded twice."
         )
+    if summary.copies:
+        copies = "copies" if len(summary.copies) > 1 else "copy"
+        lines.append(f"{len(summary.copies):,} {copies} ignored: their records name another folder than {', '.join(summary.copies)}.")
     return tuple(lines)
 
 

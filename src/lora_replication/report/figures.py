@@ -37,7 +37,8 @@ def accuracy_caption(summary: Summary) -> str:
     reviews = sorted({row.test_sampling.n for row in rows if row.test_sampling})
     diamond = "Diamonds are the article's single runs. " if any(row.comparable for row in rows) else ""
     return (
-        f"Test accuracy. Circles are runs, the bar is their mean. Blue: {confidence} t interval over seeds ({runs or 'no runs yet'}; "
+        f"Test accuracy. Circles are runs, the bar is their mean. Blue: {confidence} t interval over seeds, cut to 0 to 100 "
+        f"({runs or 'no runs yet'}; "
         f"none from one run). Orange: {confidence} Wilson score interval at the mean for test sampling "
         f"(n = {', '.join(f'{n:,}' for n in reviews) or 0} reviews, the same for every run). {diamond}{remark(summary.study)}"
     ).strip()

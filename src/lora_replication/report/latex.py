@@ -47,7 +47,8 @@ def _caption(summary: Summary, confidence: str) -> str:
     n = f" (n = {', '.join(f'{number:,}' for number in reviews)} reviews)" if reviews else ""
     missing = f" {len(summary.missing):,} of {summary.asked:,} runs are missing." if summary.missing else ""
     return (
-        f"Mean accuracy in percent over runs; {confidence} t interval over seeds and {confidence} Wilson interval for test sampling{n} of "
+        f"Mean accuracy in percent over runs; {confidence} t interval over seeds (cut to 0 to 100) and "
+        f"{confidence} Wilson interval for test sampling{n} of "
         f"the test accuracy. Article: its single run.{missing} {remark(summary.study)}"
     ).strip()
 

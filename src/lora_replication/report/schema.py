@@ -59,7 +59,9 @@ class MethodRow(_Part):
     runs_done: int
     runs_diverged: int
     runs_one_class: int
-    over_seeds: Annotated[dict[Part, Interval | None], Field(description="mean accuracy over runs with its t interval over seeds")]
+    over_seeds: Annotated[
+        dict[Part, Interval | None], Field(description="mean accuracy over runs with its t interval over seeds, cut to 0 to 1")
+    ]
     test_sampling: Annotated[Interval | None, Field(description="mean test accuracy with its Wilson interval over reviews")]
     article_comparable: bool
     remark: str

@@ -12,7 +12,7 @@ from lora_replication.jobs import method_jobs
 from lora_replication.params import MethodParams, Study
 from lora_replication.records import Record
 from lora_replication.report.wording import what_trains
-from lora_replication.statistics import Interval, t_interval, wilson_interval
+from lora_replication.statistics import Interval, cut, t_interval, wilson_interval
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -41,7 +41,8 @@ class MethodSummary:
         trains: what trains, in words.
         seeds: the seeds asked for.
         runs: the runs that have a result (status ok or diverged), by seed.
-        parts: for each part of the split the mean accuracy over the ok runs, a fraction, with its interval over seeds; null without one.
+        parts: for each part of the split the mean accuracy over the ok runs, a fraction, with its interval over seeds, cut to 0
+            and 1; null without one.
         test_sampling: the mean test accuracy with its interval over reviews (n is the size of the test set); null without a run.
         published: the article's method of this name, or null.
         comparable: whether the article's numbers are about the same thing as this method's.
@@ -121,6 +122,7 @@ class Summary:
         runs: the records of methods and winner, also those that ended without a result, in the order of tables.
         missing: what the study asks for and has no result.
         ignored: records that belong to other parameters, data, weights or code than the study's now.
+        copies: folders of records that lie where they don't belong; they are counted nowhere.
     """
 
     study: Study
@@ -129,6 +131,7 @@ class Summary:
     runs: tuple[Record, ...]
     missing: tuple[Missing, ...]
     ignored: int
+    copies: tuple[str, ...] = ()
 
     @property
     def asked(self) -> int:
@@ -147,14 +150,14 @@ class Summary:
         return self.runs + self.grid.cells + self.grid.unfinished
 
 
-def summarise(study: Study, records: Iterable[Record], ignored: int = 0) -> Summary:
+def summarise(study: Study, records: Iterable[Record], ignored: int = 0, copies: Sequence[str] = ()) -> Summary:
     """Sum up ``records`` against what ``study`` asks for.
 
     Args:
         study: what was asked.
         records: those whose key is among the study's; one that the study does not ask for, or a second one of the same run,
             is counted as ignored.
-        ignored: number of records left out before.
+        ignored: number of records left out before; ``copies``: folders of records left out because they lie where they don't belong.
 
     Raises:
         DataError: runs of one method were tested on different numbers of reviews.
@@ -179,6 +182,7 @@ def summarise(study: Study, records: Iterable[Record], ignored: int = 0) -> Summ
         runs=tuple(record for record in ordered if record.asked.role != "cell"),
         missing=tuple(_missing(*run, found.get(run)) for run in expected if run not in found or not found[run].is_done),
         ignored=ignored,
+        copies=tuple(copies),
     )
 
 
@@ -218,7 +222,7 @@ def _trains(method: MethodParams) -> str:
 def _over_seeds(runs: Sequence[Record], part: Part, level: float) -> Interval | None:
     counts = [getattr(run.happened, part) for run in runs]
     accuracies = [count.fraction for count in counts if count]
-    return t_interval(accuracies, level) if accuracies else None
+    return cut(t_interval(accuracies, level), 0.0, 1.0) if accuracies else None
 
 
 def _over_reviews(name: str, runs: Sequence[Record], level: float) -> Interval | None:

@@ -46,7 +46,7 @@ def methods_table(summary: Summary) -> Table:
         caption=(
             f"Accuracy in percent, mean over the runs with a result. Test sampling: {confidence} Wilson score interval at the mean test "
             "accuracy; n is the size of the test set, as all runs answer the same reviews. "
-            f"Seeds: {confidence} t interval of the mean test accuracy over runs. {remark(summary.study)}"
+            f"Seeds: {confidence} t interval of the mean test accuracy over runs, cut to 0 to 100. {remark(summary.study)}"
         ).strip(),
         columns=(
             "Method",

@@ -14,6 +14,7 @@ from lora_replication.report.summary import MethodSummary, Summary
 from lora_replication.report.wording import level, points
 from lora_replication.statistics import (
     Interval,
+    cut,
     equivalence_test,
     holm,
     minimal_effect_test,
@@ -219,7 +220,9 @@ _Decision = tuple[Word, str, Interval | None, int | None]
 
 def _decide_value(tested: _Tested, report: ReportParams) -> _Decision:
     values, number, alpha = tested.evidence.values, float(tested.evidence.claim.number or 0), 1 - report.confidence
-    interval = prediction_interval(values, report.confidence)
+    whole = prediction_interval(values, report.confidence)
+    half = (float(whole.high or 0) - float(whole.low or 0)) / 2
+    interval = cut(whole, 0.0, 100.0)
     low, high = float(interval.low or 0), float(interval.high or 0)
     seen = (
         f"mean {points(interval.estimate)} here, {points(number)} in the article; a fresh run is expected within {points(low)} to "
@@ -229,7 +232,6 @@ def _decide_value(tested: _Tested, report: ReportParams) -> _Decision:
         return "reproduced", f"{seen}; nearer than {report.value_margin:g} points", interval, None
     if tested.difference < alpha:
         return "not reproduced", seen, interval, None
-    half = (high - low) / 2
     if half > report.precision:
         needed = seeds_for_prediction(stdev(values), report.precision, level=report.confidence)
         return "inconclusive", f"{seen}; its half is wider than {report.precision:g} points", interval, needed

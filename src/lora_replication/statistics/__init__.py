@@ -17,6 +17,7 @@ from lora_replication.statistics.correlations import RankCorrelation, rank_corre
 from lora_replication.statistics.intervals import (
     Interval,
     clustered_interval,
+    cut,
     exact_interval,
     prediction_interval,
     t_interval,
@@ -36,6 +37,7 @@ __all__ = [
     "PairedComparison",
     "RankCorrelation",
     "clustered_interval",
+    "cut",
     "equivalence_test",
     "exact_interval",
     "holm",

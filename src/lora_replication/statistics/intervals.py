@@ -7,7 +7,7 @@ on the same reviews. Neither holds the other.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 import numpy as np
@@ -158,6 +158,16 @@ def clustered_interval(values: ArrayLike, clusters: ArrayLike, level: float) -> 
     error = math.sqrt(groups / (groups - 1) * float(totals @ totals)) / x.size
     half = float(stats.t.isf((1 - level) / 2, groups - 1)) * error
     return Interval(mean, mean - half, mean + half, level, x.size, "clustered t", source)
+
+
+def cut(interval: Interval, lowest: float, highest: float) -> Interval:
+    """``interval`` without what lies outside the values that the quantity can take, such as 0 and 1 for accuracies.
+
+    A t interval knows no such ends. Cutting it changes no coverage: the quantity lies in what is left whenever it lay in the whole.
+    """
+    if interval.low is None or interval.high is None:
+        return interval
+    return replace(interval, low=max(interval.low, lowest), high=min(interval.high, highest))
 
 
 def _test_sampling(reviews: int) -> str:

@@ -1,0 +1,125 @@
+"""A study from its files to its report: ``dvc repro`` in its workspace, stopped as a whole, with the exit code of the stage that failed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from lora_replication.data.sources import ARCHIVE_VARIABLE
+from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError, ParameterError, ReplicationError, Stopped
+from lora_replication.params import Study, expanded
+from lora_replication.processes import QUIET, STATUS_VARIABLE, only_writer, stop_signals
+from lora_replication.publishing import publish_study
+from lora_replication.report.terminal import terminal_table
+from lora_replication.tracking import address
+from lora_replication.workspace import open_workspace, project_root, read_study, workspace_folder
+
+
+def run_study(name: str, *, publish: bool = False) -> None:
+    """Bring the study ``name`` up to date: ``dvc repro`` in its workspace.
+
+    Args:
+        publish: once it is done, replace ``reports/<study>`` of the project by its report, records and predictions.
+
+    Raises:
+        EnvironmentProblem: another process is at this study, or the device that it asks for is missing.
+        ReplicationError: with the message and exit code of the stage that failed.
+        Stopped: a signal stopped it.
+    """
+    root = project_root()
+    _, study = read_study(name, root)
+    _check_device(study)
+    state = workspace_folder(name, root) / "build" / "state" / name
+    with only_writer(state / "run.lock"):
+        folder, study = open_workspace(name, root)
+        _repro(folder, state / "status.json")
+        if publish:
+            publish_study(study, folder, root)
+    report = folder / "reports" / name
+    print(f"\n{terminal_table(report / 'table.csv')}\nreport: {report / 'report.html'}")
+
+
+def _check_device(study: Study) -> None:
+    """Told before hours of preparation rather than after them. Raises ``EnvironmentProblem``."""
+    if study.train.device == "cuda":
+        import torch  # takes seconds, so only where a GPU is asked for
+
+        if not torch.cuda.is_available():
+            raise EnvironmentProblem(
+                f"{study.study}: train.device is cuda, but torch sees no GPU here; set train.device to cpu, or run on a machine with one"
+            )
+
+
+def _repro(folder: Path, status: Path) -> None:
+    environment = _environment(folder, status)
+    status.unlink(missing_ok=True)
+    dvc = [sys.executable, "-m", "dvc"]
+    if not (folder / ".dvc").is_dir():
+        if _wait([*dvc, "init", "--no-scm", "--quiet"], folder, environment):
+            raise EnvironmentProblem(f"{folder}: dvc init failed; its message stands above")
+    elif not _knows_its_scm(folder) and _wait([*dvc, "config", "--local", "core.no_scm", "true"], folder, environment):
+        raise EnvironmentProblem(f"{folder}: dvc config failed; its message stands above")
+    if code := _wait([*dvc, "repro"], folder, environment):
+        raise _failure(status, code)
+
+
+def _knows_its_scm(folder: Path) -> bool:
+    """Whether DVC will find git where it expects it: an unpacked archive of the project has none, and must be told so once."""
+    if any((above / ".git").exists() for above in (folder, *folder.parents)):
+        return True
+    configs = [folder / ".dvc" / name for name in ("config", "config.local")]
+    return any("no_scm" in config.read_text("utf-8") for config in configs if config.is_file())
+
+
+def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
+    """Run ``command`` to its end, in a process group of its own.
+
+    A signal reaches the whole group, DVC and its stage, once and as SIGINT: on any other DVC would leave its stage behind.
+
+    Raises:
+        Stopped: a signal came; everything in the group has ended.
+    """
+    received: list[int] = []
+
+    def hand_on(number: int, _frame: FrameType | None) -> None:
+        if not received:
+            os.killpg(process.pid, signal.SIGINT)
+        received.append(number)
+
+    with subprocess.Popen(command, cwd=folder, env=environment, process_group=0) as process:  # noqa: S603  # fixed words
+        before = {number: signal.signal(number, hand_on) for number in stop_signals()}
+        try:
+            code = process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    if received:
+        raise Stopped(received[0])
+    return code
+
+
+def _failure(status: Path, code: int) -> ReplicationError:
+    """The error that the failed stage wrote down, or DVC's own."""
+    with suppress(OSError, ValueError, KeyError):
+        told = json.loads(status.read_text("utf-8"))
+        for kind in (ParameterError, DataError, EnvironmentProblem, IncompleteError):
+            if kind.exit_code == told["exit_code"]:
+                return kind(told["message"])
+    return ReplicationError(f"dvc repro ended with {code}; its message stands above")
+
+
+def _environment(folder: Path, status: Path) -> dict[str, str]:
+    """For DVC and its stages: our Python first, telemetry off, DVC's site cache private, paths as they are from here."""
+    environment = QUIET | {"DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "site-cache")} | os.environ
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    # The stages run in another folder.
+    if environment.get(ARCHIVE_VARIABLE):
+        environment[ARCHIVE_VARIABLE] = str(expanded(environment[ARCHIVE_VARIABLE]).absolute())
+    if environment.get(address.VARIABLE, "").strip():
+        environment[address.VARIABLE] = address.resolved("")
+    environment[STATUS_VARIABLE] = str(status)
+    return environment
