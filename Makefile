@@ -7,6 +7,7 @@ PORT ?= 5000
 export DVC_NO_ANALYTICS ?= 1
 export DO_NOT_TRACK ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION ?= false
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 .PHONY: help setup demo study reproduce publish ui sync test lint clean

@@ -15,13 +15,12 @@ def train() -> None:
     parser.add_argument("--seed", required=True, type=int)
     asked = parser.parse_args()
     study = load_study(Path("params.yaml"))
-    from lora_replication.jobs import Job
-    from lora_replication.methods import resolve
-    from lora_replication.runs import Bench, perform
+    from lora_replication.jobs import method_job
+    from lora_replication.runs import Bench
+    from lora_replication.single import perform_one
     from lora_replication.tracking import live_run
 
-    job = Job("method", asked.method, resolve(study, study.methods[asked.method]), asked.seed)
-    perform(Bench(study), job, lambda run: live_run(study.tracking, run))
+    perform_one(Bench(study), method_job(study, asked.method, asked.seed), lambda run: live_run(study.tracking, run))
 
 
 if __name__ == "__main__":

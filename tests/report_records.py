@@ -45,6 +45,7 @@ def make_manifest(source: str = "archive") -> Manifest:
     return Manifest.model_validate(
         {
             "source": source,
+            "generated_seed": None if imdb else 1,
             "revision": None,
             "source_files": {"aclImdb_v1.tar.gz": "c3" * 32} if imdb else {},
             "parts": {name: {"reviews": reviews, **part} for name, reviews in REVIEWS.items()},

@@ -56,6 +56,41 @@ def test_early_names_of_norms_and_a_missing_prefix_are_understood(copy):
     assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
 
 
+def test_the_tiny_encoder_is_written_only_where_it_is_missing_or_differs():
+    folder = tiny_encoder("bert")
+    names = ("config.json", "model.safetensors", "vocab.txt")
+    before = {name: (folder / name).stat().st_mtime_ns for name in names}
+    (folder / "vocab.txt").write_text("spoiled")
+    assert tiny_encoder("bert") == folder
+    after = {name: (folder / name).stat().st_mtime_ns for name in names}
+    assert [name for name in names if after[name] != before[name]] == ["vocab.txt"]
+    assert (folder / "vocab.txt").read_text().startswith("[PAD]\n")
+
+
+def test_without_a_home_the_cache_has_no_place(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(EnvironmentProblem, match="the home folder is not known here; set HOME"):
+        tiny_encoder("bert")
+
+
+def test_too_few_positions_and_too_large_a_vocabulary_are_told_before_training(copy):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 63}))
+    with pytest.raises(DataError, match=r"max_position_embeddings is 63, but model\.max_tokens is 64"):
+        locate_encoder(folder_of(copy))
+    (copy / "config.json").write_text(json.dumps(config))
+    with (copy / "vocab.txt").open("a") as stream:
+        stream.write("one\n")
+    with pytest.raises(DataError, match=rf"has {config['vocab_size'] + 1} pieces, but .* says vocab_size {config['vocab_size']}"):
+        locate_encoder(folder_of(copy))
+
+
+def test_a_folder_under_the_home_folder_is_found(copy, monkeypatch):
+    monkeypatch.setenv("HOME", str(copy.parent))
+    assert locate_encoder(folder_of("~/an encoder")).folder == copy
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocab.txt"])
 def test_a_missing_file_is_named(copy, name):
     (copy / name).unlink()

@@ -39,6 +39,7 @@ def written(folder: Path) -> Manifest:
         tokens_file(folder, part).write_bytes(tokens_to_bytes(tokens))
     manifest = Manifest(
         source="generated",
+        generated_seed=1,
         revision=None,
         source_files={},
         parts={

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from lora_replication.data.generated import generate, words
 from lora_replication.data.manifest import MANIFEST, Manifest, read_manifest, read_reviews, read_tokens
-from lora_replication.data.prepare import prepare, reviews_to_bytes, summary
+from lora_replication.data.prepare import is_prepared, prepare, reviews_to_bytes, summary
 from lora_replication.data.reviews import PARTS, Review
 from lora_replication.encoders import Encoder, locate_encoder
 from lora_replication.errors import DataError, EnvironmentProblem
@@ -95,6 +96,21 @@ def test_bad_input_leaves_what_was_there(fault: str, encoder: Encoder, folder: P
     with pytest.raises(DataError, match=r"a\.tar\.gz: has sha256" if fault == "source" else r"vocab\.txt"):
         prepare(study("archive", str(tmp_path / "a.tar.gz")), encoder, folder)
     assert contents(folder) == before
+
+
+def test_prepared_data_are_known_by_everything_that_decides_them(encoder: Encoder, folder: Path) -> None:
+    assert not is_prepared(study(), encoder, folder)
+    prepare(study(), encoder, folder)
+    asked = study()
+    assert is_prepared(asked, encoder, folder)
+    changes = [
+        asked.model_copy(update={"data": asked.data.model_copy(update={"generated_seed": asked.data.generated_seed + 1})}),
+        asked.model_copy(update={"data": asked.data.model_copy(update={"source": "hub"})}),
+        asked.model_copy(update={"data": asked.data.model_copy(update={"reviews": asked.data.reviews.model_copy(update={"test": 1})})}),
+        asked.model_copy(update={"model": asked.model.model_copy(update={"max_tokens": asked.model.max_tokens - 1})}),
+    ]
+    assert not any(is_prepared(changed, encoder, folder) for changed in changes)
+    assert not is_prepared(asked, replace(encoder, weights_sha256="other"), folder)
 
 
 def test_a_manifest_of_earlier_files_does_not_vouch_for_later_ones(encoder: Encoder, folder: Path) -> None:

@@ -125,3 +125,9 @@ def test_a_record_is_plain_json(record, tmp_path):
     write_record(record, tmp_path)
     content = json.loads((tmp_path / "record.json").read_bytes())
     assert list(content) == ["schema_version", "asked", "happened", "where"]
+
+
+def test_a_folder_in_the_place_of_a_record_is_told(tmp_path):
+    (tmp_path / "record.json").mkdir()
+    with pytest.raises(DataError, match=r"record\.json: can't be read \(Is a directory\)"):
+        read_record(tmp_path)

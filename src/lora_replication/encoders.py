@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lora_replication.errors import DataError, EnvironmentProblem
 from lora_replication.layouts import LAYOUTS, Layout
-from lora_replication.params import ModelParams
+from lora_replication.params import ModelParams, expanded
 from lora_replication.records import digest, file_digest, write_whole
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def locate_encoder(model: ModelParams) -> Encoder:
     elif model.encoder in PACKAGES:
         folder = _from_package(PACKAGES[model.encoder])
     elif model.path:
-        folder = Path(model.path)
+        folder = expanded(model.path)
     else:
         folder = tiny_encoder(model.encoder.removeprefix("tiny-"))
     for name in (CONFIG, WEIGHTS, VOCABULARY):
@@ -102,7 +102,23 @@ def locate_encoder(model: ModelParams) -> Encoder:
             f"{folder / wrong} has sha256 {digests[wrong]}; {pin.source} {pin.revision} has "
             f"{pin.weights if wrong == WEIGHTS else pin.vocabulary}; remove the file and run again to fetch it anew"
         )
-    return Encoder(model.encoder, folder, pin.revision if pin else None, _layout(folder), digests[WEIGHTS])
+    encoder = Encoder(model.encoder, folder, pin.revision if pin else None, _layout(folder), digests[WEIGHTS])
+    _check_sizes(encoder, model.max_tokens)
+    return encoder
+
+
+def _check_sizes(encoder: Encoder, max_tokens: int) -> None:
+    """Every token must have its embedding, by piece and by position. Raises ``DataError``."""
+    file = encoder.folder / CONFIG
+    config = {"max_position_embeddings": 512, "vocab_size": 30522} | json.loads(file.read_text("utf-8"))  # the families' defaults
+    positions, known = config["max_position_embeddings"], config["vocab_size"]
+    if not isinstance(positions, int) or positions < max_tokens:
+        raise DataError(
+            f"{file}: max_position_embeddings is {positions!r}, but model.max_tokens is {max_tokens}; set it to no more than that"
+        )
+    pieces = len(encoder.vocabulary.read_bytes().removesuffix(b"\n").split(b"\n"))
+    if not isinstance(known, int) or known < pieces:
+        raise DataError(f"{encoder.vocabulary}: has {pieces} pieces, but {file} says vocab_size {known!r}; they are of different encoders")
 
 
 def load_classifier(encoder: Encoder) -> "nn.Module":
@@ -206,11 +222,12 @@ TINY = {
 def tiny_encoder(kind: str) -> Path:
     """A folder with a random encoder of two layers and width 32 whose vocabulary is that of the generated reviews, for tests and trials.
 
-    It is written once to the user's cache folder; its weights are normal with standard deviation 1 / sqrt(width), always the same.
+    It is written to the user's cache folder, where it is not there already; its weights are normal with standard deviation
+    1 / sqrt(width), always the same.
     """
     import torch
     import transformers
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from lora_replication.data.generated import words
     from lora_replication.randomness import generator
@@ -219,9 +236,8 @@ def tiny_encoder(kind: str) -> Path:
     characters = [*map(chr, range(33, 127)), *(f"##{chr(code)}" for code in range(97, 123))]
     vocabulary = list(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *words()]))
     config = TINY[kind] | {"vocab_size": len(vocabulary)}
-    folder = (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lora-replication" / f"tiny-{kind}-{digest(vocabulary)[:16]}"
-    )
+    cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    folder = cache / "lora-replication" / f"tiny-{kind}-{digest(vocabulary)[:16]}"
     classifier = getattr(transformers, layout.classifier)
     model = classifier(classifier.config_class(**config))
     tensors = {}
@@ -232,7 +248,12 @@ def tiny_encoder(kind: str) -> Path:
             tensors[name] = (
                 drawn if is_weight else torch.full_like(drawn, float("Norm" in name or "norm" in name) * name.endswith("weight"))
             )
-    write_whole(folder / CONFIG, json.dumps(config).encode())
-    write_whole(folder / VOCABULARY, "".join(f"{word}\n" for word in vocabulary).encode())
-    write_whole(folder / WEIGHTS, lambda file: save_file(tensors, file))
+    contents = {
+        CONFIG: json.dumps(config).encode(),
+        VOCABULARY: "".join(f"{word}\n" for word in vocabulary).encode(),
+        WEIGHTS: save(tensors),
+    }
+    for name, content in contents.items():
+        if not (folder / name).is_file() or (folder / name).read_bytes() != content:
+            write_whole(folder / name, content)
     return folder

@@ -6,9 +6,10 @@ import tokenize
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lora_replication.data.manifest import Manifest
+from lora_replication.errors import ParameterError
 from lora_replication.methods import RunSettings, resolve
 from lora_replication.params import Study
 from lora_replication.records import Asked, digest
@@ -45,10 +46,23 @@ def method_jobs(study: Study) -> list[Job]:
     return [Job("method", name, resolve(study, study.methods[name]), seed) for name in study.run.methods for seed in study.run.seeds]
 
 
+def method_job(study: Study, method: str, seed: int) -> Job:
+    """One run of one method of the study. Raises ``ParameterError`` where there is no such method or seed."""
+    if method not in study.methods:
+        raise ParameterError(f"--method is {method!r}; allowed: {', '.join(study.methods)}")
+    return Job("method", method, resolve(study, study.methods[method]), checked_seed(seed))
+
+
+def checked_seed(seed: int) -> int:
+    """``seed``. Raises ``ParameterError`` where it is out of range."""
+    if not 0 <= seed < 2**32:
+        raise ParameterError(f"--seed is {seed}; allowed: a whole number from 0 to 4294967295")
+    return seed
+
+
 def asked_of(study: Study, manifest: Manifest, job: Job) -> Asked:
     """What ``job`` asks of the study's prepared data, with its key."""
     settings, data, weights, code = job.settings.as_dict(), manifest.digest, manifest.encoder.weights_sha256, code_digest()
-    key = digest({"settings": settings, "seed": job.seed, "data": data, "weights": weights, "code": code})
     return Asked(
         study=study.study,
         title=study.title,
@@ -59,8 +73,13 @@ def asked_of(study: Study, manifest: Manifest, job: Job) -> Asked:
         data=data,
         weights=weights,
         code=code,
-        key=key,
+        key=run_key(settings, job.seed, data, weights, code),
     )
+
+
+def run_key(settings: dict[str, Any], seed: int, data: str, weights: str, code: str) -> str:
+    """sha256 over what decides a run's result."""
+    return digest({"settings": settings, "seed": seed, "data": data, "weights": weights, "code": code})
 
 
 @cache

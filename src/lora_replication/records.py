@@ -95,7 +95,8 @@ class Happened(_Part):
     Attributes:
         status: ok, diverged (loss or weights not finite), failed (``error`` says how), killed, timeout.
         error: what went wrong, for failed, killed and timeout.
-        first_bad_step: the first training step with a loss that is not finite, counted from 1 over all epochs.
+        first_bad_step: the first training step with a loss that is not finite, counted from 1 over all epochs; null where every loss was
+            finite. A run in fp16 can have one and be ok, because its scaler skips such steps.
         one_class: the chosen epoch answers the same class for every test review.
         epochs: in order, from 1.
         best_epoch: the first epoch with the highest validation accuracy.
@@ -186,6 +187,8 @@ def read_record(folder: Path) -> Record | None:
         return Record.model_validate_json((folder / RECORD).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as problem:
+        raise DataError(f"{folder / RECORD}: can't be read ({problem.strerror}); mend or remove it to run it again") from None
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -72,7 +72,7 @@ class Manifest(_Part):
     """What a study's reviews and tokens are.
 
     Attributes:
-        source: as in ``params.DataParams``.
+        source: as in ``params.DataParams``; ``generated_seed`` likewise, null for other sources.
         revision: the commit of the hub's repository, or null.
         source_files: sha256 of each file that was read, where there are few.
         parts: train, val and test.
@@ -85,6 +85,7 @@ class Manifest(_Part):
 
     schema_version: Literal[1] = 1
     source: str
+    generated_seed: int | None
     revision: str | None
     source_files: dict[str, str]
     parts: dict[PartName, SplitPart]

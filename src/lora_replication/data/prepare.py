@@ -15,6 +15,7 @@ from lora_replication.data.manifest import (
     SplitPart,
     measure_lengths,
     measure_repeats,
+    read_manifest,
     reviews_file,
     shared_movies_fraction,
     tokens_file,
@@ -23,6 +24,7 @@ from lora_replication.data.reviews import NEGATIVE, PARTS, Loaded, PartName, Rev
 from lora_replication.data.sources import load_imdb
 from lora_replication.data.split import CSV_DIGESTS, article_split
 from lora_replication.data.tokens import Tokens, load_tokenizer, tokenise, tokens_to_bytes
+from lora_replication.errors import DataError
 from lora_replication.params import DataParams, Study
 from lora_replication.records import file_digest, write_whole
 
@@ -54,6 +56,7 @@ def prepare(study: Study, encoder: "Encoder", folder: Path) -> Manifest:
     tokens, cut = _tokens(split, tokenizer)
     manifest = Manifest(
         source=study.data.source,
+        generated_seed=_generated_seed(study.data),
         revision=loaded.revision,
         source_files=loaded.files,
         parts={part: _write_part(folder, part, split[part], tokens[part]) for part in PARTS},
@@ -68,6 +71,27 @@ def prepare(study: Study, encoder: "Encoder", folder: Path) -> Manifest:
     write_whole(folder / MANIFEST, manifest.model_dump_json(indent=1).encode() + b"\n")
     print(summary(manifest, folder))
     return manifest
+
+
+def is_prepared(study: Study, encoder: "Encoder", folder: Path) -> bool:
+    """Whether ``folder`` holds what ``study`` and ``encoder`` ask for now, by its manifest; one that can't be read says no."""
+    try:
+        manifest = read_manifest(folder)
+    except DataError:
+        return False
+    data = study.data
+    return (
+        manifest.source == data.source
+        and manifest.generated_seed == _generated_seed(data)
+        and {part: split.reviews for part, split in manifest.parts.items()} == data.reviews.model_dump()
+        and manifest.max_tokens == study.model.max_tokens
+        and manifest.encoder == EncoderNote(name=encoder.name, revision=encoder.revision, weights_sha256=encoder.weights_sha256)
+        and manifest.vocabulary_sha256 == file_digest(encoder.vocabulary)
+    )
+
+
+def _generated_seed(data: DataParams) -> int | None:
+    return data.generated_seed if data.source == "generated" else None
 
 
 def summary(manifest: Manifest, folder: Path) -> str:

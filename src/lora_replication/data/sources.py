@@ -8,7 +8,7 @@ from lora_replication.data.hub import read_hub
 from lora_replication.data.parquet import read_parquet_folder
 from lora_replication.data.reviews import Loaded
 from lora_replication.errors import DataError
-from lora_replication.params import DataParams
+from lora_replication.params import DataParams, expanded
 
 ARCHIVE_VARIABLE = "IMDB_ARCHIVE"
 """The environment variable that names the archive where ``data.path`` is null."""
@@ -35,13 +35,13 @@ def archive_path(data: DataParams) -> Path:
         raise DataError(
             f"data.path is null and the variable {ARCHIVE_VARIABLE} is not set; set one to the path of aclImdb_v1.tar.gz, from {ADDRESS}"
         )
-    return Path(named).expanduser()
+    return expanded(named)
 
 
 def _named_path(data: DataParams) -> Path:
     if data.path is None:
         raise DataError(f"data.path is null; source {data.source} needs it")
-    path = Path(data.path).expanduser()
+    path = expanded(data.path)
     if not path.is_dir():
         raise DataError(f"{path}: is no folder; source {data.source} needs data.path to name one")
     return path
