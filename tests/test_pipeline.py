@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from lora_replication.params import merge_files
+
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = Path(sys.executable).with_name("lora-replication")
 
@@ -35,6 +37,9 @@ grid:
   head: [false]
   winner_seeds: [101]
 """
+
+
+RUNS = ["full/seed-1", "grid/r1-a1-query-value/seed-1", "grid/r2-a1-query-value/seed-1", "grid_winner/seed-101", "last_layers/seed-1"]
 
 
 def checkout(folder: Path) -> Path:
@@ -84,13 +89,7 @@ def finished(tmp_path_factory):
 def test_a_study_leaves_records_a_report_and_tracked_runs(finished):
     work = finished / "build" / "small"
     records = sorted(str(file.parent.relative_to(work / "runs/small")) for file in (work / "runs").rglob("record.json"))
-    assert records == [
-        "full/seed-1",
-        "grid/r1-a1-query-value/seed-1",
-        "grid/r2-a1-query-value/seed-1",
-        "grid_winner/seed-101",
-        "last_layers/seed-1",
-    ]
+    assert records == RUNS
     for name in ("report.html", "report.md", "table.csv", "results.json"):
         assert "not IMDb" in (work / "reports/small" / name).read_text("utf-8"), name
     with sqlite3.connect(finished / "mlflow.db") as database:
@@ -135,6 +134,91 @@ def test_the_report_alone_is_made_again_where_it_was_deleted(finished):
     assert page.read_bytes() == (finished / "reports/small/report.html").read_bytes() == before
 
 
+def test_what_is_published_is_the_current_records_and_nothing_of_before(finished):
+    published, runs = finished / "reports/small", finished / "build/small/runs/small"
+    (published / "records/gone/seed-1").mkdir(parents=True)
+    (published / "records/gone/seed-1/record.json").write_text("{}")
+    shutil.copytree(runs / "full/seed-1", runs / "full/seed-9")  # of a seed that nobody asks for
+    done = run(finished, "run", "small", "--publish")
+    shutil.rmtree(runs / "full/seed-9")
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = sorted(str(file.relative_to(published / "records")) for file in (published / "records").rglob("*") if file.is_file())
+    folders = (
+        "full/seed-1",
+        "grid/r1-a1-query-value/seed-1",
+        "grid/r2-a1-query-value/seed-1",
+        "grid_winner/seed-101",
+        "last_layers/seed-1",
+    )
+    assert files == [f"{folder}/{name}" for folder in folders for name in ("predictions.parquet", "record.json")]
+    assert [file.name for file in (finished / "reports").iterdir()] == ["small"]
+
+
+def test_a_study_that_fails_leaves_what_was_published_as_it_was(finished):
+    before = tree(finished / "reports")
+    assert before
+    record = finished / "build/small/runs/small/last_layers/seed-1/record.json"
+    whole = record.read_bytes()
+    record.write_text("{}")
+    (finished / "build/small/reports/small/report.html").unlink()
+    done = run(finished, "run", "small", "--publish")
+    record.write_bytes(whole)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert tree(finished / "reports") == before
+
+
+def test_a_tracking_address_of_the_study_is_used_and_the_variable_overrules_it(finished, tmp_path):
+    study = finished / "studies" / "small.yaml"
+    study.write_text(SMALL + "tracking: {uri: 'sqlite:///own/small.db'}\nmethods: {full: {learning_rate: 2.0e-3}}\n")
+    assert run(finished, "run", "small").returncode == 0
+    study.write_text(study.read_text().replace("2.0e-3", "3.0e-3"))
+    assert run(finished, "run", "small", MLFLOW_TRACKING_URI="sqlite:///named.db").returncode == 0
+    study.write_text(SMALL)
+    for database in ("own/small.db", "named.db"):  # both from where the command was given
+        with sqlite3.connect(finished / database) as opened:
+            assert opened.execute("select status from runs").fetchall() == [("FINISHED",)], database
+    assert not [file for file in (finished / "build").rglob("*.db") if ".dvc" not in file.parts]
+
+
+def test_a_second_run_of_the_same_study_is_refused_with_the_first_ones_pid(tmp_path):
+    root = checkout(tmp_path)
+    command = [COMMAND, "run", "small"]
+    with subprocess.Popen(command, cwd=root, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as first:
+        while "prepare" not in first.stdout.readline():
+            pass
+        second = run(root, "run", "small")
+        first.send_signal(signal.SIGHUP)
+        out, _ = first.communicate(timeout=30)
+    assert second.returncode == 4, second.stderr
+    assert f"locked by process {first.pid}; wait for it" in second.stderr
+    assert first.returncode == 129, out
+
+
+@pytest.mark.parametrize("git", [False, True])
+def test_a_study_in_the_project_itself_runs_with_git_and_from_an_unpacked_archive(tmp_path, git):
+    """The article's name, on something tiny: it runs in the root, whose DVC folder is tracked and expects git."""
+    root = checkout(tmp_path)
+    shutil.copytree(ROOT / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "site-cache", "config.local"))
+    params = merge_files(root / "params.yaml", root / "studies/small.yaml") | {"study": "article"}
+    params["grid"] |= {"rank": [1]}
+    (root / "params.yaml").write_text(json.dumps(params))
+    if git:
+        subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+        shutil.copy(ROOT / ".gitignore", root)
+    done = run(root, "run", "article", "--publish")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((root / "reports/article/records").rglob("record.json"))) == 4
+    assert (root / "reports/article/report.html").is_file()
+    assert (root / ".dvc/config.local").exists() != git
+    plain = subprocess.run(
+        [sys.executable, "-m", "dvc", "status"], cwd=root, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "up to date" in plain.stdout, plain.stdout + plain.stderr
+    if git:
+        untracked = subprocess.run(["git", "status", "--porcelain", "-uall", ".dvc"], cwd=root, capture_output=True, text=True, check=True)
+        assert sorted(untracked.stdout.split()) == [".dvc/.gitignore", ".dvc/config", "??", "??"]
+
+
 @pytest.mark.parametrize(
     ("study", "arguments", "code", "message"),
     [
@@ -174,7 +258,15 @@ def test_a_gpu_that_is_asked_for_and_missing_ends_with_4(tmp_path):
     done = run(root, "run", "gpu", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 4, done.stderr
     assert "train.device is cuda" in done.stderr
-    assert not list((root / "build/gpu").rglob("record.json"))
+    assert not (root / "build").exists()
+
+
+def test_a_stage_names_a_method_that_is_unknown(finished):
+    work = finished / "build/small"
+    stage = [sys.executable, "stages/train.py", "--method", "nope", "--seed", "1"]
+    done = subprocess.run(stage, cwd=work, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "--method is 'nope'; allowed: last_layers, lora_default, lora_tuned, full" in done.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -156,16 +156,35 @@ def test_a_run_that_diverges_is_a_result(workspace, monkeypatch, capsys):
     assert "test  accuracy" not in out
 
 
-def test_a_run_that_runs_out_of_memory_is_recorded_as_failed(workspace, monkeypatch):
+@pytest.mark.parametrize(
+    "problem",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
+        MemoryError("no room"),
+    ],
+)
+def test_a_run_that_runs_out_of_memory_is_recorded_as_failed(workspace, monkeypatch, problem):
     def exhausted(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        raise problem
 
     monkeypatch.setattr("lora_replication.runs.train", exhausted)
-    with pytest.raises(IncompleteError, match=r"(?s)last_layers seed 1: failed, recorded in .*out of memory.* smaller train\.batch_size"):
+    with pytest.raises(IncompleteError, match=r"(?s)last_layers seed 1: failed, recorded in .*batch_size 12: .* smaller train\.batch_size"):
         train_single("tiny", "last_layers", 1, SWITCHES)
     record = json.loads((workspace / "singles/tiny/last_layers/seed-1/record.json").read_text())
     assert record["happened"]["status"] == "failed"
-    assert "out of memory" in record["happened"]["error"]
+    assert str(problem) in record["happened"]["error"]
+
+
+def test_any_other_error_of_a_run_is_a_bug_to_be_seen(workspace, monkeypatch):
+    def wrong(*_):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("lora_replication.runs.train", wrong)
+    with pytest.raises(RuntimeError, match="mat1"):
+        train_single("tiny", "last_layers", 1, SWITCHES)
+    assert not (workspace / "singles").exists()
 
 
 def test_data_of_what_the_study_asked_before_are_prepared_again(workspace, monkeypatch, tiny_data):

@@ -135,3 +135,10 @@ def test_each_workspace_is_mirrored_to_the_address_of_its_own_study(project, mon
     workspace.sync_all()
     names = ("mlflow.db", "mlflow.db", "mine.db")
     assert synced == [(folder, f"sqlite:///{project}/{name}") for folder, name in zip(folders, names, strict=True)]
+
+
+def test_without_a_home_folder_it_is_told_before_anything_is_written(project, monkeypatch):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(EnvironmentProblem, match="the home folder is not known here; set HOME"):
+        open_workspace("tiny", project)
+    assert not (project / "build").exists()

@@ -38,7 +38,7 @@ def train_single(study_name: str, method: str | None, seed: int, switches: Mappi
     Raises:
         ParameterError: unknown method, or switches that make no configuration.
         EnvironmentProblem: another process prepares the data or is at this run, or the device is missing.
-        IncompleteError: the run failed, such as for lack of memory; it is recorded as failed.
+        IncompleteError: memory ran out; the run is recorded as failed.
     """
     folder, study = open_workspace(study_name, project_root())
     job = _job(study, method, seed, switches)
@@ -63,17 +63,21 @@ def perform_one(bench: "Bench", job: Job, mirror: "Callable[[Asked], AbstractCon
 
     Raises:
         EnvironmentProblem: another process is at this run, the device is missing, the disk is full.
-        IncompleteError: it failed, such as for lack of memory; it is recorded as failed and tried again by the next start.
+        IncompleteError: memory ran out; the run is recorded as failed and tried again by the next start.
     """
-    from lora_replication.grid.executors import in_this_process
+    from lora_replication.runs import perform, record_failure
 
-    ((_, record),) = in_this_process(bench, mirror, [job])
-    if not record.is_done:
+    try:
+        return perform(bench, job, mirror)
+    except (RuntimeError, MemoryError) as problem:
+        # torch tells of memory in several ways, on some devices as a plain RuntimeError; anything else is a bug to be seen.
+        if not isinstance(problem, MemoryError) and not any(word in str(problem) for word in ("memory", "ALLOC_FAILED")):
+            raise
+        error = f"{type(problem).__name__} at batch_size {job.settings.batch_size}: {problem}"
+        record_failure(bench, job, error)
         raise IncompleteError(
-            f"{job.label}: {record.happened.status}, recorded in {bench.folder(job)}: {record.happened.error}; "
-            "where memory was short, set a smaller train.batch_size, then run again"
-        )
-    return record
+            f"{job.label}: failed, recorded in {bench.folder(job)}: {error}; set a smaller train.batch_size, then run again"
+        ) from None
 
 
 def _prepare(bench: "Bench") -> None:

@@ -65,9 +65,10 @@ def open_workspace(name: str, root: Path) -> tuple[Path, Study]:
 
     Raises:
         ParameterError: before anything is written.
-        EnvironmentProblem: the folder can't be made, or holds something else where a link belongs.
+        EnvironmentProblem: no home folder is known, or the folder can't be made, or holds something else where a link belongs.
     """
     content, study = read_study(name, root)
+    expanded("~")  # DVC and MLflow need a home folder, and fail without a word on what to do
     folder = workspace_folder(name, root)
     if folder != root:
         _write_params(folder / "params.yaml", content)
