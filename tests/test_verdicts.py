@@ -86,6 +86,14 @@ def test_a_wide_interval_decides_nothing_and_says_how_many_seeds_would() -> None
     assert by_name(world(ARTICLE, spread))["test_accuracy_of_full"].seeds_needed == 9
 
 
+def test_the_place_of_a_fresh_run_ends_at_100_percent_and_the_decision_rests_on_the_whole_interval() -> None:
+    near = world({**ARTICLE, "full": 99.0}, (-1.0, 1.0, 0.0, 0.9, -0.9))
+    verdict = by_name(near)["test_accuracy_of_full"]
+    assert verdict.measured.high == 100.0
+    assert verdict.measured.low < 97
+    assert "to 100.00" in verdict.reason
+
+
 def test_consistent_lies_between() -> None:
     verdict = by_name(world(ARTICLE, (-0.25, 0.1, 0.0, 0.3, -0.15)))["test_accuracy_of_full"]
     assert verdict.word == "consistent"
