@@ -13,7 +13,7 @@ from benchmarks.profile_step import write_profile
 from benchmarks.results import Measurement, Results, all_versions, read_results, this_machine, write_results
 from benchmarks.table import render, update_readme
 from benchmarks.tasks import BATCHES, METHODS, SIZES, Task, make_task, measure, model_of
-from lora_replication.errors import ParameterError
+from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.machine import git_state, utc_now
 from lora_replication.processes import run_command
 
@@ -79,6 +79,8 @@ def _profile(task: Task, file: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=write_profile, args=(case, task.workload, file, heading))
     process.start()
     process.join()
+    if process.exitcode:
+        raise IncompleteError(f"benchmark's profile: its process ended with exit code {process.exitcode}, see above")
 
 
 if __name__ == "__main__":

@@ -78,6 +78,7 @@ def matrix_rate(device: str) -> float:
     side = MATRIX_SIDE[device]
     a, b = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
     product = torch.empty_like(a)
+    finish(device)
     count, started = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - started) < MATRIX_SECONDS:
         for _ in range(4):
