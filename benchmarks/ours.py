@@ -32,7 +32,9 @@ class Ours:
         while True:
             for rows in self.workload.rows():
                 batch = collate(self.workload.random, rows, self.classifier.device)
-                self.state.step(F.cross_entropy(self.classifier.logits(batch), batch.labels))
+                (logits,) = self.classifier.logits(batch)
+                torch.autograd.backward(self.state.scaler.scale(F.cross_entropy(logits, batch.labels)))
+                self.state.step()
                 gate.batch_done()
 
     def evaluate(self, gate: Gate) -> None:

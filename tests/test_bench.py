@@ -41,7 +41,7 @@ class CountingGate:
 
 
 def model_in(contender):
-    return {"Article": lambda c: c.module.model, "HFTrainer": lambda c: c.model, "Ours": lambda c: c.classifier.model}[
+    return {"Article": lambda c: c.module.model, "HFTrainer": lambda c: c.model, "Ours": lambda c: c.classifier.models[0]}[
         type(contender).__name__
     ](contender)
 
