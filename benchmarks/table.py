@@ -1,0 +1,90 @@
+"""The tables of README.md, made from ``results/*.json``."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import median
+
+from benchmarks.results import Measurement, Results
+from lora_replication.records import write_whole
+
+BEGIN, END = "<!-- results: written by python -m benchmarks.bench -->\n", "<!-- end of results -->"
+
+CONTENDER_NAMES = {"article": "the article's loop", "peft": "HF Trainer", "ours": "this project"}
+
+HEADINGS = (
+    "method", "contender", "precision", "ms per review", "real tokens/s", "peak memory", "share of matrix rate", "times this project's",
+)  # fmt: skip
+
+
+def render(all_results: Iterable[Results]) -> str:
+    """Markdown for all results: a section for each machine, a table for each size and phase."""
+    return "\n".join(_section(results) for results in all_results)
+
+
+def update_readme(file: Path, all_results: Iterable[Results]) -> None:
+    """Put the tables between the two marks of ``file``. Raises ``ValueError`` where it lacks them."""
+    before, begin, rest = file.read_text("utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{file} lacks the line {BEGIN.strip()!r} or {END!r}; the results go between them")
+    write_whole(file, (before + begin + render(all_results) + end + after).encode())
+
+
+def speedup(ours: Measurement, peer: Measurement) -> list[float]:
+    """Seconds of ``peer`` over seconds of ``ours``, round by round: a ratio is of neighbours in time."""
+    return [theirs / own for theirs, own in zip(peer.seconds_per_review, ours.seconds_per_review, strict=True)]
+
+
+def _section(results: Results) -> str:
+    machine = results.machine
+    where = f"{machine.gpu}, beside it {machine.cpu}" if machine.gpu else machine.cpu
+    rates = [rate / 1e12 for measurement in results.measurements for rate in measurement.matrix_flops_per_second]
+    lines = [
+        f"### {machine.name}",
+        "",
+        f"{where}, {machine.cores} cores, {machine.memory_bytes / 2**30:.0f} GiB of memory, {machine.platform}. "
+        f"bf16 matrix rate {_spread(rates, _number)} TFLOP/s. "
+        f"Commit {(results.commit or 'unknown')[:12]}{' with changes' if results.changed else ''}, "
+        f"{results.started}, {results.seconds / 60:.0f} minutes: `{results.command}`.",
+        "",
+        ", ".join(f"{name} {version}" for name, version in results.versions.items()) + ".",
+        "",
+    ]
+    for size in dict.fromkeys(m.size for m in results.measurements):
+        for phase in ("training", "evaluation"):
+            shown = [m for m in results.measurements if (m.size, m.phase) == (size, phase)]
+            lines += [f"**{size}, {phase}**", "", _row(HEADINGS), _row(["---"] * len(HEADINGS))]
+            lines += [_row(_cells(measurement, shown, results.mean_tokens)) for measurement in shown]
+            lines.append("")
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(measurement: Measurement, shown: Sequence[Measurement], mean_tokens: float) -> list[str]:
+    seconds = measurement.seconds_per_review
+    shares = [measurement.flops_per_review / s / rate for s, rate in zip(seconds, measurement.matrix_flops_per_second, strict=True)]
+    ours = [m for m in shown if m.contender == "ours" and m.method == measurement.method]
+    # A peer in a precision that this project was not measured in stands beside its first.
+    own = next((m for m in ours if m.precision == measurement.precision), ours[0])
+    return [
+        measurement.method.replace("_", " "),
+        CONTENDER_NAMES[measurement.contender] + (" with PEFT" if measurement.contender == "peft" and "lora" in measurement.method else ""),
+        measurement.precision,
+        _spread([1000 * s for s in seconds], _number),
+        f"{mean_tokens / median(seconds):,.0f}",
+        f"{measurement.peak_memory_bytes / 2**30:.2f} GiB",
+        f"{median(shares):.1%}",
+        "" if measurement.contender == "ours" else _spread(speedup(own, measurement), lambda ratio: f"{ratio:.1f}"),
+    ]
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _spread(values: Sequence[float], shown: Callable[[float], str]) -> str:
+    """The median, then the least and the greatest."""
+    return f"{shown(median(values))} ({shown(min(values))} to {shown(max(values))})"

@@ -1,0 +1,188 @@
+"""The benchmark's parts on tiny encoders. How fast anything is, no test says."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from benchmarks import bench, table
+from benchmarks.gate import Case, PhaseOver
+from benchmarks.results import Results, read_results, write_results
+from benchmarks.tasks import METHODS, make_task
+from benchmarks.worker import CONTENDERS, Turn, Worker, alternate, make_contender
+from lora_replication.errors import IncompleteError, ParameterError
+from lora_replication.params import ModelParams
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def case_of(contender, method, device="cpu", encoder="tiny-distilbert"):
+    task = make_task(encoder, method, ModelParams(encoder=encoder, max_tokens=512), device)
+    return next(case for case in task.cases if case.contender == contender and case.settings.precision == "bf16-mixed"), task.workload
+
+
+class CountingGate:
+    """Lets ``batches`` pass and keeps what ``look`` sees after each."""
+
+    def __init__(self, batches, look=lambda: None):
+        self.left, self.look, self.waits, self.seen = batches, look, 0, []
+
+    def wait(self):
+        self.waits += 1
+
+    def batch_done(self, batches=1):
+        self.seen.append(self.look())
+        self.left -= batches
+        if self.left <= 0:
+            raise PhaseOver
+
+
+def model_in(contender):
+    return {"Article": lambda c: c.module.model, "HFTrainer": lambda c: c.model, "Ours": lambda c: c.classifier.models[0]}[
+        type(contender).__name__
+    ](contender)
+
+
+def trained(contender):
+    return {name: p.detach().clone() for name, p in model_in(contender).named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("encoder", ["tiny-distilbert", "tiny-bert"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_contender_trains_the_same_parameters_and_evaluates_after(encoder, method):
+    counts = {}
+    for name in CONTENDERS:
+        contender = make_contender(*case_of(name, method, encoder=encoder))
+        before = trained(contender)
+        counts[name] = sum(p.numel() for p in before.values())
+        gate = CountingGate(2)
+        with pytest.raises(PhaseOver):
+            contender.train(gate)
+        assert gate.waits == 1
+        after = trained(contender)
+        assert any(not torch.equal(before[key], after[key]) for key in before), name
+        gate = CountingGate(4)
+        with pytest.raises(PhaseOver):
+            contender.evaluate(gate)
+        assert gate.waits == 1
+        assert all(torch.equal(after[key], value) for key, value in trained(contender).items()), name
+    assert len(set(counts.values())) == 1, counts
+
+
+@pytest.mark.parametrize("loop", ["train", "evaluate"])
+@pytest.mark.parametrize("name", ["article", "peft"])
+def test_peers_see_the_workload_as_their_users_would(name, loop):
+    case, workload = case_of(name, "full")
+    contender = make_contender(case, workload)
+    shapes, modes = [], []
+
+    def look(module, _arguments, keywords):
+        shapes.append(tuple(keywords["input_ids"].shape))
+        modes.append((module.training, int(keywords["attention_mask"].sum())))
+
+    model_in(contender).register_forward_pre_hook(look, with_kwargs=True)
+    with pytest.raises(PhaseOver):
+        getattr(contender, loop)(CountingGate(6))
+    tokens = workload.random if name == "article" else workload.grouped
+    lengths = [tokens.lengths[rows] for rows in (*workload.rows(), *workload.rows()[:2])]
+    assert shapes == [(12, 512 if name == "article" else own.max()) for own in lengths]
+    assert modes == [(loop == "train", own.sum()) for own in lengths]
+
+
+class Recorder:
+    def __init__(self, name, log):
+        self.name, self.log = name, log
+
+    def turn(self):
+        self.log.append(self.name)
+        return Turn(len(self.log), 0)
+
+
+def test_turns_alternate_and_the_first_round_is_thrown_away():
+    log = []
+    rounds = alternate([Recorder(name, log) for name in "ABC"], 2, lambda: log.append("rate") or len(log))
+    assert log == ["A", "B", "C", "rate"] * 3
+    assert rounds == [([Turn(5, 0), Turn(6, 0), Turn(7, 0)], 8), ([Turn(9, 0), Turn(10, 0), Turn(11, 0)], 12)]
+
+
+def test_a_worker_that_dies_is_named():
+    case, workload = case_of("ours", "full")
+    worker = Worker(Case("ours", ModelParams(encoder="folder", path="/nowhere", max_tokens=512), case.settings, 1), workload)
+    with pytest.raises(IncompleteError, match="benchmark of ours: its process ended with exit code 1"):
+        worker.turn()
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    (folder / "README.md").write_text(f"before\n{table.BEGIN}old\n{table.END}\nafter\n")
+    words = ["--sizes", "tiny-distilbert", "--methods", "lora_default", "--rounds", "2", "--folder", str(folder)]
+    bench.main(words)
+    return folder, read_results(folder / "results")
+
+
+def test_a_whole_run_measures_every_contender_in_both_phases(whole_run):
+    folder, (results,) = whole_run
+    asked = [("article", "fp32"), ("article", "bf16-mixed"), ("peft", "bf16-mixed"), ("ours", "bf16-mixed")]
+    assert [(m.phase, m.contender, m.precision) for m in results.measurements] == [
+        (phase, *one) for phase in ("training", "evaluation") for one in asked
+    ]
+    assert all(len(m.seconds_per_review) == len(m.matrix_flops_per_second) == 2 for m in results.measurements)
+    assert all(1e8 < m.peak_memory_bytes < 1e11 for m in results.measurements)
+    assert (folder / "results" / f"{results.machine.name}.json").is_file()
+    profile = (folder / "results" / f"{results.machine.name}-profile.txt").read_text().splitlines()
+    assert profile[0] == "A training step of this project, mean of 4: tiny-distilbert, lora_default, bf16-mixed, cpu"
+    times = [float(line.split()[0]) for line in profile[4:]]
+    assert times == sorted(times, reverse=True)
+    assert 0 < sum(times) <= float(profile[3].split()[0]) * 1.01
+
+
+def test_the_readme_gets_the_tables_and_keeps_the_rest(whole_run):
+    folder, results = whole_run
+    assert (folder / "README.md").read_text() == f"before\n{table.BEGIN}{table.render(results)}{table.END}\nafter\n"
+
+
+def test_results_name_no_host_and_refuse_what_they_do_not_know(whole_run, tmp_path):
+    _, (results,) = whole_run
+    assert os.uname().nodename not in results.model_dump_json()
+    assert read_results(write_results(results, tmp_path).parent) == [results]
+    content = json.loads(results.model_dump_json())
+    with pytest.raises(ValidationError, match="host"):
+        Results.model_validate(content | {"host": "x"})
+    content["measurements"][0]["seconds_per_review"] = [0.0]
+    with pytest.raises(ValidationError, match="seconds_per_review"):
+        Results.model_validate(content)
+
+
+def test_ratios_are_of_the_same_round_and_the_same_precision(whole_run):
+    _, (results,) = whole_run
+    training = {(m.contender, m.precision): m for m in results.measurements if m.phase == "training"}
+    changed = [
+        training["ours", "bf16-mixed"].model_copy(update={"seconds_per_review": (0.1, 0.2, 0.1), "matrix_flops_per_second": (1e9, 2e9, 1e9),
+                                                          "flops_per_review": 1e7, "peak_memory_bytes": 2**30}),
+        training["article", "fp32"].model_copy(update={"seconds_per_review": (1.0, 1.0, 0.8), "matrix_flops_per_second": (1e9, 1e9, 1e9)}),
+    ]  # fmt: skip
+    rows = table.render([results.model_copy(update={"measurements": tuple(changed), "mean_tokens": 250.0})]).splitlines()
+    own, peer = (line.split(" | ") for line in rows if line.startswith("| lora default"))
+    assert own[1:] == ["this project", "bf16-mixed", "100 (100 to 200)", "2,500", "1.00 GiB", "10.0%", " |"]
+    assert peer[-1] == "8.0 (5.0 to 10.0) |"
+
+
+def test_a_readme_without_marks_is_refused(tmp_path):
+    (tmp_path / "README.md").write_text("nothing\n")
+    with pytest.raises(ValueError, match="lacks the line"):
+        table.update_readme(tmp_path / "README.md", [])
+
+
+def test_the_committed_tables_are_those_of_the_committed_results():
+    text = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
+    shown = text.partition(table.BEGIN)[2].partition(table.END)[0]
+    assert shown == table.render(read_results(ROOT / "benchmarks" / "results"))
+
+
+def test_rounds_below_one_are_refused():
+    with pytest.raises(ParameterError, match="--rounds is 0; allowed: 1 or more"):
+        bench.main(["--rounds", "0"])
