@@ -78,9 +78,44 @@ class Results(_Part):
     measurements: tuple[Measurement, ...]
 
 
+class PackMeasurement(_Part):
+    """Packs of one size.
+
+    Attributes:
+        pack: configurations that train together.
+        seconds_per_review: for each round; of one configuration on a review of IMDb's mean length.
+        matrix_flops_per_second, flops_per_review, peak_memory_bytes: as in ``Measurement``, training alone.
+    """
+
+    pack: Annotated[int, Field(ge=1)]
+    seconds_per_review: Times
+    matrix_flops_per_second: Times
+    flops_per_review: float
+    peak_memory_bytes: int
+
+
+class GridResults(_Part):
+    """A whole run of ``benchmarks.grid``; as in ``Results`` where names agree.
+
+    Attributes:
+        size: of the encoder.
+    """
+
+    machine: Machine
+    versions: dict[str, str]
+    commit: str | None
+    changed: bool | None
+    command: str
+    started: str
+    seconds: float
+    size: str
+    mean_tokens: float
+    measurements: tuple[PackMeasurement, ...]
+
+
 def this_machine(device: str) -> Machine:
     """The machine that this runs on; its name is that of the GPU in use, else of the processor."""
-    gpu = machine.gpu_name() if device == "cuda" else None
+    gpu = machine.gpu_name(device)
     name = gpu or f"{machine.cpu_name()} {machine.cores()} cores"
     return Machine(
         name=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
@@ -107,4 +142,19 @@ def write_results(results: Results, folder: Path) -> Path:
 
 def read_results(folder: Path) -> list[Results]:
     """All results of ``folder``, by name. Raises ``pydantic.ValidationError`` where a file is not one."""
-    return [Results.model_validate_json(file.read_bytes()) for file in sorted(folder.glob("*.json"))]
+    return [Results.model_validate_json(file.read_bytes()) for file in sorted(folder.glob("*.json")) if not file.match(f"*{GRID}")]
+
+
+GRID = "-grid.json"
+
+
+def write_grid_results(results: GridResults, folder: Path) -> Path:
+    """Write ``<machine>-<size>-grid.json`` into ``folder`` and give its path."""
+    file = folder / f"{results.machine.name}-{results.size}{GRID}"
+    write_whole(file, results.model_dump_json(indent=1).encode() + b"\n")
+    return file
+
+
+def read_grid_results(folder: Path) -> list[GridResults]:
+    """All of ``folder``, by name. Raises ``pydantic.ValidationError`` where a file is not one."""
+    return [GridResults.model_validate_json(file.read_bytes()) for file in sorted(folder.glob(f"*{GRID}"))]

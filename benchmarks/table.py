@@ -4,10 +4,20 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks.results import Measurement, Results
+from benchmarks.results import GridResults, Measurement, Results
+from lora_replication.params import ARTICLE_REVIEWS
 from lora_replication.records import write_whole
 
 BEGIN, END = "<!-- results: written by python -m benchmarks.bench -->\n", "<!-- end of results -->"
+GRID_BEGIN, GRID_END = "<!-- packs: written by python -m benchmarks.grid -->\n", "<!-- end of packs -->"
+
+EPOCHS, CELLS = 3, 576
+"""Of the article, for the projections."""
+
+GRID_HEADINGS = (
+    "pack", "ms per review and configuration", "times one by one", "peak memory", "share of matrix rate",
+    "article's configurations per hour, training alone, projected", "article's grid, projected",
+)  # fmt: skip
 
 CONTENDER_NAMES = {"article": "the article's loop", "peft": "HF Trainer", "ours": "this project"}
 
@@ -23,25 +33,61 @@ def render(all_results: Iterable[Results]) -> str:
 
 def update_readme(file: Path, all_results: Iterable[Results]) -> None:
     """Put the tables between the two marks of ``file``. Raises ``ValueError`` where it lacks them."""
-    before, begin, rest = file.read_text("utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
+    _put_between(file, BEGIN, END, render(all_results))
+
+
+def _put_between(file: Path, first: str, last: str, text: str) -> None:
+    before, begin, rest = file.read_text("utf-8").partition(first)
+    _, end, after = rest.partition(last)
     if not begin or not end:
-        raise ValueError(f"{file} lacks the line {BEGIN.strip()!r} or {END!r}; the results go between them")
-    write_whole(file, (before + begin + render(all_results) + end + after).encode())
+        raise ValueError(f"{file} lacks the line {first.strip()!r} or {last!r}; the results go between them")
+    write_whole(file, (before + begin + text + end + after).encode())
 
 
-def speedup(ours: Measurement, peer: Measurement) -> list[float]:
-    """Seconds of ``peer`` over seconds of ``ours``, round by round: a ratio is of neighbours in time."""
-    return [theirs / own for theirs, own in zip(peer.seconds_per_review, ours.seconds_per_review, strict=True)]
+def render_grid(all_results: Iterable[GridResults]) -> str:
+    """Markdown for all results of ``benchmarks.grid``: a table for each."""
+    return "\n".join(_grid_section(results) for results in all_results)
 
 
-def _section(results: Results) -> str:
+def update_grid_readme(file: Path, all_results: Iterable[GridResults]) -> None:
+    """Put the tables of the grid between their marks of ``file``. Raises ``ValueError`` where it lacks them."""
+    _put_between(file, GRID_BEGIN, GRID_END, render_grid(all_results))
+
+
+def _grid_section(results: GridResults) -> str:
+    lines = [
+        f"### {results.machine.name}, {results.size}",
+        "",
+        *_provenance(results),
+        _row(GRID_HEADINGS),
+        _row(["---"] * len(GRID_HEADINGS)),
+    ]
+    alone = next((m for m in results.measurements if m.pack == 1), None)
+    for m in results.measurements:
+        shares = [m.flops_per_review / s / rate for s, rate in zip(m.seconds_per_review, m.matrix_flops_per_second, strict=True)]
+        ratios = [one / own for one, own in zip(alone.seconds_per_review, m.seconds_per_review, strict=True)] if alone else []
+        hours = EPOCHS * ARTICLE_REVIEWS["train"] * median(m.seconds_per_review) / 3600
+        lines.append(
+            _row(
+                [
+                    str(m.pack),
+                    _spread([1000 * s for s in m.seconds_per_review], _number),
+                    _spread(ratios, lambda ratio: f"{ratio:.2f}") if ratios else "",
+                    f"{m.peak_memory_bytes / 2**30:.2f} GiB",
+                    f"{median(shares):.1%}",
+                    f"{1 / hours:.2g}",
+                    f"{CELLS * hours:,.3g} h",
+                ]
+            )
+        )
+    return "\n".join([*lines, ""])
+
+
+def _provenance(results: Results | GridResults) -> list[str]:
     machine = results.machine
     where = f"{machine.gpu}, beside it {machine.cpu}" if machine.gpu else machine.cpu
     rates = [rate / 1e12 for measurement in results.measurements for rate in measurement.matrix_flops_per_second]
-    lines = [
-        f"### {machine.name}",
-        "",
+    return [
         f"{where}, {machine.cores} cores, {machine.memory_bytes / 2**30:.0f} GiB of memory, {machine.platform}. "
         f"bf16 matrix rate {_spread(rates, _number)} TFLOP/s. "
         f"Commit {(results.commit or 'unknown')[:12]}{' with changes' if results.changed else ''}, "
@@ -50,6 +96,15 @@ def _section(results: Results) -> str:
         ", ".join(f"{name} {version}" for name, version in results.versions.items()) + ".",
         "",
     ]
+
+
+def speedup(ours: Measurement, peer: Measurement) -> list[float]:
+    """Seconds of ``peer`` over seconds of ``ours``, round by round: a ratio is of neighbours in time."""
+    return [theirs / own for theirs, own in zip(peer.seconds_per_review, ours.seconds_per_review, strict=True)]
+
+
+def _section(results: Results) -> str:
+    lines = [f"### {results.machine.name}", "", *_provenance(results)]
     for size in dict.fromkeys(m.size for m in results.measurements):
         for phase in ("training", "evaluation"):
             shown = [m for m in results.measurements if (m.size, m.phase) == (size, phase)]

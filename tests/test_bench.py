@@ -8,9 +8,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from benchmarks import bench, table
+from benchmarks import bench, grid, table
 from benchmarks.gate import Case, PhaseOver
-from benchmarks.results import Results, read_results, write_results
+from benchmarks.results import GridResults, PackMeasurement, Results, read_grid_results, read_results, this_machine, write_results
 from benchmarks.tasks import METHODS, make_task
 from benchmarks.worker import CONTENDERS, Turn, Worker, alternate, make_contender
 from lora_replication.errors import IncompleteError, ParameterError
@@ -186,3 +186,32 @@ def test_the_committed_tables_are_those_of_the_committed_results():
 def test_rounds_below_one_are_refused():
     with pytest.raises(ParameterError, match="--rounds is 0; allowed: 1 or more"):
         bench.main(["--rounds", "0"])
+
+
+def test_packs_are_measured_and_projected(tmp_path):
+    (tmp_path / "README.md").write_text(f"before\n{table.GRID_BEGIN}old\n{table.GRID_END}\nafter\n")
+    grid.main(["--size", "tiny-bert", "--packs", "1", "3", "--rounds", "1", "--folder", str(tmp_path)])
+    (results,) = read_grid_results(tmp_path / "results")
+    assert [m.pack for m in results.measurements] == [1, 3]
+    assert read_results(tmp_path / "results") == []
+    assert table.render_grid([results]) in (tmp_path / "README.md").read_text()
+
+
+def test_a_pack_is_projected_from_its_share_of_a_step():
+    alone = PackMeasurement(
+        pack=1, seconds_per_review=(0.1,), matrix_flops_per_second=(4e12,), flops_per_review=1e11, peak_memory_bytes=2**30
+    )
+    pack = alone.model_copy(update={"pack": 8, "seconds_per_review": (0.05,), "peak_memory_bytes": 3 * 2**30})
+    results = GridResults(
+        machine=this_machine("cpu"), versions={}, commit="c" * 40, changed=False, command="x", started="now", seconds=60.0, size="minilm",
+        mean_tokens=270.0, measurements=(alone, pack),
+    )  # fmt: skip
+    row = table.render_grid([results]).splitlines()[-1]
+    hours = 3 * 35_000 * 0.05 / 3600
+    assert row == f"| 8 | 50 (50 to 50) | 2.00 (2.00 to 2.00) | 3.00 GiB | 50.0% | {1 / hours:.2g} | {576 * hours:,.3g} h |"
+
+
+def test_the_tables_of_packs_are_those_of_the_committed_results():
+    text = (ROOT / "benchmarks/README.md").read_text("utf-8")
+    between = text.partition(table.GRID_BEGIN)[2].partition(table.GRID_END)[0]
+    assert between == table.render_grid(read_grid_results(ROOT / "benchmarks/results"))

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lora_replication.checkpoints import Checkpoint, State, Training
 from lora_replication.classifier import Classifier
-from lora_replication.data.batches import collate, training_rows
+from lora_replication.data.batches import Batch, collate, training_rows
 from lora_replication.data.tokens import Tokens
 from lora_replication.evaluation import count, mean_loss, predict_logits
 from lora_replication.randomness import generator
@@ -43,10 +43,8 @@ def train(
         What each configuration came to. A configuration that diverged takes no further part, and touches no other.
     """
     settings = classifier.settings
-    torch.use_deterministic_algorithms(True)
-    # Filling new memory would only hide reads before writes, of which there are none, and costs 5 to 8 % of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set on the module by torch itself
-    states = [_new_state(classifier, place) for place in range(len(classifier.models))]
+    compute_reproducibly()
+    states = [new_state(classifier, place) for place in range(len(classifier.models))]
     results = checkpoint.restore(states) or [Training() for _ in states]
     while active := [k for k, each in enumerate(results) if len(each.epochs) < settings.epochs and not (each.diverged or each.gave_up)]:
         classifier.activate(active)
@@ -60,7 +58,26 @@ def train(
     return results
 
 
-def _new_state(classifier: Classifier, place: int) -> State:
+def train_step(classifier: Classifier, states: Sequence[State], batch: Batch) -> tuple[Tensor, Tensor]:
+    """One update of each active configuration, whose ``states`` are given; their losses (configurations,) and logits before it."""
+    logits = classifier.logits(batch)
+    count = len(states)
+    losses = F.cross_entropy(logits.flatten(0, 1), batch.labels.repeat(count), reduction="none").view(count, -1).mean(1)
+    torch.autograd.backward([state.scaler.scale(loss) for state, loss in zip(states, losses, strict=True)])
+    for state in states:
+        state.step()
+    return losses.detach(), logits.detach()
+
+
+def compute_reproducibly() -> None:
+    """Have torch give the same bits twice on the same machine and thread count."""
+    torch.use_deterministic_algorithms(True)
+    # Filling new memory would only hide reads before writes, of which there are none, and costs 5 to 8 % of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set on the module by torch itself
+
+
+def new_state(classifier: Classifier, place: int) -> State:
+    """What the training of the configuration at ``place`` starts from."""
     parameters = classifier.trainable(place)
     optimizer = torch.optim.Adam(parameters.values(), lr=classifier.settings.learning_rate, fused=True)
     scaler = torch.amp.GradScaler(classifier.device.type, enabled=classifier.settings.precision == "fp16-mixed")
@@ -113,13 +130,9 @@ def _train_epoch(
     bar = tqdm(rows, desc=f"{label} epoch {epoch}/{classifier.settings.epochs}", unit="batch", disable=None, leave=False)
     for step, batch_rows in enumerate(bar, 1):
         batch = collate(tokens, batch_rows, classifier.device)
-        logits = classifier.logits(batch)
-        loss = F.cross_entropy(logits.flatten(0, 1), batch.labels.repeat(len(states)), reduction="none").view(len(states), -1).mean(1)
-        torch.autograd.backward([state.scaler.scale(own) for state, own in zip(states, loss, strict=True)])
-        for state in states:
-            state.step()
-        losses.append(loss.detach())
-        correct += (logits.detach().argmax(2) == batch.labels).sum(1)
+        loss, logits = train_step(classifier, states, batch)
+        losses.append(loss)
+        correct += (logits.argmax(2) == batch.labels).sum(1)
         seen += len(batch_rows)
         if step % STEPS_BETWEEN_LOOKS == 0 or step == len(rows):
             recent = torch.stack(losses[-STEPS_BETWEEN_LOOKS:]).cpu()

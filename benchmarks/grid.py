@@ -1,0 +1,140 @@
+"""``python -m benchmarks.grid``: configurations of the article's grid trained in packs beside one by one."""
+
+import argparse
+import multiprocessing
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from benchmarks.flops import empty_model, matrix_rate, needed_flops
+from benchmarks.gate import finish
+from benchmarks.results import GridResults, PackMeasurement, all_versions, read_grid_results, this_machine, write_grid_results
+from benchmarks.table import render_grid, update_grid_readme
+from benchmarks.tasks import PARAMS, SIZES, model_of
+from benchmarks.workload import Workload, make_workload, review_lengths
+from lora_replication.encoders import locate_encoder
+from lora_replication.errors import IncompleteError, ParameterError
+from lora_replication.grid.packs import packs_of
+from lora_replication.grid.space import cell_jobs
+from lora_replication.machine import git_state, peak_memory_bytes, reset_peak_memory, utc_now
+from lora_replication.methods import RunSettings
+from lora_replication.params import ModelParams, load_study
+from lora_replication.processes import run_command
+
+HERE = Path(__file__).resolve().parent
+BATCHES = {"cpu": 4, "cuda": 30}
+PACKS = (1, 2, 4, 8, 16, 32)
+
+
+def main(words: Sequence[str]) -> None:
+    """Run what the command line's ``words`` ask for. Raises ``ParameterError``."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.grid", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--device", choices=list(BATCHES), default="cpu", help=" ")
+    parser.add_argument("--size", default="minilm", choices=[*SIZES, "tiny-distilbert", "tiny-bert"], help=" ")
+    parser.add_argument("--packs", nargs="+", type=int, default=PACKS, help="configurations that train together")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each size of packs")
+    parser.add_argument("--folder", type=Path, default=HERE, help="has README.md; results/ is written into it")
+    asked = parser.parse_args(words)
+    if asked.rounds < 1 or min(asked.packs) < 1:
+        raise ParameterError(f"--rounds is {asked.rounds} and --packs {asked.packs}; allowed: 1 or more")
+    results = run(asked.device, asked.size, asked.packs, asked.rounds, shlex.join(["python", "-m", "benchmarks.grid", *words]))
+    write_grid_results(results, asked.folder / "results")
+    update_grid_readme(asked.folder / "README.md", read_grid_results(asked.folder / "results"))
+    print(render_grid([results]))
+
+
+def pack_settings(size: int, device: str, encoder: str) -> list[RunSettings]:
+    """The pack in the middle of the article's grid, when it is cut into packs of ``size``."""
+    packs = packs_of(cell_jobs(load_study(PARAMS)), size)
+    precision = "bf16-mixed"
+    return [replace(job.settings, device=device, encoder=encoder, precision=precision) for job in packs[len(packs) // 2]]
+
+
+def run(device: str, size: str, packs: Sequence[int], rounds: int, command: str) -> GridResults:
+    """Measure turn by turn: packs of 1, 2, 4 and so on, then again."""
+    started, began, (commit, changed) = utc_now(), time.monotonic(), git_state()
+    seconds: dict[int, list[float]] = {pack: [] for pack in packs}
+    rates: dict[int, list[float]] = {pack: [] for pack in packs}
+    peaks: dict[int, int] = {}
+    with model_of(size) as model:
+        encoder = locate_encoder(model)
+        network = empty_model(encoder)
+        workload = make_workload(BATCHES[device], 12, int(network.config.vocab_size))
+        for number in range(rounds):
+            for pack in packs:
+                print(f"{time.monotonic() - began:4.0f} s: round {number + 1}, packs of {pack}", file=sys.stderr)
+                took, peaks[pack] = _turn(pack_settings(pack, device, model.encoder), model, workload)
+                seconds[pack].append(took / (len(workload.random.ids) / workload.mean_tokens) / pack)
+                rates[pack].append(matrix_rate(device))
+        lengths = review_lengths(1000)
+        measurements = []
+        for pack in packs:
+            flops = [
+                needed_flops(network, encoder.layout, settings, lengths, training=True)
+                for settings in pack_settings(pack, device, model.encoder)
+            ]
+            measurements.append(
+                PackMeasurement(
+                    pack=pack,
+                    seconds_per_review=tuple(seconds[pack]),
+                    matrix_flops_per_second=tuple(rates[pack]),
+                    flops_per_review=sum(flops) / len(flops) / len(lengths),
+                    peak_memory_bytes=peaks[pack],
+                )
+            )
+    return GridResults(
+        machine=this_machine(device),
+        versions=all_versions(),
+        commit=commit,
+        changed=changed,
+        command=command,
+        started=started,
+        seconds=time.monotonic() - began,
+        size=size,
+        mean_tokens=workload.mean_tokens,
+        measurements=tuple(measurements),
+    )
+
+
+def _turn(settings: list[RunSettings], model: ModelParams, workload: Workload) -> tuple[float, int]:
+    """Seconds and peak memory of one turn, in a process of its own: what a large pack held must not weigh on a small one."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_train, args=(settings, model, workload, there))
+    process.start()
+    there.close()
+    try:
+        took, peak = here.recv()
+    except EOFError:
+        process.join()
+        raise IncompleteError(f"a pack of {len(settings)} ended with exit code {process.exitcode}; its own words stand above") from None
+    process.join()
+    return took, peak
+
+
+def _train(settings: list[RunSettings], model: ModelParams, workload: Workload, connection: Connection) -> None:
+    from lora_replication.classifier import Classifier
+    from lora_replication.data.batches import collate
+    from lora_replication.training import compute_reproducibly, new_state, train_step
+
+    device = settings[0].device
+    compute_reproducibly()
+    reset_peak_memory(device)
+    classifier = Classifier(locate_encoder(model), settings[0], 1, settings[1:])
+    states = [new_state(classifier, place) for place in range(len(settings))]
+    classifier.start_epoch(1)
+    rows = workload.rows()
+    train_step(classifier, states, collate(workload.random, rows[0], classifier.device))  # libraries start, memory is taken
+    finish(device)
+    began = time.perf_counter()
+    for batch_rows in rows:
+        train_step(classifier, states, collate(workload.random, batch_rows, classifier.device))
+    finish(device)
+    connection.send((time.perf_counter() - began, peak_memory_bytes(device)))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(lambda: main(sys.argv[1:]), "benchmark"))
