@@ -1,7 +1,9 @@
 import shutil
 
+import pytest
 from report_records import altered, make_happened, make_manifest, make_record, make_study
 
+from lora_replication.errors import DataError
 from lora_replication.grid.space import cell_jobs, winner_jobs
 from lora_replication.jobs import asked_of, method_jobs
 from lora_replication.ledger import Current, current_records
@@ -77,3 +79,12 @@ def test_a_copied_folder_is_named_and_not_counted(tmp_path):
     shutil.move(tmp_path / STUDY.study, tmp_path / "another")
     other = make_study(study="another")
     assert len(current_records(other, MANIFEST, tmp_path).records) == 2
+
+
+def test_a_record_whose_settings_were_altered_is_named(tmp_path):
+    record = write(tmp_path, method_jobs(STUDY)[0])
+    spoiled = record.model_copy(update={"asked": record.asked.model_copy(update={"settings": {}})})
+    folder = run_folder(STUDY.study, "method", record.asked.name, record.asked.seed, tmp_path)
+    write_record(spoiled, folder)
+    with pytest.raises(DataError, match=rf"{record.asked.name}/seed-1/record\.json: its settings do not make its key"):
+        current_records(STUDY, MANIFEST, tmp_path)

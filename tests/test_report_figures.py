@@ -4,7 +4,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from report_records import PARAMS, altered, make_answers, make_records, make_study
+from report_records import PARAMS, altered, diverged, make_answers, make_records, make_study
 
 from lora_replication.params import load_study
 from lora_replication.report.comparisons import Views, view
@@ -101,6 +101,15 @@ def test_inlined_svg_is_well_formed_has_its_own_ids_and_fetches_nothing(drawings
         ids += found
     assert len(ids) == len(set(ids))
     assert "currentColor" in drawings[0].inline()
+
+
+def test_a_curve_ends_before_the_epoch_in_which_its_run_diverged() -> None:
+    first = RECORDS[0].happened.epochs
+    assert len(first) > 1
+    last = first[-1].model_copy(update={"train_accuracy": None, "val_accuracy": None, "val_loss": None})
+    diverging = [diverged(altered(RECORDS[0], epochs=[*first[:-1], last])), *RECORDS[1:]]
+    lines = learning_curves(summarise(STUDY, diverging)).axes[0].lines
+    assert [len(line.get_xdata()) for line in lines] == 2 * [len(first) - 1, len(first), len(first), len(first) - 1]
 
 
 def test_without_runs_the_figures_say_so() -> None:

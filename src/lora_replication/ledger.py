@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_replication.data.manifest import Manifest
+from lora_replication.errors import DataError
 from lora_replication.grid.space import cell_jobs, winner_jobs
 from lora_replication.grid.sweep import winner_by_validation
 from lora_replication.jobs import asked_of, method_jobs
 from lora_replication.params import Study
-from lora_replication.records import Record, read_records, run_folder
+from lora_replication.records import RECORD, Asked, Record, read_records, run_folder
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,11 @@ class Current:
 
 
 def current_records(study: Study, manifest: Manifest, root: Path = Path("runs")) -> Current:
-    """The records of the study's methods, of its grid, and of its grid's winner, with their keys as they are asked now."""
+    """The records of the study's methods, of its grid, and of its grid's winner, with their keys as they are asked now.
+
+    Raises:
+        DataError: a file is not a record, or one of the records was altered.
+    """
     found = read_records(study.study, root)
     copies = tuple(str(folder.relative_to(root / study.study)) for folder, record in found if folder != _place(record, study, root))
     records = [record for folder, record in found if folder == _place(record, study, root)]
@@ -37,9 +42,18 @@ def current_records(study: Study, manifest: Manifest, root: Path = Path("runs"))
     done = {job.name: by_key[key] for job in cells if (key := asked_of(study, manifest, job).key) in by_key}
     if len(done) == len(cells) and any(record.happened.val for record in done.values()):
         jobs += winner_jobs(study, winner_by_validation(cells, done))
-    wanted = {(job.role, job.name, asked_of(study, manifest, job).key) for job in jobs}
-    current = [record for record in records if (record.asked.role, record.asked.name, record.asked.key) in wanted]
+    wanted = {_identity(asked): asked for asked in (asked_of(study, manifest, job) for job in jobs)}
+    current = [record for record in records if _identity(record.asked) in wanted]
+    for record in current:
+        if record.asked.settings != wanted[_identity(record.asked)].settings:
+            raise DataError(
+                f"{_place(record, study, root) / RECORD}: its settings do not make its key, so it was altered; restore or delete it"
+            )
     return Current(current, len(records) - len(current), copies)
+
+
+def _identity(asked: Asked) -> tuple[str, str, int, str]:
+    return asked.role, asked.name, asked.seed, asked.key
 
 
 def _place(record: Record, study: Study, root: Path) -> Path:

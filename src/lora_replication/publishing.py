@@ -38,6 +38,8 @@ def publish_study(study: Study, folder: Path, root: Path) -> None:
         raise EnvironmentProblem(f"{target}: could not be published ({problem}); mend that, then run again with --publish") from problem
     finally:
         if temporary:
+            if not target.exists() and (temporary / "old").exists():
+                (temporary / "old").rename(target)
             shutil.rmtree(temporary, ignore_errors=True)
 
 

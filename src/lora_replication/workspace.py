@@ -159,7 +159,7 @@ def _with_absolute_paths(content: dict[str, Any], root: Path) -> dict[str, Any]:
     paths = {part: content[part] | {"path": str(root / expanded(path))} for part, path in named.items()}
     database = database_file(content["tracking"]["uri"])
     if database:
-        paths["tracking"] = content["tracking"] | {"uri": f"sqlite:///{root / expanded(str(database))}"}
+        paths["tracking"] = content["tracking"] | {"uri": f"sqlite:///{root / database}"}
     return content | paths
 
 

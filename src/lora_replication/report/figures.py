@@ -130,7 +130,9 @@ def _interval(plot: "Axes", y: float, interval: Interval | None, color: str) -> 
 
 
 def _curve(plot: "Axes", runs: Sequence[Record], quantity: str, *, color: str, line: str, marker: str) -> None:
-    curves = [[100 * getattr(epoch, quantity) for epoch in run.happened.epochs] for run in runs if run.happened.epochs]
+    told = [[getattr(epoch, quantity) for epoch in run.happened.epochs] for run in runs]
+    curves = [[100 * value for value in values if value is not None] for values in told]  # the epoch that diverged has none
+    curves = [curve for curve in curves if curve]
     for curve in curves:
         plot.plot(range(1, len(curve) + 1), curve, line, color=color, linewidth=0.8, alpha=0.55)
     shortest = min((len(curve) for curve in curves), default=0)
