@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,11 @@ def test_neighbours_adapt_the_same_linears_with_similar_ranks(article):
 def test_packs_do_not_depend_on_the_order_asked(article):
     jobs = cell_jobs(article)
     assert [[j.name for j in pack] for pack in packs_of(jobs[::-1], 6)] == [[j.name for j in pack] for pack in packs_of(jobs, 6)]
+
+
+def test_each_seed_has_packs_of_its_own(article):
+    jobs = [replace(job, seed=seed) for seed in (2, 1) for job in cell_jobs(article)[:5]]
+    assert [[job.seed for job in pack] for pack in packs_of(jobs, 8)] == [[2] * 5, [1] * 5]
 
 
 def test_no_jobs_make_no_packs():

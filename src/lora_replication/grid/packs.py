@@ -20,13 +20,16 @@ CPU_BUDGET = 4 * 2**30
 
 
 def packs_of(jobs: Sequence[Job], size: int) -> list[list[Job]]:
-    """Sort ``jobs`` of one seed into as few packs as ``size`` allows, nearly equally large.
+    """Sort ``jobs`` into as few packs as ``size`` allows, nearly equally large; all in a pack have the same seed.
 
     Neighbours in a pack adapt the same linears, with similar ranks: what one of them lacks is computed for it all the same.
     """
-    ordered = sorted(jobs, key=_likeness)
-    count = -(-len(ordered) // size)
-    return [[ordered[place] for place in part] for part in np.array_split(np.arange(len(ordered)), count)] if ordered else []
+    packs = []
+    for seed in dict.fromkeys(job.seed for job in jobs):
+        ordered = sorted((job for job in jobs if job.seed == seed), key=_likeness)
+        parts = np.array_split(np.arange(len(ordered)), -(-len(ordered) // size))
+        packs += [[ordered[place] for place in part] for part in parts]
+    return packs
 
 
 def _likeness(job: Job) -> tuple[tuple[bool, ...], int, float]:
