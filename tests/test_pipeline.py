@@ -266,7 +266,7 @@ def test_a_stage_names_a_method_that_is_unknown(finished):
     stage = [sys.executable, "stages/train.py", "--method", "nope", "--seed", "1"]
     done = subprocess.run(stage, cwd=work, env=environment(), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "--method is 'nope'; allowed: last_layers, lora_default, lora_tuned, full" in done.stderr
+    assert "--method is 'nope'; allowed: full, last_layers, lora_default, lora_tuned" in done.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
