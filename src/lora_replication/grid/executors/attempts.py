@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +41,18 @@ class Broken:
 
 
 Outcome = Sequence[Record] | Broken | ReplicationError
+
+
+def warm_up(bench: Bench) -> None:
+    """Read data and encoder and import what the first run would wait for, so that the time of a pack is its own.
+
+    What is wrong is left to that run to tell.
+    """
+    import transformers
+
+    with suppress(ReplicationError):
+        getattr(transformers, bench.encoder.layout.classifier)
+        len(bench.tokens)
 
 
 def attempt(bench: Bench, task: Task, mirror: Callable[[Asked], AbstractContextManager[Mirror]]) -> Outcome:

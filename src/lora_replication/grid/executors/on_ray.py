@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_replication.errors import EnvironmentProblem, ReplicationError
-from lora_replication.grid.executors.attempts import Attempts, Broken, Outcome, Task, attempt
+from lora_replication.grid.executors.attempts import Attempts, Broken, Outcome, Task, attempt, warm_up
 from lora_replication.grid.executors.cargo import Cargo, load_cargo, unload_cargo
 from lora_replication.grid.sweep import Executor
 from lora_replication.jobs import Job
@@ -160,27 +160,30 @@ class Flight:
 
 
 def run_pack(cargo: Cargo, task: Task, keys: Sequence[str]) -> Generator[list[Files] | Broken | ReplicationError | None]:
-    """What a worker does: tell that it has started, then give each run's files, or what went wrong.
+    """What a worker does: tell that it starts, once it has all it needs, then give each run's files, or what went wrong.
 
     Args:
         keys: of the records that ``task`` asks for, as the sender's code gives them.
     """
-    yield None
-    for variable, value in QUIET.items():
-        os.environ.setdefault(variable, value)
-    try:
-        yield _run_pack(cargo, task, keys)
-    except ReplicationError as problem:
-        yield problem
-
-
-def _run_pack(cargo: Cargo, task: Task, keys: Sequence[str]) -> list[Files] | Broken | ReplicationError:
     import torch
 
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
     torch.set_num_threads(cargo.study.grid.ray_cpus)
-    bench = _bench(cargo)
-    if [bench.asked(job).key for job in task.jobs] != list(keys):
-        raise EnvironmentProblem("a Ray worker runs other code than this process; install the same commit of the project on every machine")
+    try:
+        bench = _bench(cargo)
+        if [bench.asked(job).key for job in task.jobs] != list(keys):
+            raise EnvironmentProblem("a Ray worker runs other code than this process; install the same commit on every machine")
+    except ReplicationError as problem:
+        yield None
+        yield problem
+        return
+    warm_up(bench)
+    yield None
+    yield _run_pack(bench, task)
+
+
+def _run_pack(bench: Bench, task: Task) -> list[Files] | Broken | ReplicationError:
     with tempfile.TemporaryDirectory(prefix="lora-replication-") as folder:  # of this attempt alone: nothing to wait for, nothing left
         bench.runs, bench.state = Path(folder) / "runs", Path(folder) / "state"
         outcome = attempt(bench, task, lambda _asked: nullcontext(Silent()))

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from lora_replication.errors import Stopped
-from lora_replication.grid.executors.attempts import Attempts, Broken, Outcome, Task, attempt
+from lora_replication.grid.executors.attempts import Attempts, Broken, Outcome, Task, attempt, warm_up
 from lora_replication.grid.sweep import Executor
 from lora_replication.jobs import Job
 from lora_replication.processes import die_with_parent, kill_tree, stop_on_signals
@@ -138,6 +138,7 @@ def serve(pipe: Connection, environment: dict[str, str], threads: int) -> None:
     with suppress(EOFError, OSError, Stopped):
         torch.set_num_threads(threads)
         bench, mirror = pipe.recv()
+        warm_up(bench)
         pipe.send(None)
         while True:
             pipe.send(attempt(bench, pipe.recv(), mirror))
