@@ -133,6 +133,6 @@ def test_without_the_package_it_says_what_to_install(bench, monkeypatch, tmp_pat
         monkeypatch.setenv(name, "")
     with open_executor(bench, Faults(tmp_path)) as executor:
         assert list(executor([])) == []
-        with pytest.raises(EnvironmentProblem, match="pip install 'ray>=2.52'") as problem:
+        with pytest.raises(EnvironmentProblem, match=r"pip install 'ray>=2\.52'") as problem:
             list(executor([cell_jobs(bench.study)]))
     assert problem.value.exit_code == 4

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -125,11 +126,13 @@ if __name__ == "__main__":
 """
 
 
-def start_sweep(root: Path, what=None, **grid) -> subprocess.Popen:
-    """A sweep in a process of its own, as the stage runs it."""
+def start_sweep(root: Path, what=None, env=None, **grid) -> subprocess.Popen:
+    """A sweep in a process of its own, as the stage runs it; ``env`` is added to the environment."""
     script = root / "sweep.py"
     script.write_text(SWEEP.format(tests=str(ROOT / "tests"), root=str(root), what=what or {}, grid=grid))
-    return subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, script], env=os.environ | (env or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def descendants(pid: int) -> list[int]:

@@ -6,6 +6,7 @@ Workers get data and weights as bytes and give records, predictions and adapters
 import os
 import secrets
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -25,6 +26,9 @@ from lora_replication.params import GridParams
 from lora_replication.processes import QUIET
 from lora_replication.records import ADAPTER, PREDICTIONS, RECORD, Asked, Epoch, Record, write_whole
 from lora_replication.runs import Bench, Mirror
+
+CONNECT_SECONDS = 10.0
+"""The head of a cluster has so long to take a connection."""
 
 LOOK_SECONDS = 1.0
 """How often it is looked whether a pack has taken too long."""
@@ -235,7 +239,7 @@ def keep(bench: Bench, job: Job, files: Files, mirror: Callable[[Asked], Abstrac
 
 
 def _connect(grid: GridParams) -> Any:
-    """Ray, connected: to ``grid.ray_address``, or started on this machine alone, without dashboard, for the loopback address."""
+    """Ray, connected: to ``grid.ray_address``, or started on this machine alone, without dashboard, on the loopback address."""
     started: dict[str, Any] = {"address": grid.ray_address}
     if grid.ray_address is None:
         started = {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
@@ -243,15 +247,17 @@ def _connect(grid: GridParams) -> Any:
             os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     terminate = signal.getsignal(signal.SIGTERM)
     try:
-        import ray
+        import ray  # it reads its variables now
 
+        if ":" in (grid.ray_address or ""):
+            host, _, port = str(grid.ray_address).rpartition(":")
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()  # Ray itself would wait for minutes
         ray.init(**started, log_to_driver=False, logging_level="ERROR")
     except ImportError:
         raise EnvironmentProblem("grid.executor is ray, and the package ray is not installed; run: pip install 'ray>=2.52'") from None
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as problem:
-        raise EnvironmentProblem(
-            f"grid.ray_address is {grid.ray_address or 'null'}: no Ray there ({' '.join(str(problem).split())[:200]}); see docs/cluster.md"
-        ) from None
+    except (OSError, RuntimeError, ValueError, OverflowError) as problem:
+        why = " ".join(str(problem).split())[:200]
+        raise EnvironmentProblem(f"grid.ray_address is {grid.ray_address or 'null'}: no Ray there ({why}); see docs/cluster.md") from None
     finally:
         signal.signal(signal.SIGTERM, terminate)  # Ray takes it for itself
     return ray
