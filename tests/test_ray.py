@@ -29,7 +29,7 @@ def start_node(cache: Path, *arguments: str) -> subprocess.Popen:
     """``ray start`` of a node with one CPU on loopback; ``cache`` is its user's cache folder."""
     node = subprocess.Popen(
         [Path(sys.executable).with_name("ray"), "start", *arguments, "--block", "--node-ip-address=127.0.0.1", "--num-cpus=1",
-         "--disable-usage-stats", "--object-store-memory=100000000"],
+         "--num-gpus=0", "--disable-usage-stats", "--object-store-memory=100000000"],
         env=os.environ | TOKEN | {"XDG_CACHE_HOME": str(cache)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     wait_for(node, "Ray runtime started")
@@ -59,6 +59,9 @@ def test_two_nodes_one_killed_in_mid_sweep(tiny_root, unbroken, tmp_path):  # no
             kill_node(nodes.pop())
             out, err = driver.communicate(timeout=100)
             assert driver.returncode == 0, err
+        with start_sweep(tiny_root, {}, TOKEN, executor="ray", ray_address=address, ray_cpus=9, device="cuda", ray_gpus=0.5) as driver:
+            assert "no machine of the Ray cluster has grid.ray_cpus = 9 CPUs and 0.5 GPUs" in driver.communicate(timeout=60)[1]
+            assert driver.returncode == 4
     finally:
         for node in nodes:
             kill_node(node)
@@ -82,7 +85,7 @@ def fail_on_ray(root: Path) -> None:
     jobs = cell_jobs(study_with())
     large, endless = altered(jobs[0], "large", rank=10**13), altered(jobs[0], "endless", epochs=10_000)
     robbed = altered(jobs[0], "robbed", epochs=60)
-    bench = Bench(study_with(executor="ray", attempts=1, pack_timeout=6), root)
+    bench = Bench(study_with(executor="ray", attempts=1, pack_timeout=4), root)
     found, seconds = {}, 0.0
     with open_executor(bench, Faults(root)) as executor:
         for packs in ([[jobs[0], large], [endless]], [[jobs[1]]], [[jobs[2]]], [[robbed, jobs[3]]]):
@@ -114,7 +117,7 @@ def test_on_a_ray_of_its_own_packs_fail_hang_and_are_killed(tiny_root):
         NAMES[0]: ("ok", 2), NAMES[1]: ("ok", 1), NAMES[2]: ("ok", 1), NAMES[3]: ("ok", 2),
     }  # fmt: skip
     assert "RuntimeError at batch_size 12, 1 in the pack, peak memory " in found["large"]["error"]
-    assert "grid.pack_timeout, 6 seconds" in found["endless"]["error"]
+    assert "grid.pack_timeout, 4 seconds" in found["endless"]["error"]
     assert "robbed seed 1 and 1 more killed: its Ray worker was lost" in err
     assert seconds < 1.2  # with the training of a tiny run: less than 2 % of a minute
     assert auth == "token"
@@ -134,12 +137,8 @@ def test_a_stopped_driver_leaves_no_ray_behind(tiny_root, number, code):
     assert len(list((tiny_root / "runs").rglob("record.json"))) >= 2
 
 
-def test_no_ray_at_the_address_and_no_machine_large_enough(tiny_root):
+def test_no_ray_at_the_address(tiny_root):
     with start_sweep(tiny_root, executor="ray", ray_address=f"127.0.0.1:{free_port()}") as driver:
         _, err = driver.communicate(timeout=60)
     assert driver.returncode == 4
     assert "no Ray there" in err
-    with start_sweep(tiny_root, executor="ray", ray_cpus=1000) as driver:
-        _, err = driver.communicate(timeout=60)
-    assert driver.returncode == 4
-    assert "no machine of the Ray cluster has grid.ray_cpus = 1000 CPUs" in err

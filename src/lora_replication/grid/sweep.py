@@ -4,7 +4,7 @@ The ledger is the folder of records: what is there with the right key is not run
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lora_replication.errors import IncompleteError
@@ -78,7 +78,7 @@ def sweep(study: Study, ledger: Ledger, executor: Executor, say: Callable[[str],
     cells = cell_jobs(study)
     tally = Tally(cells, {job.name: record for job in cells if (record := ledger(job))}, time.monotonic())
     say(f"grid: {tally}")
-    for job, record in executor(packs_of([job for job in cells if job.name not in tally.records], study.grid.pack)):
+    for job, record in executor(_unfinished(packs_of(cells, study.grid.pack), tally.records)):
         tally.add(job, record)
         say(f"grid: {tally}{tally.time_left()}")
     missing = [job.label for job in tally.asked if job.name not in tally.records or not tally.records[job.name].is_done]
@@ -106,6 +106,12 @@ def winner_by_validation(jobs: Iterable[Job], records: dict[str, Record]) -> Job
     if not live:
         raise IncompleteError("grid: every configuration diverged, so there is no winner; set smaller grid.alpha or train.learning_rate")
     return max(live, key=lambda one: (one[1].val.correct if one[1].val else -1, -(one[1].trainable_parameters or 0)))[0]
+
+
+def _unfinished(packs: Iterable[Sequence[Job]], done: Mapping[str, Record]) -> list[list[Job]]:
+    """What is left of ``packs``; one of which nothing is done stays as it is, so that it gives the bits of an unbroken sweep."""
+    left = [[job for job in pack if job.name not in done] for pack in packs]
+    return [pack for pack in left if pack]
 
 
 def _some(names: list[str]) -> str:

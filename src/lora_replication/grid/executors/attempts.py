@@ -64,7 +64,7 @@ def attempt(bench: Bench, task: Task, mirror: Callable[[Asked], AbstractContextM
         return problem
     except Exception as problem:  # a sweep of days must not end for one configuration, whatever is wrong with it
         traceback.print_exc()
-        peak = machine.peak_memory_bytes()
+        peak = machine.peak_memory_bytes(task.jobs[0].settings.device)
         size = f"batch_size {task.jobs[0].settings.batch_size}, {len(task.jobs)} in the pack, peak memory {peak / 2**30:.2f} GiB"
         return Broken("failed", f"{type(problem).__name__} at {size}: {problem}", peak)
 

@@ -64,7 +64,7 @@ class Worker:
         threads = max(1, torch.get_num_threads() // bench.study.grid.workers)
         context = get_context("spawn")  # a forked process can't use CUDA, and inherits locks that nobody opens
         self._pipe, theirs = context.Pipe()
-        environment = _gpu(place) if bench.study.train.device == "cuda" else {}
+        environment = gpu_variable(place) if bench.study.train.device == "cuda" else {}
         self.process = context.Process(target=serve, args=(theirs, environment, threads), name=f"grid worker {place}", daemon=True)
         self.process.start()
         theirs.close()
@@ -161,7 +161,7 @@ def _stop(workers: Iterable[Worker]) -> None:
         worker.kill()
 
 
-def _gpu(place: int) -> dict[str, str]:
+def gpu_variable(place: int) -> dict[str, str]:
     """The variable that shows the worker at ``place`` one GPU of those that this process sees."""
     import torch
 
