@@ -146,11 +146,12 @@ class Flight:
         if is_ready:
             try:
                 content = self.ray.get(next(self.news))
-            except errors.RayTaskError as problem:  # ``attempt`` gives every error of a run, so the worker could not even begin
-                return EnvironmentProblem(
-                    f"a Ray worker can't run this project ({problem.cause!r}); install the same commit of it on every machine"
-                )
             except errors.RayError as problem:
+                cause = getattr(problem, "cause", None)
+                if cause is not None and not isinstance(cause, errors.RayError):  # ``attempt`` raises nothing: it could not even begin
+                    return EnvironmentProblem(
+                        f"a Ray worker can't run this project ({cause!r}); install the same commit of it on every machine"
+                    )
                 if self.is_cancelled:
                     return Broken("timeout", f"not done after grid.pack_timeout, {self.timeout:g} seconds; its worker was killed")
                 return Broken("killed", f"its Ray worker was lost: {type(problem).__name__}: {' '.join(str(problem).split())}")
