@@ -104,7 +104,7 @@ def test_dvc_watches_what_decides_the_grid_and_not_how_it_is_computed(stage):
 
 def test_how_the_grid_is_computed_is_in_no_key():
     changes = {"pack": 3, "executor": "processes", "workers": 5, "attempts": 7, "pack_timeout": 9.0,
-               "ray_address": "10.0.0.1:6379", "ray_cpus": 2, "ray_gpus": 0.5}  # fmt: skip
+               "ray_address": "10.0.0.1:6379", "ray_cpus": 2, "ray_gpu_share": 0.5}  # fmt: skip
     assert set(changes) == set(EXECUTION)
     study = make_study()
     other = make_study(grid=study.grid.model_dump() | changes)

@@ -77,7 +77,7 @@ EXECUTION_PROBLEMS = [
     *(("pack_timeout", v, s, TIMEOUT) for v, s in (("0", "0"), ("-1", "-1"), (".inf", "inf"), ('"60"', "'60'"))),
     *(("ray_address", f'"{v}"', f"'{v}'", ADDRESS) for v in ("ray://head:10001", "head", "", "head:port", "a b:1")),
     *(("ray_cpus", v, v, "a whole number of CPUs from 1 to 1024") for v in ("0", "0.5")),
-    *(("ray_gpus", v, v, "a share of one GPU, above 0, at most 1") for v in ("0", "1.5", "null")),
+    *(("ray_gpu_share", v, v, "a share of one GPU, above 0, at most 1") for v in ("0", "1.5", "null")),
 ]
 
 

@@ -59,7 +59,7 @@ def test_two_nodes_one_killed_in_mid_sweep(tiny_root, unbroken, tmp_path):  # no
             kill_node(nodes.pop())
             out, err = driver.communicate(timeout=100)
             assert driver.returncode == 0, err
-        with start_sweep(tiny_root, {}, TOKEN, executor="ray", ray_address=address, ray_cpus=9, device="cuda", ray_gpus=0.5) as driver:
+        with start_sweep(tiny_root, {}, TOKEN, executor="ray", ray_address=address, ray_cpus=9, device="cuda", ray_gpu_share=0.5) as driver:
             assert "no machine of the Ray cluster has grid.ray_cpus = 9 CPUs and 0.5 GPUs" in driver.communicate(timeout=60)[1]
             assert driver.returncode == 4
     finally:

@@ -161,7 +161,7 @@ class RunParams(_Part):
     _once = field_validator("methods", "seeds")(_distinct)
 
 
-EXECUTION = ("pack", "executor", "workers", "attempts", "pack_timeout", "ray_address", "ray_cpus", "ray_gpus")
+EXECUTION = ("pack", "executor", "workers", "attempts", "pack_timeout", "ray_address", "ray_cpus", "ray_gpu_share")
 """Keys of ``grid`` that say how and where it is computed, never what comes out: no record's key and no stage depends on them."""
 
 Switch = Annotated[list[bool], Field(min_length=1, max_length=2, description="a list of true, false or both, none twice")]
@@ -192,7 +192,7 @@ class GridParams(_Part):
         str | None, Field(pattern=r"^(auto|[A-Za-z0-9_.-]+:[0-9]{1,5})$", description="null, auto, or the head's host:port, without ray://")
     ]
     ray_cpus: Annotated[int, Field(ge=1, le=1024, description="a whole number of CPUs from 1 to 1024")]
-    ray_gpus: Annotated[float, Field(gt=0, le=1, description="a share of one GPU, above 0, at most 1")]
+    ray_gpu_share: Annotated[float, Field(gt=0, le=1, description="a share of one GPU, above 0, at most 1")]
 
     _once = field_validator("alpha", "rank", "winner_seeds", *TARGETS)(_distinct)
 

@@ -88,8 +88,7 @@ def sweep(study: Study, ledger: Ledger, executor: Executor, say: Callable[[str],
     say(f"grid: the winner by validation is {winner.name}; it is trained again on seeds {study.grid.winner_seeds}")
     again = winner_jobs(study, winner)
     trained = {job.seed: record for job in again if (record := ledger(job))}
-    packs = packs_of([job for job in again if job.seed not in trained], study.grid.pack)
-    trained |= {job.seed: record for job, record in executor(packs)}
+    trained |= {job.seed: record for job, record in executor([[job] for job in again if job.seed not in trained])}
     missing = [job.label for job in again if job.seed not in trained or not trained[job.seed].is_done]
     if missing:
         raise IncompleteError(f"grid: the winner lacks {_some(missing)}; run again to continue")

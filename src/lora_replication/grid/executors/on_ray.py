@@ -89,7 +89,7 @@ class Cluster:
     @cached_property
     def _resources(self) -> dict[str, float]:
         grid = self._bench.study.grid
-        return {"num_cpus": grid.ray_cpus, "num_gpus": grid.ray_gpus if self._bench.study.train.device == "cuda" else 0}
+        return {"num_cpus": grid.ray_cpus, "num_gpus": grid.ray_gpu_share if self._bench.study.train.device == "cuda" else 0}
 
     def start(self, task: Task) -> "Flight":
         """Send ``task`` to a worker; it starts when there is room."""
@@ -119,7 +119,7 @@ class Cluster:
         if not any(node.get("CPU", 0) >= needed["num_cpus"] and node.get("GPU", 0) >= needed["num_gpus"] for node in machines):
             raise EnvironmentProblem(
                 f"no machine of the Ray cluster has grid.ray_cpus = {needed['num_cpus']} CPUs and {needed['num_gpus']:g} GPUs for a pack; "
-                "set smaller grid.ray_cpus or grid.ray_gpus, or add machines, then run again to continue"
+                "set smaller grid.ray_cpus or grid.ray_gpu_share, or add machines, then run again to continue"
             )
 
 
