@@ -11,14 +11,18 @@ from lora_replication.processes import only_writer, run_command
 def gridsearch() -> None:
     """Read params.yaml, write runs/<study>/grid and runs/<study>/grid_winner."""
     study = load_study(Path("params.yaml"))
-    from lora_replication.grid.executors import in_this_process
+    from lora_replication.grid.executors import open_executor
     from lora_replication.grid.sweep import sweep
+    from lora_replication.ledger import unread_cells
     from lora_replication.runs import Bench
     from lora_replication.tracking import live_run
 
     bench = Bench(study)
     with only_writer(bench.state / "grid.lock"):
-        sweep(study, bench.recorded, partial(in_this_process, bench, lambda run: live_run(study.tracking, run)), print)
+        if unread := unread_cells(study, bench.manifest):
+            print(f"grid: {unread} records are left unread: they are of other parameters, data, weights or code")
+        with open_executor(bench, partial(live_run, study.tracking)) as executor:
+            sweep(study, bench.recorded, executor, partial(print, flush=True))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ import pytest
 from report_records import make_manifest, make_study
 from ruamel.yaml import YAML
 
+from lora_replication.grid.space import cell_jobs
 from lora_replication.jobs import CODE, Job, asked_of, method_jobs
+from lora_replication.params import EXECUTION, GridParams
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -91,3 +93,21 @@ def test_every_path_that_dvc_watches_exists():
     for stage in stages.values():
         for dep in stage["deps"]:
             assert "${" in dep or (ROOT / dep).exists(), dep
+
+
+@pytest.mark.parametrize("stage", ["gridsearch", "report"])
+def test_dvc_watches_what_decides_the_grid_and_not_how_it_is_computed(stage):
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+    watched = {key.removeprefix("grid.") for key in stages[stage]["params"] if key.startswith("grid")}
+    assert watched == set(GridParams.model_fields) - set(EXECUTION)
+
+
+def test_how_the_grid_is_computed_is_in_no_key():
+    changes = {"pack": 3, "executor": "processes", "workers": 5, "attempts": 7, "pack_timeout": 9.0,
+               "ray_address": "10.0.0.1:6379", "ray_cpus": 2, "ray_gpu_share": 0.5}  # fmt: skip
+    assert set(changes) == set(EXECUTION)
+    study = make_study()
+    other = make_study(grid=study.grid.model_dump() | changes)
+    manifest = make_manifest()
+    for job, changed in zip(cell_jobs(study), cell_jobs(other), strict=True):
+        assert asked_of(study, manifest, job) == asked_of(other, manifest, changed)

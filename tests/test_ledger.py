@@ -6,7 +6,7 @@ from report_records import altered, make_happened, make_manifest, make_record, m
 from lora_replication.errors import DataError
 from lora_replication.grid.space import cell_jobs, winner_jobs
 from lora_replication.jobs import asked_of, method_jobs
-from lora_replication.ledger import Current, current_records
+from lora_replication.ledger import Current, current_records, unread_cells
 from lora_replication.records import run_folder, write_record
 
 STUDY, MANIFEST = make_study(), make_manifest()
@@ -88,3 +88,17 @@ def test_a_record_whose_settings_were_altered_is_named(tmp_path):
     write_record(spoiled, folder)
     with pytest.raises(DataError, match=rf"{record.asked.name}/seed-1/record\.json: its settings do not make its key"):
         current_records(STUDY, MANIFEST, tmp_path)
+
+
+def test_finished_configurations_of_other_parameters_or_data_are_counted_as_unread(tmp_path):
+    cells = cell_jobs(STUDY)
+    for job in cells[:5]:
+        write(tmp_path, job)
+    write(tmp_path, cells[5], status="failed", error="out of memory")
+    write(tmp_path, method_jobs(STUDY)[0])
+    assert unread_cells(STUDY, MANIFEST, tmp_path) == 0
+    assert unread_cells(STUDY, MANIFEST.model_copy(update={"max_tokens": 128}), tmp_path) == 5
+    grid = STUDY.grid.model_dump()
+    assert unread_cells(make_study(grid=grid | {"alpha": [1]}), MANIFEST, tmp_path) == 1
+    train = STUDY.train.model_dump()
+    assert unread_cells(make_study(train=train | {"learning_rate": 1e-3}), MANIFEST, tmp_path) == 5

@@ -67,6 +67,19 @@ SEEDS = "at least one whole number from 0 to 4294967295, none twice"
 SEED = "a whole number from 0 to 4294967295"
 EPOCHS = "study.yaml:1: train.epochs is {}; allowed: a whole number from 1 to 1000"
 
+TIMEOUT = "seconds, a number above 0, or null"
+ADDRESS = "null, auto, or the head's host:port, without ray://"
+EXECUTION_PROBLEMS = [
+    *(("pack", v, v, "a whole number of configurations from 1 to 1024") for v in ("0", "1025", "1.5")),
+    ("executor", "dask", "'dask'", "one of here, processes, ray"),
+    *(("workers", v, v, "a whole number of processes from 1 to 1024") for v in ("0", "true", "null")),
+    *(("attempts", v, v, "a whole number from 1 to 100") for v in ("0", "-1", "101")),
+    *(("pack_timeout", v, s, TIMEOUT) for v, s in (("0", "0"), ("-1", "-1"), (".inf", "inf"), ('"60"', "'60'"))),
+    *(("ray_address", f'"{v}"', f"'{v}'", ADDRESS) for v in ("ray://head:10001", "head", "", "head:port", "a b:1")),
+    *(("ray_cpus", v, v, "a whole number of CPUs from 1 to 1024") for v in ("0", "0.5")),
+    *(("ray_gpu_share", v, v, "a share of one GPU, above 0, at most 1") for v in ("0", "1.5", "null")),
+]
+
 
 @pytest.mark.parametrize(
     ("text", "message"),
@@ -88,6 +101,9 @@ EPOCHS = "study.yaml:1: train.epochs is {}; allowed: a whole number from 1 to 10
         ("grid: {query: [false], value: [false]}",
          "study.yaml:1: grid: one configuration would have no target; set one of query, key, value, projection, mlp, head to [true]"),
         ("grid: {key: [true, true]}", "study.yaml:1: grid.key is [True, True]; allowed: a list of true, false or both, none twice"),
+        *((f"grid: {{{key}: {v}}}", f"study.yaml:1: grid.{key} is {s}; allowed: {allowed}") for key, v, s, allowed in EXECUTION_PROBLEMS),
+        ("grid: {pack_timeout: 60}",
+         "study.yaml:1: grid: pack_timeout needs executor processes or ray, which can kill what hangs; set it to null for executor here"),
         ("data: {reviews: {train: 35001}}", "study.yaml:1: data: reviews.train is 35001, but the article's split of IMDb has 35000"),
         ("data: {source: parquet}", "study.yaml:1: data: source parquet needs data.path"),
         ("data: {source: web}", "study.yaml:1: data.source is 'web'; allowed: one of hub, archive, folder, parquet, generated"),

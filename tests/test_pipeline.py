@@ -219,6 +219,23 @@ def test_a_study_in_the_project_itself_runs_with_git_and_from_an_unpacked_archiv
         assert sorted(untracked.stdout.split()) == [".dvc/.gitignore", ".dvc/config", "??", "??"]
 
 
+def test_another_executor_retrains_nothing_and_other_configurations_run_in_it(finished):
+    study = finished / "studies" / "small.yaml"
+    study.write_text(SMALL + "  executor: processes\n  workers: 1\n  pack: 1\n  pack_timeout: 600\n")
+    done = run(finished, "run", "small")
+    assert (done.returncode, stages_run(done)) == (0, []), done.stdout + done.stderr
+    study.write_text(study.read_text().replace("alpha: [1]", "alpha: [2]"))
+    done = run(finished, "run", "small")
+    study.write_text(SMALL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stages_run(done) == ["gridsearch", "report"]
+    assert "grid: 2 records are left unread: they are of other parameters, data, weights or code" in done.stdout
+    assert "grid: 2 of 2 configurations done" in done.stdout
+    with sqlite3.connect(finished / "mlflow.db") as database:
+        names = [name for (name,) in database.execute("select name from runs where status = 'FINISHED'")]
+    assert {"r1-a2-query-value seed-1", "r2-a2-query-value seed-1"} <= set(names)
+
+
 @pytest.mark.parametrize(
     ("study", "arguments", "code", "message"),
     [

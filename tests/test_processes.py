@@ -1,14 +1,16 @@
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from grid_faults import is_running, soon
 
 from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError, ParameterError, ReplicationError
-from lora_replication.processes import QUIET, STATUS_VARIABLE, only_writer, run_command
+from lora_replication.processes import QUIET, STATUS_VARIABLE, kill_tree, only_writer, run_command
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +133,72 @@ def test_a_lock_that_cannot_be_made_is_told(tmp_path, place):
     (tmp_path / "a folder").mkdir()
     with pytest.raises(EnvironmentProblem, match="can't be opened"), only_writer(tmp_path / place):
         pytest.fail("there is no such lock")
+
+
+CHILD = """
+import os, signal, sys, time
+from lora_replication import processes
+def wait():
+    {start}
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+sys.exit(processes.run_command(wait, "train"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "variables"),
+    [
+        ("processes.die_with_parent(signal.SIGKILL)", {}),
+        ("import threading; threading.Thread(target=processes.watch_parent, args=(os.getppid(), signal.SIGKILL), daemon=True).start()", {}),
+        ("pass", {"DVC_STAGE": "train"}),
+    ],
+)
+def test_a_child_ends_with_its_parent(start, variables, tmp_path):
+    parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    arguments = [sys.executable, "-c", parent, CHILD.format(start=start)]
+    with subprocess.Popen(arguments, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        child = int(process.stdout.readline())
+        assert is_running(child)
+        process.kill()
+        assert soon(lambda: not is_running(child), 5)
+
+
+def test_what_a_person_starts_outlives_its_parent():
+    parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    clean = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
+    with subprocess.Popen(
+        [sys.executable, "-c", parent, CHILD.format(start="pass")], env=clean, stdout=subprocess.PIPE, text=True
+    ) as process:
+        child = int(process.stdout.readline())
+        process.kill()
+        process.wait()
+        time.sleep(1.5)
+        assert is_running(child)
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_stage_ends_when_dvc_is_killed(tmp_path):
+    (tmp_path / "stage.py").write_text(
+        CHILD.format(start="pathlib.Path('pid').write_text(str(os.getpid()))").replace("import os,", "import pathlib, os,")
+    )
+    (tmp_path / "dvc.yaml").write_text(f"stages:\n  wait:\n    cmd: {shlex.quote(sys.executable)} -u stage.py\n")
+    quiet = os.environ | QUIET | {"DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "--no-scm", "--quiet"], cwd=tmp_path, env=quiet, check=True)
+    with subprocess.Popen([*dvc, "repro"], cwd=tmp_path, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        assert soon(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text(), 60)
+        stage = int((tmp_path / "pid").read_text())
+        process.kill()
+        process.wait()
+        assert soon(lambda: not is_running(stage), 5)
+
+
+def test_a_tree_of_processes_is_killed_and_one_that_is_gone_is_no_error():
+    inner = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
+    with subprocess.Popen([sys.executable, "-c", inner], stdout=subprocess.PIPE, text=True) as process:
+        grandchild = int(process.stdout.readline())
+        kill_tree(process.pid)
+        assert process.wait(5) == -signal.SIGKILL
+        assert soon(lambda: not is_running(grandchild), 5)
+    kill_tree(process.pid)

@@ -127,10 +127,13 @@ def test_a_run_that_answers_one_class_is_flagged(bench, mirror, monkeypatch):
 
 def test_a_failure_is_recorded_and_tried_again(bench, mirror):
     job = job_of(bench.study, "last_layers")
-    record = record_failure(bench, job, "out of memory at batch_size 12")
-    assert (record.happened.status, record.happened.error) == ("failed", "out of memory at batch_size 12")
+    bench.attempt = 3
+    happened = record_failure(bench, job, "killed", "out of memory at batch_size 12", 7).happened
+    assert (happened.status, happened.error) == ("killed", "out of memory at batch_size 12")
+    assert (happened.attempt, happened.peak_memory_bytes) == (3, 7)
     assert bench.recorded(job) is None
-    assert perform(bench, job, mirror).happened.status == "ok"
+    happened = perform(bench, job, mirror).happened
+    assert (happened.status, happened.attempt) == ("ok", 3)
 
 
 def test_a_run_that_another_process_writes_is_refused(bench, mirror):

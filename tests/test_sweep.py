@@ -1,9 +1,12 @@
+from itertools import chain
+
 import pytest
 from report_records import altered, diverged, make_happened, make_record, make_study
 
 from lora_replication.errors import IncompleteError
+from lora_replication.grid.packs import packs_of
 from lora_replication.grid.space import cell_jobs
-from lora_replication.grid.sweep import sweep, winner_by_validation
+from lora_replication.grid.sweep import Tally, sweep, winner_by_validation
 
 STUDY = make_study()
 JOBS = cell_jobs(STUDY)
@@ -18,13 +21,15 @@ class Machine:
 
     def __init__(self, broken=(), cut=None, correct=None):
         self.kept, self.ran, self.broken, self.cut, self.correct, self.said = {}, [], set(broken), cut, correct or {}, []
+        self.packs = []
 
     def ledger(self, job):
         record = self.kept.get((job.name, job.seed))
         return record if record and record.is_done else None
 
-    def executor(self, jobs):
-        for job in jobs:
+    def executor(self, packs):
+        self.packs += [[job.name for job in pack] for pack in packs]
+        for job in chain.from_iterable(packs):
             if self.cut is not None and len(self.ran) >= self.cut:
                 raise KeyboardInterrupt
             self.ran.append((job.name, job.seed))
@@ -41,8 +46,10 @@ class Machine:
 def test_a_sweep_runs_every_configuration_then_the_winner_on_fresh_seeds():
     machine = Machine(correct={JOBS[5].name: 900})
     assert machine.sweep().asked.name == JOBS[5].name
-    assert machine.ran == [(job.name, 1) for job in JOBS] + [("grid_winner", seed) for seed in (101, 102, 103)]
+    assert sorted(machine.ran[:8]) == sorted((job.name, 1) for job in JOBS)
+    assert machine.ran[8:] == [("grid_winner", seed) for seed in (101, 102, 103)]
     assert machine.said[0] == "grid: 0 of 8 configurations done, 0 diverged, 0 one-class, 0 failed"
+    assert machine.said[7].startswith("grid: 7 of 8 configurations done, 0 diverged, 0 one-class, 0 failed, about ")
     assert machine.said[8] == "grid: 8 of 8 configurations done, 0 diverged, 0 one-class, 0 failed"
 
 
@@ -74,7 +81,7 @@ def test_a_failed_configuration_leaves_the_rest_and_is_named_and_tried_again():
     machine.broken.clear()
     machine.ran.clear()
     machine.sweep()
-    assert machine.ran[:2] == [(JOBS[2].name, 1), (JOBS[6].name, 1)]
+    assert sorted(machine.ran[:2]) == sorted([(JOBS[2].name, 1), (JOBS[6].name, 1)])
     assert len(machine.ran) == 5
 
 
@@ -100,3 +107,37 @@ def test_diverged_configurations_count_as_done_but_cannot_win():
         winner_by_validation(JOBS, records)
     records[JOBS[7].name] = record_of(JOBS[7], 500)
     assert winner_by_validation(JOBS, records) == JOBS[7]
+
+
+def test_the_work_is_cut_into_packs_and_those_not_begun_stay_as_they_are():
+    study = make_study(grid=STUDY.grid.model_dump() | {"pack": 3})
+    machine = Machine()
+    sweep(study, machine.ledger, machine.executor, machine.said.append)
+    packs = [[job.name for job in pack] for pack in packs_of(JOBS, 3)]
+    assert machine.packs == [*packs, *[["grid_winner"]] * 3]
+    del machine.kept[packs[0][1], 1], machine.kept[packs[2][0], 1], machine.kept[packs[2][1], 1]
+    machine.packs.clear()
+    sweep(study, machine.ledger, machine.executor, machine.said.append)
+    assert machine.packs == [[packs[0][1]], packs[2]]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ran", "left", "text"),
+    [
+        (30, 0, 8, ""),
+        (30, 8, 0, ""),
+        (8, 4, 4, ", about 8 s left"),
+        (60, 1, 7, ", about 7 min left"),
+        (3600, 4, 4, ", about 1 h 0 min left"),
+        (4000, 4, 5, ", about 1 h 23 min left"),
+    ],
+)
+def test_the_time_left_is_that_of_what_was_run_in_this_sweep(monkeypatch, seconds, ran, left, text):
+    monkeypatch.setattr("time.monotonic", lambda: 100.0 + seconds)
+    asked = [JOBS[0]] * (ran + left)
+    assert Tally(asked, dict.fromkeys(range(ran)), 100.0, ran).time_left() == text
+
+
+def test_configurations_of_an_earlier_sweep_do_not_count_for_the_time_left(monkeypatch):
+    monkeypatch.setattr("time.monotonic", lambda: 10.0)
+    assert Tally([JOBS[0]] * 12, dict.fromkeys(range(10)), 0.0, 1).time_left() == ", about 20 s left"

@@ -52,6 +52,13 @@ def current_records(study: Study, manifest: Manifest, root: Path = Path("runs"))
     return Current(current, len(records) - len(current), copies)
 
 
+def unread_cells(study: Study, manifest: Manifest, root: Path = Path("runs")) -> int:
+    """How many finished configurations on disk no sweep reads: their parameters, data, weights or code are not those of now."""
+    wanted = {asked_of(study, manifest, job).key for job in cell_jobs(study)}
+    records = [record for _, record in read_records(study.study, root) if record.asked.role == "cell" and record.is_done]
+    return sum(record.asked.key not in wanted for record in records)
+
+
 def _identity(asked: Asked) -> tuple[str, str, int, str]:
     return asked.role, asked.name, asked.seed, asked.key
 

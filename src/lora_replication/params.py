@@ -161,11 +161,14 @@ class RunParams(_Part):
     _once = field_validator("methods", "seeds")(_distinct)
 
 
+EXECUTION = ("pack", "executor", "workers", "attempts", "pack_timeout", "ray_address", "ray_cpus", "ray_gpu_share")
+"""Keys of ``grid`` that say how and where it is computed, never what comes out: no record's key and no stage depends on them."""
+
 Switch = Annotated[list[bool], Field(min_length=1, max_length=2, description="a list of true, false or both, none twice")]
 
 
 class GridParams(_Part):
-    """The space of LoRA configurations: every combination of the lists."""
+    """The space of LoRA configurations: every combination of the lists; and, under ``EXECUTION``, how and where it is computed."""
 
     alpha: Annotated[list[Alpha], Field(min_length=1, description="at least one number above 0, none twice")]
     rank: Annotated[list[Rank], Field(min_length=1, description=f"at least one whole number from 1 to {LARGEST_RANK}, none twice")]
@@ -180,6 +183,16 @@ class GridParams(_Part):
     seed: Seed
     evaluate_train: Annotated[bool, Field(description="true or false")]
     winner_seeds: Annotated[list[Seed], Field(min_length=1, description="at least one whole number from 0 to 4294967295, none twice")]
+    pack: Annotated[int, Field(ge=1, le=1024, description="a whole number of configurations from 1 to 1024")]
+    executor: Annotated[Literal["here", "processes", "ray"], Field(description="one of here, processes, ray")]
+    workers: Annotated[int, Field(ge=1, le=1024, description="a whole number of processes from 1 to 1024")]
+    attempts: Annotated[int, Field(ge=1, le=100, description="a whole number from 1 to 100")]
+    pack_timeout: Annotated[float | None, Field(gt=0, description="seconds, a number above 0, or null")]
+    ray_address: Annotated[
+        str | None, Field(pattern=r"^(auto|[A-Za-z0-9_.-]+:[0-9]{1,5})$", description="null, auto, or the head's host:port, without ray://")
+    ]
+    ray_cpus: Annotated[int, Field(ge=1, le=1024, description="a whole number of CPUs from 1 to 1024")]
+    ray_gpu_share: Annotated[float, Field(gt=0, le=1, description="a share of one GPU, above 0, at most 1")]
 
     _once = field_validator("alpha", "rank", "winner_seeds", *TARGETS)(_distinct)
 
@@ -189,6 +202,12 @@ class GridParams(_Part):
             raise ValueError(f"winner_seeds holds the grid's own seed {self.seed}; the winner is trained again on fresh seeds")
         if all(False in getattr(self, target) for target in TARGETS):
             raise ValueError(f"one configuration would have no target; set one of {', '.join(TARGETS)} to [true]")
+        return self
+
+    @model_validator(mode="after")
+    def _something_can_kill(self) -> Self:
+        if self.executor == "here" and self.pack_timeout is not None:
+            raise ValueError("pack_timeout needs executor processes or ray, which can kill what hangs; set it to null for executor here")
         return self
 
 

@@ -1,11 +1,14 @@
-"""How a command of the project behaves as a process: one writer per output, clean stops, exit codes, no telemetry."""
+"""How a command of the project behaves as a process: one writer per output, clean stops, no orphans, exit codes, no telemetry."""
 
+import ctypes
 import fcntl
 import json
 import os
 import select
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,6 +24,7 @@ QUIET = {
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
     "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "true",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
@@ -36,8 +40,9 @@ def run_command(command: Callable[[], None], name: str) -> int:
     """
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
-    for number in stop_signals():
-        signal.signal(number, _stop)
+    stop_on_signals()
+    if "DVC_STAGE" in os.environ:  # a stage; what a person starts may outlive its terminal
+        die_with_parent(signal.SIGTERM)
     code, message = 0, ""
     try:
         command()
@@ -65,6 +70,12 @@ def stop_signals() -> list[signal.Signals]:
     return asked if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [*asked, signal.SIGHUP]
 
 
+def stop_on_signals() -> None:
+    """Have the ``stop_signals`` raise ``Stopped`` from now on."""
+    for number in stop_signals():
+        signal.signal(number, _stop)
+
+
 def _stop(number: int, _frame: FrameType | None) -> None:
     # A second signal while cleaning up must not cut the cleaning short.
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -86,6 +97,42 @@ def _nobody_reads() -> bool:
     os.dup2(nowhere, number)
     os.close(nowhere)
     return True
+
+
+def die_with_parent(number: int) -> None:
+    """Have the signal ``number`` sent to this process when its parent is gone, even by SIGKILL.
+
+    On Linux the kernel sees to it; elsewhere a thread looks once a second.
+    """
+    parent = os.getppid()
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
+        ctypes.CDLL(None).prctl(set_parent_death_signal, ctypes.c_ulong(number))
+        if os.getppid() != parent:  # it went before the kernel was asked
+            os.kill(os.getpid(), number)
+    else:
+        threading.Thread(target=watch_parent, args=(parent, number), name="parent", daemon=True).start()
+
+
+def watch_parent(parent: int, number: int) -> None:
+    """Wait until the process ``parent`` is no longer this one's parent, then send this one the signal ``number``."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), number)
+
+
+def kill_tree(pid: int) -> None:
+    """SIGKILL the process ``pid`` with all that it started; one that is gone already is fine."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        tree = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for one in tree:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 @contextmanager

@@ -94,6 +94,7 @@ class Happened(_Part):
 
     Attributes:
         status: ok, diverged (loss or weights not finite), failed (``error`` says how), killed, timeout.
+        attempt: how often it was tried in its sweep up to here, from 1.
         error: what went wrong, for failed, killed and timeout.
         first_bad_step: the first training step with a loss that is not finite, counted from 1 over all epochs; null where every loss was
             finite. A run in fp16 can have one and be ok, because its scaler skips such steps.
@@ -111,6 +112,7 @@ class Happened(_Part):
     """
 
     status: Status
+    attempt: int = 1
     error: str | None = None
     first_bad_step: int | None = None
     one_class: bool = False

@@ -29,6 +29,7 @@ from lora_replication.records import (
     Epoch,
     Happened,
     Record,
+    Status,
     Where,
     digest,
     read_record,
@@ -55,6 +56,9 @@ class Bench:
     Args:
         study: checked parameters.
         root: the folder with ``data/`` and ``runs/``; ``runs``: another name for the latter.
+
+    Attributes:
+        attempt: noted in the records that are written from now on, see ``records.Happened``.
     """
 
     def __init__(self, study: Study, root: Path = Path(), runs: str = "runs") -> None:
@@ -62,6 +66,7 @@ class Bench:
         self.data = root / "data" / study.study
         self.runs = root / runs
         self.state = root / "build" / "state" / study.study
+        self.attempt = 1
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -161,6 +166,7 @@ def _run(bench: Bench, jobs: Sequence[Job], lives: Sequence[Mirror]) -> Iterator
         trainable, total = classifier.parameter_counts(place)
         happened = Happened(
             status="ok" if counts else "diverged",
+            attempt=bench.attempt,
             first_bad_step=training.first_bad_step,
             one_class=bool(counts) and counts["test"].one_class,
             epochs=training.epochs,
@@ -241,11 +247,10 @@ def _where(bench: Bench, started: str, device: str) -> Where:
     )
 
 
-def record_failure(bench: Bench, job: Job, error: str) -> Record:
+def record_failure(bench: Bench, job: Job, status: Status, error: str, peak_memory_bytes: int | None) -> Record:
     """Record that ``job`` came to nothing; it is tried again by the next start."""
     now = machine.utc_now()
-    device = job.settings.device
-    happened = Happened(status="failed", error=error, peak_memory_bytes=machine.peak_memory_bytes(device))
-    record = Record(asked=bench.asked(job), happened=happened, where=_where(bench, now, device))
+    happened = Happened(status=status, attempt=bench.attempt, error=error, peak_memory_bytes=peak_memory_bytes)
+    record = Record(asked=bench.asked(job), happened=happened, where=_where(bench, now, job.settings.device))
     write_record(record, bench.folder(job))
     return record

@@ -65,6 +65,7 @@ def perform_one(bench: "Bench", job: Job, mirror: "Callable[[Asked], AbstractCon
         EnvironmentProblem: another process is at this run, the device is missing, the disk is full.
         IncompleteError: memory ran out; the run is recorded as failed and tried again by the next start.
     """
+    from lora_replication import machine
     from lora_replication.runs import perform, record_failure
 
     try:
@@ -74,7 +75,7 @@ def perform_one(bench: "Bench", job: Job, mirror: "Callable[[Asked], AbstractCon
         if not isinstance(problem, MemoryError) and not any(word in str(problem) for word in ("memory", "ALLOC_FAILED")):
             raise
         error = f"{type(problem).__name__} at batch_size {job.settings.batch_size}: {problem}"
-        record_failure(bench, job, error)
+        record_failure(bench, job, "failed", error, machine.peak_memory_bytes(job.settings.device))
         raise IncompleteError(
             f"{job.label}: failed, recorded in {bench.folder(job)}: {error}; set a smaller train.batch_size, then run again"
         ) from None

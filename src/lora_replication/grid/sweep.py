@@ -3,10 +3,12 @@
 The ledger is the folder of records: what is there with the right key is not run again, so a second start continues.
 """
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lora_replication.errors import IncompleteError
+from lora_replication.grid.packs import packs_of
 from lora_replication.grid.space import cell_jobs, winner_jobs
 from lora_replication.jobs import Job
 from lora_replication.params import Study
@@ -15,8 +17,8 @@ from lora_replication.records import Record
 Ledger = Callable[[Job], Record | None]
 """Gives the record of exactly this job, or null."""
 
-Executor = Callable[[list[Job]], Iterable[tuple[Job, Record]]]
-"""Runs jobs in whatever order and place, and gives each record as it is written."""
+Executor = Callable[[Sequence[Sequence[Job]]], Iterable[tuple[Job, Record]]]
+"""Runs packs in whatever order and place, and gives each record as it is written."""
 
 
 @dataclass
@@ -24,11 +26,30 @@ class Tally:
     """How far a sweep is.
 
     Attributes:
-        asked: configurations; ``records``: those done, by name of the configuration.
+        asked: configurations; ``records``: of those done or failed, by name of the configuration.
+        ran: how many of the records were made since ``started`` (of the monotonic clock, seconds).
     """
 
     asked: list[Job]
     records: dict[str, Record]
+    started: float
+    ran: int = 0
+
+    def add(self, job: Job, record: Record) -> None:
+        """Count a record that was made just now."""
+        self.records[job.name] = record
+        self.ran += 1
+
+    def time_left(self) -> str:
+        """``, about 1 h 20 min left``, as the rest goes on like what was run so far; empty where nothing was, or nothing is left."""
+        left = len(self.asked) - len(self.records)
+        if not (self.ran and left):
+            return ""
+        seconds = (time.monotonic() - self.started) / self.ran * left
+        minutes = round(seconds / 60)
+        if minutes < 1:
+            return f", about {seconds:.0f} s left"
+        return f", about {minutes // 60} h {minutes % 60} min left" if minutes >= 60 else f", about {minutes} min left"
 
     def __str__(self) -> str:
         """``k of n done, n diverged, n one-class, n failed``."""
@@ -54,12 +75,12 @@ def sweep(study: Study, ledger: Ledger, executor: Executor, say: Callable[[str],
     Raises:
         IncompleteError: some configuration or winner has no result; those that have one are kept.
     """
-    tally = Tally(cell_jobs(study), {})
-    tally.records = {job.name: record for job in tally.asked if (record := ledger(job))}
+    cells = cell_jobs(study)
+    tally = Tally(cells, {job.name: record for job in cells if (record := ledger(job))}, time.monotonic())
     say(f"grid: {tally}")
-    for job, record in executor([job for job in tally.asked if job.name not in tally.records]):
-        tally.records[job.name] = record
-        say(f"grid: {tally}")
+    for job, record in executor(_unfinished(packs_of(cells, study.grid.pack), tally.records)):
+        tally.add(job, record)
+        say(f"grid: {tally}{tally.time_left()}")
     missing = [job.label for job in tally.asked if job.name not in tally.records or not tally.records[job.name].is_done]
     if missing:
         raise IncompleteError(f"grid: {tally}; missing: {_some(missing)}; run again to continue")
@@ -67,7 +88,7 @@ def sweep(study: Study, ledger: Ledger, executor: Executor, say: Callable[[str],
     say(f"grid: the winner by validation is {winner.name}; it is trained again on seeds {study.grid.winner_seeds}")
     again = winner_jobs(study, winner)
     trained = {job.seed: record for job in again if (record := ledger(job))}
-    trained |= {job.seed: record for job, record in executor([job for job in again if job.seed not in trained])}
+    trained |= {job.seed: record for job, record in executor([[job] for job in again if job.seed not in trained])}
     missing = [job.label for job in again if job.seed not in trained or not trained[job.seed].is_done]
     if missing:
         raise IncompleteError(f"grid: the winner lacks {_some(missing)}; run again to continue")
@@ -84,6 +105,12 @@ def winner_by_validation(jobs: Iterable[Job], records: dict[str, Record]) -> Job
     if not live:
         raise IncompleteError("grid: every configuration diverged, so there is no winner; set smaller grid.alpha or train.learning_rate")
     return max(live, key=lambda one: (one[1].val.correct if one[1].val else -1, -(one[1].trainable_parameters or 0)))[0]
+
+
+def _unfinished(packs: Iterable[Sequence[Job]], done: Mapping[str, Record]) -> list[list[Job]]:
+    """What is left of ``packs``; one of which nothing is done stays as it is, so that it gives the bits of an unbroken sweep."""
+    left = [[job for job in pack if job.name not in done] for pack in packs]
+    return [pack for pack in left if pack]
 
 
 def _some(names: list[str]) -> str:
