@@ -12,6 +12,7 @@ def gridsearch() -> None:
     """Read params.yaml, write runs/<study>/grid and runs/<study>/grid_winner."""
     study = load_study(Path("params.yaml"))
     from lora_replication.grid.executors import open_executor
+    from lora_replication.grid.packs import pack_size
     from lora_replication.grid.sweep import sweep
     from lora_replication.ledger import unread_cells
     from lora_replication.runs import Bench
@@ -22,7 +23,7 @@ def gridsearch() -> None:
         if unread := unread_cells(study, bench.manifest):
             print(f"grid: {unread} records are left unread: they are of other parameters, data, weights or code")
         with open_executor(bench, partial(live_run, study.tracking)) as executor:
-            sweep(study, bench.recorded, executor, partial(print, flush=True))
+            sweep(study, bench.recorded, partial(pack_size, bench), executor, partial(print, flush=True))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from grid_faults import Faults, is_running, left_behind, soon
 from lora_replication.errors import IncompleteError
 from lora_replication.grid.executors import open_executor
 from lora_replication.grid.executors.workers import gpu_variable
-from lora_replication.grid.packs import packs_of
+from lora_replication.grid.packs import pack_size, packs_of
 from lora_replication.grid.space import cell_jobs
 from lora_replication.grid.sweep import sweep
 from lora_replication.params import Study, check_study, merge_files
@@ -42,7 +43,7 @@ def run_sweep(root: Path, faults: Faults, say=lambda text: None, **grid):
     """A sweep under ``root``; gives the winner's record."""
     bench = Bench(study_with(**grid), root)
     with open_executor(bench, faults) as executor:
-        return sweep(bench.study, bench.recorded, executor, say)
+        return sweep(bench.study, bench.recorded, partial(pack_size, bench), executor, say)
 
 
 def happened(root: Path, name: str):

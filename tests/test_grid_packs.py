@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from lora_replication.grid import packs
-from lora_replication.grid.packs import measured_size, packs_of
+from lora_replication.grid.packs import measured_size, pack_size, packs_of
 from lora_replication.grid.space import cell_jobs
 from lora_replication.jobs import method_jobs
 from lora_replication.params import load_study
@@ -50,6 +50,13 @@ def test_no_jobs_make_no_packs():
 def test_methods_without_lora_are_refused(article):
     with pytest.raises(ValueError, match="no LoRA"):
         packs_of([job for job in method_jobs(article) if job.name == "full"][:2], 8)
+
+
+def test_the_size_is_that_of_the_study_or_measured(tiny_study, tiny_data):
+    jobs = cell_jobs(tiny_study)
+    for pack, expected in ((3, 3), (None, len(jobs))):
+        study = tiny_study.model_copy(update={"grid": tiny_study.grid.model_copy(update={"pack": pack})})
+        assert pack_size(Bench(study, tiny_data), jobs) == expected
 
 
 def test_the_measured_size_follows_memory(tiny_study, tiny_data, monkeypatch):

@@ -70,7 +70,7 @@ EPOCHS = "study.yaml:1: train.epochs is {}; allowed: a whole number from 1 to 10
 TIMEOUT = "seconds, a number above 0, or null"
 ADDRESS = "null, auto, or the head's host:port, without ray://"
 EXECUTION_PROBLEMS = [
-    *(("pack", v, v, "a whole number of configurations from 1 to 1024") for v in ("0", "1025", "1.5")),
+    *(("pack", v, v, "a whole number of configurations from 1 to 1024, or null") for v in ("0", "1025", "1.5")),
     ("executor", "dask", "'dask'", "one of here, processes, ray"),
     *(("workers", v, v, "a whole number of processes from 1 to 1024") for v in ("0", "true", "null")),
     *(("attempts", v, v, "a whole number from 1 to 100") for v in ("0", "-1", "101")),
@@ -102,6 +102,9 @@ EXECUTION_PROBLEMS = [
          "study.yaml:1: grid: one configuration would have no target; set one of query, key, value, projection, mlp, head to [true]"),
         ("grid: {key: [true, true]}", "study.yaml:1: grid.key is [True, True]; allowed: a list of true, false or both, none twice"),
         *((f"grid: {{{key}: {v}}}", f"study.yaml:1: grid.{key} is {s}; allowed: {allowed}") for key, v, s, allowed in EXECUTION_PROBLEMS),
+        ("grid: {stop_one_class: 1}", "study.yaml:1: grid.stop_one_class is 1; allowed: true or false"),
+        ("grid: {executor: ray, pack: null}",
+         "study.yaml:1: grid: pack null measures the memory of this machine, not of Ray's; set grid.pack to a number for executor ray"),
         ("grid: {pack_timeout: 60}",
          "study.yaml:1: grid: pack_timeout needs executor processes or ray, which can kill what hangs; set it to null for executor here"),
         ("data: {reviews: {train: 35001}}", "study.yaml:1: data: reviews.train is 35001, but the article's split of IMDb has 35000"),

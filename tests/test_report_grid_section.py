@@ -61,3 +61,16 @@ def test_fresh_runs_of_another_configuration_are_noticed() -> None:
     records = make_records(study)
     records[14] = altered(records[14], val=records[19].happened.val, trainable_parameters=10**9)
     assert grid_statement(summarise(study, records))[-1].startswith("Mind:")
+
+
+def test_configurations_that_were_given_up_are_counted_with_what_that_saved() -> None:
+    study = make_study()
+    records = make_records(study)
+    cells = [place for place, record in enumerate(records) if record.asked.role == "cell"]
+    for place in cells[:2]:
+        records[place] = altered(records[place], stopped_after=1)
+    saved = 2 * (study.train.epochs - 1)
+    assert (
+        f"2 were given up after an epoch that answered every validation review alike, which saved {saved} of {8 * study.train.epochs}"
+        in (grid_statement(summarise(study, records))[1])
+    )

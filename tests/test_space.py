@@ -45,12 +45,13 @@ def test_near_alphas_have_names_of_their_own_and_whole_ones_keep_theirs() -> Non
 
 def test_the_grids_settings_reach_its_configurations():
     study = make_study()
-    grid = study.grid.model_dump() | {"scaling": "paper", "dropout": 0.1, "evaluate_train": False, "seed": 7}
+    grid = study.grid.model_dump() | {"scaling": "paper", "dropout": 0.1, "evaluate_train": False, "stop_one_class": True, "seed": 7}
     jobs = cell_jobs(make_study(grid=grid))
-    assert {(job.settings.lora.scaling, job.settings.lora.dropout, job.settings.evaluate_train, job.seed) for job in jobs} == {
-        ("paper", 0.1, False, 7)
+    assert {(s.lora.scaling, s.lora.dropout, s.evaluate_train, s.stop_one_class) for s in (job.settings for job in jobs)} == {
+        ("paper", 0.1, False, True)
     }
+    assert {job.seed for job in jobs} == {7}
     again = winner_jobs(make_study(grid=grid), jobs[2])
-    assert [(job.seed, job.settings.lora, job.settings.evaluate_train) for job in again] == [
-        (seed, jobs[2].settings.lora, True) for seed in study.grid.winner_seeds
+    assert [(job.seed, job.settings.lora, job.settings.evaluate_train, job.settings.stop_one_class) for job in again] == [
+        (seed, jobs[2].settings.lora, True, False) for seed in study.grid.winner_seeds
     ]

@@ -40,7 +40,7 @@ class Machine:
             yield job, record
 
     def sweep(self):
-        return sweep(STUDY, self.ledger, self.executor, self.said.append)
+        return sweep(STUDY, self.ledger, lambda _jobs: 8, self.executor, self.said.append)
 
 
 def test_a_sweep_runs_every_configuration_then_the_winner_on_fresh_seeds():
@@ -110,14 +110,13 @@ def test_diverged_configurations_count_as_done_but_cannot_win():
 
 
 def test_the_work_is_cut_into_packs_and_those_not_begun_stay_as_they_are():
-    study = make_study(grid=STUDY.grid.model_dump() | {"pack": 3})
     machine = Machine()
-    sweep(study, machine.ledger, machine.executor, machine.said.append)
+    sweep(STUDY, machine.ledger, lambda _jobs: 3, machine.executor, machine.said.append)
     packs = [[job.name for job in pack] for pack in packs_of(JOBS, 3)]
     assert machine.packs == [*packs, *[["grid_winner"]] * 3]
     del machine.kept[packs[0][1], 1], machine.kept[packs[2][0], 1], machine.kept[packs[2][1], 1]
     machine.packs.clear()
-    sweep(study, machine.ledger, machine.executor, machine.said.append)
+    sweep(STUDY, machine.ledger, lambda _jobs: 3, machine.executor, machine.said.append)
     assert machine.packs == [[packs[0][1]], packs[2]]
 
 

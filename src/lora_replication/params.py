@@ -182,8 +182,9 @@ class GridParams(_Part):
     dropout: Dropout
     seed: Seed
     evaluate_train: Annotated[bool, Field(description="true or false")]
+    stop_one_class: Annotated[bool, Field(description="true or false")]
     winner_seeds: Annotated[list[Seed], Field(min_length=1, description="at least one whole number from 0 to 4294967295, none twice")]
-    pack: Annotated[int, Field(ge=1, le=1024, description="a whole number of configurations from 1 to 1024")]
+    pack: Annotated[int | None, Field(ge=1, le=1024, description="a whole number of configurations from 1 to 1024, or null")]
     executor: Annotated[Literal["here", "processes", "ray"], Field(description="one of here, processes, ray")]
     workers: Annotated[int, Field(ge=1, le=1024, description="a whole number of processes from 1 to 1024")]
     attempts: Annotated[int, Field(ge=1, le=100, description="a whole number from 1 to 100")]
@@ -202,6 +203,12 @@ class GridParams(_Part):
             raise ValueError(f"winner_seeds holds the grid's own seed {self.seed}; the winner is trained again on fresh seeds")
         if all(False in getattr(self, target) for target in TARGETS):
             raise ValueError(f"one configuration would have no target; set one of {', '.join(TARGETS)} to [true]")
+        return self
+
+    @model_validator(mode="after")
+    def _memory_is_here(self) -> Self:
+        if self.executor == "ray" and self.pack is None:
+            raise ValueError("pack null measures the memory of this machine, not of Ray's; set grid.pack to a number for executor ray")
         return self
 
     @model_validator(mode="after")

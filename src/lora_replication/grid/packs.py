@@ -39,6 +39,11 @@ def _likeness(job: Job) -> tuple[tuple[bool, ...], int, float]:
     return tuple(target in lora.targets for target in TARGETS), lora.rank, lora.alpha
 
 
+def pack_size(bench: "Bench", jobs: Sequence[Job]) -> int:
+    """How many of ``jobs`` train together: ``grid.pack`` of the study, or as many as memory holds where that is null."""
+    return bench.study.grid.pack or measured_size(bench, jobs)
+
+
 def measured_size(bench: "Bench", jobs: Sequence[Job]) -> int:
     """How many of ``jobs`` train together: as many as memory holds, measured on the largest of them and the longest reviews.
 

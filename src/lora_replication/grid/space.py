@@ -19,7 +19,12 @@ def cell_jobs(study: Study) -> list[Job]:
             Job(
                 "cell",
                 cell_name(lora),
-                resolve(study, MethodParams(trains="lora", lora=lora), evaluate_train=grid.evaluate_train),
+                resolve(
+                    study,
+                    MethodParams(trains="lora", lora=lora),
+                    evaluate_train=grid.evaluate_train,
+                    stop_one_class=grid.stop_one_class,
+                ),
                 grid.seed,
             )
         )
@@ -28,7 +33,7 @@ def cell_jobs(study: Study) -> list[Job]:
 
 def winner_jobs(study: Study, winner: Job) -> list[Job]:
     """The winning configuration again, on fresh seeds and with its training accuracy."""
-    settings = replace(winner.settings, evaluate_train=True)
+    settings = replace(winner.settings, evaluate_train=True, stop_one_class=False)
     return [Job("winner", "grid_winner", settings, seed) for seed in study.grid.winner_seeds]
 
 

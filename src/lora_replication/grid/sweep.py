@@ -61,11 +61,14 @@ class Tally:
         )
 
 
-def sweep(study: Study, ledger: Ledger, executor: Executor, say: Callable[[str], None]) -> Record:
+def sweep(
+    study: Study, ledger: Ledger, pack_size: Callable[[Sequence[Job]], int], executor: Executor, say: Callable[[str], None]
+) -> Record:
     """Complete the grid of ``study`` and train its winner on fresh seeds.
 
     Args:
         ledger: finds what is done already.
+        pack_size: how many of the configurations train together; asked where some are left.
         executor: runs the rest.
         say: is told how far it is, after each configuration.
 
@@ -78,7 +81,8 @@ def sweep(study: Study, ledger: Ledger, executor: Executor, say: Callable[[str],
     cells = cell_jobs(study)
     tally = Tally(cells, {job.name: record for job in cells if (record := ledger(job))}, time.monotonic())
     say(f"grid: {tally}")
-    for job, record in executor(_unfinished(packs_of(cells, study.grid.pack), tally.records)):
+    packs = packs_of(cells, pack_size(cells)) if len(tally.records) < len(cells) else []
+    for job, record in executor(_unfinished(packs, tally.records)):
         tally.add(job, record)
         say(f"grid: {tally}{tally.time_left()}")
     missing = [job.label for job in tally.asked if job.name not in tally.records or not tally.records[job.name].is_done]

@@ -43,7 +43,20 @@ def grid_statement(summary: Summary) -> list[str]:
         f"{len(grid.cells):,} of {grid.asked:,} configurations done; {grid.diverged:,} diverged, {grid.one_class:,} answer one class for "
         f"every test review, {len(grid.unfinished):,} ended without a result."
     )
-    return [done, *_best_statement(summary), *_winner_statement(summary)]
+    return [done, *_given_up(summary), *_best_statement(summary), *_winner_statement(summary)]
+
+
+def _given_up(summary: Summary) -> list[str]:
+    """What ``grid.stop_one_class`` saved, where it did; what it may have changed is said with it."""
+    stopped = [cell.happened.stopped_after for cell in summary.grid.cells if cell.happened.stopped_after]
+    if not stopped:
+        return []
+    epochs = summary.study.train.epochs
+    saved = sum(epochs - after for after in stopped)
+    return [
+        f"{len(stopped):,} were given up after an epoch that answered every validation review alike, which saved {saved:,} of "
+        f"{len(summary.grid.cells) * epochs:,} epochs; whether they would have recovered is not known."
+    ]
 
 
 def _best_statement(summary: Summary) -> list[str]:
