@@ -220,6 +220,7 @@ def test_a_study_in_the_project_itself_runs_with_git_and_from_an_unpacked_archiv
 
 
 def test_another_executor_retrains_nothing_and_other_configurations_run_in_it(finished):
+    assert run(finished, "run", "small").returncode == 0
     study = finished / "studies" / "small.yaml"
     study.write_text(SMALL + "  executor: processes\n  workers: 1\n  pack: 1\n  pack_timeout: 600\n")
     done = run(finished, "run", "small")
