@@ -9,7 +9,7 @@ from lora_replication.processes import only_writer, run_command
 
 
 def gridsearch() -> None:
-    """Read params.yaml, write runs/<study>/grid and runs/<study>/grid_winner."""
+    """Read params.yaml, write runs/<study>/grid, runs/<study>/grid_winner and runs/<study>/grid_runners_up."""
     study = load_study(Path("params.yaml"))
     from lora_replication.grid.executors import open_executor
     from lora_replication.grid.packs import pack_size
@@ -20,6 +20,7 @@ def gridsearch() -> None:
 
     bench = Bench(study)
     with only_writer(bench.state / "grid.lock"):
+        (bench.runs / study.study / "grid_runners_up").mkdir(parents=True, exist_ok=True)  # may stay empty
         if unread := unread_cells(study, bench.manifest):
             print(f"grid: {unread} records are left unread: they are of other parameters, data, weights or code")
         with open_executor(bench, partial(live_run, study.tracking)) as executor:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from lora_replication.data.manifest import Manifest
-from lora_replication.grid.space import cell_jobs, winner_jobs
+from lora_replication.grid.choice import runners_up
+from lora_replication.grid.space import cell_jobs, runner_up_jobs, winner_jobs
 from lora_replication.jobs import Job, method_jobs
 from lora_replication.params import Study, check_study, merge_files
 from lora_replication.records import Asked, Count, Epoch, Happened, Record, Where, digest, read_records, run_folder, write_record
@@ -34,6 +35,7 @@ def make_study(**changes: Any) -> Study:
         "projection": [False],
         "head": [False],
         "winner_seeds": [101, 102, 103],
+        "runners_up": 0,
     }
     return check_study(content | changes)
 
@@ -128,6 +130,9 @@ def make_records(study: Study) -> list[Record]:
         records.append(make_record(study, job, make_happened(job, 875 if place == 2 else 840 + 3 * place % 24, 36_864 * (place + 1))))
     for place, job in enumerate(winner_jobs(study, cells[2])):
         records.append(make_record(study, job, make_happened(job, (868, 861, 874)[place % 3], 110_592)))
+    by_name = {record.asked.name: record for record in records if record.asked.role == "cell"}
+    for job in runner_up_jobs(study, runners_up(study, cells, by_name)):
+        records.append(make_record(study, job, make_happened(job, 860, 36_864)))
     return records
 
 

@@ -85,7 +85,7 @@ def test_dvc_watches_the_same_modules_as_the_key(stage):
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
     start = "src/lora_replication/"
     watched = {dep.removeprefix(start) for dep in stages[stage]["deps"] if dep.startswith(start)}
-    assert watched - {"grid/space.py", "grid/sweep.py"} == set(CODE)
+    assert watched - {"grid/choice.py", "grid/space.py", "grid/sweep.py"} == set(CODE)
 
 
 def test_every_path_that_dvc_watches_exists():

@@ -36,6 +36,7 @@ grid:
   mlp: [false]
   head: [false]
   winner_seeds: [101]
+  runners_up: 0
 """
 
 

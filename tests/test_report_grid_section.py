@@ -1,8 +1,11 @@
 """The grid's table and what is said of its winner."""
 
-from report_records import altered, diverged, make_records, make_study
+import pytest
+from report_records import altered, diverged, make_happened, make_record, make_records, make_study
 
-from lora_replication.report.grid_section import grid_statement, grid_table
+from lora_replication.grid.choice import runners_up
+from lora_replication.grid.space import cell_jobs, runner_up_jobs
+from lora_replication.report.grid_section import choice_table, grid_statement, grid_table
 from lora_replication.report.summary import summarise
 
 
@@ -74,3 +77,34 @@ def test_configurations_that_were_given_up_are_counted_with_what_that_saved() ->
         f"2 were given up after an epoch that answered every validation review alike, which saved {saved} of {8 * study.train.epochs}"
         in (grid_statement(summarise(study, records))[1])
     )
+
+
+def test_configurations_beside_the_winner_are_shown_with_their_difference_from_it() -> None:
+    """The winner has 868, 861 and 874 of 1,000 right; one beside it 870, 860 and 871: +2, -1 and -3, mean -0.67 reviews of 1,000."""
+    study = make_study()
+    study = make_study(grid=study.grid.model_dump() | {"runners_up": 1})
+    records = [record for record in make_records(study) if record.asked.role != "runner_up"]
+    cells = {record.asked.name: record for record in records if record.asked.role == "cell"}
+    jobs = cell_jobs(study)
+    chosen = runners_up(study, jobs, cells)
+    for job in runner_up_jobs(study, chosen):
+        records.append(make_record(study, job, make_happened(job, {101: 870, 102: 860, 103: 871}[job.seed], 36_864)))
+    summary = summarise(study, records)
+    assert not summary.missing
+    assert summary.asked == len(records)
+    winner, *others = choice_table(summary).rows
+    assert winner[0].text == "r8-a1-query-value (winner)"
+    assert [row[0].text for row in others] == [job.name for job in chosen]
+    assert others[0][4].text == "86.70"
+    assert others[0][6].text == "-0.07"
+    low, _, high = others[0][7].text.partition(" to ")
+    half = 4.302653 * 2.516611 / 3**0.5 / 10  # t with 2 degrees of freedom; the standard deviation of +2, -1 and -3 is 2.517
+    assert (float(low), float(high)) == pytest.approx((-0.0667 - half, -0.0667 + half), abs=0.006)
+
+
+def test_runs_beside_the_winner_that_are_missing_are_counted() -> None:
+    study = make_study()
+    study = make_study(grid=study.grid.model_dump() | {"runners_up": 1})
+    summary = summarise(study, [record for record in make_records(study) if record.asked.role != "runner_up"])
+    assert {run.role for run in summary.missing} == {"runner_up"}
+    assert len(summary.missing) == summary.asked_beside > 0

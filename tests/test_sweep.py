@@ -4,9 +4,10 @@ import pytest
 from report_records import altered, diverged, make_happened, make_record, make_study
 
 from lora_replication.errors import IncompleteError
+from lora_replication.grid.choice import runners_up, winner_by_validation
 from lora_replication.grid.packs import packs_of
 from lora_replication.grid.space import cell_jobs
-from lora_replication.grid.sweep import Tally, sweep, winner_by_validation
+from lora_replication.grid.sweep import Tally, sweep
 
 STUDY = make_study()
 JOBS = cell_jobs(STUDY)
@@ -140,3 +141,35 @@ def test_the_time_left_is_that_of_what_was_run_in_this_sweep(monkeypatch, second
 def test_configurations_of_an_earlier_sweep_do_not_count_for_the_time_left(monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: 10.0)
     assert Tally([JOBS[0]] * 12, dict.fromkeys(range(10)), 0.0, 1).time_left() == ", about 20 s left"
+
+
+def beside(study, correct):
+    """Names of the configurations beside the winner, where the grid's have so many of 500 validation reviews right."""
+    jobs = cell_jobs(study)
+    records = {job.name: record_of(job, 2 * right, 1000 + place) for place, (job, right) in enumerate(zip(jobs, correct, strict=True))}
+    return [job.name for job in runners_up(study, jobs, records)]
+
+
+def test_configurations_that_validation_cannot_tell_from_the_winner_stand_beside_it():
+    """Of 500 reviews, 425 right cannot be told from 440 (p = 0.13), 415 can (p = 0.015); hand-worked with the pooled z test."""
+    study = make_study(grid=STUDY.grid.model_dump() | {"runners_up": 2})
+    names = [job.name for job in JOBS]
+    article = names.index("r8-a1-query-value-mlp")
+    correct = [400] * 8
+    correct[0], correct[1], correct[4], correct[5] = 440, 415, 425, 430
+    assert beside(study, correct) == [names[5], names[4], names[article]]
+    correct[6] = 439
+    assert beside(study, correct) == [names[6], names[5], names[article]]
+    correct[article] = 441
+    assert beside(study, correct) == [names[0], names[6]]
+    assert beside(STUDY, correct) == []
+
+
+def test_a_sweep_trains_those_beside_the_winner_on_the_same_fresh_seeds():
+    study = make_study(grid=STUDY.grid.model_dump() | {"runners_up": 1})
+    machine = Machine(correct={JOBS[5].name: 900, JOBS[4].name: 890})
+    sweep(study, machine.ledger, lambda _jobs: 8, machine.executor, machine.said.append)
+    article = next(job.name for job in JOBS if job.name == "r8-a1-query-value-mlp")
+    expected = [(name, seed) for name in ("grid_winner", JOBS[4].name, article) for seed in (101, 102, 103)]
+    assert machine.ran[8:] == expected
+    assert f"the winner by validation is {JOBS[5].name}, and 2 beside it: {JOBS[4].name}, {article}" in machine.said[-1]

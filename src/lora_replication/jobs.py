@@ -6,13 +6,13 @@ import tokenize
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lora_replication.data.manifest import Manifest
 from lora_replication.errors import ParameterError
 from lora_replication.methods import RunSettings, resolve
 from lora_replication.params import Study
-from lora_replication.records import Asked, digest
+from lora_replication.records import Asked, Role, digest
 
 CODE = (
     "checkpoints.py", "classifier.py", "data/batches.py", "data/tokens.py", "encoders.py", "evaluation.py", "forward.py", "layouts.py",
@@ -30,7 +30,7 @@ class Job:
         settings, seed: what decides it.
     """
 
-    role: Literal["method", "cell", "winner"]
+    role: Role
     name: str
     settings: RunSettings
     seed: int

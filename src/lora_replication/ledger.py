@@ -5,8 +5,8 @@ from pathlib import Path
 
 from lora_replication.data.manifest import Manifest
 from lora_replication.errors import DataError
-from lora_replication.grid.space import cell_jobs, winner_jobs
-from lora_replication.grid.sweep import winner_by_validation
+from lora_replication.grid.choice import runners_up, winner_by_validation
+from lora_replication.grid.space import cell_jobs, runner_up_jobs, winner_jobs
 from lora_replication.jobs import asked_of, method_jobs
 from lora_replication.params import Study
 from lora_replication.records import RECORD, Asked, Record, read_records, run_folder
@@ -28,7 +28,7 @@ class Current:
 
 
 def current_records(study: Study, manifest: Manifest, root: Path = Path("runs")) -> Current:
-    """The records of the study's methods, of its grid, and of its grid's winner, with their keys as they are asked now.
+    """The records of the study's methods, of its grid, and of what the grid chose, with their keys as they are asked now.
 
     Raises:
         DataError: a file is not a record, or one of the records was altered.
@@ -41,7 +41,7 @@ def current_records(study: Study, manifest: Manifest, root: Path = Path("runs"))
     by_key = {record.asked.key: record for record in records if record.asked.role == "cell" and record.is_done}
     done = {job.name: by_key[key] for job in cells if (key := asked_of(study, manifest, job).key) in by_key}
     if len(done) == len(cells) and any(record.happened.val for record in done.values()):
-        jobs += winner_jobs(study, winner_by_validation(cells, done))
+        jobs += winner_jobs(study, winner_by_validation(cells, done)) + runner_up_jobs(study, runners_up(study, cells, done))
     wanted = {_identity(asked): asked for asked in (asked_of(study, manifest, job) for job in jobs)}
     current = [record for record in records if _identity(record.asked) in wanted]
     for record in current:

@@ -33,7 +33,7 @@ LARGEST_RANK = 768
 NAME_RULE = "1 to 64 of the characters A-Z a-z 0-9 . _ -, not starting with . or -"
 """Names of studies and methods become folders and arguments of commands."""
 
-RESERVED = {"grid", "grid_winner"}
+RESERVED = {"grid", "grid_winner", "grid_runners_up"}
 """Names in a study's folder of runs that are no method's."""
 
 Scaling = Literal["article", "paper"]
@@ -184,6 +184,7 @@ class GridParams(_Part):
     evaluate_train: Annotated[bool, Field(description="true or false")]
     stop_one_class: Annotated[bool, Field(description="true or false")]
     winner_seeds: Annotated[list[Seed], Field(min_length=1, description="at least one whole number from 0 to 4294967295, none twice")]
+    runners_up: Annotated[int, Field(ge=0, le=100, description="a whole number of configurations from 0 to 100")]
     pack: Annotated[int | None, Field(ge=1, le=1024, description="a whole number of configurations from 1 to 1024, or null")]
     executor: Annotated[Literal["here", "processes", "ray"], Field(description="one of here, processes, ray")]
     workers: Annotated[int, Field(ge=1, le=1024, description="a whole number of processes from 1 to 1024")]

@@ -21,6 +21,11 @@ RECORD = "record.json"
 PREDICTIONS = "predictions.parquet"
 ADAPTER = "adapter.safetensors"
 
+Role = Literal["method", "cell", "winner", "runner_up"]
+
+FOLDERS = {"cell": "grid", "runner_up": "grid_runners_up"}
+"""Where the runs of a role that has many names lie in a study's folder."""
+
 Status = Literal["ok", "diverged", "failed", "killed", "timeout"]
 
 
@@ -52,7 +57,8 @@ class Asked(_Part):
     Attributes:
         study: the study's name.
         title: the study's title, as tables and pages show it.
-        role: "method" (one of the study's methods), "cell" (a grid configuration) or "winner" (the grid's winner on a fresh seed).
+        role: "method" (one of the study's methods), "cell" (a grid configuration), "winner" or "runner_up" (the grid's winner,
+            or a configuration beside it, on a fresh seed).
         name: the method's name, the configuration's name (``r8-a16-query-value``), or ``grid_winner``.
         settings: the resolved parameters, ``methods.RunSettings.as_dict()``.
         seed: names every random draw, together with its purpose.
@@ -64,7 +70,7 @@ class Asked(_Part):
 
     study: str
     title: str
-    role: Literal["method", "cell", "winner"]
+    role: Role
     name: str
     settings: dict[str, Any]
     seed: int
@@ -175,7 +181,7 @@ class Record(_Part):
 
 def run_folder(study: str, role: str, name: str, seed: int, root: Path = Path("runs")) -> Path:
     """``runs/<study>/<method>/seed-<k>``; for grid configurations ``runs/<study>/grid/<configuration>/seed-<k>``."""
-    return root / study / ("grid/" if role == "cell" else "") / name / f"seed-{seed}"
+    return root / study / FOLDERS.get(role, "") / name / f"seed-{seed}"
 
 
 def write_record(record: Record, folder: Path) -> None:

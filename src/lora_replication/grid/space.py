@@ -1,10 +1,11 @@
 """The space of configurations as jobs, in the article's loop order: alpha, rank, then the switches with false before true."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
 
 from lora_replication.jobs import Job
-from lora_replication.methods import resolve
+from lora_replication.methods import RunSettings, resolve
 from lora_replication.params import TARGETS, LoraParams, MethodParams, Study
 
 
@@ -33,8 +34,16 @@ def cell_jobs(study: Study) -> list[Job]:
 
 def winner_jobs(study: Study, winner: Job) -> list[Job]:
     """The winning configuration again, on fresh seeds and with its training accuracy."""
-    settings = replace(winner.settings, evaluate_train=True, stop_one_class=False)
-    return [Job("winner", "grid_winner", settings, seed) for seed in study.grid.winner_seeds]
+    return [Job("winner", "grid_winner", _again(winner), seed) for seed in study.grid.winner_seeds]
+
+
+def runner_up_jobs(study: Study, beside: Iterable[Job]) -> list[Job]:
+    """The configurations ``beside`` the winner again, on the same fresh seeds."""
+    return [Job("runner_up", job.name, _again(job), seed) for job in beside for seed in study.grid.winner_seeds]
+
+
+def _again(job: Job) -> RunSettings:
+    return replace(job.settings, evaluate_train=True, stop_one_class=False)
 
 
 def cell_name(lora: LoraParams) -> str:

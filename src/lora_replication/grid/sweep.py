@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lora_replication.errors import IncompleteError
+from lora_replication.grid.choice import chosen_names, runners_up, winner_by_validation
 from lora_replication.grid.packs import packs_of
-from lora_replication.grid.space import cell_jobs, winner_jobs
+from lora_replication.grid.space import cell_jobs, runner_up_jobs, winner_jobs
 from lora_replication.jobs import Job
 from lora_replication.params import Study
 from lora_replication.records import Record
@@ -89,26 +90,16 @@ def sweep(
     if missing:
         raise IncompleteError(f"grid: {tally}; missing: {_some(missing)}; run again to continue")
     winner = winner_by_validation(tally.asked, tally.records)
-    say(f"grid: the winner by validation is {winner.name}; it is trained again on seeds {study.grid.winner_seeds}")
-    again = winner_jobs(study, winner)
-    trained = {job.seed: record for job in again if (record := ledger(job))}
-    trained |= {job.seed: record for job, record in executor([[job] for job in again if job.seed not in trained])}
-    missing = [job.label for job in again if job.seed not in trained or not trained[job.seed].is_done]
+    beside = runners_up(study, tally.asked, tally.records)
+    say(f"grid: the winner by validation is {chosen_names(winner, beside)}; trained again on seeds {study.grid.winner_seeds}")
+    again = winner_jobs(study, winner) + runner_up_jobs(study, beside)
+    trained = {(job.name, job.seed): record for job in again if (record := ledger(job))}
+    rest = [[job] for job in again if (job.name, job.seed) not in trained]
+    trained |= {(job.name, job.seed): record for job, record in executor(rest)}
+    missing = [job.label for job in again if (job.name, job.seed) not in trained or not trained[job.name, job.seed].is_done]
     if missing:
-        raise IncompleteError(f"grid: the winner lacks {_some(missing)}; run again to continue")
+        raise IncompleteError(f"grid: on fresh seeds {_some(missing)} are missing; run again to continue")
     return tally.records[winner.name]
-
-
-def winner_by_validation(jobs: Iterable[Job], records: dict[str, Record]) -> Job:
-    """The configuration with the most validation reviews right; of equals the one with fewer trainable parameters, then the first.
-
-    Raises:
-        IncompleteError: every configuration diverged.
-    """
-    live = [(job, records[job.name].happened) for job in jobs if job.name in records and records[job.name].happened.val]
-    if not live:
-        raise IncompleteError("grid: every configuration diverged, so there is no winner; set smaller grid.alpha or train.learning_rate")
-    return max(live, key=lambda one: (one[1].val.correct if one[1].val else -1, -(one[1].trainable_parameters or 0)))[0]
 
 
 def _unfinished(packs: Iterable[Sequence[Job]], done: Mapping[str, Record]) -> list[list[Job]]:

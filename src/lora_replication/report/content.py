@@ -10,7 +10,7 @@ from lora_replication.report.comparisons import Views
 from lora_replication.report.data_card import data_tables
 from lora_replication.report.deviations import deviations
 from lora_replication.report.drawing import Drawing
-from lora_replication.report.grid_section import grid_statement, grid_table
+from lora_replication.report.grid_section import choice_table, grid_statement, grid_table
 from lora_replication.report.latex import bibtex
 from lora_replication.report.machine_section import cost_statement, machine_table
 from lora_replication.report.summary import Missing, Summary
@@ -139,8 +139,9 @@ def _data(summary: Summary, manifest: Manifest, views: Views) -> Section:
 
 def _grid(summary: Summary, figures: tuple[Drawing, ...]) -> Section:
     grid = summary.grid
-    tables = (grid_table(summary),) if grid.cells or grid.unfinished else ()
-    return Section("grid", "Grid of LoRA configurations", tuple(grid_statement(summary)), figures=figures, tables=tables)
+    choice = (choice_table(summary),) if grid.runners_up else ()
+    cells = (grid_table(summary),) if grid.cells or grid.unfinished else ()
+    return Section("grid", "Grid of LoRA configurations", tuple(grid_statement(summary)), figures=figures, tables=choice + cells)
 
 
 def _missing(summary: Summary) -> Section | None:
@@ -151,7 +152,12 @@ def _missing(summary: Summary) -> Section | None:
 def missing_statement(summary: Summary) -> tuple[str, ...]:
     """Every run without a result by name, per kind of run, and the number of records that were ignored; empty where all is well."""
     lines = []
-    for role, what in (("method", "runs of methods"), ("cell", "grid configurations"), ("winner", "runs of the grid's winner")):
+    for role, what in (
+        ("method", "runs of methods"),
+        ("cell", "grid configurations"),
+        ("winner", "runs of the grid's winner"),
+        ("runner_up", "runs of configurations beside it"),
+    ):
         missing = [run for run in summary.missing if run.role == role]
         if missing:
             lines.append(f"{len(missing):,} of {_asked(summary, role):,} {what} missing: {', '.join(map(str, missing))}.")
@@ -168,7 +174,12 @@ def missing_statement(summary: Summary) -> tuple[str, ...]:
 
 def _asked(summary: Summary, role: str) -> int:
     run = summary.study.run
-    return {"method": len(run.methods) * len(run.seeds), "cell": summary.grid.asked, "winner": len(summary.study.grid.winner_seeds)}[role]
+    return {
+        "method": len(run.methods) * len(run.seeds),
+        "cell": summary.grid.asked,
+        "winner": len(summary.study.grid.winner_seeds),
+        "runner_up": summary.asked_beside,
+    }[role]
 
 
 def shortened(missing: tuple[Missing, ...], asked: int, most: int = 8) -> str:

@@ -255,6 +255,10 @@ def _grid(summary: Summary) -> dict[str, Any]:
         "ended_without_result": len(grid.unfinished),
         "winner_by_validation": grid.best.asked.name if grid.complete and grid.best else None,
         "winner_on_fresh_seeds": _method(summary, grid.winner) if grid.winner else None,
+        "runners_up_on_fresh_seeds": [
+            _method(summary, row) | {"difference_from_winner": _interval(grid.difference_from_winner(row, summary.study.report.confidence))}
+            for row in grid.runners_up
+        ],
         "cells": [_facts(record) for record in (*grid.cells, *grid.unfinished)],
     }
 

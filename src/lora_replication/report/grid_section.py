@@ -1,9 +1,9 @@
 """The report's section on the grid: every configuration, the winner by validation, the winner on fresh seeds."""
 
 from lora_replication.records import Record
-from lora_replication.report.summary import Summary
+from lora_replication.report.summary import MethodSummary, Summary
 from lora_replication.report.tables import Cell, Table, accuracy_cells, status_cell
-from lora_replication.report.wording import count, ends, level, percent, remark, what_trains
+from lora_replication.report.wording import count, ends, level, percent, remark, signed, signed_ends, what_trains
 
 
 def grid_table(summary: Summary) -> Table:
@@ -33,6 +33,47 @@ def _cell_row(place: int, record: Record) -> tuple[Cell, ...]:
         *accuracy_cells(record),
         status_cell(record),
         Cell(record.asked.key[:10]),
+    )
+
+
+def choice_table(summary: Summary) -> Table:
+    """The winner and the configurations trained again beside it, on the same fresh seeds."""
+    grid, confidence = summary.grid, summary.study.report.confidence
+    return Table(
+        name="choice",
+        caption=(
+            "The grid's winner, the best configurations that validation cannot tell from it, and the article's choice, on fresh seeds. "
+            f"Accuracy in percent; {level(confidence)} t intervals over seeds; the difference is the test accuracy less the winner's, "
+            f"paired over seeds. {remark(summary.study)}"
+        ).strip(),
+        columns=(
+            "Configuration",
+            "Trainable parameters",
+            "Runs",
+            "Validation in the grid",
+            "Test",
+            "Over seeds",
+            "Difference",
+            "Over seeds",
+        ),
+        rows=tuple(_choice_row(summary, row) for row in (*([grid.winner] if grid.winner else []), *grid.runners_up)),
+        left=frozenset({0}),
+    )
+
+
+def _choice_row(summary: Summary, row: MethodSummary) -> tuple[Cell, ...]:
+    grid, test = summary.grid, row.parts["test"]
+    cell = next((c for c in grid.cells if row.runs and c.asked.settings["lora"] == row.runs[0].asked.settings["lora"]), None)
+    difference = None if row is grid.winner else grid.difference_from_winner(row, summary.study.report.confidence)
+    return (
+        Cell((cell.asked.name if cell else row.name) + (" (winner)" if row is grid.winner else ""), row.trains),
+        Cell(count(row.trainable_parameters)),
+        Cell(f"{len(row.runs)} of {len(row.seeds)}"),
+        Cell(percent(cell.happened.val.fraction if cell and cell.happened.val else None)),
+        Cell(percent(test.estimate if test else None)),
+        Cell(ends(test)),
+        Cell(signed(difference.estimate if difference else None)),
+        Cell(signed_ends(difference)),
     )
 
 

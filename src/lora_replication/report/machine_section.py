@@ -42,6 +42,7 @@ def cost_statement(summary: Summary) -> str:
         "methods": [record for record in summary.runs if record.asked.role == "method"],
         "the grid": [*summary.grid.cells, *summary.grid.unfinished],
         "its winner on fresh seeds": [record for record in summary.runs if record.asked.role == "winner"],
+        "configurations beside it": [record for record in summary.runs if record.asked.role == "runner_up"],
     }
     parts = [
         f"{_total(records)} for {what} ({len(records):,} run{'s' if len(records) > 1 else ''})"

@@ -13,7 +13,7 @@ from lora_replication.report.summary import Missing, Part
 from lora_replication.report.verdicts import Word
 from lora_replication.statistics import Interval
 
-Role = Literal["method", "cell", "winner"]
+Role = Literal["method", "cell", "winner", "runner_up"]
 
 
 class _Part(BaseModel):
@@ -109,6 +109,12 @@ class RunRow(Facts):
     test_exact: Interval | None
 
 
+class RunnerUpRow(MethodRow):
+    """A configuration beside the winner; the difference is of its test accuracy less the winner's, paired over fresh seeds."""
+
+    difference_from_winner: Interval | None
+
+
 class GridRow(_Part):
     """The sweep; ``winner_by_validation`` is null while it is incomplete."""
 
@@ -119,6 +125,7 @@ class GridRow(_Part):
     ended_without_result: int
     winner_by_validation: str | None
     winner_on_fresh_seeds: MethodRow | None
+    runners_up_on_fresh_seeds: Annotated[list[RunnerUpRow], Field(description="trained again beside the winner, best by validation first")]
     cells: list[Facts]
 
 

@@ -7,12 +7,13 @@ from typing import Literal
 
 from lora_replication.article import PublishedMethod, published
 from lora_replication.errors import DataError
-from lora_replication.grid.space import cell_jobs
+from lora_replication.grid.choice import runners_up
+from lora_replication.grid.space import cell_jobs, runner_up_jobs
 from lora_replication.jobs import method_jobs
 from lora_replication.params import MethodParams, Study
 from lora_replication.records import Record
 from lora_replication.report.wording import what_trains
-from lora_replication.statistics import Interval, cut, t_interval, wilson_interval
+from lora_replication.statistics import Interval, cut, paired_t, t_interval, wilson_interval
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -83,12 +84,20 @@ class GridSummary:
         cells: those with a result, best validation accuracy first, diverged ones last.
         unfinished: records of configurations that ended without a result.
         winner: the configuration that was trained again, over its fresh seeds; null before that.
+        runners_up: those trained again beside it, best by validation first; with those of which no run is done yet left out.
     """
 
     asked: int
     cells: tuple[Record, ...]
     unfinished: tuple[Record, ...]
     winner: MethodSummary | None
+    runners_up: tuple[MethodSummary, ...] = ()
+
+    def difference_from_winner(self, row: MethodSummary, confidence: float) -> Interval | None:
+        """Test accuracy of ``row`` less the winner's, a fraction, paired over the fresh seeds that both have; null without any."""
+        winners = {run.asked.seed: run.happened.test for run in self.winner.runs} if self.winner else {}
+        pairs = [(test, own) for run in row.runs if (test := winners.get(run.asked.seed)) and (own := run.happened.test)]
+        return paired_t([a.fraction for a, _ in pairs], [b.fraction for _, b in pairs], confidence).difference if pairs else None
 
     @property
     def complete(self) -> bool:
@@ -123,6 +132,7 @@ class Summary:
         missing: what the study asks for and has no result.
         ignored: records that belong to other parameters, data, weights or code than the study's now.
         copies: folders of records that lie where they don't belong; they are counted nowhere.
+        asked_beside: number of runs asked for beside the grid's winner, known once the grid is complete.
     """
 
     study: Study
@@ -132,12 +142,13 @@ class Summary:
     missing: tuple[Missing, ...]
     ignored: int
     copies: tuple[str, ...] = ()
+    asked_beside: int = 0
 
     @property
     def asked(self) -> int:
         """Number of runs that the study asks for, grid and winner included."""
         study = self.study
-        return len(study.run.methods) * len(study.run.seeds) + self.grid.asked + len(study.grid.winner_seeds)
+        return len(study.run.methods) * len(study.run.seeds) + self.grid.asked + len(study.grid.winner_seeds) + self.asked_beside
 
     @property
     def rows(self) -> tuple[MethodSummary, ...]:
@@ -162,7 +173,9 @@ def summarise(study: Study, records: Iterable[Record], ignored: int = 0, copies:
     Raises:
         DataError: runs of one method were tested on different numbers of reviews.
     """
-    expected = dict.fromkeys(expected_runs(study))
+    records = list(records)
+    beside = _beside(study, records)
+    expected = dict.fromkeys((*expected_runs(study), *beside))
     found: dict[tuple[str, str, int], Record] = {}
     for record in records:
         identity = (record.asked.role, record.asked.name, record.asked.seed)
@@ -183,6 +196,7 @@ def summarise(study: Study, records: Iterable[Record], ignored: int = 0, copies:
         missing=tuple(_missing(*run, found.get(run)) for run in expected if run not in found or not found[run].is_done),
         ignored=ignored,
         copies=tuple(copies),
+        asked_beside=len(beside),
     )
 
 
@@ -190,6 +204,15 @@ def expected_runs(study: Study) -> Iterator[tuple[str, str, int]]:
     """Role, name and seed of every run that the study asks for: methods, then the grid, then its winner on fresh seeds."""
     yield from ((job.role, job.name, job.seed) for job in (*method_jobs(study), *cell_jobs(study)))
     yield from (("winner", WINNER, seed) for seed in study.grid.winner_seeds)
+
+
+def _beside(study: Study, records: Sequence[Record]) -> list[tuple[str, str, int]]:
+    """Role, name and seed of the runs beside the grid's winner, once every configuration has a result."""
+    cells = {record.asked.name: record for record in records if record.asked.role == "cell" and record.is_done}
+    jobs = cell_jobs(study)
+    if not all(job.name in cells for job in jobs) or not any(cell.happened.val for cell in cells.values()):
+        return []
+    return [(job.role, job.name, job.seed) for job in runner_up_jobs(study, runners_up(study, jobs, cells))]
 
 
 def _missing(role: str, name: str, seed: int, record: Record | None) -> Missing:
@@ -236,11 +259,16 @@ def _over_reviews(name: str, runs: Sequence[Record], level: float) -> Interval |
 def _grid(study: Study, records: Sequence[Record]) -> GridSummary:
     cells = [record for record in records if record.asked.role == "cell"]
     winners = [record for record in records if record.asked.role == "winner" and record.is_done]
+    beside = [record for record in records if record.asked.role == "runner_up" and record.is_done]
     return GridSummary(
         asked=len(cell_jobs(study)),
         cells=tuple(sorted((cell for cell in cells if cell.is_done), key=_by_validation)),
         unfinished=tuple(cell for cell in cells if not cell.is_done),
         winner=_method(study, WINNER, "winner", study.grid.winner_seeds, winners) if winners else None,
+        runners_up=tuple(
+            _method(study, name, "runner_up", study.grid.winner_seeds, [record for record in beside if record.asked.name == name])
+            for name in dict.fromkeys(record.asked.name for record in beside)
+        ),
     )
 
 
