@@ -157,6 +157,27 @@ def test_another_study_gets_orders_and_ratios_only_marked_as_its_own() -> None:
     assert {verdict.claim.name for verdict in found if verdict.word == "reproduced"} >= {"lora_above_last_layers"}
 
 
+def test_sizes_of_another_encoder_are_told_apart_from_what_training_decides() -> None:
+    study = make_study()
+    found = judge(summarise(study, make_records(study)))
+    # MiniLM's head has 148,610 parameters, twice those of LoRA on it, not four times.
+    ratio = next(verdict for verdict in found if verdict.claim.name == "ratio_last_layers")
+    assert (ratio.word, ratio.reason) == (
+        "not reproduced",
+        "2.02 here, 4 in the article at 1 significant digit; this follows from the sizes of this study's encoder, not from training",
+    )
+    assert headline(found) == (
+        "Of 18 claims of the article, 10 are about accuracy: 2 reproduced, 1 inconclusive, 7 not judged. 8 are about numbers of parameters, "
+        "which follow from the encoder's sizes without any training: 1 reproduced, 2 not reproduced, 5 not judged."
+    )
+    table = verdict_table(found, study)
+    assert not any(cell.alert for row in table.rows for cell in row)
+    assert [row[0].note.partition(":")[0] for row in table.rows] == [*["order"] * 3, *["ratio"] * 3]
+    against = verdict_table(judge(world({**ARTICLE, "full": 80.0}, counts={**COUNTS, "full": 1})), base().study)
+    alerted = {row[0].text for row in against.rows if row[1].alert}
+    assert {"full trains 66,955,010 parameters", "Test accuracy of full: 92.31 %"} <= alerted
+
+
 def test_another_configuration_and_an_absent_method_are_not_judged() -> None:
     study = make_study(run={"methods": ["last_layers", "lora_default"], "seeds": [1, 2]})
     assert by_name(summarise(study, make_records(study)))["full_above_lora"].reason == "this study does not train full"
@@ -220,7 +241,10 @@ def renumbered(claim: module.Claim, numbers: dict[str, float]) -> module.Claim:
 
 def test_the_statement_comes_first_and_the_table_has_every_claim() -> None:
     found = judge(world(ARTICLE))
-    assert headline(found) == "Of 18 claims of the article: 17 reproduced, 1 consistent."
+    assert headline(found) == (
+        "Of 18 claims of the article, 10 are about accuracy: 9 reproduced, 1 consistent. "
+        "8 are about numbers of parameters, which follow from the encoder's sizes without any training: 8 reproduced."
+    )
     statement = verdict_statement(found, base().study)
     assert statement[0] == headline(found)
     assert "0.5 points for a published accuracy" in statement[2]

@@ -43,7 +43,7 @@ def verdict_table(verdicts: Sequence[Verdict], study: Study) -> Table:
 def _row(verdict: Verdict) -> tuple[Cell, ...]:
     return (
         Cell(verdict.claim.words, f"{verdict.claim.kind}: {verdict.claim.test}"),
-        Cell(verdict.word, verdict.scope, alert=verdict.word == "not reproduced"),
+        Cell(verdict.word, verdict.scope, alert=verdict.word == "not reproduced" and not (verdict.scope and verdict.claim.is_about_sizes)),
         Cell(verdict.reason),
         *(Cell(_p(pair[0]), f"Holm {_p(pair[1])}") if pair else Cell(ABSENT) for pair in (verdict.p_difference, verdict.p_sameness)),
         Cell(count(verdict.seeds_needed)),

@@ -102,10 +102,18 @@ def judge(summary: Summary) -> tuple[Verdict, ...]:
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:
-    """How many claims came out how, in one sentence."""
+    """How many claims came out how; those that follow from sizes alone stand apart, as no training bears on them."""
+    sizes = [verdict for verdict in verdicts if verdict.claim.is_about_sizes]
+    trained = [verdict for verdict in verdicts if not verdict.claim.is_about_sizes]
+    return (
+        f"Of {len(verdicts)} claims of the article, {len(trained)} are about accuracy: {_tally(trained)}. "
+        f"{len(sizes)} are about numbers of parameters, which follow from the encoder's sizes without any training: {_tally(sizes)}."
+    )
+
+
+def _tally(verdicts: Sequence[Verdict]) -> str:
     counts = {word: sum(verdict.word == word for verdict in verdicts) for word in WORDS}
-    told = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
-    return f"Of {len(verdicts)} claims of the article: {told}."
+    return ", ".join(f"{number} {word}" for word, number in counts.items() if number)
 
 
 def _scope(summary: Summary) -> str:
@@ -122,7 +130,7 @@ def _evidence(claim: Claim, summary: Summary) -> _Evidence:
     if obstacle:
         return _Evidence(claim, verdict=Verdict(claim, "not judged", obstacle))
     rows = [row for name in claim.methods for row in summary.methods if row.name == name]
-    if claim.kind in ("count", "ratio"):
+    if claim.is_about_sizes:
         return _Evidence(claim, verdict=_exact(claim, rows, "" if claim.layer else _scope(summary)))
     if claim.kind == "selection":
         return _selection(claim, summary)
@@ -173,7 +181,8 @@ def _exact(claim: Claim, rows: Sequence[MethodSummary], scope: str) -> Verdict:
     shown = f"{measured:,.2f}" if claim.kind == "ratio" else f"{measured:,.0f}"
     at = f" at {claim.digits} significant digit{'s' if claim.digits > 1 else ''}" if claim.digits else ""
     word: Word = "reproduced" if rounded == claim.number else "not reproduced"
-    return Verdict(claim, word, f"{shown} here, {claim.number:,.0f} in the article{at}", count=measured, scope=scope)
+    why = "; this follows from the sizes of this study's encoder, not from training" if scope else ""
+    return Verdict(claim, word, f"{shown} here, {claim.number:,.0f} in the article{at}{why}", count=measured, scope=scope)
 
 
 def _selection(claim: Claim, summary: Summary) -> _Evidence:
