@@ -167,8 +167,9 @@ def test_sizes_of_another_encoder_are_told_apart_from_what_training_decides() ->
         "2.02 here, 4 in the article at 1 significant digit; this follows from the sizes of this study's encoder, not from training",
     )
     assert headline(found) == (
-        "Of 18 claims of the article, 10 are about accuracy: 2 reproduced, 1 inconclusive, 7 not judged. 8 are about numbers of parameters, "
-        "which follow from the encoder's sizes without any training: 1 reproduced, 2 not reproduced, 5 not judged."
+        "Of 18 claims of the article, 10 are about accuracy: 2 reproduced, 1 inconclusive, 7 not judged. "
+        "8 are about numbers of parameters, which follow from the encoder's sizes without any training: "
+        "1 reproduced, 2 not reproduced, 5 not judged."
     )
     table = verdict_table(found, study)
     assert not any(cell.alert for row in table.rows for cell in row)
