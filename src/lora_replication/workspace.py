@@ -175,6 +175,7 @@ def _write_params(file: Path, content: dict[str, Any]) -> None:
         with temporary.open("w", encoding="utf-8") as stream:
             yaml = YAML(typ="safe", pure=True)
             yaml.default_flow_style = False
+            yaml.representer.sort_base_mapping_type_on_output = False  # the order of methods is that of messages and of results.json
             yaml.dump(content, stream)
 
     write_whole(file, write)
