@@ -94,6 +94,20 @@ def test_the_place_of_a_fresh_run_ends_at_100_percent_and_the_decision_rests_on_
     assert "to 100.00" in verdict.reason
 
 
+def test_a_gain_may_be_a_loss_and_is_not_cut_at_0() -> None:
+    verdict = by_name(world({**ARTICLE, "full": 89.5}, (-0.8, 0.4, 0.0, 0.9, -0.5)))["gain_of_full"]
+    assert verdict.measured.low < -1
+    assert f"{verdict.measured.low:.2f} to " in verdict.reason
+
+
+def test_where_holm_alone_stands_in_the_way_more_seeds_than_there_are_would_decide() -> None:
+    summary = world({**ARTICLE, "full": 90.0}, (-0.25, 0.1, 0.0, 0.3, -0.15))
+    verdict = by_name(summary)["full_above_lora"]
+    assert verdict.word == "inconclusive"
+    assert verdict.p_difference[0] < 0.05 < verdict.p_difference[1]
+    assert verdict.seeds_needed > 5
+
+
 def test_consistent_lies_between() -> None:
     verdict = by_name(world(ARTICLE, (-0.25, 0.1, 0.0, 0.3, -0.15)))["test_accuracy_of_full"]
     assert verdict.word == "consistent"

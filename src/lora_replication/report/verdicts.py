@@ -84,11 +84,16 @@ class _Evidence:
 
 @dataclass(frozen=True)
 class _Tested:
-    """Evidence with its corrected p values; 1 stands where there is no test."""
+    """Evidence with its corrected p values, 1 where there is no test; ``tests`` of a difference were corrected together."""
 
     evidence: _Evidence
     difference: float
     sameness: float
+    tests: int
+
+    def strict(self, confidence: float) -> float:
+        """The level that a difference needs at most to stand after Holm's correction: its first step, which is Bonferroni's."""
+        return 1 - (1 - confidence) / self.tests
 
 
 def judge(summary: Summary) -> tuple[Verdict, ...]:
@@ -97,7 +102,8 @@ def judge(summary: Summary) -> tuple[Verdict, ...]:
     differences = _corrected([one.p_difference for one in evidence])
     sameness = _corrected([one.p_sameness for one in evidence])
     report = summary.study.report
-    tested = [_Tested(*row) for row in zip(evidence, differences, sameness, strict=True)]
+    tests = sum(one.p_difference is not None for one in evidence)
+    tested = [_Tested(*row, tests) for row in zip(evidence, differences, sameness, strict=True)]
     return tuple(one.evidence.verdict or _decide(one, report, _scope(summary)) for one in tested)
 
 
@@ -231,7 +237,7 @@ def _decide_value(tested: _Tested, report: ReportParams) -> _Decision:
     values, number, alpha = tested.evidence.values, float(tested.evidence.claim.number or 0), 1 - report.confidence
     whole = prediction_interval(values, report.confidence)
     half = (float(whole.high or 0) - float(whole.low or 0)) / 2
-    interval = cut(whole, 0.0, 100.0)
+    interval = cut(whole, 0.0 if len(tested.evidence.claim.methods) == 1 else -100.0, 100.0)
     low, high = float(interval.low or 0), float(interval.high or 0)
     seen = (
         f"mean {points(interval.estimate)} here, {points(number)} in the article; a fresh run is expected within {points(low)} to "
@@ -246,7 +252,7 @@ def _decide_value(tested: _Tested, report: ReportParams) -> _Decision:
         return "inconclusive", f"{seen}; its half is wider than {report.precision:g} points", interval, needed
     if low <= number <= high:
         return "consistent", seen, interval, None
-    needed = seeds_for_exclusion(number - interval.estimate, stdev(values), level=report.confidence)
+    needed = seeds_for_exclusion(number - interval.estimate, stdev(values), level=tested.strict(report.confidence))
     return "inconclusive", f"{seen}; outside, but not after Holm's correction", interval, needed
 
 
@@ -256,8 +262,9 @@ def _decide_order(tested: _Tested, report: ReportParams) -> _Decision:
     seen = _difference(interval)
     if tested.difference < 1 - report.confidence:
         return "reproduced" if interval.estimate > 0 else "not reproduced", seen, interval, None
-    needed = seeds_for_difference(interval.estimate, stdev(values), level=report.confidence, power=report.power)
     almost = tested.evidence.p_difference is not None and tested.evidence.p_difference < 1 - report.confidence
+    needed_level = tested.strict(report.confidence) if almost else report.confidence
+    needed = seeds_for_difference(interval.estimate, stdev(values), level=needed_level, power=report.power)
     why = "a difference before Holm's correction, none after it" if almost else "the paired test finds no difference"
     return "inconclusive", f"{seen}; {why}", interval, needed
 
