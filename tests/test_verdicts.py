@@ -18,6 +18,7 @@ from lora_replication.report.export import verdicts_json
 from lora_replication.report.summary import Summary, summarise
 from lora_replication.report.verdict_section import verdict_statement, verdict_table
 from lora_replication.report.verdicts import Verdict, headline, judge
+from lora_replication.report.wording import ABSENT
 
 ARTICLE = {"last_layers": 86.22, "lora_default": 89.44, "lora_tuned": 92.39, "full": 92.31}
 COUNTS = {"last_layers": 592_130, "lora_default": 147_456, "lora_tuned": 516_096, "full": 66_955_010}
@@ -266,6 +267,41 @@ def test_the_statement_comes_first_and_the_table_has_every_claim() -> None:
     table = verdict_table(found, base().study)
     assert [row[1].text for row in table.rows] == [verdict.word for verdict in found]
     assert json.loads(verdicts_json(world(ARTICLE)))["headline"] == headline(found)
+
+
+def test_every_cell_of_the_table_of_verdicts() -> None:
+    def p(pair: tuple[float, float] | None) -> tuple[str, str]:
+        raw, corrected = ("< 0.001" if one < 0.001 else f"{one:.3f}" for one in pair) if pair else ("", "")
+        return (raw, f"Holm {corrected}") if pair else (ABSENT, "")
+
+    summary = world({**ARTICLE, "full": 90.0}, (-0.25, 0.1, 0.0, 0.3, -0.15))
+    found = judge(summary)
+    for verdict, row in zip(found, verdict_table(found, summary.study).rows, strict=True):
+        assert [(cell.text, cell.note) for cell in row] == [
+            (verdict.claim.words, f"{verdict.claim.kind}: {verdict.claim.test}"),
+            (verdict.word, ""),
+            (verdict.reason, ""),
+            p(verdict.p_difference),
+            p(verdict.p_sameness),
+            (str(verdict.seeds_needed or ABSENT), ""),
+        ]
+    assert any(verdict.seeds_needed for verdict in found)
+    other = make_study()
+    of_other = judge(summarise(other, make_records(other)))
+    assert {row[1].note for row in verdict_table(of_other, other).rows[:5]} == {of_other[0].scope}
+
+
+def test_the_statement_gives_each_margin_and_who_is_not_judged() -> None:
+    content = merge_files(PARAMS)
+    margins = {"value_margin": 0.7, "sameness_margin": 0.3, "precision": 1.5, "confidence": 0.9}
+    study = check_study(content | {"report": content["report"] | margins, "run": content["run"] | {"methods": ["full"]}})
+    statement = verdict_statement(judge(summarise(study, make_records(study))), study)
+    assert "0.7 points for a published accuracy, 0.3 points for sameness, 1.5 points for the half of an interval" in statement[2]
+    assert "at most 10 % of" in statement[2]
+    assert (
+        "Not judged, as this study does not train lora_tuned: tuned_as_good_as_full, test_accuracy_of_lora_tuned, parameters_of_lora_tuned."
+        in statement
+    )
 
 
 def test_every_p_value_recomputed_by_another_library() -> None:

@@ -32,7 +32,7 @@ def verdict_table(verdicts: Sequence[Verdict], study: Study) -> Table:
         caption=(
             "The article's claims that this study speaks of. p: of the test of a difference and of the test of sameness, below it after "
             "Holm's correction over all claims. Seeds needed: with how many the study would decide if effect and scatter were those "
-            "seen; an estimate, before correction, but with the strictest one where nothing else stands in the way. "
+            "seen; an estimate, before Holm's correction, or with its strictest step where the correction alone stands in the way. "
             f"{remark(study)}"
         ).strip(),
         columns=("Claim", "Verdict", "Why", "p, difference", "p, sameness", "Seeds needed"),
