@@ -1,10 +1,11 @@
 """The published numbers: what the article's statements say of them, and the parameters counted by hand."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from lora_replication.article import published
+from lora_replication.article import claims, published
 from lora_replication.params import load_study
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
@@ -38,6 +39,13 @@ def test_every_number_has_a_source() -> None:
         numbers = [method.trainable_parameters, method.train_percent, method.val_percent, method.test_percent, method.minutes]
         assert all(number.source for number in numbers if number)
     assert [name for name, method in published().items() if method.minutes is None] == ["lora_tuned"]
+
+
+def test_every_claims_words_give_its_number() -> None:
+    for claim in claims():
+        if claim.number is not None and claim.kind != "selection":
+            forms = {f"{claim.number:,.2f}", f"{claim.number:,.0f}", f"{claim.number / 1000:.0f}k"}
+            assert any(re.search(rf"(?<![\d.,]){re.escape(form)}(?![\d.])", claim.words) for form in forms), claim.words
 
 
 def test_the_articles_study_configures_the_articles_methods() -> None:

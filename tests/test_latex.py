@@ -84,14 +84,40 @@ def test_citations_name_article_study_and_version() -> None:
     assert "study minilm-small" in bibtex(make_study())
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex on this machine")
-def test_it_compiles(tmp_path: Path) -> None:
+def compiled(folder: Path, table: bytes) -> str:
+    """What LaTeX says of an article with ``table`` in it and nothing but the two packages that the table asks for."""
     document = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}%s\end{document}"
-    (tmp_path / "paper.tex").write_text(document % table_tex(summary(HOSTILE)).decode())
-    done = subprocess.run(  # fixed words
-        [str(shutil.which("pdflatex")), "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
-        cwd=tmp_path,
-        capture_output=True,
-        check=False,
+    (folder / "paper.tex").write_text(document % table.decode())
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-2000:]
+    return done.stdout
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex on this machine")
+def test_it_compiles_on_one_page_and_fits_its_width(tmp_path: Path) -> None:
+    study = load_study(PARAMS)
+    told = compiled(tmp_path, table_tex(summarise(study, make_records(study))))
+    assert "(1 page," in told
+    assert "Overfull" not in told
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex on this machine")
+@pytest.mark.parametrize("title", [HOSTILE, r"\end{document} ^^5c ``?` !` -- --- ''", "“smart” — é \x00 漢 %", "\\", "{", "}}$$"])
+def test_hostile_names_compile(tmp_path: Path, title: str) -> None:
+    methods = {"_a__b.-c": make_study().methods["lora_default"], "last_layers": make_study().methods["last_layers"]}
+    study = make_study(study="_x.y_1--2", title=title)
+    study = study.model_copy(update={"methods": methods, "run": study.run.model_copy(update={"methods": list(methods)})})
+    assert "(1 page," in compiled(tmp_path, table_tex(summarise(study, [])))
+
+
+@pytest.mark.skipif(shutil.which("bibtex") is None, reason="there is no bibtex on this machine")
+def test_bibtex_reads_the_citations(tmp_path: Path) -> None:
+    (tmp_path / "citation.bib").write_bytes(citation_bib(make_study(study="_x.y_1--2")))
+    commands = (r"\relax", r"\citation{raschka2023codelora}", r"\citation{lora_replication}", r"\bibstyle{plain}", r"\bibdata{citation}")
+    (tmp_path / "paper.aux").write_text("\n".join(commands))
+    done = subprocess.run(["bibtex", "paper"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "paper.bbl").read_text().count(r"\bibitem") == 2
+    assert "Raschka" in (tmp_path / "paper.bbl").read_text()

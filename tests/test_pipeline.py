@@ -67,6 +67,12 @@ def run(root: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess
     )
 
 
+def dvc(root: Path, *arguments: str) -> subprocess.CompletedProcess:
+    site_cache = {"DVC_SITE_CACHE_DIR": str(root / ".dvc" / "site-cache")}
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, cwd=root, env=environment(**site_cache), capture_output=True, text=True, timeout=60, check=False)
+
+
 def stages_run(done: subprocess.CompletedProcess) -> list[str]:
     return re.findall(r"Running stage '([^']+)'", done.stdout)
 
@@ -97,6 +103,30 @@ def test_a_study_leaves_records_a_report_and_tracked_runs(finished):
         statuses = database.execute("select status from runs").fetchall()
     assert statuses == [("FINISHED",)] * 6  # five runs and the parent of the grid's configurations
     assert not (finished / "runs").exists()
+
+
+def test_dvc_shows_the_metrics_and_plots_of_a_workspace(finished, tmp_path):
+    work = finished / "build" / "small"
+    shown = json.loads(dvc(work, "metrics", "show", "--json").stdout)[""]["data"]
+    metrics = json.loads((work / "reports/small/metrics.json").read_text())
+    assert {file: told["data"] for file, told in shown.items()} == {"reports/small/metrics.json": metrics}
+    assert metrics["full"]["test_accuracy"] == read_correct(work / "runs/small/full/seed-1") / 12
+    assert dvc(work, "plots", "show", "--out", str(tmp_path / "plots")).returncode == 0
+    page = (tmp_path / "plots/index.html").read_text("utf-8")
+    points, _ = json.JSONDecoder().raw_decode(page, page.index('"values": ') + len('"values": '))
+    assert sorted((point["method"], point["seed"], point["epoch"]) for point in points) == [
+        ("full", "1", "1"),
+        ("grid_winner", "101", "1"),
+        ("last_layers", "1", "1"),
+    ]
+    assert '"mark": {"type": "point"' in page
+    without_git = dvc(work, "metrics", "diff")  # as the README says
+    assert without_git.returncode != 0
+    assert "Only supported for Git repositories" in without_git.stderr
+
+
+def read_correct(folder: Path) -> int:
+    return json.loads((folder / "record.json").read_text())["happened"]["test"]["correct"]
 
 
 def test_a_second_time_nothing_runs(finished):
@@ -168,6 +198,29 @@ def test_a_study_that_fails_leaves_what_was_published_as_it_was(finished):
     assert tree(finished / "reports") == before
 
 
+def test_an_incomplete_study_is_reported_only_where_asked_for(finished):
+    work = finished / "build/small"
+    assert run(finished, "run", "small").returncode == 0
+    before, record = tree(work / "reports"), work / "runs/small/last_layers/seed-1/record.json"
+    whole = record.read_bytes()
+    record.unlink()
+    refused = run(finished, "report", "small")
+    stage = subprocess.run(
+        [sys.executable, "stages/report.py"], cwd=work, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    for done in (refused, stage):
+        assert done.returncode == 5
+        assert "1 of 5 runs are missing: last_layers seed 1 (not run)" in done.stderr
+    assert tree(work / "reports") == before
+    partial = run(finished, "report", "small", "--allow-partial")
+    assert partial.returncode == 0, partial.stderr
+    assert partial.stdout.splitlines()[0] == "partial: 1 of 5 runs are missing: last_layers seed 1 (not run)"
+    assert "Incomplete: 4 of 5 runs have a result." in (work / "reports/small/report.md").read_text()
+    record.write_bytes(whole)
+    assert run(finished, "report", "small").returncode == 0
+    assert tree(work / "reports") == before
+
+
 def test_a_tracking_address_of_the_study_is_used_and_the_variable_overrules_it(finished, tmp_path):
     study = finished / "studies" / "small.yaml"
     study.write_text(SMALL + "tracking: {uri: 'sqlite:///own/small.db'}\nmethods: {full: {learning_rate: 2.0e-3}}\n")
@@ -211,13 +264,29 @@ def test_a_study_in_the_project_itself_runs_with_git_and_from_an_unpacked_archiv
     assert len(list((root / "reports/article/records").rglob("record.json"))) == 4
     assert (root / "reports/article/report.html").is_file()
     assert (root / ".dvc/config.local").exists() != git
-    plain = subprocess.run(
-        [sys.executable, "-m", "dvc", "status"], cwd=root, env=environment(), capture_output=True, text=True, timeout=60, check=False
-    )
+    plain = dvc(root, "status")
     assert "up to date" in plain.stdout, plain.stdout + plain.stderr
     if git:
         untracked = subprocess.run(["git", "status", "--porcelain", "-uall", ".dvc"], cwd=root, capture_output=True, text=True, check=True)
         assert sorted(untracked.stdout.split()) == [".dvc/.gitignore", ".dvc/config", "??", "??"]
+        assert_metrics_are_compared_between_commits(root)
+
+
+def assert_metrics_are_compared_between_commits(root: Path) -> None:
+    """The study's own metrics, and those of a report that was published beside it and is in no graph."""
+    (root / "reports/other").mkdir()
+    shutil.copy(root / "reports/article/metrics.json", root / "reports/other")
+    commit = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--message", "reports"]
+    for command in (["git", "add", "dvc.yaml", "params.yaml", "reports"], commit):
+        subprocess.run(command, cwd=root, check=True)
+    for name, more in (("article", []), ("other", ["--targets", "reports/other/metrics.json"])):
+        file = root / f"reports/{name}/metrics.json"
+        metrics = json.loads(file.read_text())
+        before = metrics["full"]["runs"]
+        file.write_text(json.dumps(metrics | {"full": metrics["full"] | {"runs": 7}}))
+        changed = json.loads(dvc(root, "metrics", "diff", "--json", *more).stdout)
+        assert changed == {f"reports/{name}/metrics.json": {"full.runs": {"old": before, "new": 7, "diff": 7 - before}}}
+        file.write_text(json.dumps(metrics))
 
 
 def test_another_executor_retrains_nothing_and_other_configurations_run_in_it(finished):
@@ -285,7 +354,7 @@ def test_a_stage_names_a_method_that_is_unknown(finished):
     stage = [sys.executable, "stages/train.py", "--method", "nope", "--seed", "1"]
     done = subprocess.run(stage, cwd=work, env=environment(), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "--method is 'nope'; allowed: full, last_layers, lora_default, lora_tuned" in done.stderr
+    assert "--method is 'nope'; allowed: last_layers, lora_default, lora_tuned, full" in done.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

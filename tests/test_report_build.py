@@ -1,5 +1,7 @@
 """The whole report, from records on disk to files."""
 
+import csv
+import json
 import os
 import subprocess
 import sys
@@ -43,23 +45,52 @@ def test_the_same_records_give_the_same_files(tmp_path: Path) -> None:
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
-def test_an_incomplete_study_gets_its_report_and_an_error(tmp_path: Path) -> None:
+def test_an_incomplete_study_is_refused_and_what_was_written_before_stays(tmp_path: Path) -> None:
     study = make_study()
     records = make_records(study)
+    build_report(study, records, make_manifest(), tmp_path)
+    before = files(tmp_path)
     records[3] = altered(records[3], status="failed", error="out of memory")
     with pytest.raises(
-        IncompleteError, match=r"incomplete: 2 of 23 runs missing: last_layers seed 1 .not run., lora_default seed 1 .failed: out"
+        IncompleteError,
+        match=r"no report is written, because 2 of 23 runs are missing: last_layers seed 1 .not run., lora_default seed 1 .failed: out of "
+        r"memory.; .*lora-replication report minilm-small --allow-partial",
     ) as told:
         build_report(study, records[1:], make_manifest(), tmp_path)
     assert told.value.exit_code == 5
-    assert set(files(tmp_path)) == FILES
+    assert files(tmp_path) == before
+
+
+def test_a_partial_report_says_how_many_of_how_many_everywhere(tmp_path: Path) -> None:
+    study = make_study()
+    records = make_records(study)
+    records[3] = altered(records[3], status="failed", error="out of memory")
+    left = [record for place, record in enumerate(records) if place not in (0, 14, 22)]  # without a method's run, a cell, a winner's run
+    build_report(study, left, make_manifest(), tmp_path, allow_partial=True)
+    written = files(tmp_path)
+    assert set(written) == FILES
     for name in ("report.md", "report.html"):
-        assert b"lora_default seed 1 (failed: out of memory)" in files(tmp_path)[name]
+        text = written[name].decode().replace("\u00a0", " ")
+        assert "Incomplete: 19 of 23 runs have a result." in text
+        assert "lora_default seed 1 (failed: out of memory)" in text
+        assert "7 of 8 configurations done" in text
+        assert "No winner is named while 1 configuration is missing." in text
+        for told in ("last_layers n = 2 of 3", "lora_tuned n = 3,", "n = 7 of 8 configurations", "right, 7 of 8 configurations"):
+            assert told in text, told
+        assert "n = 2 of 3, 2 of 3, 2 of 3, 2 of 3, 2 of 3, 3 from top to bottom" in text
+    assert "4 of 23 runs are missing" in written["table.tex"].decode()
+    table = list(csv.DictReader(written["table.csv"].decode().splitlines()))
+    assert [(row["runs_done"], row["runs_asked"]) for row in table] == [("2", "3"), ("2", "3"), ("3", "3"), ("3", "3"), ("2", "3")]
+    results, verdicts, metrics = (json.loads(written[f"{name}.json"]) for name in ("results", "verdicts", "metrics"))
+    assert (results["complete"], len(results["missing"]), results["runs_asked"]) == (False, 4, 23)
+    assert (verdicts["runs_missing"], verdicts["runs_asked"], metrics["missing_runs"]) == (4, 23, 4)
 
 
-def test_a_study_without_any_run_gets_a_report(tmp_path: Path) -> None:
-    with pytest.raises(IncompleteError, match="23 of 23 runs missing"):
+def test_a_study_without_any_run_gets_a_report_where_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(IncompleteError, match="23 of 23 runs are missing"):
         build_report(make_study(), [], make_manifest(), tmp_path)
+    assert files(tmp_path) == {}
+    build_report(make_study(), [], make_manifest(), tmp_path, allow_partial=True)
     assert set(files(tmp_path)) == FILES_WITHOUT_RUNS
 
 

@@ -15,6 +15,8 @@ from lora_replication.report.answers import Answers
 from lora_replication.report.comparison_section import comparison_table, predictions_statement, slices_table
 from lora_replication.report.comparisons import Views, view
 from lora_replication.report.summary import Summary, summarise
+from lora_replication.report.wording import ABSENT
+from lora_replication.statistics import Interval
 
 RECORDS = make_records(make_study())
 ANSWERS = make_answers(RECORDS)
@@ -109,6 +111,56 @@ def test_the_parameters_of_the_bootstrap_and_the_power_change_what_they_should(s
     assert changed(bootstrap_draws=500).comparisons[0].both != plain.both
     assert changed(power=0.9).comparisons[0].smallest_by_seeds > plain.smallest_by_seeds
     assert changed(power=0.9).comparisons[0].smallest_by_reviews > plain.smallest_by_reviews
+
+
+def test_every_cell_of_the_comparison_table(summary: Summary, views: Views) -> None:
+    def ends(interval: Interval) -> str:
+        return f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}"
+
+    found = set()
+    for pair, row in zip(views.comparisons, comparison_table(summary, views).rows, strict=True):
+        significant = sum(test.p_value < 0.05 for test in pair.mcnemar)
+        found.add(significant)
+        assert [(cell.text, cell.note) for cell in row] == [
+            (f"{pair.second} less {pair.first}", ""),
+            (f"{100 * pair.paired.difference.estimate:+.2f}", ""),
+            (ends(pair.paired.difference), "n = 3 seeds"),
+            (f"{pair.paired.p_value:.3g}", f"Holm {pair.p_holm:.3g}"),
+            (ends(pair.both), f"by movie {ends(pair.both_by_movie)}"),
+            (f"{significant} of 3", ""),
+            (f"{100 * pair.smallest_by_seeds:.2f}", ""),
+            (f"{100 * pair.smallest_by_reviews:.2f}", ""),
+        ]
+    assert len(found) > 1
+
+
+def test_every_cell_of_the_table_of_kinds_of_reviews(summary: Summary, views: Views) -> None:
+    def ends(interval: Interval) -> str:
+        return f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
+
+    def whole(interval: Interval) -> tuple[str, str]:
+        return f"{100 * interval.estimate:.2f}", f"{ends(interval)}, n = {interval.n:,}"
+
+    for slices, row in zip(views.slices, slices_table(summary, views).rows, strict=True):
+        movies = len(set(ANSWERS.movies.tolist()))
+        assert [(cell.text, cell.note) for cell in row] == [
+            (slices.name, "3 runs"),
+            whole(slices.plain),
+            (ends(slices.by_movie), f"n = 1,000 reviews in {movies} movies"),
+            (ends(slices.both), ""),
+            whole(slices.unseen_movies),
+            whole(slices.unique_texts),
+        ]
+
+
+def test_what_is_unknown_or_untested_is_a_dash_with_its_reason(summary: Summary) -> None:
+    one_run = Answers({name: right for name, right in ANSWERS.right.items() if name[2] == 1})
+    views = view(summary, one_run)
+    row = slices_table(summary, views).rows[0]
+    assert [cell.note for cell in row] == ["1 run", row[1].note, "movies unknown", "", "none, or unknown", "none, or unknown"]
+    assert comparison_table(summary, views).rows[0][4].note == ""
+    without = comparison_table(summary, view(summary, Answers())).rows[0]
+    assert [without[place].text for place in (4, 5, 7)] == [ABSENT] * 3
 
 
 def test_tables(summary: Summary, views: Views) -> None:

@@ -5,7 +5,7 @@ from report_records import PARAMS, altered, make_manifest, make_records, make_st
 from lora_replication.params import load_study
 from lora_replication.report.answers import Answers
 from lora_replication.report.comparisons import view
-from lora_replication.report.content import Content, compose, missing_statement, shortened
+from lora_replication.report.content import Content, compose, missing_runs, missing_statement
 from lora_replication.report.drawing import Drawing
 from lora_replication.report.summary import Summary, summarise
 
@@ -57,7 +57,7 @@ def test_an_incomplete_study_says_so_first_and_names_what_is_missing() -> None:
     records[2] = altered(records[2], status="killed", error="signal 9")
     summary = summarise(study, [*records[:3], *records[4:12], *records[13:22]], ignored=2)
     content = composed(summary)
-    assert content.warnings[-1].startswith("Incomplete: 4 of 23 runs missing")
+    assert content.warnings[-1].startswith("Incomplete: 19 of 23 runs have a result")
     assert missing_statement(summary) == (
         "2 of 12 runs of methods missing: last_layers seed 3 (killed: signal 9), lora_default seed 1 (not run).",
         "1 of 8 grid configurations missing: r2-a1-query-value seed 1 (not run).",
@@ -82,5 +82,5 @@ def test_copies_are_named() -> None:
 
 def test_a_long_list_is_shortened_for_a_message() -> None:
     summary = summarise(make_study(), [])
-    said = shortened(summary.missing, summary.asked, most=2)
-    assert said == "23 of 23 runs missing: last_layers seed 1 (not run), last_layers seed 2 (not run) and 21 more"
+    said = missing_runs(summary, most=2)
+    assert said == "23 of 23 runs are missing: last_layers seed 1 (not run), last_layers seed 2 (not run) and 21 more"

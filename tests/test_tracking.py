@@ -214,12 +214,13 @@ def test_leaving_ends_the_run(raised: BaseException | None, status: str) -> None
 
 
 @pytest.mark.parametrize(("status", "said"), [("diverged", "FINISHED"), ("failed", "FAILED"), ("timeout", "FAILED"), ("killed", "KILLED")])
-def test_record_status_decides(status: str, said: str) -> None:
+def test_record_status_decides(status: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     nothing: dict[str, Any] = {"best_epoch": None, "train": None, "val": None, "test": None, "epochs": []}
     mirrored(a_record(an_asked(), status=status, **nothing))
     (run,) = runs()
     assert run.info.status == said
     assert run.data.tags["record_status"] == status
+    assert capsys.readouterr().err == ""
     assert not [name for name in run.data.metrics if "accuracy" in name]
     assert sync(Path("runs"), TRACKING) == SyncResult(whole=1)
 
@@ -328,6 +329,19 @@ def wait_for(condition: Any, seconds: float = 40.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.1)
+
+
+def test_runs_of_all_pages_are_given() -> None:
+    class Pages:
+        def search_runs(self, *_: Any, page_token: str | None, **__: Any) -> Any:
+            first = page_token is None
+            from mlflow.store.entities import PagedList
+
+            return PagedList(["a", "b"] if first else ["c"], "more" if first else None)
+
+    found = store.Store("sqlite:///unused.db", "x")
+    found._client = Pages()
+    assert list(found.runs("1", {})) == ["a", "b", "c"]
 
 
 def test_two_processes_make_and_fill_one_database() -> None:

@@ -1,6 +1,5 @@
 """Verdicts: worlds built by hand for each word, and the chance of a false one when nothing differs."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -14,10 +13,8 @@ from statsmodels.stats.weightstats import DescrStatsW
 from lora_replication.article import claims
 from lora_replication.params import check_study, load_study, merge_files
 from lora_replication.report import verdicts as module
-from lora_replication.report.export import verdicts_json
 from lora_replication.report.summary import Summary, summarise
-from lora_replication.report.verdict_section import verdict_statement, verdict_table
-from lora_replication.report.verdicts import Verdict, headline, judge
+from lora_replication.report.verdicts import Verdict, judge
 
 ARTICLE = {"last_layers": 86.22, "lora_default": 89.44, "lora_tuned": 92.39, "full": 92.31}
 COUNTS = {"last_layers": 592_130, "lora_default": 147_456, "lora_tuned": 516_096, "full": 66_955_010}
@@ -92,6 +89,20 @@ def test_the_place_of_a_fresh_run_ends_at_100_percent_and_the_decision_rests_on_
     assert verdict.measured.high == 100.0
     assert verdict.measured.low < 97
     assert "to 100.00" in verdict.reason
+
+
+def test_a_gain_may_be_a_loss_and_is_not_cut_at_0() -> None:
+    verdict = by_name(world({**ARTICLE, "full": 89.5}, (-0.8, 0.4, 0.0, 0.9, -0.5)))["gain_of_full"]
+    assert verdict.measured.low < -1
+    assert f"{verdict.measured.low:.2f} to " in verdict.reason
+
+
+def test_where_holm_alone_stands_in_the_way_more_seeds_than_there_are_would_decide() -> None:
+    summary = world({**ARTICLE, "full": 90.0}, (-0.25, 0.1, 0.0, 0.3, -0.15))
+    verdict = by_name(summary)["full_above_lora"]
+    assert verdict.word == "inconclusive"
+    assert verdict.p_difference[0] < 0.05 < verdict.p_difference[1]
+    assert verdict.seeds_needed > 5
 
 
 def test_consistent_lies_between() -> None:
@@ -216,17 +227,6 @@ def renumbered(claim: module.Claim, numbers: dict[str, float]) -> module.Claim:
         return claim
     first, *rest = (numbers[name] for name in claim.methods)
     return replace(claim, number=rest[0] - first if rest else first)
-
-
-def test_the_statement_comes_first_and_the_table_has_every_claim() -> None:
-    found = judge(world(ARTICLE))
-    assert headline(found) == "Of 18 claims of the article: 17 reproduced, 1 consistent."
-    statement = verdict_statement(found, base().study)
-    assert statement[0] == headline(found)
-    assert "0.5 points for a published accuracy" in statement[2]
-    table = verdict_table(found, base().study)
-    assert [row[1].text for row in table.rows] == [verdict.word for verdict in found]
-    assert json.loads(verdicts_json(world(ARTICLE)))["headline"] == headline(found)
 
 
 def test_every_p_value_recomputed_by_another_library() -> None:

@@ -49,6 +49,7 @@ def test_another_study_gets_a_folder_with_merged_parameters_and_links(project):
     folder, study = open_workspace("tiny", project)
     assert folder == project / "build" / "tiny"
     assert load_study(folder / "params.yaml") == study
+    assert list(load_study(folder / "params.yaml").methods) == list(study.methods) == ["last_layers", "lora_default", "lora_tuned", "full"]
     plain = load_study(project / "params.yaml", project / "studies" / "tiny.yaml")
     assert study.model_copy(update={"tracking": plain.tracking}) == plain
     assert (folder / "stages").resolve() == project / "stages"

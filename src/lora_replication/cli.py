@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="write a study's report again from its records")
     report.add_argument("study", help="article, or a file of studies/ without .yaml")
+    report.add_argument("--allow-partial", action="store_true", help="also where runs are missing; the report says how many of how many")
     report.add_argument("--open", action="store_true", help="show the page in the browser")
     report.set_defaults(command=_report)
 
@@ -97,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from lora_replication.workspace import report_study
 
-    page = report_study(arguments.study)
+    page = report_study(arguments.study, allow_partial=arguments.allow_partial)
     print(f"report: {page}")
     if arguments.open:
         import webbrowser

@@ -92,17 +92,24 @@ def _link(link: Path, target: Path) -> None:
         ) from None
 
 
-def report_study(name: str) -> Path:
+def report_study(name: str, *, allow_partial: bool = False) -> Path:
     """Write the report of the study ``name`` again from the records in its workspace, and give the page's path.
+
+    Args:
+        allow_partial: write it also where runs are missing, and print which.
 
     Raises:
         DataError: nothing has been prepared yet, or the records or predictions are not what they claim to be.
-        IncompleteError: some run has no result; the report is written and says so.
+        IncompleteError: some run has no result, and ``allow_partial`` is off; nothing is written.
     """
     from lora_replication.report.build import report_folder
+    from lora_replication.report.content import missing_runs
 
     folder, study = open_workspace(name, project_root())
-    return report_folder(study, folder)
+    summary = report_folder(study, folder, allow_partial=allow_partial)
+    if summary.missing:
+        print(f"partial: {missing_runs(summary)}")
+    return folder / "reports" / name / "report.html"
 
 
 def report_published(file: Path, folder: Path | None, name: str | None) -> Path:
@@ -168,6 +175,7 @@ def _write_params(file: Path, content: dict[str, Any]) -> None:
         with temporary.open("w", encoding="utf-8") as stream:
             yaml = YAML(typ="safe", pure=True)
             yaml.default_flow_style = False
+            yaml.representer.sort_base_mapping_type_on_output = False  # the order of methods is that of messages and of results.json
             yaml.dump(content, stream)
 
     write_whole(file, write)

@@ -47,6 +47,11 @@ class Claim:
         """What decides it, in words."""
         return TESTS[self.kind]
 
+    @property
+    def is_about_sizes(self) -> bool:
+        """Whether numbers of parameters decide it, which no training changes."""
+        return self.kind in ("count", "ratio")
+
 
 def claims() -> tuple[Claim, ...]:
     """All claims, orders and sameness first."""

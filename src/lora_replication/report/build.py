@@ -10,7 +10,7 @@ from lora_replication.params import Study
 from lora_replication.records import Record, write_whole
 from lora_replication.report.answers import Answers, read_answers
 from lora_replication.report.comparisons import view, without_predictions
-from lora_replication.report.content import compose, shortened
+from lora_replication.report.content import compose, missing_runs
 from lora_replication.report.export import learning_curves_csv, metrics_json, results_json, table_csv, verdicts_json
 from lora_replication.report.figures import draw_figures
 from lora_replication.report.latex import citation_bib, table_tex
@@ -28,6 +28,7 @@ def build_report(
     ignored: int = 0,
     copies: Sequence[str] = (),
     answers: Answers | None = None,
+    allow_partial: bool = False,
 ) -> Summary:
     """Write the report of ``study`` into ``folder``; the same input gives the same bytes.
 
@@ -42,16 +43,22 @@ def build_report(
         ignored: number of records left out because their key is not among the study's.
         copies: folders of records that lie where they don't belong, left out too.
         answers: of the runs, review by review; without them the report has no tests on reviews.
+        allow_partial: write the report of an incomplete study too; it says throughout how many of how many runs it is about.
 
     Returns:
         What the report tells.
 
     Raises:
-        IncompleteError: some run that the study asks for has no result. The report is written and says so.
+        IncompleteError: some run that the study asks for has no result, and ``allow_partial`` is off. Nothing is written.
         DataError: the records contradict each other.
         EnvironmentProblem: a file could not be written.
     """
     summary = summarise(study, records, ignored, copies)
+    if summary.missing and not allow_partial:
+        raise IncompleteError(
+            f"{folder}: no report is written, because {missing_runs(summary)}; run them (lora-replication run {study.study}), or report "
+            f"what there is (lora-replication report {study.study} --allow-partial)"
+        )
     answers = answers or Answers()
     views = view(summary, answers)
     drawings = draw_figures(summary, views)
@@ -69,23 +76,27 @@ def build_report(
     for drawing in drawings:
         write_whole(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
         write_whole(folder / "figures" / f"{drawing.name}.png", drawing.png)
-    if summary.missing:
-        raise IncompleteError(
-            f"{folder}: the report is written, but incomplete: {shortened(summary.missing, summary.asked)}; run them, then report again"
-        )
     return summary
 
 
-def report_folder(study: Study, root: Path) -> Path:
-    """Write ``reports/<study>`` of ``root`` from its ``data/<study>`` and ``runs/<study>``, and give the page's path.
+def report_folder(study: Study, root: Path, *, allow_partial: bool = False) -> Summary:
+    """Write ``reports/<study>`` of ``root`` from its ``data/<study>`` and ``runs/<study>``, and give what the report tells.
 
     Raises:
         DataError: nothing has been prepared yet, or the records or predictions are not what they claim to be.
-        IncompleteError: some run has no result; the report is written and says so.
+        IncompleteError: some run has no result, and ``allow_partial`` is off; nothing is written.
     """
     data, runs, folder = root / "data" / study.study, root / "runs", root / "reports" / study.study
     manifest = read_manifest(data)
     current = current_records(study, manifest, runs)
     answers = read_answers(study, current.records, manifest, data, runs)
-    build_report(study, current.records, manifest, folder, ignored=current.stale, copies=current.copies, answers=answers)
-    return folder / "report.html"
+    return build_report(
+        study,
+        current.records,
+        manifest,
+        folder,
+        ignored=current.stale,
+        copies=current.copies,
+        answers=answers,
+        allow_partial=allow_partial,
+    )

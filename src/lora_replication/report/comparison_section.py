@@ -1,9 +1,10 @@
 """The report's tables of methods against each other and of methods on kinds of test reviews."""
 
+from lora_replication.params import Study
 from lora_replication.report.comparisons import Comparison, Slices, Views
 from lora_replication.report.summary import Summary
 from lora_replication.report.tables import Cell, Table
-from lora_replication.report.wording import ABSENT, ends, level, percent, remark, signed, signed_ends
+from lora_replication.report.wording import ABSENT, ends, level, of, percent, remark, signed, signed_ends
 from lora_replication.statistics import Interval
 
 
@@ -21,18 +22,18 @@ def comparison_table(summary: Summary, views: Views) -> Table:
             f"seeds, and one pair of runs on these reviews, would find with a chance of {level(report.power)}. {remark(summary.study)}"
         ).strip(),
         columns=("Methods", "Difference", "Seeds", "p", "Seeds and reviews", "McNemar", "Smallest, seeds", "Smallest, reviews"),
-        rows=tuple(_comparison_row(pair, 1 - report.confidence) for pair in views.comparisons),
+        rows=tuple(_comparison_row(pair, summary.study) for pair in views.comparisons),
         left=frozenset({0}),
     )
 
 
-def _comparison_row(pair: Comparison, alpha: float) -> tuple[Cell, ...]:
-    found = sum(test.p_value < alpha for test in pair.mcnemar)
+def _comparison_row(pair: Comparison, study: Study) -> tuple[Cell, ...]:
+    found = sum(test.p_value < 1 - study.report.confidence for test in pair.mcnemar)
     p, p_holm = pair.paired.p_value, pair.p_holm
     return (
         Cell(f"{pair.second} less {pair.first}"),
         Cell(signed(pair.paired.difference.estimate)),
-        Cell(signed_ends(pair.paired.difference), f"n = {len(pair.seeds)} seeds"),
+        Cell(signed_ends(pair.paired.difference), f"n = {of(len(pair.seeds), len(study.run.seeds))} seeds"),
         Cell(ABSENT if p is None else f"{p:.3g}", "" if p_holm is None else f"Holm {p_holm:.3g}"),
         Cell(signed_ends(pair.both), f"by movie {signed_ends(pair.both_by_movie)}" if pair.both_by_movie else ""),
         Cell(f"{found} of {len(pair.mcnemar)}" if pair.mcnemar else ABSENT),

@@ -13,7 +13,7 @@ from lora_replication.report.drawing import Drawing
 from lora_replication.report.grid_section import choice_table, grid_statement, grid_table
 from lora_replication.report.latex import bibtex
 from lora_replication.report.machine_section import cost_statement, machine_table
-from lora_replication.report.summary import Missing, Summary
+from lora_replication.report.summary import Summary
 from lora_replication.report.tables import Table, methods_table, runs_table
 from lora_replication.report.verdict_section import verdict_statement, verdict_table
 from lora_replication.report.verdicts import judge
@@ -95,7 +95,8 @@ def _some(drawings: dict[str, Drawing], *names: str) -> tuple[Drawing, ...]:
 def _incomplete(summary: Summary) -> str:
     if not summary.missing:
         return ""
-    return f"Incomplete: {len(summary.missing):,} of {summary.asked:,} runs missing, named under “{MISSING}”."
+    done = summary.asked - len(summary.missing)
+    return f"Incomplete: {done:,} of {summary.asked:,} runs have a result. The others are named under “{MISSING}”."
 
 
 def _verdicts(summary: Summary) -> Section:
@@ -182,10 +183,11 @@ def _asked(summary: Summary, role: str) -> int:
     }[role]
 
 
-def shortened(missing: tuple[Missing, ...], asked: int, most: int = 8) -> str:
+def missing_runs(summary: Summary, most: int = 8) -> str:
     """The missing runs for a message: how many of how many, and the first few by name."""
+    missing = summary.missing
     more = f" and {len(missing) - most:,} more" if len(missing) > most else ""
-    return f"{len(missing):,} of {asked:,} runs missing: {', '.join(map(str, missing[:most]))}{more}"
+    return f"{len(missing):,} of {summary.asked:,} runs are missing: {', '.join(map(str, missing[:most]))}{more}"
 
 
 def _reproduce(study: Study) -> Section:

@@ -142,6 +142,8 @@ def verdicts_json(summary: Summary) -> bytes:
         "schema_version": SCHEMA,
         "title": title(summary.study),
         "reservation": reservation(summary.study),
+        "runs_asked": summary.asked,
+        "runs_missing": len(summary.missing),
         "headline": headline(verdicts),
         "words": WORDS,
         "verdicts": [_verdict(verdict) for verdict in verdicts],

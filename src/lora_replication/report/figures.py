@@ -10,7 +10,7 @@ from lora_replication.report.drawing import BLUE, INK, ORANGE, VERMILLION, Drawi
 from lora_replication.report.grid_figures import draw_grid_figures
 from lora_replication.report.method_figures import draw_method_figures
 from lora_replication.report.summary import MethodSummary, Summary
-from lora_replication.report.wording import level, remark, stamp
+from lora_replication.report.wording import level, of, remark, stamp
 from lora_replication.statistics import Interval
 
 if TYPE_CHECKING:
@@ -33,20 +33,19 @@ def accuracy_caption(summary: Summary) -> str:
     """How to read ``accuracy_by_method``."""
     confidence = level(summary.study.report.confidence)
     rows = [row for row in summary.rows if row.test_sampling]
-    runs = ", ".join(f"{row.name} n = {interval.n}" for row in rows if (interval := row.parts["test"]))
+    runs = ", ".join(row.tested for row in summary.rows)
     reviews = sorted({row.test_sampling.n for row in rows if row.test_sampling})
     diamond = "Diamonds are the article's single runs. " if any(row.comparable for row in rows) else ""
     return (
         f"Test accuracy. Circles are runs, the bar is their mean. Blue: {confidence} t interval over seeds, cut to 0 to 100 "
-        f"({runs or 'no runs yet'}; "
-        f"none from one run). Orange: {confidence} Wilson score interval at the mean for test sampling "
+        f"({runs}; none from one run). Orange: {confidence} Wilson score interval at the mean for test sampling "
         f"(n = {', '.join(f'{n:,}' for n in reviews) or 0} reviews, the same for every run). {diamond}{remark(summary.study)}"
     ).strip()
 
 
 def learning_caption(summary: Summary) -> str:
     """How to read ``learning_curves``."""
-    runs = ", ".join(f"{row.name} n = {len(row.runs)}" for row in summary.methods)
+    runs = ", ".join(f"{row.name} n = {of(len(row.runs), len(row.seeds))}" for row in summary.methods)
     return (
         "Accuracy after each epoch, one thin line per seed, their mean in bold: validation (blue, solid, circles) and training "
         f"(orange, dashed, squares; taken while training, with dropout on). Runs: {runs}. No intervals are drawn. {remark(summary.study)}"

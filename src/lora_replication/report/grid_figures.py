@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lora_replication.records import Record
 from lora_replication.report.drawing import BLUE, INK, VERMILLION, Drawing, axes, render
 from lora_replication.report.summary import Summary
-from lora_replication.report.wording import level, remark, stamp
+from lora_replication.report.wording import level, of, remark, stamp
 from lora_replication.statistics import exact_interval
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def draw_grid_figures(summary: Summary) -> list[Drawing]:
     if not cells:
         return []
     note, marked = remark(summary.study), stamp(summary.study)
-    k = f"n = {len(cells):,} of {summary.grid.asked:,} configurations, one run each"
+    k = f"n = {of(len(cells), summary.grid.asked)} configurations, one run each"
     return [
         render(
             "grid_heatmaps",
@@ -46,7 +46,8 @@ def draw_grid_figures(summary: Summary) -> list[Drawing]:
             "Collapse by alpha",
             f"Share of configurations below {100 * COLLAPSE_FRACTION:g} % test accuracy or diverged (blue circles), with its exact "
             f"{level(summary.study.report.confidence)} interval over configurations, and share that answers one class (red squares); n = "
-            f"{', '.join(str(len(rows)) for rows in _by_alpha(summary.grid.cells).values())} from left to right. {note}".strip(),
+            f"{', '.join(str(len(rows)) for rows in _by_alpha(summary.grid.cells).values())} from left to right, "
+            f"{of(len(summary.grid.cells), summary.grid.asked)} configurations. {note}".strip(),
             partial(collapse_by_alpha, summary),
             marked,
         ),

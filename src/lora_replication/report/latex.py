@@ -23,12 +23,14 @@ def escaped(text: str) -> str:
 def table_tex(summary: Summary) -> bytes:
     """A floating table: methods, parameters, runs, mean accuracies, both intervals of the test's, the article's where comparable."""
     confidence = level(summary.study.report.confidence)
-    head = ["Method", "Parameters", "Runs", "Train", "Val.", "Test", "Seeds", "Test sampling", "Article"]
+    head = ["Method", "Parameters", "Runs", "Train", "Val.", "Test", "Seeds", "Sampling", "Article"]
     lines = [
         f"% Made by lora-replication {__version__}; needs \\usepackage[T1]{{fontenc}} and \\usepackage{{booktabs}}.",
         r"\begin{table}",
         r"\centering",
-        r"\begin{tabular}{lrrrrrccr}",
+        r"\footnotesize",
+        r"\setlength{\tabcolsep}{4pt}",
+        r"\begin{tabular}{@{}lrrrrrccr@{}}",
         r"\toprule",
         f"{' & '.join(head)} \\\\",
         r"\midrule",
@@ -47,9 +49,8 @@ def _caption(summary: Summary, confidence: str) -> str:
     n = f" (n = {', '.join(f'{number:,}' for number in reviews)} reviews)" if reviews else ""
     missing = f" {len(summary.missing):,} of {summary.asked:,} runs are missing." if summary.missing else ""
     return (
-        f"Mean accuracy in percent over runs; {confidence} t interval over seeds (cut to 0 to 100) and "
-        f"{confidence} Wilson interval for test sampling{n} of "
-        f"the test accuracy. Article: its single run.{missing} {remark(summary.study)}"
+        f"Mean accuracy in percent over runs. Of the test accuracy, seeds: {confidence} t interval over seeds, cut to 0 to 100; sampling: "
+        f"{confidence} Wilson interval for test sampling{n}. Article: its single run.{missing} {remark(summary.study)}"
     ).strip()
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from lora_replication.report.comparisons import Views
 from lora_replication.report.drawing import BLUE, GREEN, INK, ORANGE, VERMILLION, Drawing, axes, render
 from lora_replication.report.summary import MethodSummary, Summary
-from lora_replication.report.wording import level, remark, stamp
+from lora_replication.report.wording import level, of, remark, stamp
 from lora_replication.statistics import Interval, prediction_interval
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def draw_method_figures(summary: Summary, views: Views) -> list[Drawing]:
 
 def parameters_caption(summary: Summary) -> str:
     """How to read ``accuracy_by_parameters``."""
-    runs = ", ".join(f"{row.name} n = {interval.n}" for row in summary.rows if (interval := row.parts["test"]))
+    runs = ", ".join(row.tested for row in summary.rows if row.parts["test"])
     return (
         f"Mean test accuracy against the number of trainable parameters (log axis), with the {level(summary.study.report.confidence)} t "
         f"interval over seeds ({runs}; none from one run). {remark(summary.study)}"
@@ -42,7 +42,7 @@ def parameters_caption(summary: Summary) -> str:
 def differences_caption(summary: Summary, views: Views) -> str:
     """How to read ``paired_differences``."""
     confidence = level(summary.study.report.confidence)
-    seeds = ", ".join(str(len(pair.seeds)) for pair in views.comparisons)
+    seeds = ", ".join(of(len(pair.seeds), len(summary.study.run.seeds)) for pair in views.comparisons)
     bootstrap = any(pair.both for pair in views.comparisons)
     second = f" Green: {confidence} two-level bootstrap over seeds and reviews, too narrow with few seeds." if bootstrap else ""
     return (
@@ -54,7 +54,7 @@ def differences_caption(summary: Summary, views: Views) -> str:
 def published_caption(summary: Summary) -> str:
     """How to read ``published_against_reproduced``."""
     rows = comparable_rows(summary)
-    runs = ", ".join(f"{row.name} n = {interval.n}" for row in rows if (interval := row.parts["test"]))
+    runs = ", ".join(row.tested for row in rows)
     confidence = level(summary.study.report.confidence)
     return (
         f"Test accuracy of the article's single runs (red diamonds) beside ours (circles), with the {confidence} prediction interval "

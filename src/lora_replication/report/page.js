@@ -31,11 +31,12 @@ for (const table of document.querySelectorAll("table.cells, table.runs")) {
   label.append("Show rows with ", input, " ", told);
   table.parentElement.before(label);
   input.addEventListener("input", () => {
-    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    // A word stands for every word that starts with it: a16 is meant as alpha 16, not as some letters of a key.
+    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean).map((word) => RegExp(`(?<![a-z0-9])${word.replace(/\W/g, "\\$&")}`));
     let shown = 0;
     for (const row of body.rows) {
-      const text = row.textContent.toLowerCase();
-      row.hidden = !words.every((word) => text.includes(word));
+      const text = Array.from(row.cells).flatMap((cell) => Array.from(cell.childNodes, (part) => part.textContent)).join(" ").toLowerCase();
+      row.hidden = !words.every((word) => word.test(text));
       shown += row.hidden ? 0 : 1;
     }
     told.textContent = words.length ? `${shown} of ${body.rows.length}` : "";

@@ -12,7 +12,7 @@ from lora_replication.grid.space import cell_jobs, runner_up_jobs
 from lora_replication.jobs import method_jobs
 from lora_replication.params import MethodParams, Study
 from lora_replication.records import Record
-from lora_replication.report.wording import what_trains
+from lora_replication.report.wording import of, what_trains
 from lora_replication.statistics import Interval, cut, paired_t, t_interval, wilson_interval
 
 Part = Literal["train", "val", "test"]
@@ -63,6 +63,11 @@ class MethodSummary:
     def trainable_parameters(self) -> int | None:
         """Number of scalars that training changed, or null before the first run."""
         return self.runs[0].happened.trainable_parameters if self.runs else None
+
+    @property
+    def tested(self) -> str:
+        """Its name and how many of the runs asked for have a test accuracy, for captions: ``full n = 3``, or ``full n = 2 of 3``."""
+        return f"{self.name} n = {of(self.parts['test'].n if self.parts['test'] else 0, len(self.seeds))}"
 
     @property
     def diverged(self) -> int:

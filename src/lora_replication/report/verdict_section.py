@@ -32,7 +32,8 @@ def verdict_table(verdicts: Sequence[Verdict], study: Study) -> Table:
         caption=(
             "The article's claims that this study speaks of. p: of the test of a difference and of the test of sameness, below it after "
             "Holm's correction over all claims. Seeds needed: with how many the study would decide if effect and scatter were those "
-            f"seen; an estimate, before correction. {remark(study)}"
+            "seen; an estimate, before Holm's correction, or with its strictest step where the correction alone stands in the way. "
+            f"{remark(study)}"
         ).strip(),
         columns=("Claim", "Verdict", "Why", "p, difference", "p, sameness", "Seeds needed"),
         rows=tuple(_row(verdict) for verdict in verdicts if verdict.word != "not judged"),
@@ -43,7 +44,7 @@ def verdict_table(verdicts: Sequence[Verdict], study: Study) -> Table:
 def _row(verdict: Verdict) -> tuple[Cell, ...]:
     return (
         Cell(verdict.claim.words, f"{verdict.claim.kind}: {verdict.claim.test}"),
-        Cell(verdict.word, verdict.scope, alert=verdict.word == "not reproduced"),
+        Cell(verdict.word, verdict.scope, alert=verdict.word == "not reproduced" and not (verdict.scope and verdict.claim.is_about_sizes)),
         Cell(verdict.reason),
         *(Cell(_p(pair[0]), f"Holm {_p(pair[1])}") if pair else Cell(ABSENT) for pair in (verdict.p_difference, verdict.p_sameness)),
         Cell(count(verdict.seeds_needed)),

@@ -84,11 +84,16 @@ class _Evidence:
 
 @dataclass(frozen=True)
 class _Tested:
-    """Evidence with its corrected p values; 1 stands where there is no test."""
+    """Evidence with its corrected p values, 1 where there is no test; ``tests`` of a difference were corrected together."""
 
     evidence: _Evidence
     difference: float
     sameness: float
+    tests: int
+
+    def strict(self, confidence: float) -> float:
+        """The level that a difference needs at most to stand after Holm's correction: its first step, which is Bonferroni's."""
+        return 1 - (1 - confidence) / self.tests
 
 
 def judge(summary: Summary) -> tuple[Verdict, ...]:
@@ -97,15 +102,24 @@ def judge(summary: Summary) -> tuple[Verdict, ...]:
     differences = _corrected([one.p_difference for one in evidence])
     sameness = _corrected([one.p_sameness for one in evidence])
     report = summary.study.report
-    tested = [_Tested(*row) for row in zip(evidence, differences, sameness, strict=True)]
+    tests = sum(one.p_difference is not None for one in evidence)
+    tested = [_Tested(*row, tests) for row in zip(evidence, differences, sameness, strict=True)]
     return tuple(one.evidence.verdict or _decide(one, report, _scope(summary)) for one in tested)
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:
-    """How many claims came out how, in one sentence."""
+    """How many claims came out how; those that follow from sizes alone stand apart, as no training bears on them."""
+    sizes = [verdict for verdict in verdicts if verdict.claim.is_about_sizes]
+    trained = [verdict for verdict in verdicts if not verdict.claim.is_about_sizes]
+    return (
+        f"Of {len(verdicts)} claims of the article, {len(trained)} are about accuracy: {_tally(trained)}. "
+        f"{len(sizes)} are about numbers of parameters, which follow from the encoder's sizes without any training: {_tally(sizes)}."
+    )
+
+
+def _tally(verdicts: Sequence[Verdict]) -> str:
     counts = {word: sum(verdict.word == word for verdict in verdicts) for word in WORDS}
-    told = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
-    return f"Of {len(verdicts)} claims of the article: {told}."
+    return ", ".join(f"{number} {word}" for word, number in counts.items() if number)
 
 
 def _scope(summary: Summary) -> str:
@@ -122,7 +136,7 @@ def _evidence(claim: Claim, summary: Summary) -> _Evidence:
     if obstacle:
         return _Evidence(claim, verdict=Verdict(claim, "not judged", obstacle))
     rows = [row for name in claim.methods for row in summary.methods if row.name == name]
-    if claim.kind in ("count", "ratio"):
+    if claim.is_about_sizes:
         return _Evidence(claim, verdict=_exact(claim, rows, "" if claim.layer else _scope(summary)))
     if claim.kind == "selection":
         return _selection(claim, summary)
@@ -173,7 +187,8 @@ def _exact(claim: Claim, rows: Sequence[MethodSummary], scope: str) -> Verdict:
     shown = f"{measured:,.2f}" if claim.kind == "ratio" else f"{measured:,.0f}"
     at = f" at {claim.digits} significant digit{'s' if claim.digits > 1 else ''}" if claim.digits else ""
     word: Word = "reproduced" if rounded == claim.number else "not reproduced"
-    return Verdict(claim, word, f"{shown} here, {claim.number:,.0f} in the article{at}", count=measured, scope=scope)
+    why = "; this follows from the sizes of this study's encoder, not from training" if scope else ""
+    return Verdict(claim, word, f"{shown} here, {claim.number:,.0f} in the article{at}{why}", count=measured, scope=scope)
 
 
 def _selection(claim: Claim, summary: Summary) -> _Evidence:
@@ -222,7 +237,7 @@ def _decide_value(tested: _Tested, report: ReportParams) -> _Decision:
     values, number, alpha = tested.evidence.values, float(tested.evidence.claim.number or 0), 1 - report.confidence
     whole = prediction_interval(values, report.confidence)
     half = (float(whole.high or 0) - float(whole.low or 0)) / 2
-    interval = cut(whole, 0.0, 100.0)
+    interval = cut(whole, 0.0 if len(tested.evidence.claim.methods) == 1 else -100.0, 100.0)
     low, high = float(interval.low or 0), float(interval.high or 0)
     seen = (
         f"mean {points(interval.estimate)} here, {points(number)} in the article; a fresh run is expected within {points(low)} to "
@@ -237,7 +252,7 @@ def _decide_value(tested: _Tested, report: ReportParams) -> _Decision:
         return "inconclusive", f"{seen}; its half is wider than {report.precision:g} points", interval, needed
     if low <= number <= high:
         return "consistent", seen, interval, None
-    needed = seeds_for_exclusion(number - interval.estimate, stdev(values), level=report.confidence)
+    needed = seeds_for_exclusion(number - interval.estimate, stdev(values), level=tested.strict(report.confidence))
     return "inconclusive", f"{seen}; outside, but not after Holm's correction", interval, needed
 
 
@@ -247,8 +262,9 @@ def _decide_order(tested: _Tested, report: ReportParams) -> _Decision:
     seen = _difference(interval)
     if tested.difference < 1 - report.confidence:
         return "reproduced" if interval.estimate > 0 else "not reproduced", seen, interval, None
-    needed = seeds_for_difference(interval.estimate, stdev(values), level=report.confidence, power=report.power)
     almost = tested.evidence.p_difference is not None and tested.evidence.p_difference < 1 - report.confidence
+    needed_level = tested.strict(report.confidence) if almost else report.confidence
+    needed = seeds_for_difference(interval.estimate, stdev(values), level=needed_level, power=report.power)
     why = "a difference before Holm's correction, none after it" if almost else "the paired test finds no difference"
     return "inconclusive", f"{seen}; {why}", interval, needed
 

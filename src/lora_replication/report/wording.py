@@ -119,6 +119,11 @@ def count(number: float | None) -> str:
     return ABSENT if number is None else f"{number:,.0f}"
 
 
+def of(done: int, asked: int) -> str:
+    """``3`` where all that was asked for is done, otherwise ``2 of 3``."""
+    return f"{done:,}" if done == asked else f"{done:,} of {asked:,}"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as ``12.3 s``, ``4 min 05 s`` or ``2 h 07 min``."""
     if seconds is None:
