@@ -130,10 +130,14 @@ def make_records(study: Study) -> list[Record]:
         records.append(make_record(study, job, make_happened(job, 875 if place == 2 else 840 + 3 * place % 24, 36_864 * (place + 1))))
     for place, job in enumerate(winner_jobs(study, cells[2])):
         records.append(make_record(study, job, make_happened(job, (868, 861, 874)[place % 3], 110_592)))
-    by_name = {record.asked.name: record for record in records if record.asked.role == "cell"}
-    for job in runner_up_jobs(study, runners_up(study, cells, by_name)):
-        records.append(make_record(study, job, make_happened(job, 860, 36_864)))
-    return records
+    return records + make_beside(study, records)
+
+
+def make_beside(study: Study, records: list[Record]) -> list[Record]:
+    """The runs beside the grid's winner that the configurations among ``records`` ask for."""
+    cells = {record.asked.name: record for record in records if record.asked.role == "cell"}
+    jobs = runner_up_jobs(study, runners_up(study, cell_jobs(study), cells))
+    return [make_record(study, job, make_happened(job, 860 + job.seed % 3, 36_864)) for job in jobs]
 
 
 def through_disk(study: Study, records: list[Record], root: Path) -> list[Record]:

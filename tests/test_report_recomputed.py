@@ -133,11 +133,30 @@ def expected_run(record: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def expected_grid(facts: Facts) -> dict[str, Any]:
-    ranked = sorted(
-        (cell for cell in cells(facts)),
+def ranked_cells(facts: Facts) -> list[dict[str, Any]]:
+    return sorted(
+        cells(facts),
         key=lambda cell: (-cell["happened"]["val"]["correct"] if has_val(cell) else 1, cell["happened"]["trainable_parameters"]),
     )
+
+
+def beside_the_winner(facts: Facts) -> list[str]:
+    """The two best configurations that a z test on validation cannot tell from the winner, and the article's choice."""
+    winner, *others = [cell for cell in ranked_cells(facts) if has_val(cell)]
+    best = winner["happened"]["val"]["correct"]
+    near = [cell for cell in others if not proportions_ztest([best, cell["happened"]["val"]["correct"]], [500, 500])[1] <= 0.05]
+    names = [cell["asked"]["name"] for cell in near[:2]]
+    return names + [cell["asked"]["name"] for cell in others if is_tuned(cell) and cell["asked"]["name"] not in names]
+
+
+def expected_beside(facts: Facts, name: str) -> dict[str, Any]:
+    ours, winners = facts.accuracies(name, "test"), facts.accuracies("grid_winner", "test")
+    differences = [ours[seed] - winners[seed] for seed in ours if seed in winners]
+    return expected_method(facts, name) | {"difference_from_winner": over_seeds(differences)}
+
+
+def expected_grid(facts: Facts) -> dict[str, Any]:
+    ranked = ranked_cells(facts)
     return {
         "configurations_asked": 8,
         "configurations_done": 8,
@@ -145,6 +164,7 @@ def expected_grid(facts: Facts) -> dict[str, Any]:
         "one_class": sum(cell["happened"]["one_class"] for cell in ranked),
         "ended_without_result": 0,
         "winner_on_fresh_seeds": expected_method(facts, "grid_winner"),
+        "runners_up_on_fresh_seeds": [expected_beside(facts, name) for name in beside_the_winner(facts)],
         "cells": [expected_facts(cell) for cell in ranked],
     }
 
@@ -172,7 +192,7 @@ def expected_results(facts: Facts) -> dict[str, Any]:
         "methods": {name: expected_method(facts, name) for name in METHODS},
         "comparisons": pairs,
         "test_reviews": [expected_slices(facts, name) for name in (*METHODS, "grid_winner")],
-        "runs": [expected_run(record) for name in (*METHODS, "grid_winner") for record in facts.of(name)],
+        "runs": [expected_run(record) for name in (*METHODS, "grid_winner", *beside_the_winner(facts)) for record in facts.of(name)],
         "grid": expected_grid(facts),
         "article": {"methods": article},
         "data": facts.manifest,
