@@ -39,6 +39,7 @@ def test_fresh_seeds_of_a_former_winner_are_left_unread(tmp_path):
     assert (len(current.records), current.stale) == (8, 3)
 
 
+@pytest.mark.fault(30)
 def test_changed_parameters_leave_that_methods_records_unread(tmp_path):
     for job in method_jobs(STUDY):
         write(tmp_path, job)
@@ -49,6 +50,7 @@ def test_changed_parameters_leave_that_methods_records_unread(tmp_path):
     assert {record.asked.name for record in current.records} == {"last_layers", "lora_default", "lora_tuned"}
 
 
+@pytest.mark.fault(30)
 def test_changed_data_leave_everything_unread(tmp_path):
     for job in method_jobs(STUDY):
         write(tmp_path, job)
