@@ -11,6 +11,8 @@ export DVC_NO_ANALYTICS ?= 1
 export DO_NOT_TRACK ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export HF_HUB_DISABLE_TELEMETRY ?= 1
+export RAY_USAGE_STATS_ENABLED ?= 0
+export MLFLOW_ALLOW_PICKLE_DESERIALIZATION ?= false
 
 .PHONY: help setup demo study reproduce publish ui sync test test-faults lint audit lock bench clean
 .DEFAULT_GOAL := help

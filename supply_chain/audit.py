@@ -8,7 +8,6 @@ import sys
 import tempfile
 import tomllib
 from datetime import UTC, datetime
-from pathlib import Path
 
 from sbom import LOCK, ROOT, read_lock
 

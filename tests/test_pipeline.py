@@ -200,6 +200,7 @@ def test_a_study_that_fails_leaves_what_was_published_as_it_was(finished):
     assert tree(finished / "reports") == before
 
 
+@pytest.mark.fault(29)
 def test_an_incomplete_study_is_reported_only_where_asked_for(finished):
     work = finished / "build/small"
     assert run(finished, "run", "small").returncode == 0
@@ -236,6 +237,7 @@ def test_a_tracking_address_of_the_study_is_used_and_the_variable_overrules_it(f
     assert not [file for file in (finished / "build").rglob("*.db") if ".dvc" not in file.parts]
 
 
+@pytest.mark.fault(32)
 def test_a_second_run_of_the_same_study_is_refused_with_the_first_ones_pid(tmp_path):
     root = checkout(tmp_path)
     command = [COMMAND, "run", "small"]
@@ -251,6 +253,7 @@ def test_a_second_run_of_the_same_study_is_refused_with_the_first_ones_pid(tmp_p
 
 
 @pytest.mark.parametrize("git", [False, True])
+@pytest.mark.fault(35)
 def test_a_study_in_the_project_itself_runs_with_git_and_from_an_unpacked_archive(tmp_path, git):
     """The article's name, on something tiny: it runs in the root, whose DVC folder is tracked and expects git."""
     root = checkout(tmp_path)

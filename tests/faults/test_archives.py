@@ -57,7 +57,7 @@ def test_a_hundred_reviews_missing_in_a_folder_are_counted(tmp_path):
     order = build_order(read_folder(tmp_path).reviews)
     for file in files[::10]:
         file.unlink()
-    with pytest.raises(DataError, match="the source holds 900 labelled reviews, .* lacks 100 of IMDb's 1,000") as told:
+    with pytest.raises(DataError, match=r"the source holds 900 labelled reviews, .* lacks 100 of IMDb's 1,000") as told:
         canonical_order(read_folder(tmp_path).reviews, order)
     assert told.value.exit_code == 3
 
@@ -76,7 +76,10 @@ def hostile(shape: str) -> list[tuple[tarfile.TarInfo, bytes]]:
     good, evil = regular("aclImdb/test/pos/0_7.txt"), regular("aclImdb/escape/canary", b"out")
     if shape == "a chain of links longer than a path may be":  # CVE-2025-4517
         deep = "d" * 247
-        steps = [special("/".join(["aclImdb", *[deep] * depth, letter]), tarfile.SYMTYPE, deep) for depth, letter in enumerate("abcdefghijklmnop")]
+        steps = [
+            special("/".join(["aclImdb", *[deep] * depth, letter]), tarfile.SYMTYPE, deep)
+            for depth, letter in enumerate("abcdefghijklmnop")
+        ]
         return [good, *steps, special("aclImdb/escape", tarfile.SYMTYPE, "/".join("abcdefghijklmnop") + "/.." * 20), evil]
     if shape == "a hard link to a link":
         return [good, special("aclImdb/a", tarfile.SYMTYPE, "../../canary"), special("aclImdb/b", tarfile.LNKTYPE, "aclImdb/a"), evil]
@@ -92,7 +95,13 @@ def hostile(shape: str) -> list[tuple[tarfile.TarInfo, bytes]]:
 @pytest.mark.fault(17)
 @pytest.mark.parametrize(
     "shape",
-    ["a chain of links longer than a path may be", "a hard link to a link", "a link in place of a folder", "a sparse file", "a name in a pax header"],
+    [
+        "a chain of links longer than a path may be",
+        "a hard link to a link",
+        "a link in place of a folder",
+        "a sparse file",
+        "a name in a pax header",
+    ],
 )
 def test_shapes_that_have_fooled_tarfile_are_refused_and_write_nothing(shape, tmp_path, monkeypatch):
     file = tmp_path / "inner" / "a.tar.gz"
@@ -101,7 +110,7 @@ def test_shapes_that_have_fooled_tarfile_are_refused_and_write_nothing(shape, tm
     with tarfile.open(file, "w:gz", format=tarfile.PAX_FORMAT) as archive:
         for member, content in hostile(shape):
             archive.addfile(member, io.BytesIO(content))
-    with pytest.raises(DataError, match="member .*(leads out|is a link|breaks off)|breaks off"):
+    with pytest.raises(DataError, match=r"member .*(leads out|is a link|breaks off)|breaks off"):
         read_archive(file, [hashlib.sha256(file.read_bytes()).hexdigest()], count=1)
     assert list(tmp_path.rglob("*")) == [file.parent, file]
 

@@ -30,7 +30,9 @@ CIRCUMSTANCES = {
 """What differs from the first time: variables, the folder, or the runs of each process."""
 
 
-def perform(study: Study, tiny_data: Path, root: Path, runs: list[list[str]], umask: int = -1, **variables: str) -> list[tuple[object, ...]]:
+def perform(
+    study: Study, tiny_data: Path, root: Path, runs: list[list[str]], umask: int = -1, **variables: str
+) -> list[tuple[object, ...]]:
     """Make the runs in ``root``, each list in a process of its own, all at once; gives their results in the order of METHODS."""
     root.mkdir(parents=True)
     (root / "data").symlink_to(tiny_data / "data")

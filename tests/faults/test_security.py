@@ -102,8 +102,8 @@ def test_the_linter_holds_the_rules_on_security():
     assert "S" in lint["select"]
     ignored = [*lint["ignore"], *(rule for rules in lint["per-file-ignores"].values() for rule in rules)]
     assert not {"S", "S2", "S202", "S3", "S301", "S5", "S506", "S6", "S602", "S7", "S701"} & set(ignored)
-    done = subprocess.run(["git", "grep", "-n", "-E", "noqa.*S(202|301|506|602|701)", "--", "src", "stages"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout == ""
+    excused = r"noqa.*S(202|301|506|602|701)"
+    assert not [file for file in SOURCES if re.search(excused, file.read_text("utf-8"))]
 
 
 SECRETS = r"hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY|xox[bp]-[0-9A-Za-z-]{20,}"
@@ -119,18 +119,23 @@ def test_no_secret_is_in_the_repository():
 
 def test_telemetry_is_switched_off_and_said_so():
     recipe = (ROOT / "Makefile").read_text("utf-8")
-    for name in ("DVC_NO_ANALYTICS", "MLFLOW_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+    for name in ("DVC_NO_ANALYTICS", "MLFLOW_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "RAY_USAGE_STATS_ENABLED"):
         assert name in QUIET
         assert f"export {name} ?=" in recipe
     assert "## Telemetry" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_mlflow_reads_no_pickles():
+    assert QUIET["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+    assert "export MLFLOW_ALLOW_PICKLE_DESERIALIZATION ?= false" in (ROOT / "Makefile").read_text("utf-8")
 
 
 def test_the_tracking_ui_listens_on_loopback_alone(tmp_path):
     """The recipe of ``make ui``, as it stands."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    recipe = subprocess.run(["make", "-n", "ui", f"PORT={port}"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
-    words = recipe.split()
+    recipe = subprocess.run(["make", "-n", "ui", f"PORT={port}"], cwd=ROOT, capture_output=True, text=True, check=True)
+    words = recipe.stdout.splitlines()[-1].split()
     start = next(place for place, word in enumerate(words) if word.endswith("python"))
     with subprocess.Popen(
         [sys.executable, *words[start + 1 :]],
