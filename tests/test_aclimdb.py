@@ -36,6 +36,7 @@ def write_archive(file: Path, *members: tuple[tarfile.TarInfo, bytes]) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+@pytest.mark.fault(18)
 def test_texts_survive_to_the_byte_with_labels_names_and_movies(tmp_path: Path) -> None:
     file = tmp_path / "an archive.tar.gz"
     members = [regular(f"aclImdb/train/neg/{number}_1.txt", text.encode()) for number, text in enumerate(ODD_TEXTS)]
@@ -77,6 +78,7 @@ def damaged(kind: str, file: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["flipped", "cut", "zip", "page", "empty"])
+@pytest.mark.fault(15)
 def test_another_file_is_refused_by_its_sha256_and_left_alone(kind: str, tmp_path: Path) -> None:
     file = tmp_path / "a.tar.gz"
     damaged(kind, file)
@@ -92,6 +94,7 @@ def test_another_file_is_refused_by_its_sha256_and_left_alone(kind: str, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["flipped", "cut", "zip", "page", "empty"])
+@pytest.mark.fault(15)
 def test_damage_that_the_sha256_would_not_show_is_told_as_such(kind: str, tmp_path: Path) -> None:
     file = tmp_path / "a.tar.gz"
     damaged(kind, file)
@@ -118,6 +121,7 @@ def test_damage_that_the_sha256_would_not_show_is_told_as_such(kind: str, tmp_pa
         (regular("aclImdb/test/urls_pos.txt", b" " * 1_000_001), "1,000,001 bytes"),
     ],
 )
+@pytest.mark.fault(17)
 def test_a_member_that_has_no_place_is_refused_by_name(
     member: tuple[tarfile.TarInfo, bytes], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,12 +135,14 @@ def test_a_member_that_has_no_place_is_refused_by_name(
     assert list(tmp_path.rglob("*")) == [file.parent, file]
 
 
+@pytest.mark.fault(16)
 def test_reviews_that_are_missing_are_counted(tmp_path: Path) -> None:
     sha256 = write_archive(tmp_path / "a.tar.gz", regular("aclImdb/test/pos/0_7.txt"))
     with pytest.raises(DataError, match="holds 1 labelled reviews, 50,000 are expected"):
         read_archive(tmp_path / "a.tar.gz", [sha256])
 
 
+@pytest.mark.fault(18)
 def test_a_text_that_is_not_utf8_is_named_with_its_place(tmp_path: Path) -> None:
     sha256 = write_archive(tmp_path / "a.tar.gz", regular("aclImdb/test/pos/0_7.txt", b"caf\xe9"))
     with pytest.raises(DataError, match=r"aclImdb/test/pos/0_7\.txt is not UTF-8 at byte 3"):

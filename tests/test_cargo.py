@@ -69,6 +69,7 @@ def test_a_damaged_copy_is_mended(cargo, tmp_path, name):
     assert fetched == [len(whole)]
 
 
+@pytest.mark.fault(20)
 def test_what_was_changed_on_the_way_is_refused(cargo, tmp_path):
     with pytest.raises(DataError, match="came with another sha256"):
         unload_cargo(cargo, lambda content: content[:-1] + bytes([content[-1] ^ 1]))
@@ -86,6 +87,7 @@ print(len(fetched))
 """
 
 
+@pytest.mark.fault(13)
 def test_of_two_processes_of_a_machine_one_writes_the_copy(cargo):
     import pickle
 

@@ -52,6 +52,7 @@ def test_a_checkpoint_of_another_run_is_not_read(saved):
 
 
 @pytest.mark.parametrize("size", [0, 7, 200])
+@pytest.mark.fault(2)
 def test_a_checkpoint_cut_short_is_not_read(saved, size):
     checkpoint, _, _ = saved
     checkpoint.file.write_bytes(checkpoint.file.read_bytes()[:size])

@@ -42,6 +42,7 @@ def test_the_articles_counts_of_trainable_parameters(changes, count, settings):
 
 
 @pytest.mark.parametrize("switches", list(product([False, True], repeat=4)))
+@pytest.mark.goal("property", "parameter counts")
 def test_every_choice_of_targets_has_the_parameters_of_the_formula(switches, settings):
     """rank * (in + out) for each linear: 768 to 768 in attention, 768 to 3072 and back in the MLP, 768 to 768 and 768 to 2 in the head."""
     sides = {"key": 6 * 1536, "projection": 6 * 1536, "mlp": 6 * 2 * 3840, "head": 1536 + 770}
@@ -87,6 +88,7 @@ def test_an_adapter_brings_back_what_was_trained_and_the_head(encoder, settings,
             assert torch.equal(parameter, other.models[0].get_parameter(name)), name
 
 
+@pytest.mark.fault(38)
 def test_an_adapter_of_other_settings_or_a_damaged_one_is_refused(encoder, settings, tmp_path):
     file = tmp_path / "adapter.safetensors"
     Classifier(encoder, settings(lora={"rank": 2}), 1).save_adapter(file)
@@ -98,6 +100,7 @@ def test_an_adapter_of_other_settings_or_a_damaged_one_is_refused(encoder, setti
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.fault(36)
 def test_a_gpu_that_is_asked_for_and_missing_is_named_with_the_way_out(settings):
     with pytest.raises(EnvironmentProblem, match=r"train\.device is cuda.*set train\.device to cpu") as problem:
         device_for(settings(device="cuda"))

@@ -98,12 +98,14 @@ def test_a_missing_file_is_named(copy, name):
         locate_encoder(folder_of(copy))
 
 
+@pytest.mark.fault(37)
 def test_pickled_weights_are_never_read(copy):
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     with pytest.raises(DataError, match=r"model\.safetensors is missing.*nothing pickled"):
         locate_encoder(folder_of(copy))
 
 
+@pytest.mark.fault(38)
 def test_a_pinned_encoder_with_one_flipped_byte_is_refused(copy, monkeypatch):
     """Through the bundled package's own way, with a package that this test makes."""
     package = copy.parent / "some_package"
@@ -128,6 +130,7 @@ def test_a_package_that_is_not_installed_is_named_with_the_command(monkeypatch):
         locate_encoder(ModelParams(encoder="minilm", max_tokens=64))
 
 
+@pytest.mark.fault(38)
 def test_weights_that_do_not_fit_the_config_are_listed(copy):
     tensors = load_file(copy / "model.safetensors")
     del tensors["distilbert.embeddings.word_embeddings.weight"]
@@ -150,12 +153,14 @@ def test_weights_that_do_not_fit_the_config_are_listed(copy):
         ({"activation": "relu"}, "activation is 'relu'; supported: 'gelu'"),
     ],
 )
+@pytest.mark.fault(39)
 def test_a_config_of_another_kind_is_refused(copy, change, message):
     (copy / "config.json").write_text(json.dumps(json.loads((copy / "config.json").read_text()) | change))
     with pytest.raises(DataError, match=message):
         load_classifier(locate_encoder(folder_of(copy)))
 
 
+@pytest.mark.fault(39)
 def test_code_beside_a_config_is_never_run(copy):
     canary = copy / "canary"
     config = json.loads((copy / "config.json").read_text()) | {"auto_map": {"AutoModelForSequenceClassification": "evil.Model"}}
@@ -197,6 +202,7 @@ def locate_in_hub_cache(home, **environment) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}])
+@pytest.mark.fault(14)
 def test_without_the_hub_the_message_names_repository_revision_and_the_way_out(tmp_path, environment):
     started = time.monotonic()
     done = locate_in_hub_cache(tmp_path, **environment)
@@ -215,6 +221,7 @@ def hub_cache(tmp_path, copy):
     return snapshot
 
 
+@pytest.mark.fault(38)
 def test_a_copy_in_the_hubs_cache_is_found_without_the_hub_and_its_wrong_weights_are_refused(tmp_path, hub_cache):
     done = locate_in_hub_cache(tmp_path, HF_HUB_OFFLINE="1")
     assert done.returncode == 3, done.stderr
@@ -222,6 +229,7 @@ def test_a_copy_in_the_hubs_cache_is_found_without_the_hub_and_its_wrong_weights
     assert HUB["distilbert-base-uncased"].weights in done.stdout
 
 
+@pytest.mark.fault(14)
 def test_a_pinned_copy_in_the_hubs_cache_is_used(tmp_path, hub_cache):
     pin = "Pin({!r}, {!r}, {!r}, {!r})".format(
         HUB["distilbert-base-uncased"].source,

@@ -74,6 +74,7 @@ def test_several_processes_leave_what_one_leaves(tiny_root, unbroken, faults):
     assert "8 of 8 configurations done" in said[8]
 
 
+@pytest.mark.fault(28)
 def test_killed_workers_packs_run_again_and_no_other_pack_does(tiny_root, tiny_data, tmp_path):
     faults = Faults(tiny_root, {PACKS[0][1]: ("kill", 1), PACKS[2][0]: ("kill", 1)})
     run_sweep(tiny_root, faults, executor="processes", workers=2, pack=3)
@@ -86,6 +87,7 @@ def test_killed_workers_packs_run_again_and_no_other_pack_does(tiny_root, tiny_d
 
 
 @pytest.mark.parametrize(("executor", "fault"), [("here", "memory"), ("here", "bug"), ("processes", "memory"), ("processes", "kill")])
+@pytest.mark.fault(25, 26)
 def test_a_configuration_that_always_fails_is_recorded_alone_and_the_rest_goes_on(tiny_root, executor, fault):
     guilty, neighbour = PACKS[0][1:]
     faults = Faults(tiny_root, {guilty: (fault, 9)})
@@ -120,6 +122,7 @@ def test_a_second_start_runs_whole_packs_as_the_first_would_have(tiny_root, tiny
     assert {happened(tiny_root, name).pack for name in PACKS[1]} == {3}
 
 
+@pytest.mark.fault(27)
 def test_a_hanging_pack_is_killed_with_its_children_and_recorded(tiny_root, unbroken):
     faults = Faults(tiny_root, {NAMES[4]: ("hang", 9)})
     with pytest.raises(IncompleteError, match=f"missing: {NAMES[4]} seed 1;"):
@@ -170,6 +173,7 @@ def wait_for(process: subprocess.Popen, text: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.fault(3, 4, 5)
 def test_a_stopped_sweep_leaves_no_process_and_keeps_what_is_done(tiny_root, unbroken, number, code):
     with start_sweep(tiny_root, {NAMES[7]: ("hang", 1)}, executor="processes", workers=2, pack=1) as process:
         wait_for(process, "grid: 5 of 8")
@@ -206,6 +210,7 @@ def ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+@pytest.mark.fault(3)
 def test_a_sweep_killed_at_each_step_goes_on_where_it_was(tiny_root, unbroken):
     faults = Faults(tiny_root, dict.fromkeys([*NAMES, "grid_winner"], ("kill", 1)))
     ends = [ended(forked(lambda: run_sweep(tiny_root, faults))) for _ in range(10)]
@@ -214,6 +219,7 @@ def test_a_sweep_killed_at_each_step_goes_on_where_it_was(tiny_root, unbroken):
     assert len(faults.started) == 18  # each once when killed, once to its end
 
 
+@pytest.mark.fault(3)
 def test_twenty_kills_at_random_moments_change_nothing(tiny_root, unbroken):
     chance, kills = random.Random(1), 0  # noqa: S311  # nothing secret
     while kills < 20:
@@ -229,6 +235,7 @@ def test_twenty_kills_at_random_moments_change_nothing(tiny_root, unbroken):
     assert left_behind(tiny_root / "runs", "tiny") == unbroken
 
 
+@pytest.mark.fault(12)
 def test_two_processes_at_one_configuration_leave_one_whole_record(tiny_root, unbroken):
     job = cell_jobs(STUDY)[0]
     both = [forked(lambda: perform(Bench(STUDY, tiny_root), job, Faults(tiny_root))) for _ in range(2)]

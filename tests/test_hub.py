@@ -45,6 +45,7 @@ def fill_cache(home: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("variables", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+@pytest.mark.fault(14)
 def test_a_cached_copy_serves_without_the_hub(variables: dict[str, str], tmp_path: Path) -> None:
     files = fill_cache(tmp_path)
     rows = [("naïve\r\n\0 0", 0, None, None), ("", 1, None, None), ("naïve\r\n\0 1", 0, None, None), ("", 1, None, None)]
@@ -53,6 +54,7 @@ def test_a_cached_copy_serves_without_the_hub(variables: dict[str, str], tmp_pat
 
 
 @pytest.mark.parametrize("variables", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+@pytest.mark.fault(14)
 def test_no_hub_and_no_copy_is_told_within_30_seconds(variables: dict[str, str], tmp_path: Path) -> None:
     started = time.monotonic()
     told = read(tmp_path, **variables)

@@ -25,6 +25,7 @@ def key(manifest_changes=None, seed=1, name="lora_default", role="method", **cha
     return asked_of(study, manifest, Job(role, name, job.settings, seed)).key
 
 
+@pytest.mark.fault(30)
 def test_the_key_changes_with_everything_that_decides_a_result():
     other_weights = make_manifest().encoder.model_copy(update={"weights_sha256": "54" * 32})
     study = make_study()
@@ -54,6 +55,7 @@ def test_the_key_does_not_change_with_names_and_other_methods():
     assert key(title="Another title") == key(study="another") == key(name="x", role="cell") == key(methods=methods) == key()
 
 
+@pytest.mark.fault(30)
 def test_the_key_changes_with_the_code(monkeypatch, tmp_path):
     from lora_replication import jobs
 

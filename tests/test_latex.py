@@ -35,11 +35,14 @@ def rows(text: str) -> list[str]:
         ("a\nb\x00c é", "a b?c ?"),
     ],
 )
+@pytest.mark.fault(40)
 def test_markup_is_inert(text: str, inert: str) -> None:
     assert escaped(text) == inert
 
 
 @given(st.text())
+@pytest.mark.fault(40)
+@pytest.mark.goal("property", "report escapes LaTeX")
 def test_nothing_active_survives(text: str) -> None:
     found = escaped(text)
     for inert in (r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", r"\textless{}", r"\textgreater{}", r"\textquotedbl{}",
@@ -65,6 +68,7 @@ def test_the_articles_numbers_stand_where_they_are_comparable() -> None:
     assert "581 of 601 runs are missing" in own
 
 
+@pytest.mark.fault(40)
 def test_hostile_titles_stay_text() -> None:
     text = table_tex(summary(HOSTILE)).decode()
     assert r"\input" not in text

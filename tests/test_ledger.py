@@ -39,6 +39,7 @@ def test_fresh_seeds_of_a_former_winner_are_left_unread(tmp_path):
     assert (len(current.records), current.stale) == (8, 3)
 
 
+@pytest.mark.fault(30)
 def test_changed_parameters_leave_that_methods_records_unread(tmp_path):
     for job in method_jobs(STUDY):
         write(tmp_path, job)
@@ -49,6 +50,7 @@ def test_changed_parameters_leave_that_methods_records_unread(tmp_path):
     assert {record.asked.name for record in current.records} == {"last_layers", "lora_default", "lora_tuned"}
 
 
+@pytest.mark.fault(30)
 def test_changed_data_leave_everything_unread(tmp_path):
     for job in method_jobs(STUDY):
         write(tmp_path, job)
@@ -67,6 +69,7 @@ def test_a_failed_configuration_is_not_done_so_there_is_no_winner_yet(tmp_path):
     assert (len(current.records), current.stale) == (8, 3)
 
 
+@pytest.mark.fault(29)
 def test_a_copied_folder_is_named_and_not_counted(tmp_path):
     for job in method_jobs(STUDY)[:2]:
         write(tmp_path, job)
@@ -90,6 +93,7 @@ def test_a_record_whose_settings_were_altered_is_named(tmp_path):
         current_records(STUDY, MANIFEST, tmp_path)
 
 
+@pytest.mark.fault(30)
 def test_finished_configurations_of_other_parameters_or_data_are_counted_as_unread(tmp_path):
     cells = cell_jobs(STUDY)
     for job in cells[:5]:

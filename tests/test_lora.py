@@ -47,6 +47,7 @@ def test_a_starts_normal_with_sd_one_over_root_rank_and_b_at_zero():
     assert not layer.B.any()
 
 
+@pytest.mark.goal("property", "B = 0")
 def test_injection_changes_no_output_at_the_start():
     model, x = small_model(), torch.randn(4, 6)
     before = model(x)
@@ -60,6 +61,7 @@ def test_article_scaling_is_alpha_and_paper_scaling_alpha_over_rank():
 
 
 @pytest.mark.parametrize("scaling", ["article", "paper"])
+@pytest.mark.goal("property", "merged LoRA")
 def test_merged_equals_unmerged_and_merging_again_changes_nothing(scaling):
     model, x = injected(LoraParams(rank=3, alpha=4, targets=("query",), scaling=scaling)), torch.randn(7, 6)
     before = model(x)

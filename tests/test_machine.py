@@ -10,6 +10,7 @@ import pytest
 from lora_replication import machine
 
 
+@pytest.mark.fault(33)
 def test_the_time_is_utc():
     assert datetime.fromisoformat(machine.utc_now()).utcoffset().total_seconds() == 0
 
@@ -26,6 +27,7 @@ def checkout(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.fault(35)
 def test_a_clean_checkout_a_dirty_one_a_detached_head_and_none(checkout, monkeypatch):
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, check=True, capture_output=True, text=True).stdout.strip()
     assert machine.git_state() == (head, False)
@@ -38,6 +40,7 @@ def test_a_clean_checkout_a_dirty_one_a_detached_head_and_none(checkout, monkeyp
     assert machine.git_state() == (None, None)
 
 
+@pytest.mark.fault(35)
 def test_outside_git_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "__file__", str(tmp_path / "machine.py"))
     assert machine.git_state() == (None, None)

@@ -71,6 +71,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["val.parquet", "tokens-val.safetensors"])
+@pytest.mark.fault(20)
 def test_an_altered_or_missing_file_is_named_each_time_it_is_read(name: str, tmp_path: Path) -> None:
     manifest = written(tmp_path)
 
@@ -132,6 +133,7 @@ def test_lengths_by_hand() -> None:
     assert measure_lengths(np.array([2, 3, 7, 8]), cut=1) == Lengths(mean=5.0, median=5.0, longest=8, cut_fraction=0.25)
 
 
+@pytest.mark.fault(19)
 def test_repeats_by_hand() -> None:
     train = [Review("a", 1), Review("b", 0), Review("a", 1), Review("c", 1)]
     val = [Review("c", 0), Review("d", 0)]

@@ -124,6 +124,7 @@ EXECUTION_PROBLEMS = [
         ("7", "study.yaml: holds int; a study is a mapping of keys to values"),
     ],
 )  # fmt: skip
+@pytest.mark.fault(21)
 def test_a_wrong_value_is_told_with_file_line_key_value_and_what_is_allowed(tmp_path, text, message):
     (told,) = problems(tmp_path, text)
     assert message in told
@@ -135,6 +136,7 @@ def test_targets_that_are_wrong_empty_or_doubled(tmp_path, targets):
     assert all("allowed: at least one of query, key, value, projection, mlp, head, none twice" in line for line in told)
 
 
+@pytest.mark.fault(21)
 def test_all_problems_are_told_at_once_each_with_its_own_line(tmp_path):
     told = problems(tmp_path, "train:\n  epochs: 0\n  batch_size: 0\nrun:\n  seeds: []\n")
     assert [line.split(" is ")[0] for line in told] == [
@@ -168,6 +170,7 @@ def every_key() -> list[tuple[str, ...]]:
 
 
 @given(st.sampled_from(every_key()), st.data())
+@pytest.mark.fault(22)
 def test_a_misspelt_key_is_told_with_the_right_one(tmp_path_factory, path, data):
     """One letter left out, or two neighbours swapped, anywhere in any key."""
     *parents, key = path

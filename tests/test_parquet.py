@@ -20,6 +20,7 @@ def write(file: Path, texts: list[str | None], labels: list[int | None]) -> None
 
 
 @given(st.lists(st.tuples(st.text(), st.integers(0, 1)), min_size=1))
+@pytest.mark.fault(18)
 def test_texts_survive(rows: list[tuple[str, int]]) -> None:
     table = pa.table({"text": [text for text, _ in rows], "label": [label for _, label in rows]})
     assert rows_of_table(table, "table") == [Review(text, label) for text, label in rows]
@@ -74,6 +75,7 @@ def test_wrong_columns_are_told(columns: dict[str, list[object]]) -> None:
         rows_of_table(pa.table(columns), "somewhere")
 
 
+@pytest.mark.fault(18)
 def test_a_text_that_is_not_utf8_is_named_with_its_place() -> None:
     starts = pa.array([0, 2, 5], pa.int32()).buffers()[1]
     texts = pa.StringArray.from_buffers(2, starts, pa.py_buffer(b"okab\xff"))

@@ -93,6 +93,7 @@ def finished(tmp_path_factory):
     return root
 
 
+@pytest.mark.fault(34)
 def test_a_study_leaves_records_a_report_and_tracked_runs(finished):
     work = finished / "build" / "small"
     records = sorted(str(file.parent.relative_to(work / "runs/small")) for file in (work / "runs").rglob("record.json"))
@@ -135,6 +136,7 @@ def test_a_second_time_nothing_runs(finished):
     assert stages_run(done) == []
 
 
+@pytest.mark.fault(30)
 def test_a_changed_learning_rate_retrains_that_method_alone(finished):
     study = finished / "studies" / "small.yaml"
     study.write_text(SMALL + "methods: {full: {learning_rate: 1.0e-3}}\n")
@@ -198,6 +200,7 @@ def test_a_study_that_fails_leaves_what_was_published_as_it_was(finished):
     assert tree(finished / "reports") == before
 
 
+@pytest.mark.fault(29)
 def test_an_incomplete_study_is_reported_only_where_asked_for(finished):
     work = finished / "build/small"
     assert run(finished, "run", "small").returncode == 0
@@ -234,6 +237,7 @@ def test_a_tracking_address_of_the_study_is_used_and_the_variable_overrules_it(f
     assert not [file for file in (finished / "build").rglob("*.db") if ".dvc" not in file.parts]
 
 
+@pytest.mark.fault(32)
 def test_a_second_run_of_the_same_study_is_refused_with_the_first_ones_pid(tmp_path):
     root = checkout(tmp_path)
     command = [COMMAND, "run", "small"]
@@ -249,6 +253,7 @@ def test_a_second_run_of_the_same_study_is_refused_with_the_first_ones_pid(tmp_p
 
 
 @pytest.mark.parametrize("git", [False, True])
+@pytest.mark.fault(35)
 def test_a_study_in_the_project_itself_runs_with_git_and_from_an_unpacked_archive(tmp_path, git):
     """The article's name, on something tiny: it runs in the root, whose DVC folder is tracked and expects git."""
     root = checkout(tmp_path)
@@ -316,6 +321,7 @@ def test_another_executor_retrains_nothing_and_other_configurations_run_in_it(fi
         ("", ["train", "--study", "bad", "--method", "ful"], 2, "--method is 'ful'; allowed: last_layers"),
     ],
 )
+@pytest.mark.fault(21)
 def test_bad_parameters_are_told_in_two_seconds_and_change_nothing(tmp_path, study, arguments, code, message):
     root = checkout(tmp_path)
     (root / "studies" / "bad.yaml").write_text(f"study: bad\n{study}")
@@ -340,6 +346,7 @@ def test_a_stage_that_fails_gives_its_own_code_and_message(tmp_path):
     assert not (root / "build/imdb/data").exists() or not list((root / "build/imdb/data").rglob("*.parquet"))
 
 
+@pytest.mark.fault(36)
 def test_a_gpu_that_is_asked_for_and_missing_ends_with_4(tmp_path):
     root = checkout(tmp_path)
     (root / "studies" / "gpu.yaml").write_text(SMALL.replace("study: small", "study: gpu").replace("device: cpu", "device: cuda"))
@@ -358,6 +365,7 @@ def test_a_stage_names_a_method_that_is_unknown(finished):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.fault(4, 5)
 def test_a_stop_in_the_middle_keeps_what_is_done_and_the_next_start_continues(tmp_path, number, code):
     root = checkout(tmp_path)
     with subprocess.Popen(

@@ -130,6 +130,8 @@ def test_a_folder_that_can_not_be_written_is_told(encoder: Encoder, folder: Path
 
 
 @given(st.lists(st.builds(Review, st.text(), st.integers(0, 1), st.none() | st.text(), st.none() | st.text()), min_size=1))
+@pytest.mark.fault(18)
+@pytest.mark.goal("property", "texts survive")
 def test_reviews_survive_their_file(reviews: list[Review]) -> None:
     table = pq.read_table(pa.BufferReader(reviews_to_bytes(reviews)))
     assert [Review(*row.values()) for row in table.to_pylist()] == reviews
@@ -193,6 +195,7 @@ def test_a_smaller_study_takes_the_first_of_each_part(archive: str, encoder: Enc
         assert all(movie.startswith("tt") for movie in first[part]["movie"].to_pylist())
 
 
+@pytest.mark.fault(19)
 def test_the_summary_tells_repeats(encoder: Encoder, folder: Path) -> None:
     manifest: Manifest = prepare(study(), encoder, folder)
     told = summary(manifest.model_copy(update={"repeats": manifest.repeats.model_copy(update={"of_earlier": 1234})}), folder)

@@ -58,6 +58,7 @@ sys.exit(run_command(wait, "train"))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.fault(4, 5)
 def test_a_signal_stops_cleanly_with_its_code(number, code):
     with subprocess.Popen([sys.executable, "-c", WAIT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
@@ -115,6 +116,7 @@ with only_writer(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.fault(32)
 def test_a_second_writer_is_refused_with_the_first_ones_pid_and_a_dead_one_leaves_no_lock(tmp_path):
     lock = tmp_path / "a b" / "x.lock"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE) as holder:
@@ -128,6 +130,7 @@ def test_a_second_writer_is_refused_with_the_first_ones_pid_and_a_dead_one_leave
 
 
 @pytest.mark.parametrize("place", ["a file/x.lock", "a folder"])
+@pytest.mark.fault(8)
 def test_a_lock_that_cannot_be_made_is_told(tmp_path, place):
     (tmp_path / "a file").write_text("")
     (tmp_path / "a folder").mkdir()
@@ -178,6 +181,7 @@ def test_what_a_person_starts_outlives_its_parent():
         os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.fault(6)
 def test_a_stage_ends_when_dvc_is_killed(tmp_path):
     (tmp_path / "stage.py").write_text(
         CHILD.format(start="pathlib.Path('pid').write_text(str(os.getpid()))").replace("import os,", "import pathlib, os,")

@@ -107,11 +107,13 @@ def test_the_space_is_the_articles() -> None:
         (RULE, "-" * 47, 1, "not a line of 48 dashes"),
     ],
 )
+@pytest.mark.fault(41)
 def test_anything_odd_is_refused_with_line_and_reason(old: str, new: str, line: int, reason: str) -> None:
     with pytest.raises(DataError, match=rf"file.txt: line {line}: .*{reason}.*nothing was imported"):
         parse_published_grid(BLOCK.replace(old, new).encode(), "file.txt")
 
 
+@pytest.mark.fault(41)
 def test_cut_doubled_empty_and_huge_files_are_refused() -> None:
     with pytest.raises(DataError, match="line 9: the file ends in the middle of a block"):
         parse_published_grid(("\n".join(BLOCK.splitlines()[:8]) + "\n").encode())
@@ -135,6 +137,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 @settings(max_examples=1000, deadline=None)
 @given(st.lists(CELLS, max_size=8, unique_by=lambda cell: cell.name).filter(bool))
+@pytest.mark.goal("property", "results file round trip")
 def test_what_is_written_is_read(cells: list[PublishedCell]) -> None:
     assert list(parse_published_grid(text_of(cells)).cells) == cells
 
@@ -172,6 +175,7 @@ def test_a_carriage_return_alone_ends_no_line() -> None:
 
 @settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32), st.integers(1, 4))
+@pytest.mark.fault(41)
 def test_mutated_files_give_an_error_or_rows_that_stand_in_them(seed: int, count: int) -> None:
     mutated = _mutated(text_of(made_up(count)), random.Random(seed))  # noqa: S311  # accidents, no secrets
     try:

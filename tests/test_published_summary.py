@@ -55,6 +55,7 @@ def test_means_by_alpha_and_rank(summary: PublishedSummary, cells: list[Publishe
         assert found.source == "configurations, n = 16, one unseeded run each"
 
 
+@pytest.mark.fault(24)
 def test_collapse(summary: PublishedSummary) -> None:
     assert [(row.alpha, row.configurations, row.collapsed, row.one_class) for row in summary.collapse] == [(1, 96, 0, 0), (4, 96, 32, 32)]
     assert (summary.collapse[1].share.low, summary.collapse[1].share.high) == pytest.approx(proportion_confint(32, 96, 0.05, "beta"))

@@ -49,6 +49,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+@pytest.mark.fault(28)
 def test_two_nodes_one_killed_in_mid_sweep(tiny_root, unbroken, tmp_path):  # noqa: F811
     address = f"127.0.0.1:{free_port()}"
     nodes = [start_node(tmp_path / "cache a", "--head", f"--port={address.split(':')[1]}", "--include-dashboard=false")]
@@ -100,6 +101,7 @@ def ray_workers(driver: int) -> list[psutil.Process]:
     return [child for child in psutil.Process(driver).children(recursive=True) if child.name().startswith("ray::run_pack")]
 
 
+@pytest.mark.fault(25, 26, 27, 28)
 def test_on_a_ray_of_its_own_packs_fail_hang_and_are_killed(tiny_root):
     command = "import sys, pathlib; sys.path.insert(0, sys.argv[1]); import test_ray; test_ray.fail_on_ray(pathlib.Path(sys.argv[2]))"
     arguments = [sys.executable, "-c", command, ROOT / "tests", tiny_root]

@@ -137,6 +137,7 @@ def test_metrics_for_comparison(study: Study, records: list[Record]) -> None:
 
 
 @pytest.mark.parametrize("text", ["=cmd()", "+1", "-1", "@sum", "\t=1", "\r=1", "  =cmd()", "\n=cmd()"])
+@pytest.mark.fault(40)
 def test_formulas_are_inert(text: str) -> None:
     assert inert(text) == f"'{text}"
 
@@ -146,6 +147,7 @@ def test_other_values_are_left_alone(value: Any) -> None:
     assert inert(value) == value
 
 
+@pytest.mark.fault(40)
 def test_a_title_that_is_a_formula_is_inert_in_the_table() -> None:
     study = make_study(title='=HYPERLINK("http://x")')
     rows = list(csv.DictReader(io.StringIO(table_csv(summarise(study, [])).decode(), newline="")))

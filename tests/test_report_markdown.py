@@ -30,6 +30,8 @@ def test_markup_is_inert(text: str, inert: str) -> None:
 
 
 @given(st.text())
+@pytest.mark.fault(40)
+@pytest.mark.goal("property", "report escapes Markdown")
 def test_no_cell_border_tag_or_line_break_survives(text: str) -> None:
     found = escaped(text)
     bare = found.replace("\\\\", "").replace("\\|", "").replace("\\[", "").replace("\\]", "")

@@ -72,6 +72,8 @@ def test_nothing_from_outside_becomes_an_element(reader: Reader) -> None:
     assert not [name for _, attributes in reader.elements for name in attributes if name.startswith("on")]
 
 
+@pytest.mark.fault(40)
+@pytest.mark.goal("property", "report escapes HTML")
 def test_hostile_text_is_shown_as_text(text: str) -> None:
     assert text.count("&lt;script&gt;alert(2)&lt;/script&gt;") >= 6
 

@@ -79,6 +79,7 @@ def test_the_same_seed_twice_gives_the_same_files_but_for_times_and_another_seed
     assert all(one != other for one, other in zip(digests[0], digests[2], strict=True))
 
 
+@pytest.mark.fault(30)
 def test_what_is_recorded_is_not_run_again_and_what_changed_is(bench, mirror, tiny_root):
     job = job_of(bench.study, "last_layers")
     first = perform(bench, job, mirror)
@@ -101,6 +102,7 @@ def test_train_is_evaluated_only_where_asked(bench, mirror):
     assert set(pq.read_table(bench.folder(quick) / "predictions.parquet")["split"].to_pylist()) == {"val", "test"}
 
 
+@pytest.mark.fault(23)
 def test_a_diverged_run_is_recorded_as_such_without_accuracies(bench, mirror, monkeypatch):
     original = Classifier.logits
     monkeypatch.setattr(Classifier, "logits", lambda self, batch: original(self, batch) * (float("nan") if torch.is_grad_enabled() else 1))
@@ -112,6 +114,7 @@ def test_a_diverged_run_is_recorded_as_such_without_accuracies(bench, mirror, mo
     assert bench.recorded(job) is not None
 
 
+@pytest.mark.fault(24)
 def test_a_run_that_answers_one_class_is_flagged(bench, mirror, monkeypatch):
     original = Classifier.logits
 
@@ -125,6 +128,7 @@ def test_a_run_that_answers_one_class_is_flagged(bench, mirror, monkeypatch):
     assert happened.test.ones == happened.test.reviews
 
 
+@pytest.mark.fault(26)
 def test_a_failure_is_recorded_and_tried_again(bench, mirror):
     job = job_of(bench.study, "last_layers")
     bench.attempt = 3
@@ -136,6 +140,7 @@ def test_a_failure_is_recorded_and_tried_again(bench, mirror):
     assert (happened.status, happened.attempt) == ("ok", 3)
 
 
+@pytest.mark.fault(32)
 def test_a_run_that_another_process_writes_is_refused(bench, mirror):
     with (
         only_writer(bench.state / "last_layers" / "seed-1.lock"),
@@ -144,6 +149,7 @@ def test_a_run_that_another_process_writes_is_refused(bench, mirror):
         perform(bench, job_of(bench.study, "last_layers"), mirror)
 
 
+@pytest.mark.fault(20, 38)
 def test_altered_tokens_and_another_encoder_are_refused(tiny_study, tiny_data, tmp_path, mirror):
     shutil.copytree(tiny_data / "data", tmp_path / "data")
     tokens = tmp_path / "data/tiny/tokens-test.safetensors"
@@ -190,6 +196,7 @@ def start(study, method, root):
     ("method", "moment", "wait"),
     [("full", "started", 0.4), ("lora_default", "epoch 1", 0.0), ("full", "epoch 1", 0.05), ("last_layers", "epoch 2", 0.0)],
 )
+@pytest.mark.fault(1)
 def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(tiny_study, tiny_root, mirror, method, moment, wait):
     """SIGKILL, for real; then the same run again in a new process beside the one that nothing disturbed."""
     study = check_study(tiny_study.model_dump(mode="json") | {"train": tiny_study.train.model_dump() | {"epochs": 3}})

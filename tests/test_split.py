@@ -38,6 +38,7 @@ IN_ORDER = [
 
 
 @given(st.permutations(IN_ORDER))
+@pytest.mark.goal("property", "order of the source")
 def test_names_come_out_in_order_from_any_order(shuffled: list[Review]) -> None:
     assert build_order(shuffled) == build_order(IN_ORDER)
     assert canonical_order(shuffled, build_order(IN_ORDER)) == IN_ORDER
@@ -66,6 +67,7 @@ def test_an_order_is_eight_bytes_of_sha256_of_label_and_text() -> None:
         ([], "holds 0 labelled reviews, of which 0 are not .* lacks 6"),
     ],
 )
+@pytest.mark.fault(16)
 def test_what_is_missing_or_unknown_is_counted_and_named(reviews: list[Review], told: str) -> None:
     with pytest.raises(DataError, match=told):
         canonical_order(reviews, build_order(IN_ORDER))

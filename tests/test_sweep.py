@@ -72,6 +72,7 @@ def test_a_sweep_cut_anywhere_continues_and_runs_nothing_twice(cut):
     assert len(machine.ran) == len(set(machine.ran)) == 11
 
 
+@pytest.mark.fault(26)
 def test_a_failed_configuration_leaves_the_rest_and_is_named_and_tried_again():
     machine = Machine(broken=[JOBS[2].name, JOBS[6].name])
     with pytest.raises(IncompleteError) as problem:
@@ -102,6 +103,7 @@ def test_the_test_set_does_not_choose():
     assert winner_by_validation(JOBS, records) == JOBS[0]
 
 
+@pytest.mark.fault(23)
 def test_diverged_configurations_count_as_done_but_cannot_win():
     records = {job.name: diverged(record_of(job)) for job in JOBS}
     with pytest.raises(IncompleteError, match="every configuration diverged"):

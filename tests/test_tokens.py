@@ -70,6 +70,7 @@ def test_ids_starts_and_cut_by_hand(small: Path) -> None:
     assert [array.dtype.name for array in (tokens.ids, tokens.starts, tokens.labels)] == ["int32", "int64", "int64"]
 
 
+@pytest.mark.goal("property", "tokens ignore batches")
 def test_what_is_tokenised_together_changes_nothing_and_progress_is_told(small: Path) -> None:
     texts = ["a " * (number % 7) + "b" * (number % 3) for number in range(2 * REVIEWS_AT_ONCE + 1)]
     told: list[int] = []
@@ -81,6 +82,7 @@ def test_what_is_tokenised_together_changes_nothing_and_progress_is_told(small: 
 
 
 @given(st.lists(st.tuples(st.lists(st.integers(0, 2**31 - 1), min_size=2), st.integers(0, 1)), min_size=1))
+@pytest.mark.goal("property", "tokens survive")
 def test_bytes_keep_tokens(reviews: list[tuple[list[int], int]]) -> None:
     ids = np.array([token for piece, _ in reviews for token in piece], dtype=np.int32)
     starts = np.cumsum([0, *(len(piece) for piece, _ in reviews)])

@@ -225,6 +225,7 @@ def test_record_status_decides(status: str, said: str, capsys: pytest.CaptureFix
     assert sync(Path("runs"), TRACKING) == SyncResult(whole=1)
 
 
+@pytest.mark.fault(23)
 def test_values_that_are_not_finite_are_left_out() -> None:
     epoch = Epoch.model_construct(epoch=1, train_loss=math.inf, train_accuracy=0.5, val_loss=math.nan, val_accuracy=0.5, seconds=1.0)
     assert [point.name for point in content.epoch_points(epoch, 0)] == ["train_accuracy", "val_accuracy"]
@@ -344,6 +345,7 @@ def test_runs_of_all_pages_are_given() -> None:
     assert list(found.runs("1", {})) == ["a", "b", "c"]
 
 
+@pytest.mark.fault(11)
 def test_two_processes_make_and_fill_one_database() -> None:
     Path("mlflow.db").unlink()
     both = [another_process(seed, 3, 0.0) for seed in (1, 2)]
@@ -352,6 +354,7 @@ def test_two_processes_make_and_fill_one_database() -> None:
     assert sqlite3.connect("mlflow.db").execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
+@pytest.mark.fault(1, 5)
 def test_run_of_a_killed_process_is_closed_and_of_a_living_one_left() -> None:
     killed, living = another_process(1, 1, 60.0), another_process(2, 1, 60.0)
     try:
@@ -379,6 +382,7 @@ def test_living_process_is_told_from_others() -> None:
     assert not is_alive(f"another:{number}:{start}", round(now - 25 * 3600e3))
 
 
+@pytest.mark.fault(9)
 def test_dead_server_costs_one_warning_and_little_time(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:s3cr%40t@127.0.0.1:9")
     begun = time.monotonic()
@@ -398,6 +402,7 @@ def test_dead_server_costs_one_warning_and_little_time(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("uri", ["foo://bar", "./mlruns", "http://[bad", "sqlite:////proc/none/mlflow.db", "sqlite:///taken"])
+@pytest.mark.fault(9)
 def test_bad_address_costs_one_warning(uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     Path("taken").mkdir()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -431,6 +436,7 @@ while True:
         process.kill()
 
 
+@pytest.mark.fault(9)
 def test_silent_server_is_left_after_the_patience_of_a_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(live, "PATIENCE_SECONDS", 1.0)
     with listener(None) as uri:
@@ -474,6 +480,7 @@ def answers(url: str) -> bool:
         return False
 
 
+@pytest.mark.fault(10)
 def test_server_killed_in_mid_run_loses_nothing_after_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -539,6 +546,7 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch, workplace: Path) -> None:
         ("http://host", "http://host is down", "http://host is down"),
     ],
 )
+@pytest.mark.fault(42)
 def test_credentials_are_not_shown(uri: str, text: str, said: str) -> None:
     assert shown(text, uri) == said
 

@@ -42,6 +42,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("changes", METHODS)
+@pytest.mark.goal("property", "frozen weights")
 def test_frozen_weights_stay_bit_for_bit_and_trained_ones_move(run, settings, changes):
     chosen = settings(**changes)
     before = weights(Classifier(locate_encoder(ModelParams(encoder=chosen.encoder, max_tokens=64)), chosen, 1))
@@ -116,12 +117,14 @@ def test_mixed_precision_is_close_to_fp32_but_not_equal(run, precision):
     assert rounded == pytest.approx(exact, rel=0.02)
 
 
+@pytest.mark.fault(23)
 def test_a_run_that_diverges_says_so(run):
     _, result = run(lora={"alpha": 1e6, "rank": 8}, learning_rate=1.0, epochs=3, precision="fp16-mixed")
     assert result.diverged  # 1e6 times anything overflows 16 bits, as soon as B is not zero
     assert result.epochs[-1].val_loss is None
 
 
+@pytest.mark.fault(23)
 def test_not_a_number_at_step_3_is_found_there(run, monkeypatch):
     original, steps = Classifier.logits, []
 

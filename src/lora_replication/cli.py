@@ -34,6 +34,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--publish", action="store_true", help="copy the report to reports/STUDY")
     run.set_defaults(command=_run)
 
+    doctor = commands.add_parser("doctor", help="look whether this machine is ready for a study; changes nothing")
+    doctor.add_argument("study", nargs="?", default="article", help="article, or a file of studies/ without .yaml")
+    doctor.set_defaults(command=_doctor)
+
     report = commands.add_parser("report", help="write a study's report again from its records")
     report.add_argument("study", help="article, or a file of studies/ without .yaml")
     report.add_argument("--allow-partial", action="store_true", help="also where runs are missing; the report says how many of how many")
@@ -93,6 +97,12 @@ def _run(arguments: argparse.Namespace) -> None:
     from lora_replication.pipeline import run_study
 
     run_study(arguments.study, publish=arguments.publish)
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from lora_replication.doctor import examine_study
+
+    examine_study(arguments.study)
 
 
 def _report(arguments: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from lora_replication.data.sources import ARCHIVE_VARIABLE
+from lora_replication.dvc_lock import check_lock
 from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError, ParameterError, ReplicationError, Stopped
 from lora_replication.params import Study, expanded
 from lora_replication.processes import QUIET, STATUS_VARIABLE, only_writer, stop_signals
@@ -17,6 +18,9 @@ from lora_replication.publishing import publish_study
 from lora_replication.report.terminal import terminal_table
 from lora_replication.tracking import address
 from lora_replication.workspace import open_workspace, project_root, read_study, workspace_folder
+
+SITE_CACHE_VARIABLE = "DVC_SITE_CACHE_DIR"
+"""DVC's own; names the folder of the caches that it keeps beside a project."""
 
 
 def run_study(name: str, *, publish: bool = False) -> None:
@@ -63,8 +67,21 @@ def _repro(folder: Path, status: Path) -> None:
             raise EnvironmentProblem(f"{folder}: dvc init failed; its message stands above")
     elif not _knows_its_scm(folder) and _wait([*dvc, "config", "--local", "core.no_scm", "true"], folder, environment):
         raise EnvironmentProblem(f"{folder}: dvc config failed; its message stands above")
+    _make_private(Path(environment[SITE_CACHE_VARIABLE]))
+    check_lock(folder)
     if code := _wait([*dvc, "repro"], folder, environment):
         raise _failure(status, code)
+
+
+def _make_private(site_cache: Path) -> None:
+    """Open DVC's site cache to its owner alone: DVC would let everybody write there, and unpickles what it finds."""
+    try:
+        site_cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        site_cache.chmod(0o700)
+    except OSError as problem:
+        raise EnvironmentProblem(
+            f"{site_cache}: can't be made private ({problem.strerror}); set {SITE_CACHE_VARIABLE} to a folder of yours"
+        ) from None
 
 
 def _knows_its_scm(folder: Path) -> bool:
@@ -114,7 +131,7 @@ def _failure(status: Path, code: int) -> ReplicationError:
 
 def _environment(folder: Path, status: Path) -> dict[str, str]:
     """For DVC and its stages: our Python first, telemetry off, DVC's site cache private, paths as they are from here."""
-    environment = QUIET | {"DVC_SITE_CACHE_DIR": str(folder / ".dvc" / "site-cache")} | os.environ
+    environment = QUIET | {SITE_CACHE_VARIABLE: str(folder / ".dvc" / "site-cache")} | os.environ
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     # The stages run in another folder.
     if environment.get(ARCHIVE_VARIABLE):

@@ -25,11 +25,12 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "true",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
-"""Telemetry off; and the workspace that deterministic cuBLAS needs."""
+"""Telemetry off; no pickles in MLflow; and the workspace that deterministic cuBLAS needs."""
 
 
 def run_command(command: Callable[[], None], name: str) -> int:
@@ -135,6 +136,15 @@ def kill_tree(pid: int) -> None:
             one.kill()
 
 
+def _holder(lock: Path) -> str:
+    """The number of the process that holds ``lock``, as it writes it down just after taking it."""
+    for _ in range(20):
+        if number := lock.read_text("utf-8").strip():
+            return number
+        time.sleep(0.05)
+    return "unknown"
+
+
 @contextmanager
 def only_writer(lock: Path) -> Iterator[None]:
     """Hold ``lock`` while writing an output; the lock goes with the process, however it ends.
@@ -153,10 +163,7 @@ def only_writer(lock: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            stream.seek(0)
-            raise EnvironmentProblem(
-                f"{lock}: locked by process {stream.read().strip() or 'unknown'}; wait for it, or stop it, then run again"
-            ) from None
+            raise EnvironmentProblem(f"{lock}: locked by process {_holder(lock)}; wait for it, or stop it, then run again") from None
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()

@@ -7,6 +7,7 @@ where it stands the run is whole. Every file is written beside its place, synced
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
 
 from lora_replication.errors import DataError, EnvironmentProblem
 
@@ -220,6 +222,13 @@ def file_digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _sizes(file: Path, content: bytes | Callable[[Path], None]) -> str:
+    """What was to be written, where that is known, and the room there is, for a message."""
+    there = next(folder for folder in file.absolute().parents if folder.exists())
+    needed = "" if callable(content) else f"; it has {len(content):,} bytes"
+    return f"{needed}; {shutil.disk_usage(there).free:,} bytes are free"
+
+
 def write_whole(file: Path, content: bytes | Callable[[Path], None]) -> None:
     """Write ``file`` so that a reader, or a crash at any moment, finds the old content or the new, never half.
 
@@ -243,9 +252,10 @@ def write_whole(file: Path, content: bytes | Callable[[Path], None]) -> None:
             os.fsync(stream.fileno())
         temporary.chmod(0o644)
         temporary.replace(file)
-    except OSError as problem:
+    except (OSError, SafetensorError) as problem:  # the latter is what a full disk gives where safetensors writes
+        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else problem
         raise EnvironmentProblem(
-            f"{file}: could not be written ({problem.strerror or problem}); free space or choose another folder, then run again"
+            f"{file}: could not be written ({reason}{_sizes(file, content)}); free space or choose another folder, then run again"
         ) from problem
     finally:
         if temporary is not None:

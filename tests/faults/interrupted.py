@@ -1,0 +1,152 @@
+"""Runs in processes of their own that end where a test wants it, by SIGKILL. They are forked from a server that has torch loaded."""
+
+import itertools
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from lora_replication.jobs import Job
+from lora_replication.methods import resolve
+from lora_replication.params import Study, check_study
+from lora_replication.records import Epoch, Record, file_digest, read_record
+
+METHODS = ("last_layers", "lora_default", "full")
+TIMES = {"training_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes"}
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    ["torch._dynamo", "transformers.models.distilbert.modeling_distilbert", "pyarrow.parquet", "lora_replication.runs", "interrupted"]
+)
+
+
+def die() -> None:
+    """As by the kernel: no handler, no cleaning up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def start(study: Study, root: Path, name: str, seed: int = 1, at: str = "") -> BaseProcess:
+    """Start the run ``name`` of ``study`` in ``root``.
+
+    Args:
+        at: where it dies: ``step 3`` before the third update of weights, ``epoch 2`` after the second epoch is kept,
+            ``checkpoint 2 MOMENT`` while its state is written for the second time (see ``_die_writing``), or nowhere.
+    """
+    process = _context.Process(target=_run, args=(study, root, name, seed, at))
+    process.start()
+    return process
+
+
+def run(study: Study, root: Path, name: str, seed: int = 1, at: str = "") -> int:
+    """The same to its end; gives its exit code, -9 where it died."""
+    process = start(study, root, name, seed, at)
+    process.join(60)
+    assert process.exitcode is not None, "it does not end"
+    return process.exitcode
+
+
+def result(study: Study, root: Path, name: str, seed: int = 1) -> tuple[object, ...]:
+    """Everything that a run leaves, but for times and the place where it ran."""
+    folder = root / "runs" / study.study / name / f"seed-{seed}"
+    record = read_record(folder)
+    assert record is not None
+    return (without_times(record), *(file_digest(folder / file) for file in ("predictions.parquet", "adapter.safetensors")))
+
+
+def without_times(record: Record) -> dict[str, object]:
+    """The content of a record that is the same for equal runs."""
+    content = record.model_dump(exclude={"where": {"started", "finished"}, "happened": TIMES})
+    for epoch in content["happened"]["epochs"]:
+        del epoch["seconds"]
+    return content
+
+
+def _run(study: Study, root: Path, name: str, seed: int, at: str) -> None:
+    import torch
+
+    from lora_replication.runs import Bench, perform
+
+    torch.set_num_threads(1)
+    kind, number, moment = (*at.split(), "", "", "")[:3]
+    if kind == "step":
+        _die_before(torch.optim.Adam, "step", int(number))
+    if kind == "checkpoint":
+        _die_writing(int(number), moment)
+
+    class Told:
+        def epoch(self, epoch: Epoch) -> None:
+            with (root / "told").open("a") as told:
+                told.write(f"{name} {seed} {epoch.epoch}\n")
+            if at == f"epoch {epoch.epoch}":
+                die()
+
+        def finish(self, folder: Path, record: Record) -> None:
+            """Nothing to do."""
+
+    @contextmanager
+    def mirror(_asked: object) -> Iterator[Told]:
+        yield Told()
+
+    perform(Bench(study, root), Job("method", name, resolve(study, study.methods[name]), seed), mirror)
+
+
+def _die_before(owner: object, name: str, number: int) -> None:
+    """Die at the ``number``-th call of a method."""
+    original, calls = getattr(owner, name), []
+
+    def counted(*arguments: object, **options: object) -> object:
+        calls.append(1)
+        if len(calls) == number:
+            die()
+        return original(*arguments, **options)
+
+    setattr(owner, name, counted)
+
+
+def _die_writing(number: int, moment: str) -> None:
+    """Die while the ``number``-th checkpoint is written: ``before`` its temporary file is made, ``half`` way through it, ``whole``
+    but not yet in its place, or ``renamed``.
+    """
+    make, fsync, replace, checkpoints = tempfile.mkstemp, os.fsync, Path.replace, []
+
+    def is_now(at: str) -> bool:
+        return moment == at and len(checkpoints) == number
+
+    def made(*, prefix: str, dir: Path) -> tuple[int, str]:  # noqa: A002  # as in the standard library
+        if prefix.startswith(".seed-"):
+            checkpoints.append(prefix)
+        if is_now("before"):
+            die()
+        return make(prefix=prefix, dir=dir)
+
+    def synced(handle: int) -> None:
+        if is_now("half"):
+            os.ftruncate(handle, os.fstat(handle).st_size // 2)
+            die()
+        fsync(handle)
+
+    def replaced(self: Path, target: Path) -> Path:
+        if is_now("whole"):
+            die()
+        placed = replace(self, target)
+        if is_now("renamed"):
+            die()
+        return placed
+
+    tempfile.mkstemp, os.fsync, Path.replace = made, synced, replaced  # type: ignore[assignment, method-assign]
+
+
+if __name__ == "__main__":  # study as JSON, root, then runs such as full:1; CLOCK=back sets the clock back an hour at every look
+    content, place, *names = sys.argv[1:]
+    if os.environ.get("CLOCK") == "back":
+        now, looks = time.time, itertools.count()
+        time.time = lambda: now() - 3600.0 * next(looks)
+    for one in names:
+        _run(check_study(json.loads(content)), Path(place), one.split(":")[0], int(one.split(":")[1]), "")

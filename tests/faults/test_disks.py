@@ -1,0 +1,68 @@
+"""Faults 7 and 8 on real file systems: a full one and one that can't be written. They need leave to mount."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from interrupted import result
+
+from lora_replication.errors import EnvironmentProblem
+from lora_replication.jobs import Job
+from lora_replication.methods import resolve
+from lora_replication.params import Study
+from lora_replication.records import write_whole
+from lora_replication.runs import Bench, perform
+
+
+def mount(*arguments: object) -> bool:
+    try:
+        return subprocess.run(["mount", *map(str, arguments)], capture_output=True, check=False, timeout=10).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 512 KiB, mounted at a folder."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    if not mount("-t", "tmpfs", "-o", "size=512k", "tmpfs", folder):
+        pytest.skip("no leave to mount a file system")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def job(study: Study, name: str) -> Job:
+    return Job("method", name, resolve(study, study.methods[name]), 1)
+
+
+@pytest.mark.fault(7)
+def test_a_disk_that_fills_in_mid_run_is_named_and_what_stood_there_stays(small_disk, tiny_study, tiny_data, tmp_path, mirror):
+    (small_disk / "data").symlink_to(tiny_data / "data")
+    perform(Bench(tiny_study, small_disk), job(tiny_study, "last_layers"), mirror)
+    before = result(tiny_study, small_disk, "last_layers")
+    with pytest.raises(EnvironmentProblem) as told:
+        perform(Bench(tiny_study, small_disk), job(tiny_study, "full"), mirror)
+    assert told.value.exit_code == 4
+    assert str(small_disk) in str(told.value)
+    assert "No space left on device" in str(told.value)
+    assert "bytes are free" in str(told.value)
+    assert result(tiny_study, small_disk, "last_layers") == before
+    assert not [file for file in small_disk.rglob(".*") if file.is_file()]
+    assert mount("-o", "remount,size=8m", small_disk)
+    perform(Bench(tiny_study, small_disk), job(tiny_study, "full"), mirror)
+    roomy = tmp_path / "roomy"
+    roomy.mkdir()
+    (roomy / "data").symlink_to(tiny_data / "data")
+    perform(Bench(tiny_study, roomy), job(tiny_study, "full"), mirror)
+    assert result(tiny_study, small_disk, "full") == result(tiny_study, roomy, "full")
+
+
+@pytest.mark.fault(8)
+def test_a_file_on_a_disk_that_can_not_be_written_is_named(small_disk):
+    write_whole(small_disk / "file", b"old")
+    assert mount("-o", "remount,ro", small_disk)
+    with pytest.raises(EnvironmentProblem, match=r"small disk/file: could not be written \(Read-only file system"):
+        write_whole(small_disk / "file", b"new")
+    assert (small_disk / "file").read_bytes() == b"old"

@@ -1,0 +1,99 @@
+"""Properties that hold for whatever is drawn, besides those that stand with their modules."""
+
+import io
+from pathlib import Path
+
+import pytest
+from dvc.utils.serialize import parse_yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from lora_replication.data.reviews import PARTS, Review
+from lora_replication.data.split import article_split
+from lora_replication.errors import EnvironmentProblem
+from lora_replication.grid.space import cell_jobs
+from lora_replication.jobs import asked_of
+from lora_replication.params import ARTICLE_REVIEWS, load_study, merge_files
+from lora_replication.records import write_whole
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.goal("property", "keys are distinct")
+def test_every_configuration_of_the_articles_grid_has_a_key_and_a_folder_of_its_own():
+    from report_records import make_manifest
+
+    study, manifest = load_study(ROOT / "params.yaml"), make_manifest()
+    jobs = cell_jobs(study)
+    assert len({asked_of(study, manifest, job).key for job in jobs}) == len({job.name for job in jobs}) == 576
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]))
+SCALARS = st.one_of(st.integers(-(2**63), 2**63), st.floats(allow_nan=False), st.booleans(), st.none(), TEXT)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4), max_leaves=8)
+CONTENT = st.dictionaries(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), VALUES, max_size=6)
+
+
+@pytest.mark.goal("property", "YAML as DVC reads it")
+@settings(deadline=None)
+@given(CONTENT)
+def test_parameters_mean_to_us_what_they_mean_to_dvc(tmp_path_factory, content):
+    text = io.StringIO()
+    YAML(typ="safe", pure=True).dump(content, text)
+    file = tmp_path_factory.mktemp("yaml") / "params.yaml"
+    file.write_text(text.getvalue(), "utf-8")
+    assert merge_files(file) == parse_yaml(text.getvalue(), "params.yaml")
+
+
+@pytest.mark.goal("property", "YAML as DVC reads it")
+@pytest.mark.parametrize(
+    "value",
+    ["5e-5", "1e5", "0o17", "017", "0x1f", "yes", "no", "on", "1_000", "~", "2024-01-31", "1:30", ".5", "+1", "'5e-5'"],
+)
+def test_values_that_dialects_disagree_on_mean_to_us_what_they_mean_to_dvc(tmp_path, value):
+    (tmp_path / "params.yaml").write_text(f"value: {value}\n")
+    ours, dvcs = merge_files(tmp_path / "params.yaml")["value"], parse_yaml(f"value: {value}\n", "params.yaml")["value"]
+    assert (type(ours), ours) == (type(dvcs), dvcs)
+
+
+@pytest.mark.goal("property", "splits are disjoint")
+def test_the_split_puts_every_review_in_exactly_one_part(monkeypatch):
+    """Of 50,000 numbered reviews, with the article's permutation."""
+    from lora_replication.data import split
+
+    reviews = [Review(str(number), number % 2) for number in range(50_000)]
+    monkeypatch.setattr(split, "canonical_order", lambda given, _order: given)
+    monkeypatch.setattr(split, "csv_digest", lambda _reviews: "")
+    monkeypatch.setattr(split, "CSV_DIGESTS", dict.fromkeys(PARTS, ""))
+    parts = article_split(reviews)
+    assert {part: len(some) for part, some in parts.items()} == ARTICLE_REVIEWS
+    assert sorted(int(review.text) for some in parts.values() for review in some) == list(range(50_000))
+
+
+@pytest.mark.fault(7)
+@pytest.mark.goal("property", "a write is whole or not at all")
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=5000), st.binary(max_size=5000), st.integers(0, 5000), st.sampled_from(["content", "sync", "chmod", "replace"]))
+def test_a_write_that_fails_anywhere_leaves_the_old_content_or_the_new(tmp_path_factory, old, new, written, moment):
+    file = tmp_path_factory.mktemp("whole") / "file"
+    write_whole(file, old)
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def content(temporary: Path) -> None:
+        temporary.write_bytes(new[:written] if moment == "content" else new)
+        if moment == "content":
+            fail()
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(EnvironmentProblem):
+        if moment == "sync":
+            patch.setattr("os.fsync", fail)
+        elif moment != "content":
+            patch.setattr(Path, moment, fail)
+        write_whole(file, content)
+    assert file.read_bytes() == old
+    assert [left.name for left in file.parent.iterdir()] == ["file"]
+    write_whole(file, content if moment != "content" else new)
+    assert file.read_bytes() == new

@@ -1,0 +1,102 @@
+"""Everything that is installed but torch comes by its hash from requirements.lock, and the bill of materials says the same."""
+
+import json
+import re
+import sys
+import tomllib
+from datetime import date
+from pathlib import Path
+
+import pytest
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from lora_replication.encoders import PACKAGES
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "supply_chain"))
+
+from sbom import LOCK, SBOM, read_lock, sbom  # noqa: E402  # from the folder named above
+
+LOCKED = {one.name: one for one in read_lock(LOCK.read_text("utf-8"))}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+EXCLUDED = set(PROJECT["tool"]["uv"]["exclude-dependencies"])
+TORCH = re.search(r"^TORCH := (\S+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)[1]
+WAIVERS = tomllib.loads((ROOT / "supply_chain" / "waivers.toml").read_text("utf-8"))["waiver"]
+
+
+def asked() -> list[str]:
+    project = PROJECT["project"]
+    extras = [text for extra in project["optional-dependencies"].values() for text in extra]
+    return sorted({*project["dependencies"], *extras, *PROJECT["dependency-groups"]["lock"]})
+
+
+@pytest.mark.parametrize("text", asked())
+def test_what_the_project_asks_for_is_locked_within_its_range(text):
+    requirement = Requirement(text)
+    name = requirement.name.lower().replace(".", "-").replace("_", "-")
+    version = TORCH if name == "torch" else LOCKED[name].version
+    assert requirement.specifier.contains(version)
+
+
+def test_every_requirement_has_hashes_and_no_address():
+    assert len(LOCKED) > 150
+    assert all(one.sha256 for one in LOCKED.values())
+    assert "://" not in LOCK.read_text("utf-8")
+    assert not EXCLUDED & LOCKED.keys()
+
+
+def test_all_that_is_needed_here_is_in_it():
+    """The metadata of what is installed in the locked versions asks for nothing that the lock lacks."""
+    import importlib.metadata
+
+    lacking = set()
+    for one in LOCKED.values():
+        if one.marker is None or Marker(one.marker).evaluate():
+            for text in importlib.metadata.requires(one.name) or ():
+                needed = Requirement(text)
+                if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                    lacking.add(needed.name.lower().replace(".", "-").replace("_", "-"))
+    assert lacking - LOCKED.keys() <= EXCLUDED
+
+
+@pytest.mark.parametrize("text", ["a==1\n", "a>=1 \\\n    --hash=sha256:" + "0" * 64 + "\n", "--extra-index-url x\n", "git+ssh://x\n"])
+def test_a_line_without_version_and_hash_is_refused(text):
+    with pytest.raises(ValueError, match="has no exact version with hashes"):
+        read_lock(text)
+
+
+FLOORS = {"torch": "2.10.1", "transformers": "5.2.1", "mlflow": "3.17", "dvc": "3.67", "ray": "2.52", "pytorch-lightning": "2.6.6"}
+
+
+@pytest.mark.parametrize(("name", "least"), FLOORS.items())
+def test_versions_with_known_holes_are_left_behind(name, least):
+    assert Version(TORCH if name == "torch" else LOCKED[name].version) >= Version(least)
+
+
+def test_the_encoders_package_is_locked_as_it_is_pinned():
+    assert LOCKED[PACKAGES["minilm"].source].version == PACKAGES["minilm"].revision
+
+
+def test_the_bill_of_materials_is_the_lock():
+    text = SBOM.read_text("utf-8")
+    assert text == sbom(list(LOCKED.values())), "run: make lock"
+    components = {one["name"]: one for one in json.loads(text)["components"]}
+    assert {name: one["version"] for name, one in components.items()} == {name: one.version for name, one in LOCKED.items()}
+
+
+def test_make_installs_by_hash_and_wheels_only():
+    recipe = (ROOT / "Makefile").read_text("utf-8")
+    assert "--no-deps --require-hashes --only-binary :all: --requirement requirements.lock" in recipe
+    assert "--only-binary :all: torch==$(TORCH)" in recipe
+    assert recipe.count("$(PIP)") == 3
+
+
+@pytest.mark.parametrize("waiver", WAIVERS, ids=[waiver["id"] for waiver in WAIVERS])
+def test_a_waiver_says_of_what_why_and_until_when(waiver):
+    assert re.fullmatch(r"CVE-\d{4}-\d+|GHSA(-\w{4}){3}|PYSEC-\d{4}-\d+", waiver["id"])
+    assert LOCKED[waiver["package"]].version == waiver["version"], "another version: is the waiver still needed?"
+    assert isinstance(waiver["since"], date)
+    assert waiver["since"] < waiver["until"]
+    assert min(len(waiver["reason"]), len(waiver["closed_by"])) > 40
