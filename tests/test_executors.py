@@ -19,6 +19,7 @@ from lora_replication.grid.executors.workers import gpu_variable
 from lora_replication.grid.packs import pack_size, packs_of
 from lora_replication.grid.space import cell_jobs
 from lora_replication.grid.sweep import sweep
+from lora_replication.ledger import current_records
 from lora_replication.params import Study, check_study, merge_files
 from lora_replication.records import read_record
 from lora_replication.runs import Bench, perform
@@ -34,6 +35,7 @@ def study_with(device="cpu", **grid) -> Study:
     return check_study(content)
 
 
+pytestmark = pytest.mark.slow
 STUDY = study_with()
 NAMES = [job.name for job in cell_jobs(STUDY)]
 PACKS = [[job.name for job in pack] for pack in packs_of(cell_jobs(STUDY), 3)]
@@ -113,6 +115,17 @@ def test_one_attempt_is_one_attempt(tiny_root):
     with pytest.raises(IncompleteError):
         run_sweep(tiny_root, faults, attempts=1)
     assert faults.started.count(f"{NAMES[1]} seed 1") == 1
+
+
+def test_configurations_beside_the_winner_run_on_its_fresh_seeds(tiny_root):
+    run_sweep(tiny_root, Faults(tiny_root), runners_up=2, pack=4)
+    study = study_with(runners_up=2)
+    current = current_records(study, Bench(study, tiny_root).manifest, tiny_root / "runs")
+    beside = [record.asked for record in current.records if record.asked.role == "runner_up"]
+    assert len(beside) == 2
+    assert {asked.seed for asked in beside} == {101}
+    assert all((tiny_root / "runs/tiny/grid_runners_up" / asked.name / "seed-101/record.json").is_file() for asked in beside)
+    assert not current.stale
 
 
 def test_a_second_start_runs_whole_packs_as_the_first_would_have(tiny_root, tiny_data, tmp_path):

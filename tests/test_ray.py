@@ -20,7 +20,10 @@ from lora_replication.grid.executors import open_executor
 from lora_replication.grid.space import cell_jobs
 from lora_replication.runs import Bench
 
-pytestmark = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs the package ray (pip install 'ray>=2.52')")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs the package ray (pip install 'ray>=2.52')"),
+]
 
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of the tests alone"}
 
