@@ -61,9 +61,9 @@ def environment(**more: str) -> dict[str, str]:
     return clean | {"OMP_NUM_THREADS": "1"} | more
 
 
-def run(root: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+def run(root: Path, *arguments: str, timeout: float = 240, **more: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [COMMAND, *arguments], cwd=root, env=environment(**more), capture_output=True, text=True, timeout=240, check=False
+        [COMMAND, *arguments], cwd=root, env=environment(**more), capture_output=True, text=True, timeout=timeout, check=False
     )
 
 
