@@ -115,7 +115,7 @@ def test_what_stands_in_the_way_of_a_workspace_is_named(project):
         open_workspace("tiny", project)
     shutil.rmtree(project / "build")
     (project / "build").write_text("")
-    with pytest.raises(EnvironmentProblem, match=r"build/tiny/params\.yaml: could not be written \(Not a directory\)"):
+    with pytest.raises(EnvironmentProblem, match=r"build/tiny/params\.yaml: could not be written \(Not a directory; "):
         open_workspace("tiny", project)
 
 

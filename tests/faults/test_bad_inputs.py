@@ -16,7 +16,7 @@ from test_pipeline import ROOT, checkout, environment, tree
 
 from lora_replication.errors import ParameterError
 from lora_replication.params import load_study
-from lora_replication.workspace import run_study
+from lora_replication.pipeline import run_study
 
 RANK = ("methods:", "  lora_default:", "    lora:")
 SEEDS = "at least one whole number from 0 to 4294967295, none twice"
@@ -90,7 +90,7 @@ def test_all_of_a_files_problems_are_told_at_once(project, monkeypatch):
 
 
 RUN = (
-    "import sys; from lora_replication.processes import run_command; from lora_replication.workspace import run_study\n"
+    "import sys; from lora_replication.processes import run_command; from lora_replication.pipeline import run_study\n"
     "code = run_command(lambda: run_study('bad'), 'run')\n"
     "print([name for name in ('torch', 'transformers', 'mlflow', 'dvc') if name in sys.modules]); sys.exit(code)"
 )
