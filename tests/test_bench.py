@@ -124,6 +124,7 @@ def whole_run(tmp_path_factory):
     return folder, read_results(folder / "results")
 
 
+@pytest.mark.slow
 def test_a_whole_run_measures_every_contender_in_both_phases(whole_run):
     folder, (results,) = whole_run
     asked = [("article", "fp32"), ("article", "bf16-mixed"), ("peft", "bf16-mixed"), ("ours", "bf16-mixed")]
@@ -140,11 +141,13 @@ def test_a_whole_run_measures_every_contender_in_both_phases(whole_run):
     assert 0 < sum(times) <= float(profile[3].split()[0]) * 1.01
 
 
+@pytest.mark.slow
 def test_the_readme_gets_the_tables_and_keeps_the_rest(whole_run):
     folder, results = whole_run
     assert (folder / "README.md").read_text() == f"before\n{table.BEGIN}{table.render(results)}{table.END}\nafter\n"
 
 
+@pytest.mark.slow
 def test_results_name_no_host_and_refuse_what_they_do_not_know(whole_run, tmp_path):
     _, (results,) = whole_run
     assert os.uname().nodename not in results.model_dump_json()
@@ -157,6 +160,7 @@ def test_results_name_no_host_and_refuse_what_they_do_not_know(whole_run, tmp_pa
         Results.model_validate(content)
 
 
+@pytest.mark.slow
 def test_ratios_are_of_the_same_round_and_the_same_precision(whole_run):
     _, (results,) = whole_run
     training = {(m.contender, m.precision): m for m in results.measurements if m.phase == "training"}
@@ -188,6 +192,7 @@ def test_rounds_below_one_are_refused():
         bench.main(["--rounds", "0"])
 
 
+@pytest.mark.slow
 def test_packs_are_measured_and_projected(tmp_path):
     (tmp_path / "README.md").write_text(f"before\n{table.GRID_BEGIN}old\n{table.GRID_END}\nafter\n")
     grid.main(["--size", "tiny-bert", "--packs", "1", "3", "--rounds", "1", "--folder", str(tmp_path)])

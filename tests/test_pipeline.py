@@ -167,6 +167,7 @@ def test_the_report_alone_is_made_again_where_it_was_deleted(finished):
     assert page.read_bytes() == (finished / "reports/small/report.html").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_what_is_published_is_the_current_records_and_nothing_of_before(finished):
     published, runs = finished / "reports/small", finished / "build/small/runs/small"
     (published / "records/gone/seed-1").mkdir(parents=True)
@@ -187,6 +188,7 @@ def test_what_is_published_is_the_current_records_and_nothing_of_before(finished
     assert [file.name for file in (finished / "reports").iterdir()] == ["small"]
 
 
+@pytest.mark.slow
 def test_a_study_that_fails_leaves_what_was_published_as_it_was(finished):
     before = tree(finished / "reports")
     assert before
@@ -224,6 +226,7 @@ def test_an_incomplete_study_is_reported_only_where_asked_for(finished):
     assert tree(work / "reports") == before
 
 
+@pytest.mark.slow
 def test_a_tracking_address_of_the_study_is_used_and_the_variable_overrules_it(finished, tmp_path):
     study = finished / "studies" / "small.yaml"
     study.write_text(SMALL + "tracking: {uri: 'sqlite:///own/small.db'}\nmethods: {full: {learning_rate: 2.0e-3}}\n")
@@ -237,6 +240,7 @@ def test_a_tracking_address_of_the_study_is_used_and_the_variable_overrules_it(f
     assert not [file for file in (finished / "build").rglob("*.db") if ".dvc" not in file.parts]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(32)
 def test_a_second_run_of_the_same_study_is_refused_with_the_first_ones_pid(tmp_path):
     root = checkout(tmp_path)
@@ -252,6 +256,7 @@ def test_a_second_run_of_the_same_study_is_refused_with_the_first_ones_pid(tmp_p
     assert first.returncode == 129, out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("git", [False, True])
 @pytest.mark.fault(35)
 def test_a_study_in_the_project_itself_runs_with_git_and_from_an_unpacked_archive(tmp_path, git):
@@ -294,6 +299,7 @@ def assert_metrics_are_compared_between_commits(root: Path) -> None:
         file.write_text(json.dumps(metrics))
 
 
+@pytest.mark.slow
 def test_another_executor_retrains_nothing_and_other_configurations_run_in_it(finished):
     assert run(finished, "run", "small").returncode == 0
     study = finished / "studies" / "small.yaml"
