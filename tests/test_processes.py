@@ -186,7 +186,7 @@ def test_a_stage_ends_when_dvc_is_killed(tmp_path):
     (tmp_path / "stage.py").write_text(
         CHILD.format(start="pathlib.Path('pid').write_text(str(os.getpid()))").replace("import os,", "import pathlib, os,")
     )
-    (tmp_path / "dvc.yaml").write_text(f"stages:\n  wait:\n    cmd: {shlex.quote(sys.executable)} -u stage.py\n")
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"wait": {"cmd": f"{shlex.quote(sys.executable)} -u stage.py"}}}))
     quiet = os.environ | QUIET | {"DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
     dvc = [sys.executable, "-m", "dvc"]
     subprocess.run([*dvc, "init", "--no-scm", "--quiet"], cwd=tmp_path, env=quiet, check=True)
