@@ -34,15 +34,20 @@ def check_lock(folder: Path) -> None:
 
 
 def _is_whole(content: Any) -> bool:
-    """Whether each stage has its command, and each of its files a path and a hash."""
+    """Whether each stage has its command and parameters, and each of its files a path and a hash."""
     if not (isinstance(content, dict) and isinstance(content.get("schema"), str) and isinstance(content.get("stages"), dict)):
         return False
-    stages = content["stages"].values()
-    return all(
-        isinstance(stage, dict)
-        and isinstance(stage.get("cmd"), str)
-        and all(_is_file(file) for part in ("deps", "outs") for file in stage.get(part, ()) or (None,) if part in stage)
-        for stage in stages
+    return all(isinstance(stage, dict) and _is_stage(stage) for stage in content["stages"].values())
+
+
+def _is_stage(stage: dict[str, Any]) -> bool:
+    lists = [stage[part] for part in ("deps", "outs") if part in stage]
+    parameters = stage.get("params", {})
+    return (
+        isinstance(stage.get("cmd"), str)
+        and all(isinstance(files, list) and all(map(_is_file, files)) for files in lists)
+        and isinstance(parameters, dict)
+        and all(isinstance(of_file, dict) for of_file in parameters.values())
     )
 
 
