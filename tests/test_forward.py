@@ -81,7 +81,7 @@ def test_dropout_sits_where_transformers_has_it_when_training(name, settings, to
     """With our masks put in place of its own, the model in training mode gives our logits: same places, same probabilities."""
     classifier = classifier_of(name, settings, trains="all")
     recorder = Recorder()
-    classifier._forward.dropout = recorder
+    classifier._forwards[0].dropout = recorder
     recorder.start_epoch(1)
     batch = collate(tokens, np.array([1]), CPU)
     ours = classifier.logits(batch)[0]
@@ -118,7 +118,7 @@ def test_evaluation_has_no_dropout_and_training_has(settings, tokens):
 
 
 def test_attention_with_dropout_has_the_expectation_of_attention_without(settings, tokens):
-    forward = classifier_of("tiny-distilbert", settings)._forward
+    forward = classifier_of("tiny-distilbert", settings)._forwards[0]
     query, key, value = torch.randn(3, 1, 1, 2, 16, 16, generator=torch.Generator().manual_seed(1)).double()
     quiet = forward._attend(query, key, value, None)
     forward.dropout.start_epoch(1)

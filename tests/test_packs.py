@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from lora_replication import classifier as classifier_module
 from lora_replication.checkpoints import Checkpoint
 from lora_replication.classifier import Classifier
 from lora_replication.data.batches import collate
@@ -20,6 +21,12 @@ PACK = [
     {"rank": 3, "alpha": 4.0, "targets": ["key", "projection", "head"]},
     {"rank": 4, "alpha": 64.0, "targets": ["query"]},
 ]
+
+
+@pytest.fixture(autouse=True, params=[2, 32], ids=lambda together: f"together-{together}")
+def together(request, monkeypatch):
+    """A pack goes through the encoder in parts, as on a CPU, or at once, as on a GPU."""
+    monkeypatch.setitem(classifier_module.TOGETHER, "cpu", request.param)
 
 
 @pytest.fixture(scope="module")
@@ -127,21 +134,20 @@ def test_order_and_company_change_nothing_beyond_rounding(trained):
 @pytest.fixture
 def poison(monkeypatch):
     """Multiplies what one place of a pack answers in one training step, counted from 1."""
-    original, steps = Classifier.logits, []
+    original, steps = Classifier.parts, []
 
     def poisoned(self, batch, step, place, factor):
-        logits = original(self, batch)
         if torch.is_grad_enabled():
             steps.append(1)
-            if len(steps) == step:
-                factors = torch.ones(len(logits), 1, 1)
-                factors[place] = factor
-                return logits * factors
-        return logits
+        factors = torch.ones(len(self.active), 1, 1)
+        factors[place] = factor
+        for logits in original(self, batch):
+            own, factors = factors[: len(logits)], factors[len(logits) :]
+            yield logits * own if torch.is_grad_enabled() and len(steps) == step else logits
 
     def start(step, place, factor):
         steps.clear()
-        monkeypatch.setattr(Classifier, "logits", lambda self, batch: poisoned(self, batch, step, place, factor))
+        monkeypatch.setattr(Classifier, "parts", lambda self, batch: poisoned(self, batch, step, place, factor))
 
     return start
 

@@ -10,7 +10,7 @@ import pytest
 from grid_faults import is_running, soon
 
 from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError, ParameterError, ReplicationError
-from lora_replication.processes import QUIET, STATUS_VARIABLE, kill_tree, only_writer, run_command
+from lora_replication.processes import QUIET, SECONDS_TO_STOP, STATUS_VARIABLE, kill_tree, only_writer, run_command
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +68,22 @@ def test_a_signal_stops_cleanly_with_its_code(number, code):
     assert time.monotonic() - started < 5
     assert process.returncode == code
     assert told == f"train: stopped by signal {number}; everything finished is kept, run again to continue\ntrain: exit code {code}\n"
+
+
+def test_a_stop_that_is_swallowed_ends_the_process_all_the_same():
+    stubborn = WAIT.replace(
+        "    time.sleep(60)",
+        """    try:
+        time.sleep(60)
+    except BaseException:
+        time.sleep(60)""",
+    )
+    with subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=10)
+    assert process.returncode == 143
+    assert told == f"stopped by signal 15, without an end of its own in {SECONDS_TO_STOP} s\n"
 
 
 def test_a_hang_up_that_nohup_ignores_stays_ignored():
@@ -144,7 +160,8 @@ from lora_replication import processes
 def wait():
     {start}
     print(os.getpid(), flush=True)
-    time.sleep(60)
+    for _ in range(600):  # a signal that comes just before a sleep is seen after it
+        time.sleep(0.1)
 sys.exit(processes.run_command(wait, "train"))
 """
 

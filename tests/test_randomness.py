@@ -73,3 +73,13 @@ def test_off_or_probability_zero_changes_nothing():
     x = torch.randn(5)
     assert started()(x, 0.0) is x
     assert Dropout(1, "encoder", device=CPU)(x, 0.5) is x
+
+
+def test_masks_can_be_drawn_once_more():
+    dropout, x = started(), torch.ones(1, 1000)
+    dropout(x, 0.5)
+    place = dropout.position()
+    first = dropout(x, 0.5)
+    assert not torch.equal(dropout(x, 0.5), first)
+    dropout.return_to(place)
+    assert torch.equal(dropout(x, 0.5), first)

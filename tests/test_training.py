@@ -124,19 +124,22 @@ def test_a_run_that_diverges_says_so(run):
     assert result.epochs[-1].val_loss is None
 
 
-@pytest.mark.fault(23)
-def test_not_a_number_at_step_3_is_found_there(run, monkeypatch):
-    original, steps = Classifier.logits, []
+def poison(monkeypatch, step, factor):
+    """Multiply what is answered in one training step, counted from 1."""
+    original, steps = Classifier.parts, []
 
     def poisoned(self, batch):
-        logits = original(self, batch)
         if torch.is_grad_enabled():
             steps.append(1)
-            if len(steps) == 3:
-                return logits * float("nan")
-        return logits
+        for logits in original(self, batch):
+            yield logits * factor if torch.is_grad_enabled() and len(steps) == step else logits
 
-    monkeypatch.setattr(Classifier, "logits", poisoned)
+    monkeypatch.setattr(Classifier, "parts", poisoned)
+
+
+@pytest.mark.fault(23)
+def test_not_a_number_at_step_3_is_found_there(run, monkeypatch):
+    poison(monkeypatch, 3, float("nan"))
     _, result = run(lora={}, epochs=2)
     assert result.diverged
     assert result.first_bad_step == 3
@@ -148,17 +151,7 @@ def test_not_a_number_at_step_3_is_found_there(run, monkeypatch):
 
 
 def test_fp16_skips_a_step_that_overflowed_and_goes_on(run, monkeypatch):
-    original, steps = Classifier.logits, []
-
-    def poisoned(self, batch):
-        logits = original(self, batch)
-        if torch.is_grad_enabled():
-            steps.append(1)
-            if len(steps) == 2:
-                return logits * float("inf")
-        return logits
-
-    monkeypatch.setattr(Classifier, "logits", poisoned)
+    poison(monkeypatch, 2, float("inf"))
     _, result = run(lora={}, epochs=2, precision="fp16-mixed")
     assert result.first_bad_step == 2
     assert not result.diverged

@@ -26,6 +26,9 @@ from lora_replication.records import write_whole
 HEAD_SD = 0.02
 """Standard deviation of new head weights: DistilBERT's and BERT's ``initializer_range``."""
 
+TOGETHER = {"cpu": 2, "cuda": 32}
+"""Configurations of a pack that go through the encoder at once: the activations of more leave a CPU's caches, and a GPU idles on few."""
+
 COMPUTE_TYPES = {"fp16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
@@ -42,6 +45,8 @@ class Classifier:
         models: for each configuration the classifier of ``transformers``; in a pack they share everything frozen.
         notes: for each configuration, things worth telling about it.
         device: where they are.
+        active: places of the configurations that are computed, in this order.
+        together: how many of them go through the encoder at once.
     """
 
     def __init__(self, encoder: Encoder, settings: RunSettings, seed: int, company: Sequence[RunSettings] = ()) -> None:
@@ -75,7 +80,11 @@ class Classifier:
         """Compute these configurations of the pack, in this order, and leave the others as they are."""
         self.active = list(active)
         models = [self.models[place] for place in self.active]
-        self._forward = RaggedForward(models, self.layout, self._dropouts[0], COMPUTE_TYPES.get(self.settings.precision))
+        self.together = min(TOGETHER[self.device.type], len(models))
+        self._forwards = [
+            RaggedForward(models[start : start + self.together], self.layout, self._dropouts[0], COMPUTE_TYPES.get(self.settings.precision))
+            for start in range(0, len(models), self.together)
+        ]
 
     def start_epoch(self, epoch: int) -> None:
         """Switch dropout on, with the masks of this epoch."""
@@ -87,10 +96,18 @@ class Classifier:
         for dropout in self._dropouts:
             dropout.active = False
 
+    def parts(self, batch: Batch) -> Iterator[Tensor]:
+        """Logits (configurations, reviews, 2) in float32, computed in the precision of the run, by as many configurations as go at once."""
+        masks = self._dropouts[0].position()
+        for forward in self._forwards:
+            self._dropouts[0].return_to(masks)
+            with autocast_for(self.settings, self.device):
+                logits = forward(batch).float()
+            yield logits
+
     def logits(self, batch: Batch) -> Tensor:
-        """(active configurations, reviews, 2) in float32, computed in the precision of the run."""
-        with autocast_for(self.settings, self.device):
-            return self._forward(batch).float()
+        """(active configurations, reviews, 2), see ``parts``."""
+        return torch.cat(list(self.parts(batch)))
 
     def trainable(self, place: int = 0) -> dict[str, nn.Parameter]:
         """The parameters of a configuration that train, by name."""

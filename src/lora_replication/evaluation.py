@@ -17,7 +17,7 @@ def predict_logits(classifier: Classifier, tokens: Tokens) -> np.ndarray:
     classifier.stop_dropout()
     result = np.empty((len(classifier.active), len(tokens), 2), np.float32)
     with torch.inference_mode():
-        for rows in evaluation_rows(tokens, TOKEN_BUDGET // len(classifier.active)):
+        for rows in evaluation_rows(tokens, TOKEN_BUDGET // classifier.together):
             batch = collate(tokens, rows, classifier.device)
             result[:, batch.rows] = classifier.logits(batch).cpu().numpy()
     return result

@@ -101,19 +101,28 @@ def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
         Stopped: a signal came; everything in the group has ended.
     """
     received: list[int] = []
+    groups: list[int] = []
+
+    def interrupt() -> None:
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(groups[0], signal.SIGINT)
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
-        if not received:
-            os.killpg(process.pid, signal.SIGINT)
+        if groups and not received:
+            interrupt()
         received.append(number)
 
-    with subprocess.Popen(command, cwd=folder, env=environment, process_group=0) as process:  # noqa: S603  # fixed words
-        before = {number: signal.signal(number, hand_on) for number in stop_signals()}
-        try:
+    # Before there is a group: what came in between would find no one to stop it.
+    before = {number: signal.signal(number, hand_on) for number in stop_signals()}
+    try:
+        with subprocess.Popen(command, cwd=folder, env=environment, process_group=0) as process:  # noqa: S603  # fixed words
+            groups.append(process.pid)
+            if received:
+                interrupt()
             code = process.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if received:
         raise Stopped(received[0])
     return code

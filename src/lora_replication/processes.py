@@ -20,6 +20,9 @@ from lora_replication.records import write_whole
 STATUS_VARIABLE = "LORA_REPLICATION_STATUS"
 """Names the file that takes a stage's exit code and message, set by whoever starts DVC: DVC itself shows 255 for every failure."""
 
+SECONDS_TO_STOP = 8
+"""Of a process that a signal asked to stop; what it has not finished by then is lost."""
+
 QUIET = {
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -81,7 +84,15 @@ def _stop(number: int, _frame: FrameType | None) -> None:
     # A second signal while cleaning up must not cut the cleaning short.
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(one, signal.SIG_IGN)
+    threading.Thread(target=_end_at_last, args=(number,), daemon=True).start()
     raise Stopped(number)
+
+
+def _end_at_last(number: int) -> None:
+    # Python drops an exception that is raised in a destructor or a callback, wherever a library has one.
+    time.sleep(SECONDS_TO_STOP)
+    os.write(2, f"stopped by signal {number}, without an end of its own in {SECONDS_TO_STOP} s\n".encode())
+    os._exit(128 + number)
 
 
 def _nobody_reads() -> bool:

@@ -36,6 +36,14 @@ class Dropout:
         self._generator.manual_seed(named_seed(self._seed, "dropout", *self._purpose, epoch))
         self.active = True
 
+    def position(self) -> Tensor:
+        """Where in the stream the next mask is drawn."""
+        return self._generator.get_state()
+
+    def return_to(self, position: Tensor) -> None:
+        """Draw the masks after ``position`` once more."""
+        self._generator.set_state(position)
+
     def __call__(self, x: Tensor, probability: float) -> Tensor:
         """``x`` (copies, ...) with elements dropped while active, the same ones in each copy; ``x`` as it is otherwise."""
         if not self.active or round(65536 * probability) == 0:

@@ -60,13 +60,17 @@ def train(
 
 def train_step(classifier: Classifier, states: Sequence[State], batch: Batch) -> tuple[Tensor, Tensor]:
     """One update of each active configuration, whose ``states`` are given; their losses (configurations,) and logits before it."""
-    logits = classifier.logits(batch)
-    count = len(states)
-    losses = F.cross_entropy(logits.flatten(0, 1), batch.labels.repeat(count), reduction="none").view(count, -1).mean(1)
-    torch.autograd.backward([state.scaler.scale(loss) for state, loss in zip(states, losses, strict=True)])
+    waiting = iter(states)
+    losses, answers = [], []
+    for logits in classifier.parts(batch):
+        count = len(logits)
+        loss = F.cross_entropy(logits.flatten(0, 1), batch.labels.repeat(count), reduction="none").view(count, -1).mean(1)
+        torch.autograd.backward([state.scaler.scale(own) for own, state in zip(loss, waiting, strict=False)])
+        losses.append(loss.detach())
+        answers.append(logits.detach())
     for state in states:
         state.step()
-    return losses.detach(), logits.detach()
+    return torch.cat(losses), torch.cat(answers)
 
 
 def compute_reproducibly() -> None:

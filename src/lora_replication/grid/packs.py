@@ -51,7 +51,7 @@ def measured_size(bench: "Bench", jobs: Sequence[Job]) -> int:
     """
     import torch
 
-    from lora_replication.classifier import Classifier
+    from lora_replication.classifier import TOGETHER, Classifier
     from lora_replication.data.batches import collate
 
     largest = max(jobs, key=_width)
@@ -72,7 +72,9 @@ def measured_size(bench: "Bench", jobs: Sequence[Job]) -> int:
     own = {parameter.untyped_storage().data_ptr() for parameter in classifier.models[0].parameters()}
     each = 1.5 * sum(size for place, size in kept.items() if place not in own)
     del logits
-    return max(1, min(LARGEST[settings.device], len(jobs), int(_free_bytes(settings.device) / each)))
+    fitting = int(_free_bytes(settings.device) / each)
+    # Those that wait for their turn in the encoder hold next to nothing.
+    return min(LARGEST[settings.device], len(jobs)) if fitting >= TOGETHER[settings.device] else max(1, min(fitting, len(jobs)))
 
 
 def _width(job: Job) -> tuple[int, int]:
