@@ -14,7 +14,7 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION ?= false
 
-.PHONY: help setup demo study reproduce publish ui sync test test-faults lint audit lock bench clean
+.PHONY: help setup demo study reproduce publish ui sync test test-faults test-endurance lint audit lock bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -65,6 +65,9 @@ bench: setup ## time this project beside the article's loop and the HF Trainer: 
 
 test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; at most ten minutes
 	PYTHONPATH=tests/faults $(BIN)/python -m pytest -p scoreboard --reliability docs/reliability.md -m 'fault or goal or slow' --numprocesses auto --dist loadfile
+
+test-endurance: setup ## 100 kills of the pipeline at random moments, then 500 runs of four processes into one database: a quarter of an hour
+	KILLS=100 SOAK=500 PYTHONPATH=tests/faults $(BIN)/python -m pytest -p scoreboard tests/faults/test_endurance.py
 
 $(TOOLS)/.ready:
 	$(PYTHON) -m venv $(TOOLS)

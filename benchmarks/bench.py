@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.profile_step import write_profile
 from benchmarks.results import Measurement, Results, all_versions, read_results, this_machine, write_results
 from benchmarks.table import render, update_readme
-from benchmarks.tasks import BATCHES, METHODS, SIZES, Task, make_task, measure, model_of
+from benchmarks.tasks import BATCHES, METHODS, SIZES, Task, make_task, measure, model_of, precisions
 from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.machine import git_state, utc_now
 from lora_replication.processes import run_command
@@ -63,6 +63,7 @@ def run(device: str, rounds: int, sizes: Sequence[str], methods: Sequence[str], 
         seconds=time.monotonic() - began,
         batch_size=task.workload.batch_size,
         batches_per_turn=task.workload.batches,
+        matrix_precision=precisions(device)[0],
         mean_tokens=task.workload.mean_tokens,
         measurements=tuple(measurements),
     )

@@ -13,6 +13,8 @@ import transformers
 from numpy.typing import NDArray
 
 from benchmarks.gate import finish
+from benchmarks.results import Precision
+from lora_replication.classifier import COMPUTE_TYPES
 from lora_replication.encoders import Encoder
 from lora_replication.layouts import Layout
 from lora_replication.methods import RunSettings
@@ -73,10 +75,10 @@ def _layer(name: str) -> int | None:
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
 
 
-def matrix_rate(device: str) -> float:
-    """Operations per second of this machine's bf16 matrix products, now: square ones, large enough to hide their start."""
+def matrix_rate(device: str, precision: Precision) -> float:
+    """Operations per second of this machine's matrix products in ``precision``, now: square ones, large enough to hide their start."""
     side = MATRIX_SIDE[device]
-    a, b = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
+    a, b = (torch.randn(side, side, device=device).to(COMPUTE_TYPES.get(precision, torch.float32)) for _ in range(2))
     product = torch.empty_like(a)
     finish(device)
     count, started = 0, time.perf_counter()

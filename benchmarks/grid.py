@@ -14,7 +14,7 @@ from benchmarks.flops import empty_model, matrix_rate, needed_flops
 from benchmarks.gate import finish
 from benchmarks.results import GridResults, PackMeasurement, all_versions, read_grid_results, this_machine, write_grid_results
 from benchmarks.table import render_grid, update_grid_readme
-from benchmarks.tasks import PARAMS, SIZES, model_of
+from benchmarks.tasks import PARAMS, SIZES, model_of, precisions
 from benchmarks.workload import Workload, make_workload, review_lengths
 from lora_replication.encoders import locate_encoder
 from lora_replication.errors import IncompleteError, ParameterError
@@ -50,7 +50,7 @@ def main(words: Sequence[str]) -> None:
 def pack_settings(size: int, device: str, encoder: str) -> list[RunSettings]:
     """The pack in the middle of the article's grid, when it is cut into packs of ``size``."""
     packs = packs_of(cell_jobs(load_study(PARAMS)), size)
-    precision = "bf16-mixed"
+    precision = precisions(device)[0]
     return [replace(job.settings, device=device, encoder=encoder, precision=precision) for job in packs[len(packs) // 2]]
 
 
@@ -69,7 +69,7 @@ def run(device: str, size: str, packs: Sequence[int], rounds: int, command: str)
                 print(f"{time.monotonic() - began:4.0f} s: round {number + 1}, packs of {pack}", file=sys.stderr)
                 took, peaks[pack] = _turn(pack_settings(pack, device, model.encoder), model, workload)
                 seconds[pack].append(took / (len(workload.random.ids) / workload.mean_tokens) / pack)
-                rates[pack].append(matrix_rate(device))
+                rates[pack].append(matrix_rate(device, precisions(device)[0]))
         lengths = review_lengths(1000)
         measurements = []
         for pack in packs:
@@ -95,6 +95,7 @@ def run(device: str, size: str, packs: Sequence[int], rounds: int, command: str)
         started=started,
         seconds=time.monotonic() - began,
         size=size,
+        matrix_precision=precisions(device)[0],
         mean_tokens=workload.mean_tokens,
         measurements=tuple(measurements),
     )

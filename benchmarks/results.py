@@ -12,6 +12,8 @@ from lora_replication.records import write_whole
 
 PEERS = ("pytorch-lightning", "peft", "accelerate")
 
+Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
+
 Times = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
 
 
@@ -40,7 +42,7 @@ class Measurement(_Part):
 
     Attributes:
         seconds_per_review: one for each round; of a review of IMDb's mean length, ``Results.mean_tokens``.
-        matrix_flops_per_second: the machine's bf16 matrix rate after each of these rounds.
+        matrix_flops_per_second: the machine's matrix rate after each of these rounds, see ``Results.matrix_precision``.
         flops_per_review: what the mathematics needs, see ``flops``.
         peak_memory_bytes: of the contender's process up to the end of this phase; on CUDA allocated on the GPU.
     """
@@ -49,7 +51,7 @@ class Measurement(_Part):
     method: str
     phase: Literal["training", "evaluation"]
     contender: Literal["article", "peft", "ours"]
-    precision: Literal["fp32", "bf16-mixed", "fp16-mixed"]
+    precision: Precision
     seconds_per_review: Times
     matrix_flops_per_second: Times
     flops_per_review: float
@@ -62,6 +64,7 @@ class Results(_Part):
     Attributes:
         commit: of the checkout; ``changed``: whether tracked files differed from it.
         started: UTC; ``seconds``: of the whole run.
+        matrix_precision: in which the machine's matrix rate was measured, the fastest of its precisions.
         mean_tokens: real tokens of a review.
     """
 
@@ -74,6 +77,7 @@ class Results(_Part):
     seconds: float
     batch_size: int
     batches_per_turn: int
+    matrix_precision: Precision
     mean_tokens: float
     measurements: tuple[Measurement, ...]
 
@@ -109,8 +113,33 @@ class GridResults(_Part):
     started: str
     seconds: float
     size: str
+    matrix_precision: Precision
     mean_tokens: float
     measurements: tuple[PackMeasurement, ...]
+
+
+class SamenessResults(_Part):
+    """A whole run of ``benchmarks.sameness``; as in ``Results`` where names agree.
+
+    Attributes:
+        study, title: what was trained.
+        reviews: of the test set.
+        padded, ours: for each method how many of them were answered rightly, by seed, in padded arithmetic and in this project's.
+    """
+
+    machine: Machine
+    versions: dict[str, str]
+    commit: str | None
+    changed: bool | None
+    command: str
+    started: str
+    seconds: float
+    study: str
+    title: str
+    seeds: tuple[int, ...]
+    reviews: int
+    padded: dict[str, tuple[int, ...]]
+    ours: dict[str, tuple[int, ...]]
 
 
 def this_machine(device: str) -> Machine:
@@ -142,10 +171,11 @@ def write_results(results: Results, folder: Path) -> Path:
 
 def read_results(folder: Path) -> list[Results]:
     """All results of ``folder``, by name. Raises ``pydantic.ValidationError`` where a file is not one."""
-    return [Results.model_validate_json(file.read_bytes()) for file in sorted(folder.glob("*.json")) if not file.match(f"*{GRID}")]
+    files = [file for file in sorted(folder.glob("*.json")) if not file.name.endswith((GRID, SAMENESS))]
+    return [Results.model_validate_json(file.read_bytes()) for file in files]
 
 
-GRID = "-grid.json"
+GRID, SAMENESS = "-grid.json", "-sameness.json"
 
 
 def write_grid_results(results: GridResults, folder: Path) -> Path:
@@ -158,3 +188,15 @@ def write_grid_results(results: GridResults, folder: Path) -> Path:
 def read_grid_results(folder: Path) -> list[GridResults]:
     """All of ``folder``, by name. Raises ``pydantic.ValidationError`` where a file is not one."""
     return [GridResults.model_validate_json(file.read_bytes()) for file in sorted(folder.glob(f"*{GRID}"))]
+
+
+def write_sameness_results(results: SamenessResults, folder: Path) -> Path:
+    """Write ``<machine>-<study>-sameness.json`` into ``folder`` and give its path."""
+    file = folder / f"{results.machine.name}-{results.study}{SAMENESS}"
+    write_whole(file, results.model_dump_json(indent=1).encode() + b"\n")
+    return file
+
+
+def read_sameness_results(folder: Path) -> list[SamenessResults]:
+    """All of ``folder``, by name. Raises ``pydantic.ValidationError`` where a file is not one."""
+    return [SamenessResults.model_validate_json(file.read_bytes()) for file in sorted(folder.glob(f"*{SAMENESS}"))]

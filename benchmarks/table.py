@@ -4,12 +4,20 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks.results import GridResults, Measurement, Results
+from benchmarks.results import GridResults, Measurement, Results, SamenessResults
 from lora_replication.params import ARTICLE_REVIEWS
 from lora_replication.records import write_whole
+from lora_replication.statistics import equivalence_test, paired_t
 
 BEGIN, END = "<!-- results: written by python -m benchmarks.bench -->\n", "<!-- end of results -->"
 GRID_BEGIN, GRID_END = "<!-- packs: written by python -m benchmarks.grid -->\n", "<!-- end of packs -->"
+
+SAMENESS_BEGIN, SAMENESS_END = "<!-- sameness: written by python -m benchmarks.sameness -->\n", "<!-- end of sameness -->"
+
+SAMENESS_HEADINGS = ("method", "seeds", "test accuracy, padded", "here", "difference in points, 95 % over seeds", "p, beyond the margin")
+
+MARGIN_IN_POINTS = 1.5
+"""Of sameness; as large as what other seeds do to these short runs."""
 
 EPOCHS, CELLS = 3, 576
 """Of the article, for the projections."""
@@ -83,14 +91,41 @@ def _grid_section(results: GridResults) -> str:
     return "\n".join([*lines, ""])
 
 
-def _provenance(results: Results | GridResults) -> list[str]:
+def render_sameness(all_results: Iterable[SamenessResults]) -> str:
+    """Markdown for all results of ``benchmarks.sameness``: a table for each."""
+    return "\n".join(_sameness_section(results) for results in all_results)
+
+
+def update_sameness_readme(file: Path, all_results: Iterable[SamenessResults]) -> None:
+    """Put the tables of sameness between their marks of ``file``. Raises ``ValueError`` where it lacks them."""
+    _put_between(file, SAMENESS_BEGIN, SAMENESS_END, render_sameness(all_results))
+
+
+def _sameness_section(results: SamenessResults) -> str:
+    lines = [f"### {results.machine.name}, {results.study}", "", f"{results.title}.", "", *_provenance(results)]
+    lines += [_row(SAMENESS_HEADINGS), _row(["---"] * len(SAMENESS_HEADINGS))]
+    for method, ours in results.ours.items():
+        first, second = ([100 * correct / results.reviews for correct in each] for each in (results.padded[method], ours))
+        interval = paired_t(first, second, 0.95).difference
+        beyond = equivalence_test([b - a for a, b in zip(first, second, strict=True)], MARGIN_IN_POINTS)
+        seeds, difference = f"{min(results.seeds)} to {max(results.seeds)}", f"{interval.estimate:+.2f}"
+        if interval.low is not None and beyond is not None:
+            difference += f" ({interval.low:+.2f} to {interval.high:+.2f})"
+        accuracies = [_spread(each, lambda accuracy: f"{accuracy:.2f}") for each in (first, second)]
+        lines.append(_row([method.replace("_", " "), seeds, *accuracies, difference, "" if beyond is None else f"{beyond:.2g}"]))
+    return "\n".join([*lines, ""])
+
+
+def _provenance(results: Results | GridResults | SamenessResults) -> list[str]:
     machine = results.machine
     where = f"{machine.gpu}, beside it {machine.cpu}" if machine.gpu else machine.cpu
-    rates = [rate / 1e12 for measurement in results.measurements for rate in measurement.matrix_flops_per_second]
+    rate = ""
+    if not isinstance(results, SamenessResults):
+        rates = [rate / 1e12 for measurement in results.measurements for rate in measurement.matrix_flops_per_second]
+        rate = f"{results.matrix_precision.removesuffix('-mixed')} matrix rate {_spread(rates, _number)} TFLOP/s. "
     return [
         f"{where}, {machine.cores} cores, {machine.memory_bytes / 2**30:.0f} GiB of memory, {machine.platform}. "
-        f"bf16 matrix rate {_spread(rates, _number)} TFLOP/s. "
-        f"Commit {(results.commit or 'unknown')[:12]}{' with changes' if results.changed else ''}, "
+        f"{rate}Commit {(results.commit or 'unknown')[:12]}{' with changes' if results.changed else ''}, "
         f"{results.started}, {results.seconds / 60:.0f} minutes: `{results.command}`.",
         "",
         ", ".join(f"{name} {version}" for name, version in results.versions.items()) + ".",

@@ -8,9 +8,10 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.flops import empty_model, matrix_rate, needed_flops
 from benchmarks.gate import Case
-from benchmarks.results import Measurement
+from benchmarks.results import Measurement, Precision
 from benchmarks.worker import PHASES, Turn, Worker, alternate
 from benchmarks.workload import Workload, distilbert_size, make_workload, review_lengths
+from lora_replication import machine
 from lora_replication.encoders import Encoder, locate_encoder
 from lora_replication.methods import RunSettings, resolve
 from lora_replication.params import ModelParams, load_study
@@ -19,8 +20,6 @@ PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 
 SIZES = ("distilbert-size", "minilm")
 METHODS = ("last_layers", "lora_default", "full")
-PRECISIONS = {"cpu": ("bf16-mixed",), "cuda": ("bf16-mixed", "fp16-mixed")}
-
 BATCHES = {"cpu": 4, "cuda": 50}
 PADDED_BATCHES = {"cpu": 1, "cuda": 50}
 """Batches of a turn: few on a CPU, where a step takes seconds, and of padded ones, which all cost the same, a single one."""
@@ -57,11 +56,19 @@ def make_task(size: str, method: str, model: ModelParams, device: str) -> Task:
     return Task(size, method, encoder, workload, tuple(_cases(model, settings)))
 
 
+def precisions(device: str) -> tuple[Precision, ...]:
+    """Those that ``device`` multiplies matrices in fastest: a CPU without instructions for bf16 is measured in fp32."""
+    if device == "cuda":
+        return ("bf16-mixed", "fp16-mixed")
+    return ("bf16-mixed",) if machine.multiplies_bf16() else ("fp32",)
+
+
 def _cases(model: ModelParams, settings: RunSettings) -> Iterator[Case]:
     device = settings.device
-    if settings.lora:  # the article's loop as it would run without mixed precision
+    chosen_precisions = precisions(device)
+    if settings.lora and "fp32" not in chosen_precisions:  # the article's loop as it would run without mixed precision
         yield Case("article", model, replace(settings, precision="fp32"), PADDED_BATCHES[device])
-    for precision in PRECISIONS[device]:
+    for precision in chosen_precisions:
         chosen = replace(settings, precision=precision)
         yield Case("article", model, chosen, PADDED_BATCHES[device])
         yield Case("peft", model, chosen, BATCHES[device])
@@ -70,10 +77,11 @@ def _cases(model: ModelParams, settings: RunSettings) -> Iterator[Case]:
 
 def measure(task: Task, rounds: int) -> list[Measurement]:
     """Training and evaluation of every contender of ``task``, whose processes live for this task alone."""
+    device = task.cases[0].settings.device
     workers = [Worker(case, task.workload) for case in task.cases]
     found: list[Measurement] = []
     for phase in PHASES:
-        by_round = alternate(workers, rounds, lambda: matrix_rate(task.cases[0].settings.device))
+        by_round = alternate(workers, rounds, lambda: matrix_rate(device, precisions(device)[0]))
         for number, case in enumerate(task.cases):
             found.append(_measurement(task, case, phase, [turns[number] for turns, _ in by_round], [rate for _, rate in by_round]))
         for worker in workers:

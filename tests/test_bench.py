@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from benchmarks import bench, grid, table
 from benchmarks.gate import Case, PhaseOver
 from benchmarks.results import GridResults, PackMeasurement, Results, read_grid_results, read_results, this_machine, write_results
-from benchmarks.tasks import METHODS, make_task
+from benchmarks.tasks import METHODS, make_task, precisions
 from benchmarks.worker import CONTENDERS, Turn, Worker, alternate, make_contender
 from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.params import ModelParams
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def case_of(contender, method, device="cpu", encoder="tiny-distilbert"):
     task = make_task(encoder, method, ModelParams(encoder=encoder, max_tokens=512), device)
-    return next(case for case in task.cases if case.contender == contender and case.settings.precision == "bf16-mixed"), task.workload
+    return next(case for case in task.cases if case.contender == contender and case.settings.precision in precisions(device)), task.workload
 
 
 class CountingGate:
@@ -101,6 +101,13 @@ class Recorder:
         return Turn(len(self.log), 0)
 
 
+def test_a_processor_without_bf16_is_measured_in_fp32(monkeypatch):
+    monkeypatch.setattr("lora_replication.machine.multiplies_bf16", lambda: False)
+    task = make_task("tiny-distilbert", "lora_default", ModelParams(encoder="tiny-distilbert", max_tokens=512), "cpu")
+    assert [(case.contender, case.settings.precision) for case in task.cases] == [(name, "fp32") for name in ("article", "peft", "ours")]
+    assert {settings.precision for settings in grid.pack_settings(8, "cpu", "tiny-bert")} == {"fp32"}
+
+
 def test_turns_alternate_and_the_first_round_is_thrown_away():
     log = []
     rounds = alternate([Recorder(name, log) for name in "ABC"], 2, lambda: log.append("rate") or len(log))
@@ -117,10 +124,13 @@ def test_a_worker_that_dies_is_named():
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
+    """Like that of a processor with instructions for bf16: slow on another, but right."""
     folder = tmp_path_factory.mktemp("bench")
     (folder / "README.md").write_text(f"before\n{table.BEGIN}old\n{table.END}\nafter\n")
     words = ["--sizes", "tiny-distilbert", "--methods", "lora_default", "--rounds", "2", "--folder", str(folder)]
-    bench.main(words)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lora_replication.machine.multiplies_bf16", lambda: True)
+        bench.main(words)
     return folder, read_results(folder / "results")
 
 
@@ -209,7 +219,7 @@ def test_a_pack_is_projected_from_its_share_of_a_step():
     pack = alone.model_copy(update={"pack": 8, "seconds_per_review": (0.05,), "peak_memory_bytes": 3 * 2**30})
     results = GridResults(
         machine=this_machine("cpu"), versions={}, commit="c" * 40, changed=False, command="x", started="now", seconds=60.0, size="minilm",
-        mean_tokens=270.0, measurements=(alone, pack),
+        matrix_precision="fp32", mean_tokens=270.0, measurements=(alone, pack),
     )  # fmt: skip
     row = table.render_grid([results]).splitlines()[-1]
     hours = 3 * 35_000 * 0.05 / 3600

@@ -106,4 +106,4 @@ class TestFlops:
 
 def test_the_matrix_rate_is_a_rate(monkeypatch):
     monkeypatch.setitem(flops.MATRIX_SIDE, "cpu", 64)
-    assert 1e6 < matrix_rate("cpu") < 1e15
+    assert 1e6 < matrix_rate("cpu", "fp32") < 1e15

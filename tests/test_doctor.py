@@ -98,6 +98,9 @@ def test_device(tmp_path, monkeypatch):
     cuda = {"device": "cuda", "precision": "bf16-mixed"}
     assert seen(doctor.device)[0] == "ok"
     assert seen(doctor.device, train={"precision": "fp16-mixed"})[0] == "warning"
+    for has_bf16, state in ((True, "ok"), (False, "warning")):
+        monkeypatch.setattr(doctor.machine, "multiplies_bf16", lambda has_bf16=has_bf16: has_bf16)
+        assert seen(doctor.device, train={"precision": "bf16-mixed"})[0] == state
     gpu(tmp_path, monkeypatch, "Example GPU, 7.5, 15000")
     state, told, code = seen(doctor.device, train=cuda)
     assert (state, code) == ("problem", 4)

@@ -52,6 +52,22 @@ def test_nothing_says_who_or_on_which_host():
         assert private not in told
 
 
+@pytest.mark.parametrize(
+    ("told", "there"),
+    [
+        ("flags\t\t: sse2 avx512f avx512_bf16\n", True),
+        ("flags\t\t: avx2 amx_bf16 amx_tile\n", True),
+        ("Features\t: asimd bf16 i8mm\n", True),
+        ("flags\t\t: avx2 avx512f\nmodel name\t: some bf16 chip\n", False),
+    ],
+)
+def test_a_processors_flags_tell_of_bf16(tmp_path, monkeypatch, told, there):
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    assert not machine.multiplies_bf16()  # where the system does not tell
+    (tmp_path / "cpuinfo").write_text(told)
+    assert machine.multiplies_bf16() is there
+
+
 def test_versions_and_sizes_are_real():
     import torch
 

@@ -72,8 +72,10 @@ def test_a_signal_stops_cleanly_with_its_code(number, code):
 
 def test_a_stop_that_is_swallowed_ends_the_process_all_the_same():
     stubborn = WAIT.replace(
-        "    time.sleep(60)",
+        """    print("ready", flush=True)
+    time.sleep(60)""",
         """    try:
+        print("ready", flush=True)
         time.sleep(60)
     except BaseException:
         time.sleep(60)""",

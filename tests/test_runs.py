@@ -104,8 +104,12 @@ def test_train_is_evaluated_only_where_asked(bench, mirror):
 
 @pytest.mark.fault(23)
 def test_a_diverged_run_is_recorded_as_such_without_accuracies(bench, mirror, monkeypatch):
-    original = Classifier.logits
-    monkeypatch.setattr(Classifier, "logits", lambda self, batch: original(self, batch) * (float("nan") if torch.is_grad_enabled() else 1))
+    original = Classifier.parts
+
+    def spoiled(classifier, batch):
+        return (logits * (float("nan") if torch.is_grad_enabled() else 1) for logits in original(classifier, batch))
+
+    monkeypatch.setattr(Classifier, "parts", spoiled)
     job = job_of(bench.study, "lora_default")
     happened = perform(bench, job, mirror).happened
     assert (happened.status, happened.first_bad_step, happened.best_epoch) == ("diverged", 1, None)

@@ -108,8 +108,11 @@ def device(study: Study, _folder: Path) -> Finding:
     """The GPU that the study asks for, and whether it computes in its precision."""
     asked = f"train.device {study.train.device}, train.precision {study.train.precision}"
     if study.train.device == "cpu":
-        slow = study.is_the_articles or study.train.precision == "fp16-mixed"
-        return Finding("device", "warning" if slow else "ok", f"{asked}{'; this will be slow on a CPU' if slow else ''}")
+        if study.train.precision == "fp16-mixed" or (study.train.precision == "bf16-mixed" and not machine.multiplies_bf16()):
+            return Finding("device", "warning", f"{asked}, which this processor computes many times slower than fp32; set fp32")
+        if study.is_the_articles:
+            return Finding("device", "warning", f"{asked}; this will be slow on a CPU")
+        return Finding("device", "ok", asked)
     query = ["nvidia-smi", "--query-gpu=name,compute_cap,memory.free", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=ANSWER_SECONDS * 5, check=True)  # noqa: S603  # fixed words

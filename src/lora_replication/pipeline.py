@@ -23,6 +23,16 @@ SITE_CACHE_VARIABLE = "DVC_SITE_CACHE_DIR"
 """DVC's own; names the folder of the caches that it keeps beside a project."""
 
 
+DVC = """
+import signal, sys
+from lora_replication.processes import die_with_parent
+die_with_parent(signal.SIGKILL)
+from dvc.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""DVC that does not outlive us. Its stages do not outlive it, and stop cleanly."""
+
+
 def run_study(name: str, *, publish: bool = False) -> None:
     """Bring the study ``name`` up to date: ``dvc repro`` in its workspace.
 
@@ -61,7 +71,7 @@ def _check_device(study: Study) -> None:
 def _repro(folder: Path, status: Path) -> None:
     environment = _environment(folder, status)
     status.unlink(missing_ok=True)
-    dvc = [sys.executable, "-m", "dvc"]
+    dvc = [sys.executable, "-c", DVC]
     if not (folder / ".dvc").is_dir():
         if _wait([*dvc, "init", "--no-scm", "--quiet"], folder, environment):
             raise EnvironmentProblem(f"{folder}: dvc init failed; its message stands above")

@@ -1,0 +1,116 @@
+"""``python -m benchmarks.sameness WORKSPACE``: is it one experiment? Runs in padded arithmetic beside the same runs in this project's."""
+
+import argparse
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from benchmarks.results import SamenessResults, all_versions, read_sameness_results, this_machine, write_sameness_results
+from benchmarks.table import render_sameness, update_sameness_readme
+from lora_replication.checkpoints import Checkpoint
+from lora_replication.classifier import Classifier, autocast_for
+from lora_replication.data.batches import Batch
+from lora_replication.encoders import Encoder
+from lora_replication.evaluation import count, predict_logits
+from lora_replication.jobs import Job, method_job
+from lora_replication.machine import git_state, utc_now
+from lora_replication.methods import RunSettings
+from lora_replication.params import load_study
+from lora_replication.processes import run_command
+from lora_replication.randomness import named_seed
+from lora_replication.runs import Bench
+from lora_replication.training import train
+
+HERE = Path(__file__).resolve().parent
+
+
+class PaddedClassifier(Classifier):
+    """Computes as the article's loop does: every review padded to the longest, the forward pass and the dropout of ``transformers``.
+
+    Head, A and the order of the reviews are drawn as ever; dropout comes from torch's own stream, so its masks are others.
+    """
+
+    def __init__(self, encoder: Encoder, settings: RunSettings, seed: int) -> None:
+        super().__init__(encoder, settings, seed)
+        self.seed = seed
+
+    def start_epoch(self, epoch: int) -> None:
+        """Switch dropout on."""
+        super().start_epoch(epoch)
+        torch.manual_seed(named_seed(self.seed, "padded", epoch))
+        self.models[0].train()
+
+    def stop_dropout(self) -> None:
+        """Switch dropout off."""
+        super().stop_dropout()
+        self.models[0].eval()
+
+    def parts(self, batch: Batch) -> Iterator[Tensor]:
+        """As in ``Classifier``."""
+        reviews = torch.tensor_split(batch.ids, batch.first[1:].cpu())
+        ids = pad_sequence(list(reviews), batch_first=True)
+        mask = pad_sequence([torch.ones_like(review) for review in reviews], batch_first=True)
+        with autocast_for(self.settings, self.device):
+            logits = self.models[0](input_ids=ids, attention_mask=mask).logits.float()
+        yield logits[None]
+
+
+def main(words: Sequence[str]) -> None:
+    """Run what the command line's ``words`` ask for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sameness", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("workspace", type=Path, help="where a study's data is prepared, such as build/minilm-small")
+    parser.add_argument("--methods", nargs="+", default=["lora_default"], help=" ")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[11, 12, 13, 14, 15], help=" ")
+    parser.add_argument("--folder", type=Path, default=HERE, help="has README.md; results/ is written into it")
+    asked = parser.parse_args(words)
+    study = load_study(asked.workspace / "params.yaml")
+    bench = Bench(study, asked.workspace)
+    started, began, (commit, changed) = utc_now(), time.monotonic(), git_state()
+    padded: dict[str, list[int]] = {method: [] for method in asked.methods}
+    ours: dict[str, list[int]] = {method: [] for method in asked.methods}
+    for method in asked.methods:
+        for seed in asked.seeds:
+            job = method_job(study, method, seed)
+            padded[method].append(_correct(bench, job, PaddedClassifier))
+            ours[method].append(_correct(bench, job, Classifier))
+            told = f"{padded[method][-1]} padded, {ours[method][-1]} here"
+            print(f"{time.monotonic() - began:4.0f} s: {job.label}: of {len(bench.tokens['test'])} right {told}", file=sys.stderr)
+    results = SamenessResults(
+        machine=this_machine(study.train.device),
+        versions=all_versions(),
+        commit=commit,
+        changed=changed,
+        command=shlex.join(["python", "-m", "benchmarks.sameness", *words]),
+        started=started,
+        seconds=time.monotonic() - began,
+        study=study.study,
+        title=study.title,
+        seeds=tuple(asked.seeds),
+        reviews=len(bench.tokens["test"]),
+        padded={method: tuple(values) for method, values in padded.items()},
+        ours={method: tuple(values) for method, values in ours.items()},
+    )
+    write_sameness_results(results, asked.folder / "results")
+    update_sameness_readme(asked.folder / "README.md", read_sameness_results(asked.folder / "results"))
+    print(render_sameness([results]))
+
+
+def _correct(bench: Bench, job: Job, kind: type[Classifier]) -> int:
+    """How many test reviews the run answers rightly at its best epoch by validation."""
+    classifier = kind(bench.encoder, job.settings, job.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Checkpoint(Path(folder) / "state.safetensors", [job.label])
+        train(classifier, job.seed, bench.tokens["train"], bench.tokens["val"], checkpoint, lambda _place, _epoch: None, job.label)
+    classifier.activate([0])
+    return count(predict_logits(classifier, bench.tokens["test"])[0], bench.tokens["test"].labels).correct
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(lambda: main(sys.argv[1:]), "benchmark"))

@@ -1,0 +1,141 @@
+"""What shows in large numbers alone: the whole pipeline killed at random moments, and many runs of several processes at once.
+
+`make test-faults` takes a tenth of the numbers, `make test-endurance` all.
+"""
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from grid_faults import left_behind, soon
+from test_pipeline import COMMAND, checkout, environment, run
+
+from lora_replication.jobs import method_job
+from lora_replication.params import Study
+from lora_replication.records import read_records
+
+KILLS = int(os.environ.get("KILLS", "10"))
+RUNS = int(os.environ.get("SOAK", "48"))
+PROCESSES = 4
+
+
+def starters(root: Path) -> list[tuple[list[str], Path]]:
+    """The two ways to bring the study up to date: ours, and DVC alone in the workspace that ours has made."""
+    return [([str(COMMAND), "run", "small"], root), ([sys.executable, "-m", "dvc", "repro"], root / "build" / "small")]
+
+
+def alive_in(root: Path) -> list[str]:
+    """The processes that work in ``root``."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(root) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def end(process: subprocess.Popen, number: int, *, group: bool) -> None:
+    """Send the signal to the process alone or to its group, and wait for its end."""
+    if group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    try:
+        process.wait(12)
+    except subprocess.TimeoutExpired:
+        assert number == signal.SIGINT  # DVC leaves it to its stage, as a terminal sends it to both
+        process.terminate()
+        process.wait(12)
+
+
+def outcome(root: Path) -> tuple[object, ...]:
+    """All that is left but times: the table, records with their files, and the tracked runs that ended well."""
+    work = root / "build" / "small"
+    synced = run(root, "sync")  # a kill may come between a record and its mirror
+    assert synced.returncode == 0, synced.stderr
+    with sqlite3.connect(root / "mlflow.db") as database:
+        tracked = database.execute("select name, count(*) from runs where status = 'FINISHED' group by name order by name").fetchall()
+        running = database.execute("select count(*) from runs where status = 'RUNNING'").fetchone()
+    return (work / "reports/small/table.csv").read_text(), left_behind(work / "runs", "small"), tracked, running
+
+
+@pytest.mark.fault(1, 3, 4, 5, 6)
+def test_kills_at_random_moments_end_in_the_table_of_the_unbroken_run(tmp_path):
+    (tmp_path / "unbroken").mkdir()
+    (tmp_path / "killed").mkdir()
+    unbroken, root = checkout(tmp_path / "unbroken"), checkout(tmp_path / "killed")
+    began = time.monotonic()
+    done = run(unbroken, "run", "small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    took = time.monotonic() - began
+    moments, kills, finished = random.Random(20), 0, 0  # noqa: S311  # not for secrets
+    while kills < KILLS or not finished:
+        # After a start of ours there is a workspace for DVC alone.
+        command, place = starters(root)[moments.randrange(2) if (root / "build/small/dvc.yaml").exists() else 0]
+        site_cache = {"DVC_SITE_CACHE_DIR": str(root / "build/small/.dvc/site-cache")}
+        with (tmp_path / "output").open("wb") as output:
+            process = subprocess.Popen(
+                command, cwd=place, env=environment(**site_cache), stdout=output, stderr=output, start_new_session=True
+            )
+        try:
+            process.wait(moments.uniform(0.1, 1.5 * took) if kills < KILLS else 300)
+        except subprocess.TimeoutExpired:
+            number = moments.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+            end(process, number, group=moments.random() < 0.5)
+            kills += 1
+            assert soon(lambda: not alive_in(root), 12), alive_in(root)
+            if (root / "build/small/runs").is_dir():
+                list(read_records("small", root / "build/small/runs"))  # none is half
+            continue
+        assert process.returncode == 0, (tmp_path / "output").read_text("utf-8", "replace")
+        assert outcome(root) == outcome(unbroken)
+        assert not [file for file in (root / "build/small").rglob(".*.*") if file.parent.name.startswith(("seed-", "small"))]
+        finished += 1
+        if kills < KILLS:
+            shutil.rmtree(root / "build")
+            (root / "mlflow.db").unlink()
+
+
+def _runs(study: Study, root: Path, seeds: list[int]) -> None:
+    """The runs of one process."""
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root}/mlflow.db"
+    import torch
+
+    from lora_replication.runs import Bench, perform
+    from lora_replication.tracking import live_run
+
+    torch.set_num_threads(1)
+    bench = Bench(study, root)
+    for seed in seeds:
+        perform(bench, method_job(study, "last_layers", seed), lambda asked: live_run(study.tracking, asked))
+
+
+@pytest.mark.fault(11)
+def test_many_runs_of_several_processes_share_one_ledger_and_one_database(tiny_study, tiny_root, capfd):
+    seeds = list(range(1, RUNS + 1))
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_runs, args=(tiny_study, tiny_root, seeds[part::PROCESSES])) for part in range(PROCESSES)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * PROCESSES
+    assert sorted(record.asked.seed for _, record in read_records(tiny_study.study, tiny_root / "runs")) == seeds
+    with sqlite3.connect(tiny_root / "mlflow.db") as database:
+        assert database.execute("select status, count(*), count(distinct name) from runs group by status").fetchall() == [
+            ("FINISHED", RUNS, RUNS)
+        ]
+        accuracies = database.execute("select count(*) from latest_metrics where key = 'final_test_accuracy'").fetchone()
+    assert accuracies == (RUNS,)
+    assert "warning" not in capfd.readouterr().err.lower()
