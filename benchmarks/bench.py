@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.profile_step import write_profile
-from benchmarks.results import Measurement, Results, all_versions, read_results, this_machine, write_results
-from benchmarks.table import render, update_readme
+from benchmarks.results import Measurement, Results, all_versions, this_machine
+from benchmarks.table import show
 from benchmarks.tasks import BATCHES, METHODS, SIZES, Task, make_task, measure, model_of, precisions
 from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.machine import git_state, utc_now
@@ -35,12 +35,11 @@ def main(words: Sequence[str]) -> None:
     if asked.rounds < 1:
         raise ParameterError(f"--rounds is {asked.rounds}; allowed: 1 or more")
     command = shlex.join(["python", "-m", "benchmarks.bench", *words])
-    results = run(asked.device, asked.rounds, asked.sizes, asked.methods, asked.folder, command)
-    print(render([results]))
+    show(run(asked.device, asked.rounds, asked.sizes, asked.methods, asked.folder, command), asked.folder)
 
 
 def run(device: str, rounds: int, sizes: Sequence[str], methods: Sequence[str], folder: Path, command: str) -> Results:
-    """Measure, and write results, profile and the tables of README.md into ``folder``."""
+    """Measure, and write the profile into ``folder``."""
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # the HF Trainer would take all
     started, began, (commit, changed) = utc_now(), time.monotonic(), git_state()
     machine = this_machine(device)
@@ -53,7 +52,7 @@ def run(device: str, rounds: int, sizes: Sequence[str], methods: Sequence[str], 
                 measurements += measure(task, rounds)
                 if (size, method) == (sizes[0], PROFILED):
                     _profile(task, folder / "results" / f"{machine.name}-profile.txt")
-    results = Results(
+    return Results(
         machine=machine,
         versions=all_versions(),
         commit=commit,
@@ -67,9 +66,6 @@ def run(device: str, rounds: int, sizes: Sequence[str], methods: Sequence[str], 
         mean_tokens=task.workload.mean_tokens,
         measurements=tuple(measurements),
     )
-    write_results(results, folder / "results")
-    update_readme(folder / "README.md", read_results(folder / "results"))
-    return results
 
 
 def _profile(task: Task, file: Path) -> None:

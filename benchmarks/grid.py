@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmarks.flops import empty_model, matrix_rate, needed_flops
 from benchmarks.gate import finish
-from benchmarks.results import GridResults, PackMeasurement, all_versions, read_grid_results, this_machine, write_grid_results
-from benchmarks.table import render_grid, update_grid_readme
+from benchmarks.results import GridResults, PackMeasurement, all_versions, this_machine
+from benchmarks.table import show
 from benchmarks.tasks import PARAMS, SIZES, model_of, precisions
 from benchmarks.workload import Workload, make_workload, review_lengths
 from lora_replication.encoders import locate_encoder
@@ -41,10 +41,8 @@ def main(words: Sequence[str]) -> None:
     asked = parser.parse_args(words)
     if asked.rounds < 1 or min(asked.packs) < 1:
         raise ParameterError(f"--rounds is {asked.rounds} and --packs {asked.packs}; allowed: 1 or more")
-    results = run(asked.device, asked.size, asked.packs, asked.rounds, shlex.join(["python", "-m", "benchmarks.grid", *words]))
-    write_grid_results(results, asked.folder / "results")
-    update_grid_readme(asked.folder / "README.md", read_grid_results(asked.folder / "results"))
-    print(render_grid([results]))
+    command = shlex.join(["python", "-m", "benchmarks.grid", *words])
+    show(run(asked.device, asked.size, asked.packs, asked.rounds, command), asked.folder)
 
 
 def pack_settings(size: int, device: str, encoder: str) -> list[RunSettings]:

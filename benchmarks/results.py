@@ -1,9 +1,9 @@
-"""What one run of the benchmark found, as it is kept in ``results/<machine>.json``; times as measured, nothing derived."""
+"""What one run of a benchmark found, as it is kept in ``results/``; times as measured, nothing derived."""
 
 import importlib.metadata
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -58,15 +58,16 @@ class Measurement(_Part):
     peak_memory_bytes: int
 
 
-class Results(_Part):
-    """A whole run.
+class Run(_Part):
+    """What every run of a benchmark tells of itself.
 
     Attributes:
+        folder: below ``results/``, where runs of its kind are kept.
         commit: of the checkout; ``changed``: whether tracked files differed from it.
         started: UTC; ``seconds``: of the whole run.
-        matrix_precision: in which the machine's matrix rate was measured, the fastest of its precisions.
-        mean_tokens: real tokens of a review.
     """
+
+    folder: ClassVar[str]
 
     machine: Machine
     versions: dict[str, str]
@@ -75,6 +76,34 @@ class Results(_Part):
     command: str
     started: str
     seconds: float
+
+    @property
+    def subject(self) -> str:
+        """What was measured, where that tells runs of one kind on one machine apart."""
+        return ""
+
+    def write(self, results: Path) -> Path:
+        """Write ``<machine>[-<subject>].json`` into its folder below ``results``, and give its path."""
+        file = results / self.folder / f"{'-'.join(filter(None, (self.machine.name, self.subject)))}.json"
+        write_whole(file, self.model_dump_json(indent=1).encode() + b"\n")
+        return file
+
+    @classmethod
+    def read_all(cls, results: Path) -> list[Self]:
+        """All of this kind below ``results``, by name. Raises ``pydantic.ValidationError`` where a file is not one."""
+        return [cls.model_validate_json(file.read_bytes()) for file in sorted((results / cls.folder).glob("*.json"))]
+
+
+class Results(Run):
+    """A whole run of ``benchmarks.bench``.
+
+    Attributes:
+        matrix_precision: in which the machine's matrix rate was measured, the fastest of its precisions.
+        mean_tokens: real tokens of a review.
+    """
+
+    folder: ClassVar[str] = ""
+
     batch_size: int
     batches_per_turn: int
     matrix_precision: Precision
@@ -98,28 +127,64 @@ class PackMeasurement(_Part):
     peak_memory_bytes: int
 
 
-class GridResults(_Part):
+class GridResults(Run):
     """A whole run of ``benchmarks.grid``; as in ``Results`` where names agree.
 
     Attributes:
         size: of the encoder.
     """
 
-    machine: Machine
-    versions: dict[str, str]
-    commit: str | None
-    changed: bool | None
-    command: str
-    started: str
-    seconds: float
+    folder: ClassVar[str] = "packs"
+
     size: str
     matrix_precision: Precision
     mean_tokens: float
     measurements: tuple[PackMeasurement, ...]
 
+    @property
+    def subject(self) -> str:
+        """The encoder's size."""
+        return self.size
 
-class SamenessResults(_Part):
-    """A whole run of ``benchmarks.sameness``; as in ``Results`` where names agree.
+
+class Removal(_Part):
+    """A training step without one of its speed-ups.
+
+    Attributes:
+        name: of what is done without it.
+        expected: how many times longer it was expected to take, and why.
+        seconds_per_review: as in ``Measurement``.
+    """
+
+    name: str
+    expected: str
+    seconds_per_review: Times
+
+
+class AblationResults(Run):
+    """A whole run of ``benchmarks.ablation``.
+
+    Attributes:
+        size: of the encoder; ``method``: that is trained.
+        seconds_per_review: of the step as it is, for each round.
+    """
+
+    folder: ClassVar[str] = "speed-ups"
+
+    size: str
+    method: str
+    precision: Precision
+    seconds_per_review: Times
+    removals: tuple[Removal, ...]
+
+    @property
+    def subject(self) -> str:
+        """The encoder's size."""
+        return self.size
+
+
+class SamenessResults(Run):
+    """A whole run of ``benchmarks.sameness``.
 
     Attributes:
         study, title: what was trained.
@@ -127,19 +192,19 @@ class SamenessResults(_Part):
         padded, ours: for each method how many of them were answered rightly, by seed, in padded arithmetic and in this project's.
     """
 
-    machine: Machine
-    versions: dict[str, str]
-    commit: str | None
-    changed: bool | None
-    command: str
-    started: str
-    seconds: float
+    folder: ClassVar[str] = "sameness"
+
     study: str
     title: str
     seeds: tuple[int, ...]
     reviews: int
     padded: dict[str, tuple[int, ...]]
     ours: dict[str, tuple[int, ...]]
+
+    @property
+    def subject(self) -> str:
+        """The study."""
+        return self.study
 
 
 def this_machine(device: str) -> Machine:
@@ -160,43 +225,3 @@ def this_machine(device: str) -> Machine:
 def all_versions() -> dict[str, str]:
     """Versions of what the project and its peers run on."""
     return machine.versions() | {name: importlib.metadata.version(name) for name in PEERS}
-
-
-def write_results(results: Results, folder: Path) -> Path:
-    """Write ``<machine>.json`` into ``folder`` and give its path."""
-    file = folder / f"{results.machine.name}.json"
-    write_whole(file, results.model_dump_json(indent=1).encode() + b"\n")
-    return file
-
-
-def read_results(folder: Path) -> list[Results]:
-    """All results of ``folder``, by name. Raises ``pydantic.ValidationError`` where a file is not one."""
-    files = [file for file in sorted(folder.glob("*.json")) if not file.name.endswith((GRID, SAMENESS))]
-    return [Results.model_validate_json(file.read_bytes()) for file in files]
-
-
-GRID, SAMENESS = "-grid.json", "-sameness.json"
-
-
-def write_grid_results(results: GridResults, folder: Path) -> Path:
-    """Write ``<machine>-<size>-grid.json`` into ``folder`` and give its path."""
-    file = folder / f"{results.machine.name}-{results.size}{GRID}"
-    write_whole(file, results.model_dump_json(indent=1).encode() + b"\n")
-    return file
-
-
-def read_grid_results(folder: Path) -> list[GridResults]:
-    """All of ``folder``, by name. Raises ``pydantic.ValidationError`` where a file is not one."""
-    return [GridResults.model_validate_json(file.read_bytes()) for file in sorted(folder.glob(f"*{GRID}"))]
-
-
-def write_sameness_results(results: SamenessResults, folder: Path) -> Path:
-    """Write ``<machine>-<study>-sameness.json`` into ``folder`` and give its path."""
-    file = folder / f"{results.machine.name}-{results.study}{SAMENESS}"
-    write_whole(file, results.model_dump_json(indent=1).encode() + b"\n")
-    return file
-
-
-def read_sameness_results(folder: Path) -> list[SamenessResults]:
-    """All of ``folder``, by name. Raises ``pydantic.ValidationError`` where a file is not one."""
-    return [SamenessResults.model_validate_json(file.read_bytes()) for file in sorted(folder.glob(f"*{SAMENESS}"))]

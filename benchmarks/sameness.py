@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from benchmarks.results import SamenessResults, all_versions, read_sameness_results, this_machine, write_sameness_results
-from benchmarks.table import render_sameness, update_sameness_readme
+from benchmarks.results import SamenessResults, all_versions, this_machine
+from benchmarks.table import show
 from lora_replication.checkpoints import Checkpoint
 from lora_replication.classifier import Classifier, autocast_for
 from lora_replication.data.batches import Batch
@@ -97,9 +97,7 @@ def main(words: Sequence[str]) -> None:
         padded={method: tuple(values) for method, values in padded.items()},
         ours={method: tuple(values) for method, values in ours.items()},
     )
-    write_sameness_results(results, asked.folder / "results")
-    update_sameness_readme(asked.folder / "README.md", read_sameness_results(asked.folder / "results"))
-    print(render_sameness([results]))
+    show(results, asked.folder)
 
 
 def _correct(bench: Bench, job: Job, kind: type[Classifier]) -> int:

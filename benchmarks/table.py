@@ -1,18 +1,15 @@
-"""The tables of README.md, made from ``results/*.json``."""
+"""The tables of README.md, made from what stands in ``results/``."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks.results import GridResults, Measurement, Results, SamenessResults
+from benchmarks.results import AblationResults, GridResults, Measurement, Results, Run, SamenessResults
 from lora_replication.params import ARTICLE_REVIEWS
 from lora_replication.records import write_whole
 from lora_replication.statistics import equivalence_test, paired_t
 
-BEGIN, END = "<!-- results: written by python -m benchmarks.bench -->\n", "<!-- end of results -->"
-GRID_BEGIN, GRID_END = "<!-- packs: written by python -m benchmarks.grid -->\n", "<!-- end of packs -->"
-
-SAMENESS_BEGIN, SAMENESS_END = "<!-- sameness: written by python -m benchmarks.sameness -->\n", "<!-- end of sameness -->"
+ABLATION_HEADINGS = ("done without it", "expected times longer, and why", "times longer, measured", "ms per review")
 
 SAMENESS_HEADINGS = ("method", "seeds", "test accuracy, padded", "here", "difference in points, 95 % over seeds", "p, beyond the margin")
 
@@ -34,32 +31,31 @@ HEADINGS = (
 )  # fmt: skip
 
 
-def render(all_results: Iterable[Results]) -> str:
-    """Markdown for all results: a section for each machine, a table for each size and phase."""
-    return "\n".join(_section(results) for results in all_results)
+def render(runs: Iterable[Run]) -> str:
+    """Markdown for runs of one kind: a section for each."""
+    sections = {Results: _section, GridResults: _grid_section, AblationResults: _ablation_section, SamenessResults: _sameness_section}
+    return "\n".join(sections[type(run)](run) for run in runs)  # type: ignore[operator]  # each takes its own kind
 
 
-def update_readme(file: Path, all_results: Iterable[Results]) -> None:
-    """Put the tables between the two marks of ``file``. Raises ``ValueError`` where it lacks them."""
-    _put_between(file, BEGIN, END, render(all_results))
+def marks(kind: type[Run]) -> tuple[str, str]:
+    """The lines of README.md between which the tables of a kind stand."""
+    name = kind.folder or "bench"
+    return f"<!-- {name}: written by its command -->\n", f"<!-- end of {name} -->"
 
 
-def _put_between(file: Path, first: str, last: str, text: str) -> None:
+def show(run: Run, folder: Path) -> None:
+    """Write ``run`` into ``folder``'s ``results/``, put all of its kind into its README.md, and print it.
+
+    Raises ``ValueError`` where README.md lacks the marks.
+    """
+    run.write(folder / "results")
+    file, (first, last) = folder / "README.md", marks(type(run))
     before, begin, rest = file.read_text("utf-8").partition(first)
     _, end, after = rest.partition(last)
     if not begin or not end:
         raise ValueError(f"{file} lacks the line {first.strip()!r} or {last!r}; the results go between them")
-    write_whole(file, (before + begin + text + end + after).encode())
-
-
-def render_grid(all_results: Iterable[GridResults]) -> str:
-    """Markdown for all results of ``benchmarks.grid``: a table for each."""
-    return "\n".join(_grid_section(results) for results in all_results)
-
-
-def update_grid_readme(file: Path, all_results: Iterable[GridResults]) -> None:
-    """Put the tables of the grid between their marks of ``file``. Raises ``ValueError`` where it lacks them."""
-    _put_between(file, GRID_BEGIN, GRID_END, render_grid(all_results))
+    write_whole(file, (before + begin + render(type(run).read_all(folder / "results")) + end + after).encode())
+    print(render([run]))
 
 
 def _grid_section(results: GridResults) -> str:
@@ -79,7 +75,7 @@ def _grid_section(results: GridResults) -> str:
             _row(
                 [
                     str(m.pack),
-                    _spread([1000 * s for s in m.seconds_per_review], _number),
+                    _milliseconds(m.seconds_per_review),
                     _spread(ratios, lambda ratio: f"{ratio:.2f}") if ratios else "",
                     f"{m.peak_memory_bytes / 2**30:.2f} GiB",
                     f"{median(shares):.1%}",
@@ -91,14 +87,16 @@ def _grid_section(results: GridResults) -> str:
     return "\n".join([*lines, ""])
 
 
-def render_sameness(all_results: Iterable[SamenessResults]) -> str:
-    """Markdown for all results of ``benchmarks.sameness``: a table for each."""
-    return "\n".join(_sameness_section(results) for results in all_results)
-
-
-def update_sameness_readme(file: Path, all_results: Iterable[SamenessResults]) -> None:
-    """Put the tables of sameness between their marks of ``file``. Raises ``ValueError`` where it lacks them."""
-    _put_between(file, SAMENESS_BEGIN, SAMENESS_END, render_sameness(all_results))
+def _ablation_section(results: AblationResults) -> str:
+    lines = [f"### {results.machine.name}, {results.size}", "", *_provenance(results)]
+    whole = _milliseconds(results.seconds_per_review)
+    lines += [f"{results.method.replace('_', ' ')}, {results.precision}: a step as it is takes {whole} ms per review.", ""]
+    lines += [_row(ABLATION_HEADINGS), _row(["---"] * len(ABLATION_HEADINGS))]
+    for removal in results.removals:
+        ratios = [without / own for without, own in zip(removal.seconds_per_review, results.seconds_per_review, strict=True)]
+        shown = _spread(ratios, lambda ratio: f"{ratio:.2f}")
+        lines.append(_row([removal.name, removal.expected, shown, _milliseconds(removal.seconds_per_review)]))
+    return "\n".join([*lines, ""])
 
 
 def _sameness_section(results: SamenessResults) -> str:
@@ -116,11 +114,11 @@ def _sameness_section(results: SamenessResults) -> str:
     return "\n".join([*lines, ""])
 
 
-def _provenance(results: Results | GridResults | SamenessResults) -> list[str]:
+def _provenance(results: Run) -> list[str]:
     machine = results.machine
     where = f"{machine.gpu}, beside it {machine.cpu}" if machine.gpu else machine.cpu
     rate = ""
-    if not isinstance(results, SamenessResults):
+    if isinstance(results, Results | GridResults):
         rates = [rate / 1e12 for measurement in results.measurements for rate in measurement.matrix_flops_per_second]
         rate = f"{results.matrix_precision.removesuffix('-mixed')} matrix rate {_spread(rates, _number)} TFLOP/s. "
     return [
@@ -163,12 +161,16 @@ def _cells(measurement: Measurement, shown: Sequence[Measurement], mean_tokens: 
         measurement.method.replace("_", " "),
         CONTENDER_NAMES[measurement.contender] + (" with PEFT" if measurement.contender == "peft" and "lora" in measurement.method else ""),
         measurement.precision,
-        _spread([1000 * s for s in seconds], _number),
+        _milliseconds(seconds),
         f"{mean_tokens / median(seconds):,.0f}",
         f"{measurement.peak_memory_bytes / 2**30:.2f} GiB",
         f"{median(shares):.1%}",
         "" if measurement.contender == "ours" else _spread(speedup(own, measurement), lambda ratio: f"{ratio:.1f}"),
     ]
+
+
+def _milliseconds(seconds: Sequence[float]) -> str:
+    return _spread([1000 * one for one in seconds], _number)
 
 
 def _number(value: float) -> str:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from benchmarks import bench, grid, table
 from benchmarks.gate import Case, PhaseOver
-from benchmarks.results import GridResults, PackMeasurement, Results, read_grid_results, read_results, this_machine, write_results
+from benchmarks.results import AblationResults, GridResults, PackMeasurement, Removal, Results, SamenessResults, this_machine
 from benchmarks.tasks import METHODS, make_task, precisions
 from benchmarks.worker import CONTENDERS, Turn, Worker, alternate, make_contender
 from lora_replication.errors import IncompleteError, ParameterError
@@ -122,16 +122,21 @@ def test_a_worker_that_dies_is_named():
         worker.turn()
 
 
+def with_marks(folder, kind):
+    begin, end = table.marks(kind)
+    (folder / "README.md").write_text(f"before\n{begin}old\n{end}\nafter\n")
+
+
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
     """Like that of a processor with instructions for bf16: slow on another, but right."""
     folder = tmp_path_factory.mktemp("bench")
-    (folder / "README.md").write_text(f"before\n{table.BEGIN}old\n{table.END}\nafter\n")
+    with_marks(folder, Results)
     words = ["--sizes", "tiny-distilbert", "--methods", "lora_default", "--rounds", "2", "--folder", str(folder)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lora_replication.machine.multiplies_bf16", lambda: True)
         bench.main(words)
-    return folder, read_results(folder / "results")
+    return folder, Results.read_all(folder / "results")
 
 
 @pytest.mark.slow
@@ -154,14 +159,16 @@ def test_a_whole_run_measures_every_contender_in_both_phases(whole_run):
 @pytest.mark.slow
 def test_the_readme_gets_the_tables_and_keeps_the_rest(whole_run):
     folder, results = whole_run
-    assert (folder / "README.md").read_text() == f"before\n{table.BEGIN}{table.render(results)}{table.END}\nafter\n"
+    begin, end = table.marks(Results)
+    assert (folder / "README.md").read_text() == f"before\n{begin}{table.render(results)}{end}\nafter\n"
 
 
 @pytest.mark.slow
 def test_results_name_no_host_and_refuse_what_they_do_not_know(whole_run, tmp_path):
     _, (results,) = whole_run
     assert os.uname().nodename not in results.model_dump_json()
-    assert read_results(write_results(results, tmp_path).parent) == [results]
+    results.write(tmp_path)
+    assert Results.read_all(tmp_path) == [results]
     content = json.loads(results.model_dump_json())
     with pytest.raises(ValidationError, match="host"):
         Results.model_validate(content | {"host": "x"})
@@ -188,13 +195,15 @@ def test_ratios_are_of_the_same_round_and_the_same_precision(whole_run):
 def test_a_readme_without_marks_is_refused(tmp_path):
     (tmp_path / "README.md").write_text("nothing\n")
     with pytest.raises(ValueError, match="lacks the line"):
-        table.update_readme(tmp_path / "README.md", [])
+        table.show(pack_results(), tmp_path)
 
 
-def test_the_committed_tables_are_those_of_the_committed_results():
+@pytest.mark.parametrize("kind", [Results, GridResults, AblationResults, SamenessResults])
+def test_the_committed_tables_are_those_of_the_committed_results(kind):
     text = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
-    shown = text.partition(table.BEGIN)[2].partition(table.END)[0]
-    assert shown == table.render(read_results(ROOT / "benchmarks" / "results"))
+    begin, end = table.marks(kind)
+    assert begin in text
+    assert text.partition(begin)[2].partition(end)[0] == table.render(kind.read_all(ROOT / "benchmarks" / "results"))
 
 
 def test_rounds_below_one_are_refused():
@@ -204,29 +213,37 @@ def test_rounds_below_one_are_refused():
 
 @pytest.mark.slow
 def test_packs_are_measured_and_projected(tmp_path):
-    (tmp_path / "README.md").write_text(f"before\n{table.GRID_BEGIN}old\n{table.GRID_END}\nafter\n")
+    with_marks(tmp_path, GridResults)
     grid.main(["--size", "tiny-bert", "--packs", "1", "3", "--rounds", "1", "--folder", str(tmp_path)])
-    (results,) = read_grid_results(tmp_path / "results")
+    (results,) = GridResults.read_all(tmp_path / "results")
     assert [m.pack for m in results.measurements] == [1, 3]
-    assert read_results(tmp_path / "results") == []
-    assert table.render_grid([results]) in (tmp_path / "README.md").read_text()
+    assert Results.read_all(tmp_path / "results") == []
+    assert table.render([results]) in (tmp_path / "README.md").read_text()
 
 
-def test_a_pack_is_projected_from_its_share_of_a_step():
+def pack_results():
     alone = PackMeasurement(
         pack=1, seconds_per_review=(0.1,), matrix_flops_per_second=(4e12,), flops_per_review=1e11, peak_memory_bytes=2**30
     )
     pack = alone.model_copy(update={"pack": 8, "seconds_per_review": (0.05,), "peak_memory_bytes": 3 * 2**30})
-    results = GridResults(
+    return GridResults(
         machine=this_machine("cpu"), versions={}, commit="c" * 40, changed=False, command="x", started="now", seconds=60.0, size="minilm",
         matrix_precision="fp32", mean_tokens=270.0, measurements=(alone, pack),
     )  # fmt: skip
-    row = table.render_grid([results]).splitlines()[-1]
+
+
+def test_a_pack_is_projected_from_its_share_of_a_step():
+    row = table.render([pack_results()]).splitlines()[-1]
     hours = 3 * 35_000 * 0.05 / 3600
     assert row == f"| 8 | 50 (50 to 50) | 2.00 (2.00 to 2.00) | 3.00 GiB | 50.0% | {1 / hours:.2g} | {576 * hours:,.3g} h |"
 
 
-def test_the_tables_of_packs_are_those_of_the_committed_results():
-    text = (ROOT / "benchmarks/README.md").read_text("utf-8")
-    between = text.partition(table.GRID_BEGIN)[2].partition(table.GRID_END)[0]
-    assert between == table.render_grid(read_grid_results(ROOT / "benchmarks/results"))
+def test_a_speed_up_is_told_by_how_much_longer_a_step_takes_without_it():
+    results = AblationResults(
+        machine=this_machine("cpu"), versions={}, commit="c" * 40, changed=False, command="x", started="now", seconds=60.0, size="minilm",
+        method="lora_default", precision="fp32", seconds_per_review=(0.1, 0.2),
+        removals=(Removal(name="no padding", expected="2: twice the tokens", seconds_per_review=(0.2, 0.3)),),
+    )  # fmt: skip
+    rows = table.render([results]).splitlines()
+    assert rows[-1] == "| no padding | 2: twice the tokens | 1.75 (1.50 to 2.00) | 250 (200 to 300) |"
+    assert "lora default, fp32: a step as it is takes 150 (100 to 200) ms per review." in rows

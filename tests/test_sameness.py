@@ -1,21 +1,17 @@
 """The benchmark that sets results of padded arithmetic beside ours: its padded runs are the same experiment, its table says what came."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import sameness, table
-from benchmarks.results import SamenessResults, read_results, read_sameness_results, this_machine
+from benchmarks.results import Results, SamenessResults, this_machine
 from benchmarks.sameness import PaddedClassifier
 from lora_replication.classifier import Classifier
 from lora_replication.data.batches import collate
 from lora_replication.data.manifest import read_manifest, read_tokens
 from lora_replication.encoders import locate_encoder
 from lora_replication.params import ModelParams
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +40,17 @@ def test_both_arithmetics_are_trained_and_kept(tiny_study, tiny_root, tmp_path):
 
     place = tmp_path / "bench"
     place.mkdir()
-    (place / "README.md").write_text(f"before\n{table.SAMENESS_BEGIN}old\n{table.SAMENESS_END}\nafter\n")
+    begin, end = table.marks(SamenessResults)
+    (place / "README.md").write_text(f"before\n{begin}old\n{end}\nafter\n")
     (tiny_root / "params.yaml").write_text(yaml.safe_dump(tiny_study.model_dump(mode="json")))
     sameness.main([str(tiny_root), "--methods", "full", "last_layers", "--seeds", "1", "2", "--folder", str(place)])
-    (results,) = read_sameness_results(place / "results")
-    assert read_results(place / "results") == []
+    (results,) = SamenessResults.read_all(place / "results")
+    assert Results.read_all(place / "results") == []
     assert results.seeds == (1, 2)
     assert results.reviews == 24
     assert list(results.padded) == list(results.ours) == ["full", "last_layers"]
     assert all(len(counts) == 2 for each in (results.padded, results.ours) for counts in each.values())
-    text = (place / "README.md").read_text()
-    assert text == f"before\n{table.SAMENESS_BEGIN}{table.render_sameness([results])}{table.SAMENESS_END}\nafter\n"
+    assert (place / "README.md").read_text() == f"before\n{begin}{table.render([results])}{end}\nafter\n"
 
 
 def test_a_row_gives_the_mean_difference_its_interval_and_the_chance_of_more():
@@ -62,12 +58,6 @@ def test_a_row_gives_the_mean_difference_its_interval_and_the_chance_of_more():
         machine=this_machine("cpu"), versions={}, commit="c" * 40, changed=False, command="x", started="now", seconds=60.0, study="some",
         title="Some", seeds=(1, 2, 3), reviews=1000, padded={"full": (800, 810, 820)}, ours={"full": (810, 810, 820)},
     )  # fmt: skip
-    row = table.render_sameness([results]).splitlines()[-1]
+    row = table.render([results]).splitlines()[-1]
     # Differences 1, 0, 0 points: mean 1/3, standard error 1/3, t(0.975, 2) = 4.303; (1.5 - 1/3) / (1/3) = 3.5, whose upper tail is 0.0364.
     assert row == "| full | 1 to 3 | 81.00 (80.00 to 82.00) | 81.00 (81.00 to 82.00) | +0.33 (-1.10 to +1.77) | 0.036 |"
-
-
-def test_the_tables_of_sameness_are_those_of_the_committed_results():
-    text = (ROOT / "benchmarks/README.md").read_text("utf-8")
-    between = text.partition(table.SAMENESS_BEGIN)[2].partition(table.SAMENESS_END)[0]
-    assert between == table.render_sameness(read_sameness_results(ROOT / "benchmarks/results"))

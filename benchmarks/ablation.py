@@ -1,0 +1,214 @@
+"""``python -m benchmarks.ablation``: a training step of LoRA with one of its speed-ups taken away at a time, beside the step as it is."""
+
+import argparse
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.gate import finish
+from benchmarks.results import AblationResults, Removal, all_versions, this_machine
+from benchmarks.table import show
+from benchmarks.tasks import BATCHES, PARAMS, SIZES, model_of, precisions
+from benchmarks.workload import Workload, make_workload
+from lora_replication import classifier
+from lora_replication.checkpoints import State
+from lora_replication.classifier import Classifier
+from lora_replication.data import batches
+from lora_replication.data.batches import Batch, collate
+from lora_replication.data.tokens import Tokens
+from lora_replication.encoders import Encoder, locate_encoder
+from lora_replication.errors import ParameterError
+from lora_replication.forward import RaggedForward
+from lora_replication.machine import git_state, utc_now
+from lora_replication.methods import RunSettings, resolve
+from lora_replication.params import load_study
+from lora_replication.processes import run_command
+from lora_replication.randomness import Dropout
+from lora_replication.training import compute_reproducibly, new_state, train_step
+
+HERE = Path(__file__).resolve().parent
+METHOD = "lora_default"
+
+
+class WholeLastLayer(RaggedForward):
+    """Computes the last layer for every token, as a classifier that is not told what its head reads."""
+
+    def _layer(self, prefix: str, x: Tensor, batch: Batch, *, last: bool) -> Tensor:
+        x = super()._layer(prefix, x, batch, last=False)
+        return x[:, batch.first] if last else x
+
+
+class FusedAttention(RaggedForward):
+    """Attention by torch's scaled dot product."""
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        probability = self.attention_dropout if self.dropout.active else 0.0
+        flat = (each.flatten(0, 1) for each in (query, key, value))  # one configuration alone
+        context = F.scaled_dot_product_attention(*flat, attn_mask=mask, dropout_p=probability)
+        return context.unflatten(0, query.shape[:2])
+
+
+class GradientsToTheEmbeddings(RaggedForward):
+    """Goes back below the lowest trained weight, to the embeddings."""
+
+    def _embed(self, batch: Batch) -> Tensor:
+        return super()._embed(batch).detach().requires_grad_(torch.is_grad_enabled())
+
+
+class TorchsDropout(Dropout):
+    """Masks by torch's own dropout."""
+
+    def __call__(self, x: Tensor, probability: float) -> Tensor:
+        """As in ``Dropout``."""
+        return F.dropout(x, probability, training=self.active)
+
+
+@contextmanager
+def filled_memory() -> Iterator[None]:
+    """New memory is filled, as torch's deterministic mode does unless it is told otherwise."""
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    try:
+        yield
+    finally:
+        torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def _whole_tokens(tokens: Tokens) -> Tokens:
+    """As many reviews of 512 tokens: what padding to 512 has the arithmetic do."""
+    ids = np.resize(tokens.ids, 512 * len(tokens))
+    return Tokens(ids, np.arange(len(tokens) + 1) * 512, tokens.labels)
+
+
+def _plain_adam(state: State) -> None:
+    for group in state.optimizer.param_groups:
+        group["fused"] = group["foreach"] = False
+
+
+@dataclass(frozen=True)
+class SpeedUp:
+    """One that can be taken away.
+
+    Attributes:
+        name: of what is done without it.
+        expected: how many times longer a step was expected to take, and why, before it was measured; MiniLM in fp32 on a CPU.
+        patched: in force while the step is set up and runs.
+        tokens, state: changed before the step is measured.
+        mixed_alone: makes no difference in fp32.
+    """
+
+    name: str
+    expected: str
+    patched: Callable[[], AbstractContextManager[object]] = nullcontext
+    tokens: Callable[[Tokens], Tokens] = lambda tokens: tokens
+    state: Callable[[State], None] = lambda _state: None
+    mixed_alone: bool = False
+
+
+def _instead(owner: object, name: str, other: object) -> Callable[[], AbstractContextManager[object]]:
+    return partial(mock.patch.object, owner, name, other)
+
+
+SPEED_UPS = (
+    SpeedUp("every review padded to 512 tokens", "2.0: 1.87 times the tokens, 2.6 times the attention scores", tokens=_whole_tokens),
+    SpeedUp("attention of a batch padded to its longest review", "1.3: 2.6 times the scores",
+            _instead(batches, "SLACK_ON_CPU", float("inf"))),
+    SpeedUp("attention by torch's scaled dot product, with dropout", "2: its path for dropout on a CPU is a slow one",
+            _instead(classifier, "RaggedForward", FusedAttention)),
+    SpeedUp("the last layer for every token", "1.17: a sixth of the linears comes back",
+            _instead(classifier, "RaggedForward", WholeLastLayer)),
+    SpeedUp("gradients down to the embeddings", "1.02: three products of 150",
+            _instead(classifier, "RaggedForward", GradientsToTheEmbeddings)),
+    SpeedUp("torch's own dropout", "1.15: four times the random words", _instead(classifier, "Dropout", TorchsDropout)),
+    SpeedUp("new memory filled", "1.06: seen so when the setting was found", filled_memory),
+    SpeedUp("Adam tensor by tensor", "1.00: LoRA trains few scalars", state=_plain_adam),
+    SpeedUp("frozen weights rounded in every step", "1.1: a tenth of the step in bf16",
+            _instead(Classifier, "_hold_frozen_linears_in_compute_type", lambda _self: None), mixed_alone=True),
+)  # fmt: skip
+
+
+class Step:
+    """A training step that can be run again and again."""
+
+    def __init__(self, speed_up: SpeedUp | None, encoder: Encoder, settings: RunSettings, workload: Workload) -> None:
+        self._speed_up = speed_up or SpeedUp("", "")
+        with self._speed_up.patched():
+            self.classifier = Classifier(encoder, settings, seed=1)
+        self.state = new_state(self.classifier, 0)
+        self._speed_up.state(self.state)
+        self.tokens = self._speed_up.tokens(workload.random)
+        self.rows = workload.rows()
+
+    def turn(self) -> float:
+        """Seconds of one pass over the workload."""
+        device = self.classifier.device
+        self.classifier.start_epoch(1)
+        finish(device.type)
+        began = time.perf_counter()
+        with self._speed_up.patched():
+            for rows in self.rows:
+                train_step(self.classifier, [self.state], collate(self.tokens, rows, device))
+        finish(device.type)
+        return time.perf_counter() - began
+
+
+def main(words: Sequence[str]) -> None:
+    """Run what the command line's ``words`` ask for. Raises ``ParameterError``."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--device", choices=list(BATCHES), default="cpu", help=" ")
+    parser.add_argument("--size", default="minilm", choices=[*SIZES, "tiny-distilbert", "tiny-bert"], help=" ")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each step, after one that is thrown away")
+    parser.add_argument("--folder", type=Path, default=HERE, help="has README.md; results/ is written into it")
+    asked = parser.parse_args(words)
+    if asked.rounds < 1:
+        raise ParameterError(f"--rounds is {asked.rounds}; allowed: 1 or more")
+    show(run(asked.device, asked.size, asked.rounds, shlex.join(["python", "-m", "benchmarks.ablation", *words])), asked.folder)
+
+
+def run(device: str, size: str, rounds: int, command: str) -> AblationResults:
+    """Measure turn by turn: the step as it is, then without each speed-up, then again."""
+    started, began, (commit, changed) = utc_now(), time.monotonic(), git_state()
+    study, precision = load_study(PARAMS), precisions(device)[0]
+    compute_reproducibly()
+    with model_of(size) as model:
+        settings = replace(resolve(study, study.methods[METHOD]), device=device, encoder=model.encoder, precision=precision)
+        encoder = locate_encoder(model)
+        workload = make_workload(BATCHES[device], settings.batch_size, 30522 if size in SIZES else 500)
+        speed_ups = [each for each in SPEED_UPS if precision != "fp32" or not each.mixed_alone]
+        steps = [Step(each, encoder, settings, workload) for each in (None, *speed_ups)]
+        by_round = []
+        for number in range(rounds + 1):
+            print(f"{time.monotonic() - began:4.0f} s: round {number} of {rounds}", file=sys.stderr)
+            by_round.append([step.turn() / (len(workload.random.ids) / workload.mean_tokens) for step in steps])
+    seconds = list(zip(*by_round[1:], strict=True))
+    return AblationResults(
+        machine=this_machine(device),
+        versions=all_versions(),
+        commit=commit,
+        changed=changed,
+        command=command,
+        started=started,
+        seconds=time.monotonic() - began,
+        size=size,
+        method=METHOD,
+        precision=precision,
+        seconds_per_review=seconds[0],
+        removals=tuple(
+            Removal(name=each.name, expected=each.expected, seconds_per_review=own)
+            for each, own in zip(speed_ups, seconds[1:], strict=True)
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(lambda: main(sys.argv[1:]), "benchmark"))
