@@ -7,6 +7,7 @@ TORCH := 2.13.0
 TOOLS := build/tools
 STUDY ?= demo
 PORT ?= 5000
+FIGURES ?= docs/reliability.md
 export DVC_NO_ANALYTICS ?= 1
 export DO_NOT_TRACK ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
@@ -64,7 +65,7 @@ bench: setup ## time this project beside the article's loop and the HF Trainer: 
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; at most ten minutes
-	PYTHONPATH=tests/faults $(BIN)/python -m pytest -p scoreboard --reliability docs/reliability.md -m 'fault or goal or slow' --numprocesses auto --dist loadfile
+	PYTHONPATH=tests/faults $(BIN)/python -m pytest -p scoreboard --reliability $(FIGURES) -m 'fault or goal or slow' --numprocesses auto --dist loadfile
 
 test-endurance: setup ## 100 kills of the pipeline at random moments, then 500 runs of four processes into one database: a quarter of an hour
 	KILLS=100 SOAK=500 PYTHONPATH=tests/faults $(BIN)/python -m pytest -p scoreboard tests/faults/test_endurance.py

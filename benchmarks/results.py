@@ -183,6 +183,20 @@ class AblationResults(Run):
         return self.size
 
 
+class WorkersResults(Run):
+    """A whole run of ``benchmarks.executors``.
+
+    Attributes:
+        configurations: of the sweep, each a pack of its own.
+        seconds_of_sweep: for each number of workers, one for each round.
+    """
+
+    folder: ClassVar[str] = "workers"
+
+    configurations: int
+    seconds_of_sweep: dict[int, Times]
+
+
 class SamenessResults(Run):
     """A whole run of ``benchmarks.sameness``.
 

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks.results import AblationResults, GridResults, Measurement, Results, Run, SamenessResults
+from benchmarks.results import AblationResults, GridResults, Measurement, Results, Run, SamenessResults, WorkersResults
 from lora_replication.params import ARTICLE_REVIEWS
 from lora_replication.records import write_whole
 from lora_replication.statistics import equivalence_test, paired_t
 
 ABLATION_HEADINGS = ("done without it", "expected times longer, and why", "times longer, measured", "ms per review")
+
+WORKERS_HEADINGS = ("workers", "configurations", "seconds", "of one worker's time")
 
 SAMENESS_HEADINGS = ("method", "seeds", "test accuracy, padded", "here", "difference in points, 95 % over seeds", "p, beyond the margin")
 
@@ -33,7 +35,13 @@ HEADINGS = (
 
 def render(runs: Iterable[Run]) -> str:
     """Markdown for runs of one kind: a section for each."""
-    sections = {Results: _section, GridResults: _grid_section, AblationResults: _ablation_section, SamenessResults: _sameness_section}
+    sections = {
+        Results: _section,
+        GridResults: _grid_section,
+        AblationResults: _ablation_section,
+        WorkersResults: _workers_section,
+        SamenessResults: _sameness_section,
+    }
     return "\n".join(sections[type(run)](run) for run in runs)  # type: ignore[operator]  # each takes its own kind
 
 
@@ -96,6 +104,16 @@ def _ablation_section(results: AblationResults) -> str:
         ratios = [without / own for without, own in zip(removal.seconds_per_review, results.seconds_per_review, strict=True)]
         shown = _spread(ratios, lambda ratio: f"{ratio:.2f}")
         lines.append(_row([removal.name, removal.expected, shown, _milliseconds(removal.seconds_per_review)]))
+    return "\n".join([*lines, ""])
+
+
+def _workers_section(results: WorkersResults) -> str:
+    lines = [f"### {results.machine.name}", "", *_provenance(results), _row(WORKERS_HEADINGS), _row(["---"] * len(WORKERS_HEADINGS))]
+    alone = results.seconds_of_sweep[1]
+    for workers, seconds in results.seconds_of_sweep.items():
+        ratios = [own / one for own, one in zip(seconds, alone, strict=True)]
+        cells = [_spread(seconds, _number), "" if workers == 1 else _spread(ratios, lambda ratio: f"{ratio:.2f}")]
+        lines.append(_row([str(workers), str(results.configurations), *cells]))
     return "\n".join([*lines, ""])
 
 

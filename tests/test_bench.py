@@ -1,5 +1,6 @@
 """The benchmark's parts on tiny encoders. How fast anything is, no test says."""
 
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -8,9 +9,18 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from benchmarks import bench, grid, table
+from benchmarks import bench, executors, grid, table
 from benchmarks.gate import Case, PhaseOver
-from benchmarks.results import AblationResults, GridResults, PackMeasurement, Removal, Results, SamenessResults, this_machine
+from benchmarks.results import (
+    AblationResults,
+    GridResults,
+    PackMeasurement,
+    Removal,
+    Results,
+    SamenessResults,
+    WorkersResults,
+    this_machine,
+)
 from benchmarks.tasks import METHODS, make_task, precisions
 from benchmarks.worker import CONTENDERS, Turn, Worker, alternate, make_contender
 from lora_replication.errors import IncompleteError, ParameterError
@@ -198,7 +208,7 @@ def test_a_readme_without_marks_is_refused(tmp_path):
         table.show(pack_results(), tmp_path)
 
 
-@pytest.mark.parametrize("kind", [Results, GridResults, AblationResults, SamenessResults])
+@pytest.mark.parametrize("kind", [Results, GridResults, AblationResults, WorkersResults, SamenessResults])
 def test_the_committed_tables_are_those_of_the_committed_results(kind):
     text = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
     begin, end = table.marks(kind)
@@ -247,3 +257,24 @@ def test_a_speed_up_is_told_by_how_much_longer_a_step_takes_without_it():
     rows = table.render([results]).splitlines()
     assert rows[-1] == "| no padding | 2: twice the tokens | 1.75 (1.50 to 2.00) | 250 (200 to 300) |"
     assert "lora default, fp32: a step as it is takes 150 (100 to 200) ms per review." in rows
+
+
+def test_two_workers_are_told_beside_one():
+    results = WorkersResults(
+        machine=this_machine("cpu"), versions={}, commit="c" * 40, changed=False, command="x", started="now", seconds=60.0,
+        configurations=12, seconds_of_sweep={1: (10.0, 20.0), 2: (6.0, 10.0)},
+    )  # fmt: skip
+    one, two = table.render([results]).splitlines()[-2:]
+    assert one == "| 1 | 12 | 15 (10 to 20) |  |"
+    assert two == "| 2 | 12 | 8 (6 to 10) | 0.55 (0.50 to 0.60) |"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs the package ray (pip install 'ray>=2.52')")
+def test_workers_are_measured_on_a_ray_of_this_machine(tmp_path):
+    with_marks(tmp_path, WorkersResults)
+    executors.main(["--rounds", "1", "--epochs", "1", "--folder", str(tmp_path)])
+    (results,) = WorkersResults.read_all(tmp_path / "results")
+    assert {workers: len(seconds) for workers, seconds in results.seconds_of_sweep.items()} == {1: 1, 2: 1}
+    assert results.configurations == 12
+    assert table.render([results]) in (tmp_path / "README.md").read_text()

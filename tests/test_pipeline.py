@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from lora_replication import machine, pipeline
 from lora_replication.params import merge_files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -360,6 +361,14 @@ def test_a_gpu_that_is_asked_for_and_missing_ends_with_4(tmp_path):
     assert done.returncode == 4, done.stderr
     assert "train.device is cuda" in done.stderr
     assert not (root / "build").exists()
+
+
+def test_a_precision_that_the_processor_computes_slowly_is_warned_of(tiny_study, monkeypatch, capsys):
+    monkeypatch.setattr(machine, "multiplies_bf16", lambda: False)
+    for precision in ("fp32", "bf16-mixed"):
+        pipeline._check_device(tiny_study.model_copy(update={"train": tiny_study.train.model_copy(update={"precision": precision})}))
+    told = "warning: train.device cpu, train.precision bf16-mixed, which this processor computes many times slower than fp32; set fp32\n"
+    assert capsys.readouterr().err == told
 
 
 def test_a_stage_names_a_method_that_is_unknown(finished):

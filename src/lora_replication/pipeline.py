@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from lora_replication.data.sources import ARCHIVE_VARIABLE
+from lora_replication.doctor import device
 from lora_replication.dvc_lock import check_lock
 from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError, ParameterError, ReplicationError, Stopped
 from lora_replication.params import Study, expanded
@@ -58,7 +59,9 @@ def run_study(name: str, *, publish: bool = False) -> None:
 
 
 def _check_device(study: Study) -> None:
-    """Told before hours of preparation rather than after them. Raises ``EnvironmentProblem``."""
+    """Told before hours of preparation rather than after them: what is slow is warned of. Raises ``EnvironmentProblem``."""
+    if study.train.device == "cpu" and (finding := device(study, Path())).state == "warning":
+        print(f"warning: {finding.told}", file=sys.stderr)
     if study.train.device == "cuda":
         import torch  # takes seconds, so only where a GPU is asked for
 

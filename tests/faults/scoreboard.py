@@ -114,5 +114,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_sep("=", "faults")
     terminalreporter.write(table)
     if file := config.getoption("--reliability"):
-        head, _, rest = file.read_text("utf-8").partition(START)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        head, _, rest = (file.read_text("utf-8") if file.exists() else "").partition(START)
         file.write_text(head + START + table + END + rest.partition(END)[2], "utf-8")

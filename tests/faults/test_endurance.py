@@ -1,6 +1,6 @@
 """What shows in large numbers alone: the whole pipeline killed at random moments, and many runs of several processes at once.
 
-`make test-faults` takes a tenth of the numbers, `make test-endurance` all.
+`make test-faults` takes a few, `make test-endurance` 100 kills and 500 runs.
 """
 
 import multiprocessing
@@ -23,8 +23,8 @@ from lora_replication.jobs import method_job
 from lora_replication.params import Study
 from lora_replication.records import read_records
 
-KILLS = int(os.environ.get("KILLS", "10"))
-RUNS = int(os.environ.get("SOAK", "48"))
+KILLS = int(os.environ.get("KILLS", "3"))
+RUNS = int(os.environ.get("SOAK", "24"))
 PROCESSES = 4
 
 

@@ -1,23 +1,11 @@
-"""A study: the typed, frozen, validated view of ``params.yaml`` with a study file laid over it.
+"""What a study holds: its parts, their keys, and what is allowed for each."""
 
-The files are read in DVC's dialect (YAML 1.2, so ``5e-5`` is a number) with a safe loader.
-All problems of a study are reported at once, each with its file and line.
-Imports nothing heavy: a wrong parameter is told before torch would have been loaded.
-"""
-
-import difflib
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from lora_replication.errors import EnvironmentProblem, ParameterError
+from lora_replication.errors import EnvironmentProblem
 
 Target = Literal["query", "key", "value", "projection", "mlp", "head"]
 
@@ -55,11 +43,13 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A mapping of known keys."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Reviews(_Part):
+class Reviews(Part):
     """How many reviews of each part of the split, from its start."""
 
     train: Annotated[int, Field(ge=1, description="a whole number from 1; at most 35000 of IMDb")]
@@ -67,7 +57,7 @@ class Reviews(_Part):
     test: Annotated[int, Field(ge=1, description="a whole number from 1; at most 10000 of IMDb")]
 
 
-class DataParams(_Part):
+class DataParams(Part):
     """Where the reviews come from."""
 
     source: Annotated[
@@ -93,7 +83,7 @@ class DataParams(_Part):
         return self
 
 
-class ModelParams(_Part):
+class ModelParams(Part):
     """Which encoder, and how much of a review it sees."""
 
     encoder: Annotated[
@@ -110,7 +100,7 @@ class ModelParams(_Part):
         return self
 
 
-class TrainParams(_Part):
+class TrainParams(Part):
     """How every method trains."""
 
     epochs: Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")]
@@ -120,7 +110,7 @@ class TrainParams(_Part):
     device: Annotated[Literal["cuda", "cpu"], Field(description="one of cuda, cpu")]
 
 
-class LoraParams(_Part):
+class LoraParams(Part):
     """A LoRA configuration: y = linear(x) + s * (dropout(x) @ A @ B), s = alpha (article) or alpha / rank (paper)."""
 
     rank: Rank
@@ -138,7 +128,7 @@ class LoraParams(_Part):
         return tuple(sorted(targets, key=TARGETS.index))
 
 
-class MethodParams(_Part):
+class MethodParams(Part):
     """What trains: the head, LoRA terms, or everything."""
 
     trains: Annotated[Literal["head", "lora", "all"], Field(description="one of head, lora, all")]
@@ -152,7 +142,7 @@ class MethodParams(_Part):
         return self
 
 
-class RunParams(_Part):
+class RunParams(Part):
     """Which methods are trained, once for each seed."""
 
     methods: Annotated[list[Name], Field(min_length=1, description="at least one name from methods, none twice")]
@@ -167,7 +157,7 @@ EXECUTION = ("pack", "executor", "workers", "attempts", "pack_timeout", "ray_add
 Switch = Annotated[list[bool], Field(min_length=1, max_length=2, description="a list of true, false or both, none twice")]
 
 
-class GridParams(_Part):
+class GridParams(Part):
     """The space of LoRA configurations: every combination of the lists; and, under ``EXECUTION``, how and where it is computed."""
 
     alpha: Annotated[list[Alpha], Field(min_length=1, description="at least one number above 0, none twice")]
@@ -219,7 +209,7 @@ class GridParams(_Part):
         return self
 
 
-class ReportParams(_Part):
+class ReportParams(Part):
     """What the report computes."""
 
     confidence: Annotated[float, Field(ge=0.5, lt=1, description="a number from 0.5 to below 1")]
@@ -231,14 +221,14 @@ class ReportParams(_Part):
     bootstrap_seed: Seed
 
 
-class TrackingParams(_Part):
+class TrackingParams(Part):
     """Where MLflow keeps its mirror of the records."""
 
     uri: Annotated[str, Field(min_length=1, description="an MLflow tracking address, such as sqlite:///mlflow.db")]
     experiment: Name
 
 
-class Study(_Part):
+class Study(Part):
     """Everything that a study asks for."""
 
     study: Name
@@ -278,143 +268,3 @@ def expanded(path: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise EnvironmentProblem(f"{path}: the home folder is not known here; set HOME, or write the path out") from None
-
-
-def load_study(*files: Path) -> Study:
-    """Read the study that the ``files`` make, each laid over the ones before it.
-
-    Mappings are merged key by key; anything else, lists included, replaces what was there.
-
-    Raises:
-        ParameterError: with every problem found, one line each: file, line, key, value, what is allowed.
-    """
-    return check_study(merge_files(*files), *files)
-
-
-def merge_files(*files: Path) -> dict[str, Any]:
-    """The plain content of the ``files``, each laid over the ones before it. Raises ``ParameterError``."""
-    merged: dict[str, Any] = {}
-    for file in files:
-        merged = _laid_over(merged, _read_yaml(file))
-    return merged
-
-
-def check_study(content: Mapping[str, Any], *files: Path) -> Study:
-    """Turn plain content into a ``Study``; ``files`` are where it came from, for the messages. Raises ``ParameterError``."""
-    try:
-        return Study.model_validate(content)
-    except ValidationError as problems:
-        lines = sorted({_message(problem, files) for problem in problems.errors(include_url=False)})
-        raise ParameterError("\n".join(lines)) from None
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        content = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ParameterError(f"{file}: there is no such file; run in the project's folder, or name another one") from None
-    except OSError as problem:
-        raise ParameterError(f"{file}: can't be read ({problem.strerror}); a study is a YAML file") from None
-    except DuplicateKeyError as problem:
-        raise ParameterError(f"{_place(file, problem)}: {_first_sentence(problem)}; write each key once") from None
-    except MarkedYAMLError as problem:
-        raise ParameterError(f"{_place(file, problem)}: not plain YAML 1.2: {_first_sentence(problem)}") from None
-    except (YAMLError, UnicodeDecodeError) as problem:
-        raise ParameterError(f"{file}: not plain YAML 1.2 in UTF-8: {problem}") from None
-    if not isinstance(content, dict):
-        raise ParameterError(f"{file}: holds {type(content).__name__}; a study is a mapping of keys to values")
-    return content
-
-
-def _place(file: Path, problem: MarkedYAMLError) -> str:
-    return f"{file}:{problem.problem_mark.line + 1}" if problem.problem_mark else str(file)
-
-
-def _first_sentence(problem: MarkedYAMLError) -> str:
-    return str(problem.problem or problem.context or "unreadable").splitlines()[0].split(" with value ")[0]
-
-
-def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(below.get(key), dict)
-        merged[key] = _laid_over(below[key], value) if both else value
-    return merged
-
-
-def _message(problem: Mapping[str, Any], files: tuple[Path, ...]) -> str:
-    if problem["loc"][-1:] == ("[key]",):
-        return f"{_position(problem['loc'][:-1], files)}the name {problem['input']!r} is not allowed; allowed: {NAME_RULE}"
-    location = tuple(problem["loc"])
-    key = ".".join(str(part) for part in location)
-    place = _position(location, files)
-    _, allowed = _expected(location)
-    if problem["type"] == "extra_forbidden":
-        parent, _ = _expected(location[:-1])
-        keys = list(parent.model_fields) if parent else []
-        near = difflib.get_close_matches(str(location[-1]), keys, n=1)
-        hint = f"did you mean {'.'.join(map(str, (*location[:-1], near[0])))}?" if near else f"allowed here: {', '.join(keys)}"
-        return f"{place}unknown key {key}; {hint}"
-    if problem["type"] == "missing":
-        return f"{place}{key} is missing; allowed: {allowed}"
-    if problem["type"] == "value_error" and isinstance(problem["input"], dict | BaseModel):
-        return f"{place}{key + ': ' if key else ''}{problem['ctx']['error']}"
-    value = problem["input"]
-    shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
-    if isinstance(value, bool) or value is None:
-        shown = {True: "true", False: "false", None: "null"}[value]
-    elif isinstance(value, float) and not math.isfinite(value):
-        shown = str(value)
-    return f"{place}{key} is {shown}; allowed: {allowed}"
-
-
-def _expected(location: tuple[Any, ...]) -> tuple[type[_Part] | None, str]:
-    """What stands at ``location`` of a study: the part with its keys, if it is one, and what is allowed there in words."""
-    annotation: Any = Study
-    text = ""
-    for step in location:
-        part = _part_in(annotation)
-        if part is not None and step in part.model_fields:
-            annotation = part.model_fields[step].annotation
-            text = part.model_fields[step].description or _described(annotation) or ""
-        elif get_origin(annotation) is dict:
-            annotation = get_args(annotation)[1]
-    part = _part_in(annotation)
-    return part, f"the keys {', '.join(part.model_fields)}" if part else text
-
-
-def _part_in(annotation: Any) -> type[_Part] | None:
-    choices = (annotation, *get_args(annotation)) if get_origin(annotation) is not dict else ()
-    return next((kind for kind in choices if isinstance(kind, type) and issubclass(kind, _Part)), None)
-
-
-def _described(annotation: Any) -> str | None:
-    """The description inside a type such as ``LearningRate | None``."""
-    extras = [extra for kind in get_args(annotation) for extra in getattr(kind, "__metadata__", ())]
-    return next((extra.description for extra in extras if getattr(extra, "description", None)), None)
-
-
-def _position(location: tuple[Any, ...], files: tuple[Path, ...]) -> str:
-    """``file:line: `` of the deepest part of ``location`` that stands in a file, the last file first."""
-    found: tuple[int, str] = (-1, "")
-    for file in files:
-        node: Node | None = YAML(typ="safe", pure=True).compose(file.read_text("utf-8"))
-        line, depth = 1, 0
-        for part in location:
-            step = _child(node, part)
-            if step is None:
-                break
-            (line, node), depth = step, depth + 1
-        if depth >= found[0]:
-            found = (depth, f"{file}:{line}: ")
-    return found[1]
-
-
-def _child(node: Node | None, part: Any) -> tuple[int, Node] | None:
-    if isinstance(node, MappingNode):
-        for key, value in node.value:
-            if key.value == str(part):
-                return key.start_mark.line + 1, value
-    if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part].start_mark.line + 1, node.value[part]
-    return None
