@@ -67,8 +67,8 @@ bench: setup ## time this project beside the article's loop and the HF Trainer: 
 test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; at most ten minutes
 	PYTHONPATH=tests/faults $(BIN)/python -m pytest -p scoreboard --reliability $(FIGURES) -m 'fault or goal or slow' --numprocesses auto --dist loadfile
 
-test-endurance: setup ## 100 kills of the pipeline at random moments, then 500 runs of four processes into one database: a quarter of an hour
-	KILLS=100 SOAK=500 PYTHONPATH=tests/faults $(BIN)/python -m pytest -p scoreboard tests/faults/test_endurance.py
+test-endurance: setup ## 100 kills of the pipeline at random moments, and 500 runs of four processes into one database: half an hour
+	KILLS=100 SOAK=500 PYTHONPATH=tests/faults $(BIN)/python -m pytest -p scoreboard tests/faults/test_endurance.py --numprocesses 2
 
 $(TOOLS)/.ready:
 	$(PYTHON) -m venv $(TOOLS)

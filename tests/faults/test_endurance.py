@@ -23,7 +23,8 @@ from lora_replication.jobs import method_job
 from lora_replication.params import Study
 from lora_replication.records import read_records
 
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "4"))
+SHARES = 2
 RUNS = int(os.environ.get("SOAK", "24"))
 PROCESSES = 4
 
@@ -71,7 +72,8 @@ def outcome(root: Path) -> tuple[object, ...]:
 
 
 @pytest.mark.fault(1, 3, 4, 5, 6)
-def test_kills_at_random_moments_end_in_the_table_of_the_unbroken_run(tmp_path):
+@pytest.mark.parametrize("share", range(SHARES))
+def test_kills_at_random_moments_end_in_the_table_of_the_unbroken_run(tmp_path, share):
     (tmp_path / "unbroken").mkdir()
     (tmp_path / "killed").mkdir()
     unbroken, root = checkout(tmp_path / "unbroken"), checkout(tmp_path / "killed")
@@ -79,8 +81,8 @@ def test_kills_at_random_moments_end_in_the_table_of_the_unbroken_run(tmp_path):
     done = run(unbroken, "run", "small")
     assert done.returncode == 0, done.stdout + done.stderr
     took = time.monotonic() - began
-    moments, kills, finished = random.Random(20), 0, 0  # noqa: S311  # not for secrets
-    while kills < KILLS or not finished:
+    moments, kills, finished = random.Random(20 + share), 0, 0  # noqa: S311  # not for secrets
+    while kills < KILLS // SHARES or not finished:
         # After a start of ours there is a workspace for DVC alone.
         command, place = starters(root)[moments.randrange(2) if (root / "build/small/dvc.yaml").exists() else 0]
         site_cache = {"DVC_SITE_CACHE_DIR": str(root / "build/small/.dvc/site-cache")}
@@ -89,7 +91,7 @@ def test_kills_at_random_moments_end_in_the_table_of_the_unbroken_run(tmp_path):
                 command, cwd=place, env=environment(**site_cache), stdout=output, stderr=output, start_new_session=True
             )
         try:
-            process.wait(moments.uniform(0.1, 1.5 * took) if kills < KILLS else 300)
+            process.wait(moments.uniform(0.1, 0.7 * took) if kills < KILLS // SHARES else 300)
         except subprocess.TimeoutExpired:
             number = moments.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
             end(process, number, group=moments.random() < 0.5)
@@ -102,7 +104,7 @@ def test_kills_at_random_moments_end_in_the_table_of_the_unbroken_run(tmp_path):
         assert outcome(root) == outcome(unbroken)
         assert not [file for file in (root / "build/small").rglob(".*.*") if file.parent.name.startswith(("seed-", "small"))]
         finished += 1
-        if kills < KILLS:
+        if kills < KILLS // SHARES:
             shutil.rmtree(root / "build")
             (root / "mlflow.db").unlink()
 
