@@ -58,14 +58,14 @@ lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint ## lint, then all tests but those of test-faults; those that need IMDb run where IMDB_ARCHIVE names the archive
-	$(BIN)/python -m pytest -m 'not slow' --numprocesses auto --dist loadfile
+test: lint ## lint, then all tests but those of test-faults and test-endurance; those that need IMDb run where IMDB_ARCHIVE names the archive
+	$(BIN)/python -m pytest -m 'not slow and not endurance' --numprocesses auto --dist loadfile
 
 bench: setup ## time this project beside the article's loop and the HF Trainer: on two cores a quarter of an hour; on a GPU BENCH="--device cuda"
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; at most ten minutes
-	PYTHONPATH=tests/faults $(BIN)/python -m pytest -p scoreboard --reliability $(FIGURES) -m 'fault or goal or slow' --numprocesses auto --dist loadfile
+	PYTHONPATH=tests/faults $(BIN)/python -m pytest -p scoreboard --reliability $(FIGURES) -m '(fault or goal or slow) and not endurance' --numprocesses auto --dist loadfile
 
 test-endurance: setup ## 100 kills of the pipeline at random moments, and 500 runs of four processes into one database: half an hour
 	KILLS=100 SOAK=500 PYTHONPATH=tests/faults $(BIN)/python -m pytest -p scoreboard tests/faults/test_endurance.py --numprocesses 2

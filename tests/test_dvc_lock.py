@@ -27,7 +27,7 @@ def test_no_lock_and_a_whole_one_pass(tmp_path):
     [b"", b"schema: '2.0'", b"schema: '2.0'\nstages:\n", b"stages: [", b"\xff", WHOLE.format("12").encode(), b"<<<<<<< a\nschema: x\n",
      b"schema: '2.0'\nstages:\n  report:\n", b"schema: '2.0'\nstages:\n  report:\n    cmd: x\n    deps:\n",
      WHOLE.format("0a" * 16).encode() + b"    - path: b\n",
-     WHOLE.format("0a" * 16).encode() + b"    params:\n      params.yaml:\n"],
+     WHOLE.format("0a" * 16).encode() + b"    params:\n      params.yaml:\n", WHOLE.format("0a" * 16).encode().removesuffix(b" 1\n")],
 )  # fmt: skip
 def test_a_lock_that_is_not_whole_is_told_with_the_way_out(tmp_path, content):
     (tmp_path / "dvc.lock").write_bytes(content)

@@ -1,5 +1,6 @@
 """What DVC wrote down of its last run, ``dvc.lock``, looked at before DVC is: cut or badly merged it ends in messages that help nobody."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ def check_lock(folder: Path) -> None:
     file = folder / FILE
     if not file.exists():
         return
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
     try:
-        content: Any = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
-        whole = _is_whole(content)
-    except (YAMLError, UnicodeDecodeError):
+        content = COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe", pure=True).load(file.read_text("utf-8")))
+        whole = all(map(_is_hashed, _files(content["stages"])))
+    except (YAMLError, UnicodeDecodeError, Invalid, KeyError):
         whole = False
     if not whole:
         raise DataError(
@@ -33,23 +37,10 @@ def check_lock(folder: Path) -> None:
         )
 
 
-def _is_whole(content: Any) -> bool:
-    """Whether each stage has its command and parameters, and each of its files a path and a hash."""
-    if not (isinstance(content, dict) and isinstance(content.get("schema"), str) and isinstance(content.get("stages"), dict)):
-        return False
-    return all(isinstance(stage, dict) and _is_stage(stage) for stage in content["stages"].values())
+def _files(stages: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    return (file for stage in stages.values() for part in ("deps", "outs") for file in stage.get(part, ()))
 
 
-def _is_stage(stage: dict[str, Any]) -> bool:
-    lists = [stage[part] for part in ("deps", "outs") if part in stage]
-    parameters = stage.get("params", {})
-    return (
-        isinstance(stage.get("cmd"), str)
-        and all(isinstance(files, list) and all(map(_is_file, files)) for files in lists)
-        and isinstance(parameters, dict)
-        and all(isinstance(of_file, dict) for of_file in parameters.values())
-    )
-
-
-def _is_file(file: Any) -> bool:
-    return isinstance(file, dict) and isinstance(file.get("path"), str) and isinstance(file.get("md5"), str) and len(file["md5"]) >= 32
+def _is_hashed(file: dict[str, Any]) -> bool:
+    """Whether a file has its path and its whole hash; DVC would take a part of one for another hash."""
+    return "path" in file and len(file.get("md5") or "") >= 32

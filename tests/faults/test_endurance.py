@@ -1,6 +1,6 @@
 """What shows in large numbers alone: the whole pipeline killed at random moments, and many runs of several processes at once.
 
-`make test-faults` takes a few, `make test-endurance` 100 kills and 500 runs.
+Run by `make test-endurance` alone, with 100 kills and 500 runs; by hand with fewer.
 """
 
 import multiprocessing
@@ -22,6 +22,8 @@ from test_pipeline import COMMAND, checkout, environment, run
 from lora_replication.jobs import method_job
 from lora_replication.params import Study
 from lora_replication.records import read_records
+
+pytestmark = pytest.mark.endurance
 
 KILLS = int(os.environ.get("KILLS", "4"))
 SHARES = 2

@@ -156,7 +156,7 @@ def test_when_dvc_is_killed_its_stage_ends_or_a_second_start_names_it(tmp_path):
         first = start()
         wait_for(lambda: lock.is_file() and lock.read_text())
         stage = int(lock.read_text())
-        (dvc,) = [process for process in psutil.Process(first.pid).children() if "dvc" in process.cmdline()]
+        (dvc,) = [process for process in psutil.Process(first.pid).children() if "dvc.cli" in " ".join(process.cmdline())]
         dvc.kill()
         assert first.wait(30) != 0
         second = start()
