@@ -9,13 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from lora_replication.data.sources import ARCHIVE_VARIABLE
-from lora_replication.doctor import device
 from lora_replication.dvc_lock import check_lock
 from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError, ParameterError, ReplicationError, Stopped
 from lora_replication.params import Study, expanded
 from lora_replication.processes import QUIET, STATUS_VARIABLE, only_writer, stop_signals
-from lora_replication.publishing import publish_study
 from lora_replication.report.terminal import terminal_table
 from lora_replication.tracking import address
 from lora_replication.workspace import open_workspace, project_root, read_study, workspace_folder
@@ -53,6 +50,8 @@ def run_study(name: str, *, publish: bool = False) -> None:
         folder, study = open_workspace(name, root)
         _repro(folder, state / "status.json")
         if publish:
+            from lora_replication.publishing import publish_study  # scipy takes a second
+
             publish_study(study, folder, root)
     report = folder / "reports" / name
     print(f"\n{terminal_table(report / 'table.csv')}\nreport: {report / 'report.html'}")
@@ -60,6 +59,8 @@ def run_study(name: str, *, publish: bool = False) -> None:
 
 def _check_device(study: Study) -> None:
     """Told before hours of preparation rather than after them: what is slow is warned of. Raises ``EnvironmentProblem``."""
+    from lora_replication.doctor import device
+
     if study.train.device == "cpu" and (finding := device(study, Path())).state == "warning":
         print(f"warning: {finding.told}", file=sys.stderr)
     if study.train.device == "cuda":
@@ -153,6 +154,8 @@ def _failure(status: Path, code: int) -> ReplicationError:
 
 def _environment(folder: Path, status: Path) -> dict[str, str]:
     """For DVC and its stages: our Python first, telemetry off, DVC's site cache private, paths as they are from here."""
+    from lora_replication.data.sources import ARCHIVE_VARIABLE
+
     environment = QUIET | {SITE_CACHE_VARIABLE: str(folder / ".dvc" / "site-cache")} | os.environ
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     # The stages run in another folder.

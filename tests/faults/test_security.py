@@ -134,7 +134,9 @@ def test_the_tracking_ui_listens_on_loopback_alone(tmp_path):
     """The recipe of ``make ui``, as it stands."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    recipe = subprocess.run(["make", "-n", "ui", f"PORT={port}"], cwd=ROOT, capture_output=True, text=True, check=True)
+    recipe = subprocess.run(
+        ["make", "--no-print-directory", "-n", "ui", f"PORT={port}"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     words = recipe.stdout.splitlines()[-1].split()
     start = next(place for place, word in enumerate(words) if word.endswith("python"))
     with subprocess.Popen(
