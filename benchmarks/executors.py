@@ -1,6 +1,7 @@
 """``python -m benchmarks.executors``: a tiny grid on Ray with one worker and with two, turn by turn on this machine."""
 
 import argparse
+import multiprocessing
 import os
 import secrets
 import shlex
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,8 +55,9 @@ def run(rounds: int, epochs: int, command: str) -> WorkersResults:
     for number in range(rounds):
         for workers in WORKERS:
             print(f"{time.monotonic() - began:4.0f} s: round {number + 1}, {workers} at work", file=sys.stderr)
-            with TemporaryDirectory() as folder, cluster(workers) as address:
-                configurations, took = sweep_seconds(tiny_grid(epochs, address), Path(folder))
+            # Each in a process of its own: Ray remembers an earlier cluster of its process.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                configurations, took = process.submit(turn, workers, epochs).result()
             seconds[workers].append(took)
     return WorkersResults(
         machine=this_machine("cpu"),
@@ -67,6 +70,12 @@ def run(rounds: int, epochs: int, command: str) -> WorkersResults:
         configurations=configurations,
         seconds_of_sweep={workers: tuple(each) for workers, each in seconds.items()},
     )
+
+
+def turn(workers: int, epochs: int) -> tuple[int, float]:
+    """How many configurations ``workers`` trained in how many seconds."""
+    with TemporaryDirectory() as folder, cluster(workers) as address:
+        return sweep_seconds(tiny_grid(epochs, address), Path(folder))
 
 
 def tiny_grid(epochs: int, address: str) -> Study:

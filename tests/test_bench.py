@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from benchmarks import bench, executors, grid, table
+from benchmarks import bench, executors, flops, grid, table
 from benchmarks.gate import Case, PhaseOver
 from benchmarks.results import (
     AblationResults,
@@ -111,11 +111,18 @@ class Recorder:
         return Turn(len(self.log), 0)
 
 
-def test_a_processor_without_bf16_is_measured_in_fp32(monkeypatch):
-    monkeypatch.setattr("lora_replication.machine.multiplies_bf16", lambda: False)
+@pytest.mark.parametrize(
+    ("has_bf16", "cases"),
+    [
+        (True, [("article", "fp32"), ("article", "bf16-mixed"), ("peft", "bf16-mixed"), ("ours", "bf16-mixed")]),
+        (False, [("article", "fp32"), ("peft", "fp32"), ("ours", "fp32")]),
+    ],
+)
+def test_a_processor_without_bf16_is_measured_in_fp32(monkeypatch, has_bf16, cases):
+    monkeypatch.setattr("lora_replication.machine.multiplies_bf16", lambda: has_bf16)
     task = make_task("tiny-distilbert", "lora_default", ModelParams(encoder="tiny-distilbert", max_tokens=512), "cpu")
-    assert [(case.contender, case.settings.precision) for case in task.cases] == [(name, "fp32") for name in ("article", "peft", "ours")]
-    assert {settings.precision for settings in grid.pack_settings(8, "cpu", "tiny-bert")} == {"fp32"}
+    assert [(case.contender, case.settings.precision) for case in task.cases] == cases
+    assert {settings.precision for settings in grid.pack_settings(8, "cpu", "tiny-bert")} == {cases[-1][1]}
 
 
 def test_turns_alternate_and_the_first_round_is_thrown_away():
@@ -139,12 +146,11 @@ def with_marks(folder, kind):
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
-    """Like that of a processor with instructions for bf16: slow on another, but right."""
     folder = tmp_path_factory.mktemp("bench")
     with_marks(folder, Results)
     words = ["--sizes", "tiny-distilbert", "--methods", "lora_default", "--rounds", "2", "--folder", str(folder)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lora_replication.machine.multiplies_bf16", lambda: True)
+        patch.setitem(flops.MATRIX_SIDE, "cpu", 64)
         bench.main(words)
     return folder, Results.read_all(folder / "results")
 
@@ -152,7 +158,9 @@ def whole_run(tmp_path_factory):
 @pytest.mark.slow
 def test_a_whole_run_measures_every_contender_in_both_phases(whole_run):
     folder, (results,) = whole_run
-    asked = [("article", "fp32"), ("article", "bf16-mixed"), ("peft", "bf16-mixed"), ("ours", "bf16-mixed")]
+    (precision,) = precisions("cpu")
+    asked = [(name, precision) for name in ("article", "peft", "ours")]
+    asked = asked if precision == "fp32" else [("article", "fp32"), *asked]
     assert [(m.phase, m.contender, m.precision) for m in results.measurements] == [
         (phase, *one) for phase in ("training", "evaluation") for one in asked
     ]
@@ -160,7 +168,7 @@ def test_a_whole_run_measures_every_contender_in_both_phases(whole_run):
     assert all(1e8 < m.peak_memory_bytes < 1e11 for m in results.measurements)
     assert (folder / "results" / f"{results.machine.name}.json").is_file()
     profile = (folder / "results" / f"{results.machine.name}-profile.txt").read_text().splitlines()
-    assert profile[0] == "A training step of this project, mean of 4: tiny-distilbert, lora_default, bf16-mixed, cpu"
+    assert profile[0] == f"A training step of this project, mean of 4: tiny-distilbert, lora_default, {precision}, cpu"
     times = [float(line.split()[0]) for line in profile[4:]]
     assert times == sorted(times, reverse=True)
     assert 0 < sum(times) <= float(profile[3].split()[0]) * 1.01
@@ -191,14 +199,15 @@ def test_results_name_no_host_and_refuse_what_they_do_not_know(whole_run, tmp_pa
 def test_ratios_are_of_the_same_round_and_the_same_precision(whole_run):
     _, (results,) = whole_run
     training = {(m.contender, m.precision): m for m in results.measurements if m.phase == "training"}
+    (precision,) = precisions("cpu")
     changed = [
-        training["ours", "bf16-mixed"].model_copy(update={"seconds_per_review": (0.1, 0.2, 0.1), "matrix_flops_per_second": (1e9, 2e9, 1e9),
+        training["ours", precision].model_copy(update={"seconds_per_review": (0.1, 0.2, 0.1), "matrix_flops_per_second": (1e9, 2e9, 1e9),
                                                           "flops_per_review": 1e7, "peak_memory_bytes": 2**30}),
         training["article", "fp32"].model_copy(update={"seconds_per_review": (1.0, 1.0, 0.8), "matrix_flops_per_second": (1e9, 1e9, 1e9)}),
     ]  # fmt: skip
     rows = table.render([results.model_copy(update={"measurements": tuple(changed), "mean_tokens": 250.0})]).splitlines()
     own, peer = (line.split(" | ") for line in rows if line.startswith("| lora default"))
-    assert own[1:] == ["this project", "bf16-mixed", "100 (100 to 200)", "2,500", "1.00 GiB", "10.0%", " |"]
+    assert own[1:] == ["this project", precision, "100 (100 to 200)", "2,500", "1.00 GiB", "10.0%", " |"]
     assert peer[-1] == "8.0 (5.0 to 10.0) |"
 
 
@@ -222,7 +231,8 @@ def test_rounds_below_one_are_refused():
 
 
 @pytest.mark.slow
-def test_packs_are_measured_and_projected(tmp_path):
+def test_packs_are_measured_and_projected(tmp_path, monkeypatch):
+    monkeypatch.setitem(flops.MATRIX_SIDE, "cpu", 64)
     with_marks(tmp_path, GridResults)
     grid.main(["--size", "tiny-bert", "--packs", "1", "3", "--rounds", "1", "--folder", str(tmp_path)])
     (results,) = GridResults.read_all(tmp_path / "results")
