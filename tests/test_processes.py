@@ -1,12 +1,15 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+import yaml
+from conftest import ROOT
 from grid_faults import is_running, soon
 
 from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError, ParameterError, ReplicationError
@@ -200,13 +203,17 @@ def test_what_a_person_starts_outlives_its_parent():
         os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("shell", ["bash", "sh"])
 @pytest.mark.fault(6)
-def test_a_stage_ends_when_dvc_is_killed(tmp_path):
+def test_a_stage_ends_when_dvc_is_killed(shell, tmp_path):
     (tmp_path / "stage.py").write_text(
         CHILD.format(start="pathlib.Path('pid').write_text(str(os.getpid()))").replace("import os,", "import pathlib, os,")
     )
-    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"wait": {"cmd": f"{shlex.quote(sys.executable)} -u stage.py"}}}))
-    quiet = os.environ | QUIET | {"DVC_SITE_CACHE_DIR": str(tmp_path / "site")}
+    own = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    starts = {stage["cmd"].partition(" python ")[0] for stage in own.values()}
+    command = f"{' '.join(starts)} {shlex.quote(sys.executable)} -u stage.py"
+    (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"wait": {"cmd": command}}}))
+    quiet = os.environ | QUIET | {"DVC_SITE_CACHE_DIR": str(tmp_path / "site"), "SHELL": shutil.which(shell)}
     dvc = [sys.executable, "-m", "dvc"]
     subprocess.run([*dvc, "init", "--no-scm", "--quiet"], cwd=tmp_path, env=quiet, check=True)
     with subprocess.Popen([*dvc, "repro"], cwd=tmp_path, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
