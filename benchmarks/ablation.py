@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gate import finish
-from benchmarks.results import AblationResults, Removal, all_versions, this_machine
+from benchmarks.results import AblationResults, Beginning, Removal
 from benchmarks.table import show
 from benchmarks.tasks import BATCHES, PARAMS, SIZES, model_of, precisions
 from benchmarks.workload import Workload, make_workload
@@ -30,7 +30,6 @@ from lora_replication.data.tokens import Tokens
 from lora_replication.encoders import Encoder, locate_encoder
 from lora_replication.errors import ParameterError
 from lora_replication.forward import RaggedForward
-from lora_replication.machine import git_state, utc_now
 from lora_replication.methods import RunSettings, resolve
 from lora_replication.params import load_study
 from lora_replication.processes import run_command
@@ -177,7 +176,7 @@ def main(words: Sequence[str]) -> None:
 
 def run(device: str, size: str, rounds: int, command: str) -> AblationResults:
     """Measure turn by turn: the step as it is, then without each speed-up, then again."""
-    started, began, (commit, changed) = utc_now(), time.monotonic(), git_state()
+    beginning = Beginning(device, command)
     study, precision = load_study(PARAMS), precisions(device)[0]
     compute_reproducibly()
     with model_of(size) as model:
@@ -188,17 +187,11 @@ def run(device: str, size: str, rounds: int, command: str) -> AblationResults:
         steps = [Step(each, encoder, settings, workload) for each in (None, *speed_ups)]
         by_round = []
         for number in range(rounds + 1):
-            print(f"{time.monotonic() - began:4.0f} s: round {number} of {rounds}", file=sys.stderr)
+            beginning.tell(f"round {number} of {rounds}")
             by_round.append([step.turn() / (len(workload.random.ids) / workload.mean_tokens) for step in steps])
     seconds = list(zip(*by_round[1:], strict=True))
     return AblationResults(
-        machine=this_machine(device),
-        versions=all_versions(),
-        commit=commit,
-        changed=changed,
-        command=command,
-        started=started,
-        seconds=time.monotonic() - began,
+        **beginning.origin(),
         size=size,
         method=METHOD,
         precision=precision,

@@ -5,16 +5,14 @@ import multiprocessing
 import os
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.profile_step import write_profile
-from benchmarks.results import Measurement, Results, all_versions, this_machine
+from benchmarks.results import Beginning, Measurement, Results
 from benchmarks.table import show
 from benchmarks.tasks import BATCHES, METHODS, SIZES, Task, make_task, measure, model_of, precisions
 from lora_replication.errors import IncompleteError, ParameterError
-from lora_replication.machine import git_state, utc_now
 from lora_replication.processes import run_command
 
 HERE = Path(__file__).resolve().parent
@@ -41,25 +39,18 @@ def main(words: Sequence[str]) -> None:
 def run(device: str, rounds: int, sizes: Sequence[str], methods: Sequence[str], folder: Path, command: str) -> Results:
     """Measure, and write the profile into ``folder``."""
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # the HF Trainer would take all
-    started, began, (commit, changed) = utc_now(), time.monotonic(), git_state()
-    machine = this_machine(device)
+    beginning = Beginning(device, command)
     measurements: list[Measurement] = []
     for size in sizes:
         with model_of(size) as model:
             for method in methods:
-                print(f"{time.monotonic() - began:4.0f} s: {size}, {method}", file=sys.stderr)
+                beginning.tell(f"{size}, {method}")
                 task = make_task(size, method, model, device)
                 measurements += measure(task, rounds)
                 if (size, method) == (sizes[0], PROFILED):
-                    _profile(task, folder / "results" / f"{machine.name}-profile.txt")
+                    _profile(task, folder / "results" / f"{beginning.machine.name}-profile.txt")
     return Results(
-        machine=machine,
-        versions=all_versions(),
-        commit=commit,
-        changed=changed,
-        command=command,
-        started=started,
-        seconds=time.monotonic() - began,
+        **beginning.origin(),
         batch_size=task.workload.batch_size,
         batches_per_turn=task.workload.batches,
         matrix_precision=precisions(device)[0],

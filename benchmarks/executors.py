@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.results import WorkersResults, all_versions, this_machine
+from benchmarks.results import Beginning, WorkersResults
 from benchmarks.table import show
 from benchmarks.tasks import PARAMS
 from lora_replication.data.prepare import prepare
@@ -24,7 +24,6 @@ from lora_replication.errors import ParameterError
 from lora_replication.grid.executors import open_executor
 from lora_replication.grid.executors.on_ray import Silent
 from lora_replication.grid.space import cell_jobs
-from lora_replication.machine import git_state, utc_now
 from lora_replication.params import Study, check_study, merge_files
 from lora_replication.processes import run_command
 from lora_replication.runs import Bench
@@ -50,23 +49,17 @@ def main(words: Sequence[str]) -> None:
 
 def run(rounds: int, epochs: int, command: str) -> WorkersResults:
     """Measure turn by turn: one worker, two, one, two."""
-    started, began, (commit, changed) = utc_now(), time.monotonic(), git_state()
+    beginning = Beginning("cpu", command)
     seconds: dict[int, list[float]] = {workers: [] for workers in WORKERS}
     for number in range(rounds):
         for workers in WORKERS:
-            print(f"{time.monotonic() - began:4.0f} s: round {number + 1}, {workers} at work", file=sys.stderr)
+            beginning.tell(f"round {number + 1}, {workers} at work")
             # Each in a process of its own: Ray remembers an earlier cluster of its process.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                 configurations, took = process.submit(turn, workers, epochs).result()
             seconds[workers].append(took)
     return WorkersResults(
-        machine=this_machine("cpu"),
-        versions=all_versions(),
-        commit=commit,
-        changed=changed,
-        command=command,
-        started=started,
-        seconds=time.monotonic() - began,
+        **beginning.origin(),
         configurations=configurations,
         seconds_of_sweep={workers: tuple(each) for workers, each in seconds.items()},
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.flops import empty_model, matrix_rate, needed_flops
 from benchmarks.gate import finish
-from benchmarks.results import GridResults, PackMeasurement, all_versions, this_machine
+from benchmarks.results import Beginning, GridResults, PackMeasurement
 from benchmarks.table import show
 from benchmarks.tasks import PARAMS, SIZES, model_of, precisions
 from benchmarks.workload import Workload, make_workload, review_lengths
@@ -20,7 +20,7 @@ from lora_replication.encoders import locate_encoder
 from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.grid.packs import packs_of
 from lora_replication.grid.space import cell_jobs
-from lora_replication.machine import git_state, peak_memory_bytes, reset_peak_memory, utc_now
+from lora_replication.machine import peak_memory_bytes, reset_peak_memory
 from lora_replication.methods import RunSettings
 from lora_replication.params import ModelParams, load_study
 from lora_replication.processes import run_command
@@ -54,7 +54,7 @@ def pack_settings(size: int, device: str, encoder: str) -> list[RunSettings]:
 
 def run(device: str, size: str, packs: Sequence[int], rounds: int, command: str) -> GridResults:
     """Measure turn by turn: packs of 1, 2, 4 and so on, then again."""
-    started, began, (commit, changed) = utc_now(), time.monotonic(), git_state()
+    beginning = Beginning(device, command)
     seconds: dict[int, list[float]] = {pack: [] for pack in packs}
     rates: dict[int, list[float]] = {pack: [] for pack in packs}
     peaks: dict[int, int] = {}
@@ -64,7 +64,7 @@ def run(device: str, size: str, packs: Sequence[int], rounds: int, command: str)
         workload = make_workload(BATCHES[device], 12, int(network.config.vocab_size))
         for number in range(rounds):
             for pack in packs:
-                print(f"{time.monotonic() - began:4.0f} s: round {number + 1}, packs of {pack}", file=sys.stderr)
+                beginning.tell(f"round {number + 1}, packs of {pack}")
                 took, peaks[pack] = _turn(pack_settings(pack, device, model.encoder), model, workload)
                 seconds[pack].append(took / (len(workload.random.ids) / workload.mean_tokens) / pack)
                 rates[pack].append(matrix_rate(device, precisions(device)[0]))
@@ -85,13 +85,7 @@ def run(device: str, size: str, packs: Sequence[int], rounds: int, command: str)
                 )
             )
     return GridResults(
-        machine=this_machine(device),
-        versions=all_versions(),
-        commit=commit,
-        changed=changed,
-        command=command,
-        started=started,
-        seconds=time.monotonic() - began,
+        **beginning.origin(),
         size=size,
         matrix_precision=precisions(device)[0],
         mean_tokens=workload.mean_tokens,

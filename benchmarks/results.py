@@ -2,8 +2,10 @@
 
 import importlib.metadata
 import re
+import sys
+import time
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -221,6 +223,36 @@ class SamenessResults(Run):
         return self.study
 
 
+class Beginning:
+    """Made as a run begins, for what the run tells of itself.
+
+    Args:
+        device: where it runs.
+        command: as it was started.
+    """
+
+    def __init__(self, device: str, command: str) -> None:
+        self.machine = this_machine(device)
+        self._command, self._started, self._began = command, machine.utc_now(), time.monotonic()
+        self._commit, self._changed = machine.git_state()
+
+    def tell(self, what: str) -> None:
+        """Say on stderr what is measured next, and when."""
+        print(f"{time.monotonic() - self._began:4.0f} s: {what}", file=sys.stderr)
+
+    def origin(self) -> dict[str, Any]:
+        """The attributes that ``Run`` names, at the run's end."""
+        return {
+            "machine": self.machine,
+            "versions": machine.versions() | {name: importlib.metadata.version(name) for name in PEERS},
+            "commit": self._commit,
+            "changed": self._changed,
+            "command": self._command,
+            "started": self._started,
+            "seconds": time.monotonic() - self._began,
+        }
+
+
 def this_machine(device: str) -> Machine:
     """The machine that this runs on; its name is that of the GPU in use, else of the processor."""
     gpu = machine.gpu_name(device)
@@ -234,8 +266,3 @@ def this_machine(device: str) -> Machine:
         gpu=gpu,
         platform=machine.platform_name(),
     )
-
-
-def all_versions() -> dict[str, str]:
-    """Versions of what the project and its peers run on."""
-    return machine.versions() | {name: importlib.metadata.version(name) for name in PEERS}

@@ -4,7 +4,6 @@ import argparse
 import shlex
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from benchmarks.results import SamenessResults, all_versions, this_machine
+from benchmarks.results import Beginning, SamenessResults
 from benchmarks.table import show
 from lora_replication.checkpoints import Checkpoint
 from lora_replication.classifier import Classifier, autocast_for
@@ -20,7 +19,6 @@ from lora_replication.data.batches import Batch
 from lora_replication.encoders import Encoder
 from lora_replication.evaluation import count, predict_logits
 from lora_replication.jobs import Job, method_job
-from lora_replication.machine import git_state, utc_now
 from lora_replication.methods import RunSettings
 from lora_replication.params import load_study
 from lora_replication.processes import run_command
@@ -72,7 +70,7 @@ def main(words: Sequence[str]) -> None:
     asked = parser.parse_args(words)
     study = load_study(asked.workspace / "params.yaml")
     bench = Bench(study, asked.workspace)
-    started, began, (commit, changed) = utc_now(), time.monotonic(), git_state()
+    beginning = Beginning(study.train.device, shlex.join(["python", "-m", "benchmarks.sameness", *words]))
     padded: dict[str, list[int]] = {method: [] for method in asked.methods}
     ours: dict[str, list[int]] = {method: [] for method in asked.methods}
     for method in asked.methods:
@@ -81,15 +79,9 @@ def main(words: Sequence[str]) -> None:
             padded[method].append(_correct(bench, job, PaddedClassifier))
             ours[method].append(_correct(bench, job, Classifier))
             told = f"{padded[method][-1]} padded, {ours[method][-1]} here"
-            print(f"{time.monotonic() - began:4.0f} s: {job.label}: of {len(bench.tokens['test'])} right {told}", file=sys.stderr)
+            beginning.tell(f"{job.label}: of {len(bench.tokens['test'])} right {told}")
     results = SamenessResults(
-        machine=this_machine(study.train.device),
-        versions=all_versions(),
-        commit=commit,
-        changed=changed,
-        command=shlex.join(["python", "-m", "benchmarks.sameness", *words]),
-        started=started,
-        seconds=time.monotonic() - began,
+        **beginning.origin(),
         study=study.study,
         title=study.title,
         seeds=tuple(asked.seeds),

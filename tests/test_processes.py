@@ -45,6 +45,20 @@ def test_success_is_silent_and_writes_nothing(capsys, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_start_and_end_are_not_spent_on_looking_for_garbage():
+    talk = """
+import atexit, gc, sys
+from lora_replication.processes import run_command
+looked = []
+gc.callbacks.append(lambda phase, info: looked.append(phase))
+atexit.register(lambda: print(len(looked), gc.get_count()[0] < 1000 < gc.get_freeze_count()))
+kept = []
+sys.exit(run_command(lambda: kept.extend([number] for number in range(40_000)), "x"))
+"""
+    ended = subprocess.run([sys.executable, "-c", talk], capture_output=True, text=True, check=True)
+    assert ended.stdout == "0 True\n"
+
+
 def test_a_bug_is_not_swallowed():
     with pytest.raises(ZeroDivisionError):
         run_command(lambda: print(1 / 0), "train")
