@@ -14,6 +14,8 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 export MLFLOW_ALLOW_PICKLE_DESERIALIZATION ?= false
+# Empty, for what is compiled is to be kept.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo study reproduce publish ui sync test test-faults test-endurance lint audit lock bench clean
 .DEFAULT_GOAL := help
@@ -25,14 +27,13 @@ setup: $(VENV)/.ready ## prepare .venv with the versions of requirements.lock
 
 # Everything but torch comes from requirements.lock, wheels alone and each by its hash. The build of torch depends on the machine (CPU or
 # CUDA), so it is pinned by its version, and it pins CUDA's libraries itself. Building the project needs nothing but the lock's setuptools.
-# Compiled last, on all cores (pip uses one) and without the packages' own tests; files that are no Python, such as templates, fail there.
+# Python compiles what is imported when it is first; pip would compile everything, for a minute and a half.
 $(VENV)/.ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; name another with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --no-deps --require-hashes --only-binary :all: --requirement requirements.lock
 	$(PIP) --only-binary :all: torch==$(TORCH)
 	$(PIP) --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 	@touch $@
 
 demo: setup ## MiniLM on generated reviews: the whole way in minutes, without a hub
