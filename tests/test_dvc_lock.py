@@ -1,6 +1,12 @@
-import pytest
+import json
+import os
+import subprocess
+import sys
 
-from lora_replication.dvc_lock import check_lock
+import pytest
+from grid_faults import soon
+
+from lora_replication.dvc_lock import IN_USE, check_lock, forget_killed
 from lora_replication.errors import DataError
 
 WHOLE = """schema: '2.0'
@@ -33,3 +39,34 @@ def test_a_lock_that_is_not_whole_is_told_with_the_way_out(tmp_path, content):
     (tmp_path / "dvc.lock").write_bytes(content)
     with pytest.raises(DataError, match=r"dvc\.lock: not whole, .*git checkout dvc\.lock"):
         check_lock(tmp_path)
+
+
+def marks_of(folder, pid):
+    user = {"pid": str(pid), "cmd": "-c repro"}
+    (folder / IN_USE).parent.mkdir(parents=True, exist_ok=True)
+    (folder / IN_USE).write_text(json.dumps({"write": {"/w/data": user}, "read": {"/w/stages": [user]}}))
+
+
+@pytest.mark.fault(3, 6)
+def test_marks_of_a_killed_dvc_are_removed_even_while_its_pid_is_there(tmp_path):
+    forget_killed(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", ""], cwd=tmp_path) as zombie:
+        stat = f"/proc/{zombie.pid}/stat"
+        assert soon(lambda: ") Z " in open(stat).read(), 10)  # noqa: PTH123, SIM115  # ended, not waited for
+        for pid in (os.getpid(), zombie.pid):  # in another folder, and gone
+            marks_of(tmp_path, pid)
+            forget_killed(tmp_path)
+            assert not (tmp_path / IN_USE).exists()
+    for half in ("", "{", '{"write": {"/w/data": {"pid": "1', "[]", "{}"):
+        (tmp_path / IN_USE).write_text(half)
+        forget_killed(tmp_path)
+        assert not (tmp_path / IN_USE).exists()
+
+
+def test_marks_of_a_dvc_at_work_stay(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], cwd=tmp_path, stdin=subprocess.PIPE) as worker:
+        marks_of(tmp_path, worker.pid)
+        before = (tmp_path / IN_USE).read_bytes()
+        forget_killed(tmp_path)
+        assert (tmp_path / IN_USE).read_bytes() == before
+        worker.communicate(b"\n")

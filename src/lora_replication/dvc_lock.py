@@ -1,5 +1,6 @@
-"""What DVC wrote down of its last run, ``dvc.lock``, looked at before DVC is: cut or badly merged it ends in messages that help nobody."""
+"""What DVC left behind, looked at before DVC does: a ``dvc.lock`` cut or badly merged, and the marks of one that was killed."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from ruamel.yaml.error import YAMLError
 from lora_replication.errors import DataError
 
 FILE = "dvc.lock"
+
+IN_USE = Path(".dvc/tmp/rwlock")
+"""Where each DVC at work writes its PID beside the paths that it reads and writes."""
 
 
 def check_lock(folder: Path) -> None:
@@ -44,3 +48,33 @@ def _files(stages: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _is_hashed(file: dict[str, Any]) -> bool:
     """Whether a file has its path and its whole hash; DVC would take a part of one for another hash."""
     return "path" in file and len(file.get("md5") or "") >= 32
+
+
+def forget_killed(folder: Path) -> None:
+    """Remove the marks of DVCs that are gone from ``folder``.
+
+    A killed one leaves them, perhaps half written, and DVC takes whatever has its PID for it: another process, or its own remains that
+    nobody has waited for.
+    """
+    try:
+        marks = json.loads((folder / IN_USE).read_text("utf-8"))
+        users = [*marks["write"].values(), *(user for users in marks["read"].values() for user in users)]
+        in_use = any(_works_in(folder, int(user["pid"])) for user in users)
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError, AttributeError):
+        in_use = False
+    if not in_use:
+        (folder / IN_USE).unlink(missing_ok=True)
+
+
+def _works_in(folder: Path, pid: int) -> bool:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).resolve() == folder.resolve()
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:  # of another user; it may be one
+        return True

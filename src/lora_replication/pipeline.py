@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from lora_replication.dvc_lock import check_lock
+from lora_replication.dvc_lock import check_lock, forget_killed
 from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError, ParameterError, ReplicationError, Stopped
 from lora_replication.params import Study, expanded
 from lora_replication.processes import QUIET, STATUS_VARIABLE, only_writer, stop_signals
@@ -83,6 +83,7 @@ def _repro(folder: Path, status: Path) -> None:
         raise EnvironmentProblem(f"{folder}: dvc config failed; its message stands above")
     _make_private(Path(environment[SITE_CACHE_VARIABLE]))
     check_lock(folder)
+    forget_killed(folder)
     if code := _wait([*dvc, "repro"], folder, environment):
         raise _failure(status, code)
 
