@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 TORCH := 2.13.0
+PYTEST := PYTHONPATH=tests/faults $(BIN)/python -m pytest
 TOOLS := build/tools
 STUDY ?= demo
 PORT ?= 5000
@@ -17,11 +18,11 @@ export MLFLOW_ALLOW_PICKLE_DESERIALIZATION ?= false
 # Empty, for what is compiled is to be kept.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo study reproduce publish ui sync test test-faults test-endurance lint audit lock bench clean
+.PHONY: help setup demo study reproduce publish ui sync test test-faults test-slow test-endurance lint audit lock bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/.ready ## prepare .venv with the versions of requirements.lock
 
@@ -61,17 +62,20 @@ lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint ## lint, then all tests but those of test-faults and test-endurance; those that need IMDb run where IMDB_ARCHIVE names the archive
-	$(BIN)/python -m pytest -m 'not slow and not endurance' --numprocesses auto --dist loadfile
+test: lint ## lint, then all tests but those of the targets below; those that need IMDb run where IMDB_ARCHIVE names the archive
+	$(PYTEST) -m 'not slow and not endurance' --numprocesses auto --dist loadfile
 
 bench: setup ## time this project beside the article's loop and the HF Trainer: on two cores a quarter of an hour; on a GPU BENCH="--device cuda"
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
-test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; at most ten minutes
-	PYTHONPATH=tests/faults $(BIN)/python -m pytest -p scoreboard --reliability $(FIGURES) -m '(fault or goal or slow) and not endurance' --numprocesses auto --dist loadfile
+test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; ten minutes
+	$(PYTEST) -p scoreboard --reliability $(FIGURES) -m '(fault or goal) and not endurance' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test-endurance: setup ## 100 kills of the pipeline at random moments, and 500 runs of four processes into one database: half an hour
-	KILLS=100 SOAK=500 PYTHONPATH=tests/faults $(BIN)/python -m pytest -p scoreboard tests/faults/test_endurance.py --numprocesses 2
+test-slow: setup ## what else takes long: Ray, benchmarks, whole studies; five minutes
+	$(PYTEST) -m 'slow and not (fault or goal or endurance)' --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test-endurance: setup ## 100 kills of the pipeline at random moments, and 500 runs of four processes into one database; most of an hour
+	KILLS=100 SOAK=500 $(PYTEST) -p scoreboard tests/faults/test_endurance.py --numprocesses 2
 
 $(TOOLS)/.ready:
 	$(PYTHON) -m venv $(TOOLS)

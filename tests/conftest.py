@@ -23,6 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name == "faults":
             item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.fault())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -87,10 +87,10 @@ def test_kills_at_random_moments_end_in_the_table_of_the_unbroken_run(tmp_path, 
     while kills < KILLS // SHARES or not finished:
         # After a start of ours there is a workspace for DVC alone.
         command, place = starters(root)[moments.randrange(2) if (root / "build/small/dvc.yaml").exists() else 0]
-        site_cache = {"DVC_SITE_CACHE_DIR": str(root / "build/small/.dvc/site-cache")}
+        activated = {"PATH": f"{COMMAND.parent}:{os.environ['PATH']}", "DVC_SITE_CACHE_DIR": str(root / "build/small/.dvc/site-cache")}
         with (tmp_path / "output").open("wb") as output:
             process = subprocess.Popen(
-                command, cwd=place, env=environment(**site_cache), stdout=output, stderr=output, start_new_session=True
+                command, cwd=place, env=environment(**activated), stdout=output, stderr=output, start_new_session=True
             )
         try:
             process.wait(moments.uniform(0.1, 0.7 * took) if kills < KILLS // SHARES else 300)
