@@ -66,7 +66,9 @@ def test_marks_of_a_killed_dvc_are_removed_even_while_its_pid_is_there(tmp_path)
 def test_marks_of_a_dvc_at_work_stay(tmp_path):
     with subprocess.Popen([sys.executable, "-c", "input()"], cwd=tmp_path, stdin=subprocess.PIPE) as worker:
         marks_of(tmp_path, worker.pid)
-        before = (tmp_path / IN_USE).read_bytes()
-        forget_killed(tmp_path)
-        assert (tmp_path / IN_USE).read_bytes() == before
+        user = {"pid": str(worker.pid), "cmd": "-c repro"}
+        for marks in ({"read": {"/w/a": [user]}}, {"write": {"/w/b": user}}):  # DVC leaves out what is empty
+            (tmp_path / IN_USE).write_text(json.dumps(marks))
+            forget_killed(tmp_path)
+            assert json.loads((tmp_path / IN_USE).read_text()) == marks
         worker.communicate(b"\n")

@@ -58,7 +58,7 @@ def forget_killed(folder: Path) -> None:
     """
     try:
         marks = json.loads((folder / IN_USE).read_text("utf-8"))
-        users = [*marks["write"].values(), *(user for users in marks["read"].values() for user in users)]
+        users = [*marks.get("write", {}).values(), *(user for users in marks.get("read", {}).values() for user in users)]
         in_use = any(_works_in(folder, int(user["pid"])) for user in users)
     except FileNotFoundError:
         return

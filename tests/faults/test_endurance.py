@@ -3,6 +3,7 @@
 Run by `make test-endurance` alone, with 100 kills and 500 runs; by hand with fewer.
 """
 
+import json
 import multiprocessing
 import os
 import random
@@ -19,6 +20,7 @@ import pytest
 from grid_faults import left_behind, soon
 from test_pipeline import COMMAND, checkout, environment, run
 
+from lora_replication.dvc_lock import IN_USE
 from lora_replication.jobs import method_job
 from lora_replication.params import Study
 from lora_replication.records import read_records
@@ -34,6 +36,15 @@ PROCESSES = 4
 def starters(root: Path) -> list[tuple[list[str], Path]]:
     """The two ways to bring the study up to date: ours, and DVC alone in the workspace that ours has made."""
     return [([str(COMMAND), "run", "small"], root), ([sys.executable, "-m", "dvc", "repro"], root / "build" / "small")]
+
+
+def is_marked(root: Path) -> bool:
+    """Whether the system has yet to clear away a killed DVC: DVC alone would take its remains for one at work."""
+    try:
+        marks = json.loads((root / "build/small" / IN_USE).read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    return any(psutil.pid_exists(int(user["pid"])) for users in marks.get("read", {}).values() for user in users)
 
 
 def alive_in(root: Path) -> list[str]:
@@ -87,6 +98,7 @@ def test_kills_at_random_moments_end_in_the_table_of_the_unbroken_run(tmp_path, 
     while kills < KILLS // SHARES or not finished:
         # After a start of ours there is a workspace for DVC alone.
         command, place = starters(root)[moments.randrange(2) if (root / "build/small/dvc.yaml").exists() else 0]
+        assert place == root or soon(lambda: not is_marked(root), 12)
         activated = {"PATH": f"{COMMAND.parent}:{os.environ['PATH']}", "DVC_SITE_CACHE_DIR": str(root / "build/small/.dvc/site-cache")}
         with (tmp_path / "output").open("wb") as output:
             process = subprocess.Popen(
