@@ -68,13 +68,13 @@ test: lint ## lint, then all tests but those of the targets below; those that ne
 bench: setup ## time this project beside the article's loop and the HF Trainer: on two cores a quarter of an hour; on a GPU BENCH="--device cuda"
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
-test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; ten minutes
+test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; a quarter of an hour
 	$(PYTEST) -p scoreboard --reliability $(FIGURES) -m '(fault or goal) and not endurance' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-slow: setup ## what else takes long: Ray, benchmarks, whole studies; five minutes
 	$(PYTEST) -m 'slow and not (fault or goal or endurance)' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test-endurance: setup ## 100 kills of the pipeline at random moments, and 500 runs of four processes into one database; most of an hour
+test-endurance: setup ## 100 kills of the pipeline at random moments, and 500 runs of four processes into one database; half an hour
 	KILLS=100 SOAK=500 $(PYTEST) -p scoreboard tests/faults/test_endurance.py --numprocesses 2
 
 $(TOOLS)/.ready:
