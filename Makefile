@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 TORCH := 2.13.0
-PYTEST := PYTHONPATH=tests/faults $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest
+SCORED := PYTHONPATH=tests/faults $(PYTEST) -p scoreboard
 TOOLS := build/tools
 STUDY ?= demo
 PORT ?= 5000
@@ -69,13 +70,13 @@ bench: setup ## time this project beside the article's loop and the HF Trainer: 
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; a quarter of an hour
-	$(PYTEST) -p scoreboard --reliability $(FIGURES) -m '(fault or goal) and not endurance' --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(SCORED) --reliability $(FIGURES) -m '(fault or goal) and not endurance' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-slow: setup ## what else takes long: Ray, benchmarks, whole studies; five minutes
 	$(PYTEST) -m 'slow and not (fault or goal or endurance)' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-endurance: setup ## 100 kills of the pipeline at random moments, and 500 runs of four processes into one database; half an hour
-	KILLS=100 SOAK=500 $(PYTEST) -p scoreboard tests/faults/test_endurance.py --numprocesses 2
+	KILLS=100 SOAK=500 $(SCORED) tests/faults/test_endurance.py --numprocesses 2
 
 $(TOOLS)/.ready:
 	$(PYTHON) -m venv $(TOOLS)

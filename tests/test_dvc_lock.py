@@ -63,9 +63,11 @@ def test_marks_of_a_killed_dvc_are_removed_even_while_its_pid_is_there(tmp_path)
         assert not (tmp_path / IN_USE).exists()
 
 
-def test_marks_of_a_dvc_at_work_stay(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", "input()"], cwd=tmp_path, stdin=subprocess.PIPE) as worker:
-        marks_of(tmp_path, worker.pid)
+@pytest.mark.parametrize("place", [".", "data"])
+def test_marks_of_a_dvc_at_work_stay(tmp_path, place):
+    (tmp_path / "data").mkdir()
+    (tmp_path / IN_USE).parent.mkdir(parents=True)
+    with subprocess.Popen([sys.executable, "-c", "input()"], cwd=tmp_path / place, stdin=subprocess.PIPE) as worker:
         user = {"pid": str(worker.pid), "cmd": "-c repro"}
         for marks in ({"read": {"/w/a": [user]}}, {"write": {"/w/b": user}}):  # DVC leaves out what is empty
             (tmp_path / IN_USE).write_text(json.dumps(marks))

@@ -72,9 +72,8 @@ def _works_in(folder: Path, pid: int) -> bool:
     import psutil
 
     try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).resolve() == folder.resolve()
-    except psutil.NoSuchProcess:
+        return Path(psutil.Process(pid).cwd()).is_relative_to(folder.resolve())  # DVC may be started below its folder
+    except psutil.NoSuchProcess:  # remains count as none
         return False
     except psutil.AccessDenied:  # of another user; it may be one
         return True

@@ -25,7 +25,7 @@ SECONDS_TO_STOP = 8
 """Of a process that a signal asked to stop; what it has not finished by then is lost."""
 
 OBJECTS_BETWEEN_COLLECTIONS = 50_000
-"""Of cyclic garbage. Torch, transformers and MLflow are a million objects that stay; looking through them is a third of their import."""
+"""Of cyclic garbage. Torch, transformers and MLflow are 600,000 objects that stay; looking through them is a third of their import."""
 
 QUIET = {
     "DVC_NO_ANALYTICS": "1",
