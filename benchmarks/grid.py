@@ -23,7 +23,7 @@ from lora_replication.grid.space import cell_jobs
 from lora_replication.machine import peak_memory_bytes, reset_peak_memory
 from lora_replication.methods import RunSettings
 from lora_replication.params import ModelParams, load_study
-from lora_replication.processes import run_command
+from lora_replication.processes import keep_freed_memory, run_command
 
 HERE = Path(__file__).resolve().parent
 BATCHES = {"cpu": 4, "cuda": 30}
@@ -114,6 +114,7 @@ def _train(settings: list[RunSettings], model: ModelParams, workload: Workload, 
     from lora_replication.training import compute_reproducibly, new_state, train_step
 
     device = settings[0].device
+    keep_freed_memory()
     compute_reproducibly()
     reset_peak_memory(device)
     classifier = Classifier(locate_encoder(model), settings[0], 1, settings[1:])

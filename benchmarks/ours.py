@@ -6,6 +6,7 @@ from lora_replication.classifier import Classifier
 from lora_replication.data.batches import collate
 from lora_replication.encoders import locate_encoder
 from lora_replication.evaluation import predict_logits
+from lora_replication.processes import keep_freed_memory
 from lora_replication.training import compute_reproducibly, new_state, train_step
 
 
@@ -13,6 +14,7 @@ class Ours:
     """A classifier and the state of its training for one case."""
 
     def __init__(self, case: Case, workload: Workload) -> None:
+        keep_freed_memory()  # as every command of the project does
         self.workload = workload
         self.classifier = Classifier(locate_encoder(case.model), case.settings, seed=1)
         self.state = new_state(self.classifier, 0)

@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 import shlex
 import shutil
 import signal
@@ -57,6 +58,23 @@ sys.exit(run_command(lambda: kept.extend([number] for number in range(40_000)), 
 """
     ended = subprocess.run([sys.executable, "-c", talk], capture_output=True, text=True, check=True)
     assert ended.stdout == "0 True\n"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has its own ways")
+def test_memory_once_taken_is_not_cleared_by_the_system_again():
+    talk = """
+import resource, sys
+from lora_replication.processes import run_command
+
+def take():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    content = b"x" * 100_000_000
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+sys.exit(run_command(lambda: print(take() > 1000, take() < 100), "x"))
+"""
+    ended = subprocess.run([sys.executable, "-c", talk], capture_output=True, text=True, check=True)
+    assert ended.stdout == "True True\n"
 
 
 def test_a_bug_is_not_swallowed():

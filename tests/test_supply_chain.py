@@ -87,10 +87,17 @@ def test_the_bill_of_materials_is_the_lock():
 
 
 def test_make_installs_by_hash_and_wheels_only():
-    recipe = (ROOT / "Makefile").read_text("utf-8")
-    assert "--no-deps --require-hashes --only-binary :all: --requirement requirements.lock" in recipe
-    assert "--only-binary :all: torch==$(TORCH)" in recipe
-    assert recipe.count("$(PIP)") == 3
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert "\nLOCKED := --no-deps --require-hashes --only-binary :all: --requirement\n" in makefile
+    assert "\nPIP := $(BIN)/python -m pip install " in makefile
+    installing = re.findall(r"\$\(PIP\) .+|\S+/uv pip install .+?(?= \|\|)", makefile)
+    assert sorted(words.split("$(BIN)/python ")[-1].removeprefix("$(PIP) ") for words in installing) == [
+        "$(LOCKED) $(VENV)/uv.lock",
+        "$(LOCKED) requirements.lock",
+        "$(LOCKED) requirements.lock",
+        "--no-deps --no-build-isolation --editable .",
+        "--only-binary :all: torch==$(TORCH)",
+    ]
 
 
 @pytest.mark.parametrize("waiver", WAIVERS, ids=[waiver["id"] for waiver in WAIVERS])

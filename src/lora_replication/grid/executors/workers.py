@@ -17,7 +17,7 @@ from lora_replication.errors import Stopped
 from lora_replication.grid.executors.attempts import Attempts, Broken, Outcome, Task, attempt, warm_up
 from lora_replication.grid.sweep import Executor
 from lora_replication.jobs import Job
-from lora_replication.processes import die_with_parent, kill_tree, stop_on_signals
+from lora_replication.processes import die_with_parent, keep_freed_memory, kill_tree, stop_on_signals
 from lora_replication.records import Asked, Record
 from lora_replication.runs import Bench, Mirror
 
@@ -133,6 +133,7 @@ def serve(pipe: Connection, environment: dict[str, str], threads: int) -> None:
     os.environ.update(environment)  # before CUDA is first used
     die_with_parent(signal.SIGKILL)
     stop_on_signals()
+    keep_freed_memory()
     import torch
 
     with suppress(EOFError, OSError, Stopped):
