@@ -201,7 +201,10 @@ def locate_in_hub_cache(home, **environment) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}])
+@pytest.mark.parametrize(
+    "environment",
+    [{"HF_HUB_OFFLINE": "1"}, pytest.param({"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}, marks=pytest.mark.slow)],
+)
 @pytest.mark.fault(14)
 def test_without_the_hub_the_message_names_repository_revision_and_the_way_out(tmp_path, environment):
     started = time.monotonic()

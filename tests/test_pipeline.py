@@ -94,7 +94,6 @@ def finished(tmp_path_factory):
     return root
 
 
-@pytest.mark.fault(34)
 def test_a_study_leaves_records_a_report_and_tracked_runs(finished):
     work = finished / "build" / "small"
     records = sorted(str(file.parent.relative_to(work / "runs/small")) for file in (work / "runs").rglob("record.json"))
@@ -137,7 +136,6 @@ def test_a_second_time_nothing_runs(finished):
     assert stages_run(done) == []
 
 
-@pytest.mark.fault(30)
 def test_a_changed_learning_rate_retrains_that_method_alone(finished):
     study = finished / "studies" / "small.yaml"
     study.write_text(SMALL + "methods: {full: {learning_rate: 1.0e-3}}\n")
@@ -203,7 +201,6 @@ def test_a_study_that_fails_leaves_what_was_published_as_it_was(finished):
     assert tree(finished / "reports") == before
 
 
-@pytest.mark.fault(29)
 def test_an_incomplete_study_is_reported_only_where_asked_for(finished):
     work = finished / "build/small"
     assert run(finished, "run", "small").returncode == 0
@@ -258,8 +255,7 @@ def test_a_second_run_of_the_same_study_is_refused_with_the_first_ones_pid(tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("git", [False, True])
-@pytest.mark.fault(35)
+@pytest.mark.parametrize("git", [pytest.param(False, marks=pytest.mark.fault(35)), True])
 def test_a_study_in_the_project_itself_runs_with_git_and_from_an_unpacked_archive(tmp_path, git):
     """The article's name, on something tiny: it runs in the root, whose DVC folder is tracked and expects git."""
     root = checkout(tmp_path)
@@ -380,6 +376,7 @@ def test_a_stage_names_a_method_that_is_unknown(finished):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
 @pytest.mark.fault(4, 5)
 def test_a_stop_in_the_middle_keeps_what_is_done_and_the_next_start_continues(tmp_path, number, code):
     root = checkout(tmp_path)

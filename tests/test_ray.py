@@ -104,7 +104,6 @@ def ray_workers(driver: int) -> list[psutil.Process]:
     return [child for child in psutil.Process(driver).children(recursive=True) if child.name().startswith("ray::run_pack")]
 
 
-@pytest.mark.fault(25, 26, 27, 28)
 def test_on_a_ray_of_its_own_packs_fail_hang_and_are_killed(tiny_root):
     command = "import sys, pathlib; sys.path.insert(0, sys.argv[1]); import test_ray; test_ray.fail_on_ray(pathlib.Path(sys.argv[2]))"
     arguments = [sys.executable, "-c", command, ROOT / "tests", tiny_root]

@@ -198,9 +198,13 @@ def start(study, method, root):
 
 @pytest.mark.parametrize(
     ("method", "moment", "wait"),
-    [("full", "started", 0.4), ("lora_default", "epoch 1", 0.0), ("full", "epoch 1", 0.05), ("last_layers", "epoch 2", 0.0)],
+    [
+        ("lora_default", "epoch 1", 0.0),
+        pytest.param("full", "started", 0.4, marks=pytest.mark.slow),
+        pytest.param("full", "epoch 1", 0.05, marks=pytest.mark.slow),
+        pytest.param("last_layers", "epoch 2", 0.0, marks=pytest.mark.slow),
+    ],
 )
-@pytest.mark.fault(1)
 def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(tiny_study, tiny_root, mirror, method, moment, wait):
     """SIGKILL, for real; then the same run again in a new process beside the one that nothing disturbed."""
     study = check_study(tiny_study.model_dump(mode="json") | {"train": tiny_study.train.model_dump() | {"epochs": 3}})

@@ -480,6 +480,7 @@ def answers(url: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.fault(10)
 def test_server_killed_in_mid_run_loses_nothing_after_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -6,6 +6,7 @@ import string
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,17 @@ def misspelt(draw, key: str) -> str:
     return draw(st.sampled_from(kinds))
 
 
+@cache
+def edits(one: str, other: str) -> int:
+    """The fewest changes of ``misspelt`` that make one of the other."""
+    if not one or not other:
+        return len(one) + len(other)
+    ways = [edits(one[1:], other) + 1, edits(one, other[1:]) + 1, edits(one[1:], other[1:]) + (one[0] != other[0])]
+    if len(one) > 1 and one[:2] == other[1::-1]:
+        ways.append(edits(one[2:], other[2:]) + 1)
+    return min(ways)
+
+
 @pytest.mark.fault(22)
 @pytest.mark.parametrize("distance", [1, 2])
 @settings(max_examples=150, deadline=None)
@@ -143,6 +155,7 @@ def test_a_misspelt_key_is_refused_and_the_right_one_offered(tmp_path_factory, d
         load_study(ROOT / "params.yaml", file)
     (line,) = (line for line in str(told.value).splitlines() if "unknown key" in line)
     assert f"study.yaml:{len(parents) + 1}: unknown key {'.'.join([*parents, wrong])};" in line
-    if len(key) >= 4 * distance:  # of shorter ones too little is left to tell which was meant
+    others = min(edits(wrong, other) for other in siblings - {key})
+    if len(key) >= 4 * distance and others > distance:  # else too little is left to tell which was meant
         assert f"did you mean {'.'.join(path)}?" in line
     assert told.value.exit_code == 2

@@ -60,7 +60,7 @@ def test_twenty_kills_at_random_moments(study, tiny_data, tmp_path):
         seed += 1
         while True:
             process = start(study, root, "full", seed)
-            process.join(moments.uniform(0.05, 1.0))
+            process.join(moments.uniform(0.05, 2.0) if kills < 20 else None)
             if process.exitcode is not None:
                 break
             process.kill()

@@ -47,9 +47,10 @@ def test_secrets_are_in_no_file_and_no_output(finished):
     assert not [file for file in files if b"AWS_SECRET" in file.read_bytes()]  # nor the names: there is no dump of the environment
 
 
-@pytest.mark.fault(9)
+@pytest.mark.fault(9, 34)
 def test_a_study_without_a_tracking_server_is_whole_and_tracked_afterwards(finished):
     root, printed = finished
+    assert root.name == "d 2 é"
     assert len(list((root / "build" / "small" / "runs").rglob("record.json"))) == 5
     with sqlite3.connect(root / "mlflow.db") as database:
         assert database.execute("select count(*) from runs where status = 'FINISHED'").fetchone() == (6,)

@@ -28,7 +28,7 @@ def kill_all(process: subprocess.Popen) -> None:
     process.wait(10)
 
 
-@pytest.mark.fault(3)
+@pytest.mark.slow
 def test_the_articles_grid_killed_once_comes_to_576_records_and_none_twice(tmp_path):
     root = checkout(tmp_path)
     (root / "studies" / "whole.yaml").write_text(WHOLE)
