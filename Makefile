@@ -74,10 +74,10 @@ test: lint ## lint, then all tests but those of the targets below; those that ne
 bench: setup ## time this project beside the article's loop and the HF Trainer: on two cores a quarter of an hour; on a GPU BENCH="--device cuda"
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
-test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; a quarter of an hour
+test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; ten minutes
 	$(SCORED) --reliability $(FIGURES) -m '(fault or goal) and not endurance' --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test-slow: setup ## what else takes long: Ray, benchmarks, whole studies; five minutes
+test-slow: setup ## what else takes long: Ray, benchmarks, whole studies; ten minutes
 	$(PYTEST) -m 'slow and not (fault or goal or endurance)' --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-endurance: setup ## 100 kills of the pipeline at random moments, and 500 runs of four processes into one database; half an hour
