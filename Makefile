@@ -7,7 +7,6 @@ LOCKED := --no-deps --require-hashes --only-binary :all: --requirement
 TORCH := 2.13.0
 PYTEST := $(BIN)/python -m pytest
 SCORED := PYTHONPATH=tests/faults $(PYTEST) -p scoreboard
-WORKERS ?= auto
 TOOLS := build/tools
 STUDY ?= demo
 PORT ?= 5000
@@ -69,16 +68,16 @@ lint: setup ## ruff and mypy --strict
 	$(BIN)/mypy
 
 test: lint ## lint, then all tests but those of the targets below; those that need IMDb run where IMDB_ARCHIVE names the archive
-	$(PYTEST) -m 'not slow and not endurance' --numprocesses $(WORKERS) --dist loadfile
+	$(PYTEST) -m 'not slow and not endurance' --numprocesses auto --dist loadfile
 
 bench: setup ## time this project beside the article's loop and the HF Trainer: on two cores a quarter of an hour; on a GPU BENCH="--device cuda"
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; ten minutes
-	$(SCORED) --reliability $(FIGURES) -m '(fault or goal) and not endurance' --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(SCORED) --reliability $(FIGURES) -m '(fault or goal) and not endurance' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-slow: setup ## what else takes long: Ray, benchmarks, whole studies; ten minutes
-	$(PYTEST) -m 'slow and not (fault or goal or endurance)' --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m 'slow and not (fault or goal or endurance)' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-endurance: setup ## 100 kills of the pipeline at random moments, and 500 runs of four processes into one database; half an hour
 	KILLS=100 SOAK=500 $(SCORED) tests/faults/test_endurance.py --numprocesses 2

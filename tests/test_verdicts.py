@@ -204,7 +204,7 @@ def test_when_nothing_differs_at_most_five_per_cent_of_studies_get_a_false_verdi
     )
     summary = summarise(study, make_records(study))
     generator = np.random.default_rng(seeds)
-    tries, false = 200, 0
+    tries, false = 300, 0
     for _ in range(tries):
         runs = {name: generator.normal(90, 0.3, seeds) for name in ARTICLE}
         numbers = {name: float(generator.normal(90, 0.3)) for name in ARTICLE}

@@ -62,7 +62,7 @@ def in_order():
 
 
 @pytest.mark.goal("property", "order of completion")
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.permutations(RECORDS))
 def test_the_table_does_not_depend_on_the_order_in_which_runs_ended(in_order, shuffled):
     assert tables(shuffled) == in_order
