@@ -25,7 +25,7 @@ def main(words: Sequence[str]) -> None:
     """Run what the command line's ``words`` ask for. Raises ``ParameterError``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--device", choices=list(BATCHES), default="cpu", help=" ")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each contender, after one that is thrown away")
+    parser.add_argument("--rounds", type=int, default=2, help="turns of each contender, after a batch of warming up")
     parser.add_argument("--sizes", nargs="+", default=SIZES, choices=[*SIZES, "tiny-distilbert", "tiny-bert"], help=" ")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help=" ")
     parser.add_argument("--folder", type=Path, default=HERE, help="has README.md; results/ is written into it")

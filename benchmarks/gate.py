@@ -44,27 +44,27 @@ class Gate(Protocol):
 
 
 class TimedGate:
-    """Tells the other end of ``connection`` the seconds of each turn and the peak memory so far, and waits for its word.
+    """The other end of ``connection`` names the batches of a turn, 0 to end, and is told the turn's seconds and the peak memory so far.
 
-    A turn begins with the word and ends when the device has finished its last batch; what a loop does between two batches is part of it.
+    A turn begins with the number and ends when the device has finished its last batch; what a loop does between two batches is part of it.
     """
 
-    def __init__(self, connection: Connection, batches: int, device: str) -> None:
-        self._connection, self._batches, self._device = connection, batches, device
-        self._done = 0
+    def __init__(self, connection: Connection, device: str) -> None:
+        self._connection, self._device = connection, device
+        self._to_do = 0
         self._began = 0.0
 
     def wait(self) -> None:
         """Return when the turn begins. Raises ``PhaseOver`` where there is none."""
-        if self._connection.recv() != "go":
+        self._to_do = self._connection.recv()
+        if not self._to_do:
             raise PhaseOver
-        self._done = 0
         self._began = time.perf_counter()
 
     def batch_done(self, batches: int = 1) -> None:
         """Count ``batches``; at the end of the turn report it and wait for the next."""
-        self._done += batches
-        if self._done >= self._batches:
+        self._to_do -= batches
+        if self._to_do <= 0:
             finish(self._device)
             self._connection.send((time.perf_counter() - self._began, self._peak_memory_bytes()))
             self.wait()

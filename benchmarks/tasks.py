@@ -20,7 +20,7 @@ PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 
 SIZES = ("distilbert-size", "minilm")
 METHODS = ("last_layers", "lora_default", "full")
-BATCHES = {"cpu": 4, "cuda": 50}
+BATCHES = {"cpu": 2, "cuda": 50}
 PADDED_BATCHES = {"cpu": 1, "cuda": 50}
 """Batches of a turn: few on a CPU, where a step takes seconds, and of padded ones, which all cost the same, a single one."""
 

@@ -40,7 +40,10 @@ class Turn:
 
 
 class TakesTurns(Protocol):
-    """What ``alternate`` asks for a turn."""
+    """What ``alternate`` asks for turns."""
+
+    def warm_up(self) -> None:
+        """Run a single batch."""
 
     def turn(self) -> Turn:
         """Run one turn."""
@@ -54,7 +57,7 @@ def make_contender(case: Case, workload: Workload) -> Contender:
 
 
 class Worker:
-    """A contender in a process of its own. It sets itself up before its first turn, which is therefore one of warming up."""
+    """A contender in a process of its own, which sets itself up before its first batch."""
 
     def __init__(self, case: Case, workload: Workload) -> None:
         self.case = case
@@ -64,10 +67,17 @@ class Worker:
         self._process.start()
         there.close()
 
+    def warm_up(self) -> None:
+        """Run a single batch, in which libraries are loaded and memory is taken. Raises as ``turn`` does."""
+        self._run(1)
+
     def turn(self) -> Turn:
         """Run one turn. Raises ``IncompleteError`` where the process died; its own words stand above."""
+        return self._run(self.case.batches)
+
+    def _run(self, batches: int) -> Turn:
         try:
-            self._connection.send("go")
+            self._connection.send(batches)
             return Turn(*self._connection.recv())
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self._process.join()
@@ -77,7 +87,7 @@ class Worker:
 
     def next_phase(self) -> None:
         """Leave training for evaluation, or evaluation for good."""
-        self._connection.send("over")
+        self._connection.send(0)
 
     def join(self) -> None:
         """Wait for the process to end."""
@@ -85,17 +95,19 @@ class Worker:
 
 
 def alternate(workers: Sequence[TakesTurns], rounds: int, after_round: Callable[[], float]) -> list[tuple[list[Turn], float]]:
-    """``rounds`` times one turn of each worker, A B C A B C, after one round that is thrown away.
+    """``rounds`` times one turn of each worker, A B C A B C, once all have warmed up.
 
     Returns:
         For each round the turns in the order of ``workers``, and what ``after_round`` gave.
     """
-    return [([worker.turn() for worker in workers], after_round()) for _ in range(rounds + 1)][1:]
+    for worker in workers:
+        worker.warm_up()
+    return [([worker.turn() for worker in workers], after_round()) for _ in range(rounds)]
 
 
 def _serve(case: Case, workload: Workload, connection: Connection) -> None:
     contender = make_contender(case, workload)
-    gate = TimedGate(connection, case.batches, case.settings.device)
+    gate = TimedGate(connection, case.settings.device)
     for loop in (contender.train, contender.evaluate):
         try:
             loop(gate)
