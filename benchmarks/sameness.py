@@ -5,13 +5,15 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from benchmarks.results import Beginning, SamenessResults
+from benchmarks.results import Beginning, Precision, SamenessResults
 from benchmarks.table import show
 from lora_replication.checkpoints import Checkpoint
 from lora_replication.classifier import Classifier, autocast_for
@@ -66,6 +68,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("workspace", type=Path, help="where a study's data is prepared, such as build/minilm-small")
     parser.add_argument("--methods", nargs="+", default=["lora_default"], help=" ")
     parser.add_argument("--seeds", nargs="+", type=int, default=[11, 12, 13, 14, 15], help=" ")
+    parser.add_argument("--precision", choices=get_args(Precision), help="in place of the study's own, on a machine that has not got that")
     parser.add_argument("--folder", type=Path, default=HERE, help="has README.md; results/ is written into it")
     asked = parser.parse_args(words)
     study = load_study(asked.workspace / "params.yaml")
@@ -76,6 +79,7 @@ def main(words: Sequence[str]) -> None:
     for method in asked.methods:
         for seed in asked.seeds:
             job = method_job(study, method, seed)
+            job = replace(job, settings=replace(job.settings, precision=asked.precision or job.settings.precision))
             padded[method].append(_correct(bench, job, PaddedClassifier))
             ours[method].append(_correct(bench, job, Classifier))
             told = f"{padded[method][-1]} padded, {ours[method][-1]} here"

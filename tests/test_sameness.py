@@ -53,6 +53,18 @@ def test_both_arithmetics_are_trained_and_kept(tiny_study, tiny_root, tmp_path):
     assert (place / "README.md").read_text() == f"before\n{begin}{table.render([results])}{end}\nafter\n"
 
 
+@pytest.mark.parametrize(("words", "precision"), [([], "fp32"), (["--precision", "bf16-mixed"], "bf16-mixed")])
+def test_a_machine_may_compute_in_a_precision_of_its_own(tiny_study, tiny_root, monkeypatch, words, precision):
+    import yaml
+
+    computed = set()
+    monkeypatch.setattr(sameness, "_correct", lambda _bench, job, _kind: computed.add(job.settings.precision) or 1)
+    monkeypatch.setattr(sameness, "show", lambda *_: None)
+    (tiny_root / "params.yaml").write_text(yaml.safe_dump(tiny_study.model_dump(mode="json")))
+    sameness.main([str(tiny_root), "--seeds", "1", *words])
+    assert computed == {precision}
+
+
 def test_a_row_gives_the_mean_difference_its_interval_and_the_chance_of_more():
     results = SamenessResults(
         machine=this_machine("cpu"), versions={}, commit="c" * 40, changed=False, command="x", started="now", seconds=60.0, study="some",
