@@ -3,7 +3,7 @@
 Sentiment lies mostly in how a review is put together. Every sentence pattern serves both sentiments, and a sentiment word
 stands in reviews of both: stated, negated ("hardly dull"), conceded ("the acting is dull, but ..."), reported ("my aunt
 called it a triumph"), or meant ironically ("what a triumph, if you enjoy watching paint dry"). Word counts alone bring a
-linear classifier to about 80 % after 300 reviews and 90 % after 1,000. In a share ``AMBIGUOUS_FRACTION`` of the reviews the
+linear classifier to about 77 % after 300 reviews and 84 % after 1,000. In a share ``AMBIGUOUS_FRACTION`` of the reviews the
 opinions are drawn without regard to the label and no verdict follows, so that the best possible accuracy is near 98 %.
 """
 
