@@ -35,6 +35,27 @@ def test_the_padded_classifier_answers_alike_without_dropout_and_draws_its_own_w
     assert torch.allclose(padded.logits(batch), ours.logits(batch), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["tiny-distilbert", "tiny-bert"])
+def test_gradients_under_dropout_have_the_mean_and_variance_of_the_padded_ones(name, settings, tokens):
+    encoder = locate_encoder(ModelParams(encoder=name, max_tokens=64))
+    batch = collate(tokens, np.arange(6), torch.device("cpu"))
+    draws = 400
+
+    def gradients(kind):
+        classifier = kind(encoder, settings(encoder=name, lora=None, trains="all"), 1)
+        classifier.start_epoch(1)
+        weights = list(classifier.trainable().values())
+        losses = (torch.nn.functional.cross_entropy(classifier.logits(batch)[0], batch.labels) for _ in range(draws))
+        return torch.stack([torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)]) for loss in losses])
+
+    ours, padded = gradients(Classifier), gradients(PaddedClassifier)
+    scatter, theirs = ours.var(0).sum(), padded.var(0).sum()
+    # The squared distance of two means of the same distribution is, in expectation, the sum of the variances over the number of draws.
+    distance = (ours.mean(0) - padded.mean(0)).square().sum() / ((scatter + theirs) / draws)
+    assert distance < 2
+    assert scatter / theirs == pytest.approx(1, abs=0.1)
+
+
 def test_both_arithmetics_are_trained_and_kept(tiny_study, tiny_root, tmp_path):
     import yaml
 
