@@ -46,11 +46,9 @@ def run_command(command: Callable[[], None], name: str) -> int:
     Errors that a person can mend give their own code; a signal gives 128 + its number; anything else is our bug: its
     traceback is shown and the code is 1. Where nobody reads the output any more (``| head``) it ends at once and quietly.
     """
-    for variable, value in QUIET.items():
-        os.environ.setdefault(variable, value)
+    set_up_libraries()
     stop_on_signals()
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
-    keep_freed_memory()
     if "DVC_STAGE" in os.environ:  # a stage; what a person starts may outlive its terminal
         die_with_parent(signal.SIGTERM)
     code, message = 0, ""
@@ -73,6 +71,13 @@ def run_command(command: Callable[[], None], name: str) -> int:
             write_whole(Path(os.environ[STATUS_VARIABLE]), status.encode() + b"\n")
     gc.freeze()  # the process ends here; Python would look through everything once more
     return code
+
+
+def set_up_libraries() -> None:
+    """Set the variables of ``QUIET`` that the user did not set, and keep freed memory."""
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
+    keep_freed_memory()
 
 
 def keep_freed_memory() -> None:

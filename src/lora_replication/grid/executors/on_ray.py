@@ -23,7 +23,7 @@ from lora_replication.grid.executors.cargo import Cargo, load_cargo, unload_carg
 from lora_replication.grid.sweep import Executor
 from lora_replication.jobs import Job
 from lora_replication.params import GridParams
-from lora_replication.processes import QUIET, keep_freed_memory
+from lora_replication.processes import set_up_libraries
 from lora_replication.records import ADAPTER, PREDICTIONS, RECORD, Asked, Epoch, Record, write_whole
 from lora_replication.runs import Bench, Mirror
 
@@ -172,9 +172,7 @@ def run_pack(cargo: Cargo, task: Task, keys: Sequence[str]) -> Generator[list[Fi
     """
     import torch
 
-    for variable, value in QUIET.items():
-        os.environ.setdefault(variable, value)
-    keep_freed_memory()
+    set_up_libraries()
     torch.set_num_threads(cargo.study.grid.ray_cpus)
     try:
         bench = _bench(cargo)
