@@ -375,6 +375,32 @@ def test_a_stage_names_a_method_that_is_unknown(finished):
     assert "--method is 'nope'; allowed: last_layers, lora_default, lora_tuned, full" in done.stderr
 
 
+DEAF_AT_FIRST = """
+import signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as DVC while a stage runs, here one that ends by itself at that moment
+print("deaf", flush=True)
+time.sleep(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+time.sleep(60)
+"""
+
+
+@pytest.mark.fault(4, 5)
+def test_a_stop_that_dvc_does_not_hear_at_the_end_of_a_stage_still_stops_it():
+    waiting = f"""
+import sys
+from pathlib import Path
+from lora_replication.pipeline import _wait
+_wait([sys.executable, "-c", {DEAF_AT_FIRST!r}], Path(), {{}})
+"""
+    with subprocess.Popen([sys.executable, "-c", waiting], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "deaf\n"
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=10)
+    assert "Stopped" in told
+    assert "KeyboardInterrupt" in told, "the child was stopped, not left behind"
+
+
 @pytest.mark.slow
 @pytest.mark.fault(4, 5)
 def test_a_stop_in_the_middle_keeps_what_is_done_and_the_next_start_continues(tmp_path):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,9 @@ from lora_replication.workspace import open_workspace, project_root, read_study,
 SITE_CACHE_VARIABLE = "DVC_SITE_CACHE_DIR"
 """DVC's own; names the folder of the caches that it keeps beside a project."""
 
+
+SECONDS_BETWEEN_INTERRUPTS = 2.0
+"""While DVC or a stage goes on after a signal asked both to stop. A stage of ours needs one and ignores the rest."""
 
 DVC = """
 import signal, sys
@@ -110,22 +114,26 @@ def _knows_its_scm(folder: Path) -> bool:
 def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
     """Run ``command`` to its end, in a process group of its own.
 
-    A signal reaches the whole group, DVC and its stage, once and as SIGINT: on any other DVC would leave its stage behind.
+    A signal reaches the whole group, DVC and its stage, as SIGINT: on any other DVC would leave its stage behind. And again until
+    the group has ended: DVC hears none while a stage runs, and begins the next one if that stage had just come to its end.
 
     Raises:
         Stopped: a signal came; everything in the group has ended.
     """
     received: list[int] = []
     groups: list[int] = []
+    ended = threading.Event()
 
     def interrupt() -> None:
-        with suppress(ProcessLookupError):  # it has ended by itself
-            os.killpg(groups[0], signal.SIGINT)
+        while not ended.is_set():
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(groups[0], signal.SIGINT)
+            ended.wait(SECONDS_BETWEEN_INTERRUPTS)
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
-        if groups and not received:
-            interrupt()
         received.append(number)
+        if groups and len(received) == 1:
+            threading.Thread(target=interrupt, daemon=True).start()
 
     # Before there is a group: what came in between would find no one to stop it.
     before = {number: signal.signal(number, hand_on) for number in stop_signals()}
@@ -133,9 +141,10 @@ def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
         with subprocess.Popen(command, cwd=folder, env=environment, process_group=0) as process:  # noqa: S603  # fixed words
             groups.append(process.pid)
             if received:
-                interrupt()
+                threading.Thread(target=interrupt, daemon=True).start()
             code = process.wait()
     finally:
+        ended.set()
         for number, handler in before.items():
             signal.signal(number, handler)
     if received:
