@@ -27,6 +27,7 @@ def test_lengths_are_imdbs():
     assert quantiles(np.arange(1, 101), 4) == [13, 38, 63, 88]
 
 
+@pytest.mark.slow
 @pytest.mark.reviews
 @pytest.mark.skipif("IMDB_ARCHIVE" not in os.environ, reason="IMDB_ARCHIVE names no archive of IMDb reviews")
 def test_the_table_of_lengths_is_that_of_the_archive():

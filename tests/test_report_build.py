@@ -134,6 +134,7 @@ print(sorted({{"torch", "transformers", "mlflow", "datasets"}} & set(sys.modules
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_fifty_runs_with_ten_thousand_answers_each_and_the_whole_grid_within_half_a_minute_and_two_gibibytes(tmp_path: Path) -> None:
     """In a process of its own, from files: 4 methods, the winner and three beside it with 10 seeds each, 576 configurations."""
     program = f"""

@@ -35,6 +35,7 @@ def test_the_padded_classifier_answers_alike_without_dropout_and_draws_its_own_w
     assert torch.allclose(padded.logits(batch), ours.logits(batch), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny-distilbert", "tiny-bert"])
 def test_gradients_under_dropout_have_the_mean_and_variance_of_the_padded_ones(name, settings, tokens):
     encoder = locate_encoder(ModelParams(encoder=name, max_tokens=64))

@@ -195,7 +195,7 @@ def test_the_choice_against_the_whole_grid() -> None:
     assert words(replace(base(), grid=replace(base().grid, cells=base().grid.cells[:-1])))["best_configuration"] == "inconclusive"
 
 
-@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("seeds", [pytest.param(3, marks=pytest.mark.slow), 5, pytest.param(10, marks=pytest.mark.slow)])
 def test_when_nothing_differs_at_most_five_per_cent_of_studies_get_a_false_verdict(seeds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """All methods scatter around 90 %, and the article's numbers are single runs of the same kind."""
     study = make_study(
