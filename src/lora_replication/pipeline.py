@@ -21,7 +21,6 @@ from lora_replication.workspace import open_workspace, project_root, read_study,
 SITE_CACHE_VARIABLE = "DVC_SITE_CACHE_DIR"
 """DVC's own; names the folder of the caches that it keeps beside a project."""
 
-
 SECONDS_BETWEEN_INTERRUPTS = 2.0
 """While DVC or a stage goes on after a signal asked both to stop. A stage of ours needs one and ignores the rest."""
 
@@ -130,10 +129,13 @@ def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
                 os.killpg(groups[0], signal.SIGINT)
             ended.wait(SECONDS_BETWEEN_INTERRUPTS)
 
+    def begin_to_interrupt() -> None:
+        threading.Thread(target=interrupt, name="interrupt", daemon=True).start()
+
     def hand_on(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         if groups and len(received) == 1:
-            threading.Thread(target=interrupt, daemon=True).start()
+            begin_to_interrupt()
 
     # Before there is a group: what came in between would find no one to stop it.
     before = {number: signal.signal(number, hand_on) for number in stop_signals()}
@@ -141,7 +143,7 @@ def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
         with subprocess.Popen(command, cwd=folder, env=environment, process_group=0) as process:  # noqa: S603  # fixed words
             groups.append(process.pid)
             if received:
-                threading.Thread(target=interrupt, daemon=True).start()
+                begin_to_interrupt()
             code = process.wait()
     finally:
         ended.set()
