@@ -16,6 +16,9 @@ PEERS = ("pytorch-lightning", "peft", "accelerate")
 
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
 
+Masks = Literal["other", "same"]
+"""Of dropout in padded arithmetic: torch's own, or those of this project's run with the same seed."""
+
 Times = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
 
 
@@ -203,7 +206,7 @@ class SamenessResults(Run):
     """A whole run of ``benchmarks.sameness``.
 
     Attributes:
-        study, title: what was trained.
+        study, title: what was trained; ``masks``: under which dropout in padded arithmetic.
         reviews: of the test set.
         padded, ours: for each method how many of them were answered rightly, by seed, in padded arithmetic and in this project's.
     """
@@ -212,6 +215,7 @@ class SamenessResults(Run):
 
     study: str
     title: str
+    masks: Masks = "other"  # the first results do not tell
     seeds: tuple[int, ...]
     reviews: int
     padded: dict[str, tuple[int, ...]]
@@ -219,8 +223,8 @@ class SamenessResults(Run):
 
     @property
     def subject(self) -> str:
-        """The study."""
-        return self.study
+        """The study, and the masks where they are the same."""
+        return self.study if self.masks == "other" else f"{self.study}-same-masks"
 
 
 class Beginning:

@@ -118,7 +118,8 @@ def _workers_section(results: WorkersResults) -> str:
 
 
 def _sameness_section(results: SamenessResults) -> str:
-    lines = [f"### {results.machine.name}, {results.study}", "", f"{results.title}.", "", *_provenance(results)]
+    subject = f"{results.study}, {results.masks} masks of dropout"
+    lines = [f"### {results.machine.name}, {subject}", "", f"{results.title}.", "", *_provenance(results)]
     lines += [_row(SAMENESS_HEADINGS), _row(["---"] * len(SAMENESS_HEADINGS))]
     for method, ours in results.ours.items():
         first, second = ([100 * correct / results.reviews for correct in each] for each in (results.padded[method], ours))

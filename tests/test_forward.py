@@ -4,12 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.padded import SameMasksClassifier
 from lora_replication.classifier import Classifier
 from lora_replication.data.batches import Batch, collate
 from lora_replication.data.tokens import Tokens
 from lora_replication.encoders import locate_encoder
 from lora_replication.params import ModelParams
-from lora_replication.randomness import Dropout
 
 CPU = torch.device("cpu")
 ENCODERS = ["tiny-distilbert", "tiny-bert", "minilm"]
@@ -63,46 +63,22 @@ def test_logits_and_gradients_are_those_of_the_padded_forward(name, changes, set
         assert torch.allclose(gradient, their_gradients[parameter_name], atol=1e-5), parameter_name
 
 
-class Recorder(Dropout):
-    """Keeps the masks it draws, with their probabilities."""
-
-    def __init__(self) -> None:
-        super().__init__(1, "encoder", device=CPU)
-        self.drawn: list[tuple[float, torch.Tensor]] = []
-
-    def scaled_mask(self, shape, probability, dtype):
-        mask = super().scaled_mask(shape, probability, dtype)
-        self.drawn.append((probability, mask))
-        return mask
-
-
+@pytest.mark.parametrize("changes", [{"trains": "all"}, {"lora": {"targets": ["query", "value", "mlp"]}}])
 @pytest.mark.parametrize("name", ["tiny-distilbert", "tiny-bert"])
-def test_dropout_sits_where_transformers_has_it_when_training(name, settings, tokens, monkeypatch):
-    """With our masks put in place of its own, the model in training mode gives our logits: same places, same probabilities."""
-    classifier = classifier_of(name, settings, trains="all")
-    recorder = Recorder()
-    classifier._forwards[0].dropout = recorder
-    recorder.start_epoch(1)
-    batch = collate(tokens, np.array([1]), CPU)
-    ours = classifier.logits(batch)[0]
-
-    def replay(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-        assert training
-        probability, mask = recorder.drawn.pop(0)
-        assert probability == p
-        if mask.numel() == x.numel():
-            return x * mask.view(x.shape)
-        whole = torch.ones_like(x)  # of the last layer we compute the first token alone
-        whole[..., :1, :] = mask if mask.dim() == x.dim() else mask[:, None]
-        return x * whole
-
-    monkeypatch.setattr(nn.Dropout, "forward", lambda self, x: replay(x, self.p, self.training))
-    monkeypatch.setattr(F, "dropout", replay)
-    classifier.models[0].config._attn_implementation = "eager"
-    classifier.models[0].train()
-    theirs = classifier.models[0](**padded(tokens, batch, LENGTHS[1])).logits
-    assert recorder.drawn == []
+def test_dropout_sits_where_transformers_has_it_when_training(name, changes, settings, tokens):
+    """With our masks in place of its own, the model in training mode gives our logits and gradients: same places, same probabilities."""
+    batch = collate(tokens, np.arange(len(tokens)), CPU)
+    assert len(batch.groups) > 1
+    answers = []
+    for kind in (Classifier, SameMasksClassifier):
+        classifier = kind(locate_encoder(ModelParams(encoder=name, max_tokens=64)), settings(encoder=name, **changes), 1)
+        classifier.start_epoch(1)
+        logits = classifier.logits(batch)[0]
+        answers.append((logits, gradients(classifier, logits, batch)))
+    (ours, own_gradients), (theirs, their_gradients) = answers
     assert torch.allclose(ours, theirs, atol=1e-5)
+    for parameter_name, gradient in own_gradients.items():
+        assert torch.allclose(gradient, their_gradients[parameter_name], atol=1e-5), parameter_name
 
 
 def test_evaluation_has_no_dropout_and_training_has(settings, tokens):

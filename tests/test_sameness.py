@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from benchmarks import sameness, table
+from benchmarks.padded import PaddedClassifier
 from benchmarks.results import Results, SamenessResults, this_machine
-from benchmarks.sameness import PaddedClassifier
 from lora_replication.classifier import Classifier
 from lora_replication.data.batches import collate
 from lora_replication.data.manifest import read_manifest, read_tokens
 from lora_replication.encoders import locate_encoder
+from lora_replication.errors import ParameterError
 from lora_replication.params import ModelParams
 
 
@@ -57,7 +58,8 @@ def test_gradients_under_dropout_have_the_mean_and_variance_of_the_padded_ones(n
     assert scatter / theirs == pytest.approx(1, abs=0.1)
 
 
-def test_both_arithmetics_are_trained_and_kept(tiny_study, tiny_root, tmp_path):
+@pytest.mark.parametrize(("masks", "name"), [("other", "tiny"), ("same", "tiny-same-masks")])
+def test_both_arithmetics_are_trained_and_kept(tiny_study, tiny_root, tmp_path, masks, name):
     import yaml
 
     place = tmp_path / "bench"
@@ -65,14 +67,17 @@ def test_both_arithmetics_are_trained_and_kept(tiny_study, tiny_root, tmp_path):
     begin, end = table.marks(SamenessResults)
     (place / "README.md").write_text(f"before\n{begin}old\n{end}\nafter\n")
     (tiny_root / "params.yaml").write_text(yaml.safe_dump(tiny_study.model_dump(mode="json")))
-    sameness.main([str(tiny_root), "--methods", "full", "last_layers", "--seeds", "1", "2", "--folder", str(place)])
+    sameness.main([str(tiny_root), "--methods", "full", "last_layers", "--seeds", "1", "2", "--masks", masks, "--folder", str(place)])
     (results,) = SamenessResults.read_all(place / "results")
     assert Results.read_all(place / "results") == []
-    assert results.seeds == (1, 2)
-    assert results.reviews == 24
+    assert (place / "results" / "sameness" / f"{results.machine.name}-{name}.json").is_file()
+    assert (results.masks, results.seeds, results.reviews) == (masks, (1, 2), 24)
     assert list(results.padded) == list(results.ours) == ["full", "last_layers"]
     assert all(len(counts) == 2 for each in (results.padded, results.ours) for counts in each.values())
-    assert (place / "README.md").read_text() == f"before\n{begin}{table.render([results])}{end}\nafter\n"
+    assert (results.padded == results.ours) or masks == "other"
+    text = (place / "README.md").read_text()
+    assert text == f"before\n{begin}{table.render([results])}{end}\nafter\n"
+    assert f"{masks} masks of dropout" in text
 
 
 @pytest.mark.parametrize(("words", "precision"), [([], "fp32"), (["--precision", "bf16-mixed"], "bf16-mixed")])
@@ -85,6 +90,16 @@ def test_a_machine_may_compute_in_a_precision_of_its_own(tiny_study, tiny_root, 
     (tiny_root / "params.yaml").write_text(yaml.safe_dump(tiny_study.model_dump(mode="json")))
     sameness.main([str(tiny_root), "--seeds", "1", *words])
     assert computed == {precision}
+
+
+def test_dropout_of_lora_is_refused(tiny_study, tiny_root):
+    import yaml
+
+    content = tiny_study.model_dump(mode="json")
+    content["methods"]["lora_default"]["lora"]["dropout"] = 0.1
+    (tiny_root / "params.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ParameterError, match=r"methods\.lora_default\.lora\.dropout is 0\.1; allowed here: 0"):
+        sameness.main([str(tiny_root)])
 
 
 def test_a_row_gives_the_mean_difference_its_interval_and_the_chance_of_more():
