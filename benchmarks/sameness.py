@@ -45,9 +45,7 @@ def main(words: Sequence[str]) -> None:
         for seed in asked.seeds:
             job = method_job(study, method, seed)
             if job.settings.lora and job.settings.lora.dropout:
-                raise ParameterError(
-                    f"methods.{method}.lora.dropout is {job.settings.lora.dropout}; allowed here: 0"
-                )
+                raise ParameterError(f"methods.{method}.lora.dropout is {job.settings.lora.dropout}; allowed here: 0")
             job = replace(job, settings=replace(job.settings, precision=asked.precision or job.settings.precision))
             padded[method].append(_correct(bench, job, CLASSIFIERS[asked.masks]))
             ours[method].append(_correct(bench, job, Classifier))
