@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gate import finish
-from benchmarks.results import AblationResults, Beginning, Removal
+from benchmarks.results import AblationResults, Beginning, Precision, Removal
 from benchmarks.table import show
 from benchmarks.tasks import BATCHES, PARAMS, SIZES, model_of, precisions
 from benchmarks.workload import Workload, make_workload
@@ -103,7 +103,7 @@ class SpeedUp:
         expected: how many times longer a step was expected to take, and why, before it was measured; MiniLM in fp32 on a CPU.
         patched: in force while the step is set up and runs.
         tokens, state: changed before the step is measured.
-        mixed_alone: makes no difference in fp32.
+        mixed_alone: makes no difference in fp32; ``cpu_alone``: none on a GPU.
     """
 
     name: str
@@ -112,6 +112,11 @@ class SpeedUp:
     tokens: Callable[[Tokens], Tokens] = lambda tokens: tokens
     state: Callable[[State], None] = lambda _state: None
     mixed_alone: bool = False
+    cpu_alone: bool = False
+
+    def counts(self, device: str, precision: Precision) -> bool:
+        """Whether it makes a difference there."""
+        return not (self.mixed_alone and precision == "fp32") and not (self.cpu_alone and device != "cpu")
 
 
 def _instead(owner: object, name: str, other: object) -> Callable[[], AbstractContextManager[object]]:
@@ -121,7 +126,7 @@ def _instead(owner: object, name: str, other: object) -> Callable[[], AbstractCo
 SPEED_UPS = (
     SpeedUp("every review padded to 512 tokens", "2.0: 1.87 times the tokens, 2.6 times the attention scores", tokens=_whole_tokens),
     SpeedUp("attention of a batch padded to its longest review", "1.3: 2.6 times the scores",
-            _instead(batches, "SLACK_ON_CPU", float("inf"))),
+            _instead(batches, "SLACK_ON_CPU", float("inf")), cpu_alone=True),
     SpeedUp("attention by torch's scaled dot product, with dropout", "2: its path for dropout on a CPU is a slow one",
             _instead(classifier, "RaggedForward", FusedAttention)),
     SpeedUp("the last layer for every token", "1.17: a sixth of the linears comes back",
@@ -183,7 +188,7 @@ def run(device: str, size: str, rounds: int, command: str) -> AblationResults:
         settings = replace(resolve(study, study.methods[METHOD]), device=device, encoder=model.encoder, precision=precision)
         encoder = locate_encoder(model)
         workload = make_workload(BATCHES[device], settings.batch_size, 30522 if size in SIZES else 500)
-        speed_ups = [each for each in SPEED_UPS if precision != "fp32" or not each.mixed_alone]
+        speed_ups = [each for each in SPEED_UPS if each.counts(device, precision)]
         steps = [Step(each, encoder, settings, workload) for each in (None, *speed_ups)]
         by_round = []
         for number in range(rounds + 1):

@@ -65,8 +65,9 @@ def run(device: str, size: str, packs: Sequence[int], rounds: int, command: str)
         for number in range(rounds):
             for pack in packs:
                 beginning.tell(f"round {number + 1}, packs of {pack}")
-                took, peaks[pack] = _turn(pack_settings(pack, device, model.encoder), model, workload)
-                seconds[pack].append(took / (len(workload.random.ids) / workload.mean_tokens) / pack)
+                settings = pack_settings(pack, device, model.encoder)
+                took, peaks[pack] = _turn(settings, model, workload)
+                seconds[pack].append(took / (len(workload.random.ids) / workload.mean_tokens) / len(settings))
                 rates[pack].append(matrix_rate(device, precisions(device)[0]))
         lengths = review_lengths(1000)
         measurements = []

@@ -14,7 +14,7 @@ from benchmarks.results import Beginning, Masks, Precision, SamenessResults
 from benchmarks.table import show
 from lora_replication.checkpoints import Checkpoint
 from lora_replication.classifier import Classifier
-from lora_replication.errors import ParameterError
+from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.evaluation import count, predict_logits
 from lora_replication.jobs import Job, method_job
 from lora_replication.params import load_study
@@ -69,7 +69,11 @@ def _correct(bench: Bench, job: Job, kind: type[Classifier]) -> int:
     classifier = kind(bench.encoder, job.settings, job.seed)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder) / "state.safetensors", [job.label])
-        train(classifier, job.seed, bench.tokens["train"], bench.tokens["val"], checkpoint, lambda _place, _epoch: None, job.label)
+        (training,) = train(
+            classifier, job.seed, bench.tokens["train"], bench.tokens["val"], checkpoint, lambda _place, _epoch: None, job.label
+        )
+    if training.diverged:
+        raise IncompleteError(f"{job.label} diverged in {kind.__name__}, so there is nothing to compare; name other seeds")
     classifier.activate([0])
     return count(predict_logits(classifier, bench.tokens["test"])[0], bench.tokens["test"].labels).correct
 

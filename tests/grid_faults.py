@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from conftest import SilentMirror
 
+from lora_replication import machine
 from lora_replication.records import ADAPTER, PREDICTIONS, Asked, file_digest, read_records
 
 TIMES = {"training_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes", "attempt"}
@@ -45,6 +46,9 @@ class Faults:
             os.kill(os.getpid(), signal.SIGKILL)
         if fault == "memory":
             raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+        if fault == "gpu":
+            machine.gpu_is_lost = lambda _device: True  # in this process, for good
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         if fault == "bug":
             raise ZeroDivisionError("division by zero")
         if fault == "hang":

@@ -244,6 +244,14 @@ def test_packs_are_measured_and_projected(tmp_path, monkeypatch):
     assert table.render([results]) in (tmp_path / "README.md").read_text()
 
 
+def test_a_pack_is_charged_for_what_it_holds(monkeypatch):
+    """576 configurations make 6 packs of 96 where 100 are asked for, and a turn takes a second for each of them here."""
+    monkeypatch.setattr(grid, "_turn", lambda settings, _model, _workload: (float(len(settings)), 1))
+    monkeypatch.setattr(grid, "matrix_rate", lambda *_: 1.0)
+    one, many = grid.run("cpu", "tiny-bert", [1, 100], 1, "x").measurements
+    assert many.seconds_per_review == pytest.approx(one.seconds_per_review)
+
+
 def pack_results():
     alone = PackMeasurement(
         pack=1, seconds_per_review=(0.1,), matrix_flops_per_second=(4e12,), flops_per_review=1e11, peak_memory_bytes=2**30

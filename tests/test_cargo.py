@@ -9,7 +9,7 @@ import pytest
 from grid_faults import Faults
 from test_executors import study_with
 
-from lora_replication.errors import DataError, EnvironmentProblem
+from lora_replication.errors import DataError, EnvironmentProblem, GpuLost
 from lora_replication.grid.executors import on_ray, open_executor
 from lora_replication.grid.executors.attempts import Task
 from lora_replication.grid.executors.cargo import load_cargo, unload_cargo
@@ -120,6 +120,23 @@ def test_a_run_comes_back_whole_and_the_first_one_stays(bench, cargo, tmp_path, 
     assert read_record(bench.folder(jobs[0])) == records[0] == Record.model_validate_json(answer[0]["record.json"])
     assert (bench.folder(jobs[0]) / "predictions.parquet").read_bytes() == answer[0]["predictions.parquet"]
     assert len(mirror.started) == 2
+
+
+def test_a_worker_whose_gpu_is_lost_ends_so_that_ray_starts_another(bench, cargo, monkeypatch):
+    def lost(*_):
+        raise GpuLost("no answer")
+
+    def end(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(on_ray, "_benches", {cargo.digest: unload_cargo(cargo, Fetched())})
+    monkeypatch.setattr(on_ray, "attempt", lost)
+    monkeypatch.setattr(on_ray.os, "_exit", end)
+    jobs = cell_jobs(bench.study)[:1]
+    pack = on_ray.run_pack(cargo, Task(jobs), [bench.asked(job).key for job in jobs])
+    assert next(pack) is None
+    with pytest.raises(SystemExit, match="1"):
+        next(pack)
 
 
 def test_a_worker_with_other_code_is_found_out(bench, cargo, monkeypatch):

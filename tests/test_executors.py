@@ -13,7 +13,8 @@ import pytest
 import torch
 from grid_faults import Faults, is_running, left_behind, soon
 
-from lora_replication.errors import IncompleteError
+from lora_replication import machine
+from lora_replication.errors import GpuLost, IncompleteError
 from lora_replication.grid.executors import open_executor
 from lora_replication.grid.executors.workers import gpu_variable
 from lora_replication.grid.packs import pack_size, packs_of
@@ -108,6 +109,24 @@ def test_a_configuration_that_always_fails_is_recorded_alone_and_the_rest_goes_o
     before = len(faults.started)
     run_sweep(tiny_root, Faults(tiny_root), pack=3)
     assert faults.started[before:] == [f"{guilty} seed 1", "grid_winner seed 101"]
+
+
+def test_a_process_whose_gpu_is_lost_tries_no_other_pack(tiny_root, monkeypatch):
+    guilty = packs_of(cell_jobs(STUDY), 1)[len(NAMES) // 2][0].name
+    faults = Faults(tiny_root, {guilty: ("gpu", 1)})
+    monkeypatch.setattr(machine, "gpu_is_lost", machine.gpu_is_lost)  # put back at the end
+    with pytest.raises(GpuLost, match=r"illegal memory access.* run again to continue") as problem:
+        run_sweep(tiny_root, faults)
+    assert problem.value.exit_code == 4
+    *before, last = faults.started
+    assert last == f"{guilty} seed 1"
+    assert [happened(tiny_root, run.partition(" ")[0]).status for run in before] == ["ok"] * (len(NAMES) // 2)
+
+
+def test_a_worker_whose_gpu_is_lost_is_replaced(tiny_root):
+    faults = Faults(tiny_root, {NAMES[1]: ("gpu", 1)})
+    run_sweep(tiny_root, faults, executor="processes", workers=1)
+    assert [happened(tiny_root, name).attempt for name in NAMES] == [1, 2, *[1] * 6]
 
 
 def test_one_attempt_is_one_attempt(tiny_root):

@@ -1,7 +1,10 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
+import torch
 
 from lora_replication.grid import packs
 from lora_replication.grid.packs import measured_size, pack_size, packs_of
@@ -63,8 +66,33 @@ def test_the_measured_size_follows_memory(tiny_study, tiny_data, monkeypatch):
     bench, jobs = Bench(tiny_study, tiny_data), cell_jobs(tiny_study) * 4
     sizes = []
     for budget in (1, 2**20, 2**40):
-        monkeypatch.setattr(packs, "_free_bytes", lambda _device, budget=budget: budget)
+        monkeypatch.setattr(packs, "_free_bytes", lambda *_asked, budget=budget: budget)
         sizes.append(measured_size(bench, jobs))
     assert sizes[0] == 1
     assert sizes[2] == packs.LARGEST["cpu"]
     assert sizes[0] <= sizes[1] <= sizes[2]
+
+
+@pytest.mark.parametrize(
+    ("device", "changes", "at_once"),
+    [
+        ("cpu", {"executor": "here"}, 1),
+        ("cpu", {"executor": "processes", "workers": 3}, 3),
+        ("cpu", {"executor": "ray", "ray_cpus": 3}, 2),  # of 8 cores
+        ("cpu", {"executor": "ray", "ray_cpus": 9}, 1),
+        ("cuda", {"executor": "here"}, 1),
+        ("cuda", {"executor": "processes", "workers": 3}, 2),  # on the first of 2 GPUs
+        ("cuda", {"executor": "ray", "ray_gpu_share": 0.25}, 4),
+    ],
+)
+def test_packs_share_memory_with_those_that_run_beside_them(tiny_study, monkeypatch, device, changes, at_once):
+    monkeypatch.setattr(packs.machine, "cores", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (15_000, 20_000))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=24_000))
+    assert packs._free_bytes(tiny_study.grid.model_copy(update=changes), device) == 12_000 / at_once
+
+
+def test_a_packs_budget_on_a_cpu_has_a_limit(tiny_study, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**40))
+    assert packs._free_bytes(tiny_study.grid, "cpu") == packs.CPU_BUDGET

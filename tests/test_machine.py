@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+import torch
 
 from lora_replication import machine
 
@@ -81,3 +82,24 @@ def test_peak_memory_grows_with_what_is_held():
     held = bytearray(before + 100 * 2**20)
     held[::4096] = b"x" * len(held[::4096])
     assert machine.peak_memory_bytes("cpu") >= before + 50 * 2**20
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_gpu_is_left_to_the_model_to_tell():
+    machine.reset_peak_memory("cuda")
+    assert machine.gpu_name("cuda") is None
+
+
+@pytest.mark.parametrize(
+    ("device", "is_there", "answer", "lost"),
+    [("cuda", True, RuntimeError("CUDA error: an illegal memory access"), True), ("cuda", True, None, False),
+     ("cuda", False, RuntimeError("no driver"), False), ("cpu", True, RuntimeError("not asked"), False)],
+)  # fmt: skip
+def test_a_gpu_is_lost_when_it_is_there_and_answers_no_more(monkeypatch, device, is_there, answer, lost):
+    def synchronize():
+        if answer:
+            raise answer
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_there)
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    assert machine.gpu_is_lost(device) is lost

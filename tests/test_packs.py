@@ -227,6 +227,12 @@ def test_a_configuration_that_answers_one_class_is_given_up_where_that_is_asked_
     assert [len(result.epochs) for result in patient] == [3, 3]
 
 
+def test_a_configuration_that_diverged_was_not_given_up_for_its_answers(trained):
+    """Its logits are no numbers, whose largest is the first: they answer one class, too."""
+    _, (result,) = trained(PACK[:1], learning_rate=1e38, stop_one_class=True)
+    assert (result.diverged, result.gave_up) == (True, False)
+
+
 def test_what_no_configuration_adapts_costs_one_copy():
     linear = torch.nn.Linear(4, 3)
     assert packed([linear, linear], torch.ones(1, 5, 4)).shape == (1, 5, 3)

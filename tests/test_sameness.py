@@ -7,11 +7,12 @@ import torch
 from benchmarks import sameness, table
 from benchmarks.padded import PaddedClassifier
 from benchmarks.results import Results, SamenessResults, this_machine
+from lora_replication.checkpoints import Training
 from lora_replication.classifier import Classifier
 from lora_replication.data.batches import collate
 from lora_replication.data.manifest import read_manifest, read_tokens
 from lora_replication.encoders import locate_encoder
-from lora_replication.errors import ParameterError
+from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.params import ModelParams
 
 
@@ -90,6 +91,15 @@ def test_a_machine_may_compute_in_a_precision_of_its_own(tiny_study, tiny_root, 
     (tiny_root / "params.yaml").write_text(yaml.safe_dump(tiny_study.model_dump(mode="json")))
     sameness.main([str(tiny_root), "--seeds", "1", *words])
     assert computed == {precision}
+
+
+def test_runs_that_diverge_are_no_result(tiny_study, tiny_root, monkeypatch):
+    import yaml
+
+    monkeypatch.setattr(sameness, "train", lambda *_: [Training(diverged=True)])
+    (tiny_root / "params.yaml").write_text(yaml.safe_dump(tiny_study.model_dump(mode="json")))
+    with pytest.raises(IncompleteError, match="lora_default seed 7 diverged in PaddedClassifier"):
+        sameness.main([str(tiny_root), "--seeds", "7"])
 
 
 def test_dropout_of_lora_is_refused(tiny_study, tiny_root):

@@ -175,6 +175,19 @@ def test_run_has_system_metrics_however_short() -> None:
     assert all(0 < value <= 100 for _, value in use)
 
 
+def test_a_gpu_that_may_not_be_asked_leaves_the_other_metrics(monkeypatch) -> None:
+    class NVMLError(Exception):
+        pass
+
+    def refuse() -> None:
+        raise NVMLError("Insufficient Permissions")
+
+    monkeypatch.setattr("mlflow.system_metrics.metrics.gpu_monitor.GPUMonitor", refuse)
+    mirrored(a_record(an_asked()))
+    (run,) = runs()
+    assert curve(run.info.run_id, "system/system_memory_usage_percentage")
+
+
 def test_sampling_starts_at_once_and_steps_count_up() -> None:
     with live_run(TRACKING, an_asked()):
         time.sleep(1.8)

@@ -30,6 +30,10 @@ class EnvironmentProblem(ReplicationError):
     exit_code = 4
 
 
+class GpuLost(EnvironmentProblem):
+    """The GPU answers this process no more: after some errors every further call fails, until a new process begins afresh."""
+
+
 class IncompleteError(ReplicationError):
     """Something that was asked for is still missing; running again continues."""
 

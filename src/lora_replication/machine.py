@@ -71,10 +71,23 @@ def multiplies_bf16() -> bool:
 
 
 def gpu_name(device: str) -> str | None:
-    """The model of the GPU that a run on ``device``, ``cuda`` or ``cpu``, uses, or null."""
+    """The model of the GPU that a run on ``device``, ``cuda`` or ``cpu``, uses, or null where there is none."""
     import torch
 
-    return torch.cuda.get_device_name() if device == "cuda" else None
+    return torch.cuda.get_device_name() if device == "cuda" and torch.cuda.is_available() else None
+
+
+def gpu_is_lost(device: str) -> bool:
+    """Whether a run on ``device`` has a GPU that answers this process no more, as after an illegal access or an error of its memory."""
+    import torch
+
+    if device != "cuda" or not torch.cuda.is_available():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 def reset_peak_memory(device: str) -> None:
@@ -82,7 +95,8 @@ def reset_peak_memory(device: str) -> None:
     if device == "cuda":
         import torch
 
-        torch.cuda.reset_peak_memory_stats()
+        if torch.cuda.is_available():  # the model's loader tells of a missing GPU
+            torch.cuda.reset_peak_memory_stats()
     else:
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", "ascii")

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 SINGLES = "singles"
 
+OUT_OF_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
+"""Words of the plain ``RuntimeError`` in which torch and its libraries tell of it on some devices."""
+
 
 def train_single(study_name: str, method: str | None, seed: int, switches: Mapping[str, Any]) -> None:
     """Train one run on the data and with the settings of a study, and print its accuracies, or that it diverged.
@@ -71,8 +74,8 @@ def perform_one(bench: "Bench", job: Job, mirror: "Callable[[Asked], AbstractCon
     try:
         return perform(bench, job, mirror)
     except (RuntimeError, MemoryError) as problem:
-        # torch tells of memory in several ways, on some devices as a plain RuntimeError; anything else is a bug to be seen.
-        if not isinstance(problem, MemoryError) and not any(word in str(problem) for word in ("memory", "ALLOC_FAILED")):
+        # Anything else is a bug to be seen.
+        if not isinstance(problem, MemoryError) and not any(words in str(problem) for words in OUT_OF_MEMORY):
             raise
         error = f"{type(problem).__name__} at batch_size {job.settings.batch_size}: {problem}"
         record_failure(bench, job, "failed", error, machine.peak_memory_bytes(job.settings.device))

@@ -106,7 +106,7 @@ def _run_epoch(
         if not result.diverged and val_count.fraction > result.best_accuracy:
             result.best_epoch, result.val_logits = epoch, own
             state.keep_best()
-        result.gave_up = classifier.settings.stop_one_class and val_count.one_class
+        result.gave_up = not result.diverged and classifier.settings.stop_one_class and val_count.one_class
         result.epochs.append(
             Epoch(
                 epoch=epoch,

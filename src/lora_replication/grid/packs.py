@@ -1,13 +1,15 @@
 """Which configurations train together, and how many."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lora_replication import machine
 from lora_replication.jobs import Job
 from lora_replication.methods import RunSettings
-from lora_replication.params import TARGETS
+from lora_replication.params import TARGETS, GridParams
 
 if TYPE_CHECKING:
     from lora_replication.runs import Bench
@@ -16,7 +18,7 @@ LARGEST = {"cpu": 8, "cuda": 32}
 """Configurations of a pack whose size is chosen here: with more, the passes over the encoder are no faster."""
 
 CPU_BUDGET = 4 * 2**30
-"""Bytes of activations on a CPU, however much memory there is."""
+"""Bytes of a pack's activations on a CPU, however much memory there is."""
 
 
 def packs_of(jobs: Sequence[Job], size: int) -> list[list[Job]]:
@@ -41,7 +43,14 @@ def _likeness(job: Job) -> tuple[tuple[bool, ...], int, float]:
 
 def pack_size(bench: "Bench", jobs: Sequence[Job]) -> int:
     """How many of ``jobs`` train together: ``grid.pack`` of the study, or as many as memory holds where that is null."""
-    return bench.study.grid.pack or measured_size(bench, jobs)
+    if bench.study.grid.pack:
+        return bench.study.grid.pack
+    size = measured_size(bench, jobs)
+    if bench.study.train.device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()  # what was measured with must not stay beside the packs of other processes
+    return size
 
 
 def measured_size(bench: "Bench", jobs: Sequence[Job]) -> int:
@@ -72,7 +81,7 @@ def measured_size(bench: "Bench", jobs: Sequence[Job]) -> int:
     own = {parameter.untyped_storage().data_ptr() for parameter in classifier.models[0].parameters()}
     each = 1.5 * sum(size for place, size in kept.items() if place not in own)
     del logits
-    fitting = int(_free_bytes(settings.device) / each)
+    fitting = int(_free_bytes(bench.study.grid, settings.device) / each)
     # Those that wait for their turn in the encoder hold next to nothing.
     return min(LARGEST[settings.device], len(jobs)) if fitting >= TOGETHER[settings.device] else max(1, min(fitting, len(jobs)))
 
@@ -82,10 +91,23 @@ def _width(job: Job) -> tuple[int, int]:
     return (len(settings.lora.targets), settings.lora.rank) if settings.lora else (0, 0)
 
 
-def _free_bytes(device: str) -> int:
+def _packs_at_once(grid: GridParams, device: str) -> float:
+    """How many packs are in the same memory at a time: that of a GPU, or of the machine."""
+    if grid.executor == "here":
+        return 1
+    if device == "cuda":
+        import torch
+
+        return 1 / grid.ray_gpu_share if grid.executor == "ray" else math.ceil(grid.workers / max(1, torch.cuda.device_count()))
+    return grid.workers if grid.executor == "processes" else max(1, machine.cores() // grid.ray_cpus)
+
+
+def _free_bytes(grid: GridParams, device: str) -> int:
+    """What a pack may take."""
     import psutil
     import torch
 
+    packs = _packs_at_once(grid, device)
     if device == "cuda":
-        return int(0.8 * torch.cuda.mem_get_info()[0])
-    return int(min(CPU_BUDGET, 0.5 * psutil.virtual_memory().available))
+        return int(0.8 * torch.cuda.mem_get_info()[0] / packs)
+    return int(min(CPU_BUDGET, 0.5 * psutil.virtual_memory().available / packs))

@@ -63,5 +63,5 @@ def _monitors() -> list[Any]:
     kinds: list[Any] = [CPUMonitor, GPUMonitor]  # untyped in MLflow
     try:
         return [kind() for kind in kinds]
-    except (ImportError, RuntimeError):  # no NVIDIA library, driver or GPU
+    except Exception:  # no NVIDIA library, driver or GPU, or one that may not be asked; NVML's errors share no narrower class
         return [kinds[0]()]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lora_replication import machine
-from lora_replication.errors import ReplicationError
+from lora_replication.errors import GpuLost, ReplicationError
 from lora_replication.jobs import Job
 from lora_replication.records import Asked, Record
 from lora_replication.runs import Bench, Mirror, perform_pack, record_failure
@@ -56,7 +56,11 @@ def warm_up(bench: Bench) -> None:
 
 
 def attempt(bench: Bench, task: Task, mirror: Callable[[Asked], AbstractContextManager[Mirror]]) -> Outcome:
-    """Run ``task`` here. Errors are given, not raised, so that they can travel between processes."""
+    """Run ``task`` here. Errors are given, not raised, so that they can travel between processes.
+
+    Raises:
+        GpuLost: this process can run nothing more.
+    """
     bench.attempt = task.attempt
     try:
         return perform_pack(bench, task.jobs, mirror)
@@ -64,6 +68,8 @@ def attempt(bench: Bench, task: Task, mirror: Callable[[Asked], AbstractContextM
         return problem
     except Exception as problem:  # a sweep of days must not end for one configuration, whatever is wrong with it
         traceback.print_exc()
+        if machine.gpu_is_lost(task.jobs[0].settings.device):
+            raise GpuLost(f"the GPU answers this process no more ({problem}); what is finished is kept, run again to continue") from None
         peak = machine.peak_memory_bytes(task.jobs[0].settings.device)
         size = f"batch_size {task.jobs[0].settings.batch_size}, {len(task.jobs)} in the pack, peak memory {peak / 2**30:.2f} GiB"
         return Broken("failed", f"{type(problem).__name__} at {size}: {problem}", peak)

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lora_replication.errors import EnvironmentProblem, ReplicationError
+from lora_replication.errors import EnvironmentProblem, GpuLost, ReplicationError
 from lora_replication.grid.executors.attempts import Attempts, Broken, Outcome, Task, attempt, warm_up
 from lora_replication.grid.executors.cargo import Cargo, load_cargo, unload_cargo
 from lora_replication.grid.sweep import Executor
@@ -190,7 +190,10 @@ def run_pack(cargo: Cargo, task: Task, keys: Sequence[str]) -> Generator[list[Fi
 def _run_pack(bench: Bench, task: Task) -> list[Files] | Broken | ReplicationError:
     with tempfile.TemporaryDirectory(prefix="lora-replication-") as folder:  # of this attempt alone: nothing to wait for, nothing left
         bench.runs, bench.state = Path(folder) / "runs", Path(folder) / "state"
-        outcome = attempt(bench, task, lambda _asked: nullcontext(Silent()))
+        try:
+            outcome = attempt(bench, task, lambda _asked: nullcontext(Silent()))
+        except GpuLost:
+            os._exit(1)  # Ray starts a new worker, and the pack is tried again
         if isinstance(outcome, Broken | ReplicationError):
             return outcome
         folders = [bench.folder(job) for job in task.jobs]

@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from lora_replication.errors import Stopped
+from lora_replication.errors import GpuLost, Stopped
 from lora_replication.grid.executors.attempts import Attempts, Broken, Outcome, Task, attempt, warm_up
 from lora_replication.grid.sweep import Executor
 from lora_replication.jobs import Job
@@ -136,7 +136,7 @@ def serve(pipe: Connection, environment: dict[str, str], threads: int) -> None:
     keep_freed_memory()
     import torch
 
-    with suppress(EOFError, OSError, Stopped):
+    with suppress(EOFError, OSError, Stopped, GpuLost):  # with a GPU that is lost it ends, and a new one takes its place
         torch.set_num_threads(threads)
         bench, mirror = pipe.recv()
         warm_up(bench)
