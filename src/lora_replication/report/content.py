@@ -64,6 +64,7 @@ def compose(summary: Summary, manifest: Manifest, drawings: dict[str, Drawing], 
         without_answers: number of runs that have none.
     """
     study = summary.study
+    epochs = f"{study.train.epochs} epoch{'s' if study.train.epochs > 1 else ''}"
     sections = [
         _verdicts(summary),
         _result(summary, _some(drawings, "accuracy_by_method", "published_against_reproduced", "accuracy_by_parameters")),
@@ -80,7 +81,7 @@ def compose(summary: Summary, manifest: Manifest, drawings: dict[str, Drawing], 
     ]
     return Content(
         title=title(study),
-        subtitle=f"A replication of {CITATION}. Here: {subject(study)}; {study.train.epochs} epochs, batches of {study.train.batch_size}.",
+        subtitle=f"A replication of {CITATION}. Here: {subject(study)}; {epochs}, batches of {study.train.batch_size}.",
         warnings=tuple(filter(None, [reservation(study), _incomplete(summary)])),
         sections=tuple(section for section in sections if section),
         files=("results.json", "verdicts.json", "table.csv", "table.tex", "citation.bib"),
