@@ -46,7 +46,8 @@ def test_the_table_of_the_study_is_that_of_its_report(text):
 def test_what_its_grid_says_is_in_its_report(text):
     grid = json.loads((STUDY / "results.json").read_bytes())["grid"]
     assert grid["configurations_done"] == grid["configurations_asked"]
-    assert f"{grid['one_class']} of {grid['configurations_done']} answer one class for every review, all of them with alpha 16 or 64" in text
+    share = f"{grid['one_class']} of {grid['configurations_done']}"
+    assert f"{share} answer one class for every review, all of them with alpha 16 or 64" in text
     assert {cell["lora"]["alpha"] for cell in grid["cells"] if cell["one_class"]} == {16, 64}
     assert grid["winner_by_validation"] == "r32-a4-query-value-mlp"
     assert "the best by validation has rank 32 and alpha 4 on query, value and MLP" in text
