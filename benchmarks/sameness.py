@@ -41,16 +41,16 @@ def main(words: Sequence[str]) -> None:
     beginning = Beginning(study.train.device, shlex.join(["python", "-m", "benchmarks.sameness", *words]))
     padded: dict[str, list[int]] = {method: [] for method in asked.methods}
     ours: dict[str, list[int]] = {method: [] for method in asked.methods}
-    for method in asked.methods:
-        for seed in asked.seeds:
-            job = method_job(study, method, seed)
-            if job.settings.lora and job.settings.lora.dropout:
-                raise ParameterError(f"methods.{method}.lora.dropout is {job.settings.lora.dropout}; allowed here: 0")
-            job = replace(job, settings=replace(job.settings, precision=asked.precision or job.settings.precision))
-            padded[method].append(_correct(bench, job, CLASSIFIERS[asked.masks]))
-            ours[method].append(_correct(bench, job, Classifier))
-            told = f"{padded[method][-1]} padded, {ours[method][-1]} here"
-            beginning.tell(f"{job.label}: of {len(bench.tokens['test'])} right {told}")
+    jobs = [method_job(study, method, seed) for method in asked.methods for seed in asked.seeds]
+    for job in jobs:
+        if job.settings.lora and job.settings.lora.dropout:
+            raise ParameterError(f"methods.{job.name}.lora.dropout is {job.settings.lora.dropout}; allowed here: 0")
+    for job in jobs:
+        own = replace(job, settings=replace(job.settings, precision=asked.precision or job.settings.precision))
+        padded[job.name].append(_correct(bench, own, CLASSIFIERS[asked.masks]))
+        ours[job.name].append(_correct(bench, own, Classifier))
+        told = f"{padded[job.name][-1]} padded, {ours[job.name][-1]} here"
+        beginning.tell(f"{job.label}: of {len(bench.tokens['test'])} right {told}")
     results = SamenessResults(
         **beginning.origin(),
         study=study.study,

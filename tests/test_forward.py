@@ -77,6 +77,8 @@ def test_dropout_sits_where_transformers_has_it_when_training(name, changes, set
         answers.append((logits, gradients(classifier, logits, batch)))
     (ours, own_gradients), (theirs, their_gradients) = answers
     assert torch.allclose(ours, theirs, atol=1e-5)
+    assert own_gradients.keys() == their_gradients.keys()
+    assert own_gradients
     for parameter_name, gradient in own_gradients.items():
         assert torch.allclose(gradient, their_gradients[parameter_name], atol=1e-5), parameter_name
 

@@ -184,16 +184,16 @@ def run_pack(cargo: Cargo, task: Task, keys: Sequence[str]) -> Generator[list[Fi
         return
     warm_up(bench)
     yield None
-    yield _run_pack(bench, task)
+    try:
+        yield _run_pack(bench, task)
+    except GpuLost:
+        os._exit(1)  # Ray starts a new worker, and the pack is tried again
 
 
 def _run_pack(bench: Bench, task: Task) -> list[Files] | Broken | ReplicationError:
     with tempfile.TemporaryDirectory(prefix="lora-replication-") as folder:  # of this attempt alone: nothing to wait for, nothing left
         bench.runs, bench.state = Path(folder) / "runs", Path(folder) / "state"
-        try:
-            outcome = attempt(bench, task, lambda _asked: nullcontext(Silent()))
-        except GpuLost:
-            os._exit(1)  # Ray starts a new worker, and the pack is tried again
+        outcome = attempt(bench, task, lambda _asked: nullcontext(Silent()))
         if isinstance(outcome, Broken | ReplicationError):
             return outcome
         folders = [bench.folder(job) for job in task.jobs]
