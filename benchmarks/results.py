@@ -16,6 +16,7 @@ PEERS = ("pytorch-lightning", "peft", "accelerate")
 
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
 
+Phase = Literal["training", "evaluation"]
 Masks = Literal["other", "same"]
 """Of dropout in padded arithmetic: torch's own, or those of this project's run with the same seed."""
 
@@ -54,7 +55,7 @@ class Measurement(_Part):
 
     size: str
     method: str
-    phase: Literal["training", "evaluation"]
+    phase: Phase
     contender: Literal["article", "peft", "ours"]
     precision: Precision
     seconds_per_review: Times
@@ -153,16 +154,18 @@ class GridResults(Run):
 
 
 class Removal(_Part):
-    """A training step without one of its speed-ups.
+    """A training step or an evaluation without one of its speed-ups.
 
     Attributes:
         name: of what is done without it.
         expected: how many times longer it was expected to take, and why.
+        phase: which of the two.
         seconds_per_review: as in ``Measurement``.
     """
 
     name: str
     expected: str
+    phase: Phase = "training"  # the first results do not tell
     seconds_per_review: Times
 
 
@@ -171,7 +174,7 @@ class AblationResults(Run):
 
     Attributes:
         size: of the encoder; ``method``: that is trained.
-        seconds_per_review: of the step as it is, for each round.
+        seconds_per_review, evaluation_seconds_per_review: of training and evaluation as they are, for each round.
     """
 
     folder: ClassVar[str] = "speed-ups"
@@ -180,6 +183,7 @@ class AblationResults(Run):
     method: str
     precision: Precision
     seconds_per_review: Times
+    evaluation_seconds_per_review: Times | None = None  # the first results have none
     removals: tuple[Removal, ...]
 
     @property

@@ -98,10 +98,13 @@ def _grid_section(results: GridResults) -> str:
 def _ablation_section(results: AblationResults) -> str:
     lines = [f"### {results.machine.name}, {results.size}", "", *_provenance(results)]
     whole = _milliseconds(results.seconds_per_review)
-    lines += [f"{results.method.replace('_', ' ')}, {results.precision}: a step as it is takes {whole} ms per review.", ""]
+    evaluation = results.evaluation_seconds_per_review
+    told = f"{results.method.replace('_', ' ')}, {results.precision}: a step as it is takes {whole} ms per review"
+    lines += [told + (f", evaluation {_milliseconds(evaluation)}." if evaluation else "."), ""]
     lines += [_row(ABLATION_HEADINGS), _row(["---"] * len(ABLATION_HEADINGS))]
     for removal in results.removals:
-        ratios = [without / own for without, own in zip(removal.seconds_per_review, results.seconds_per_review, strict=True)]
+        as_it_is = evaluation if evaluation and removal.phase == "evaluation" else results.seconds_per_review
+        ratios = [without / own for without, own in zip(removal.seconds_per_review, as_it_is, strict=True)]
         shown = _spread(ratios, lambda ratio: f"{ratio:.2f}")
         lines.append(_row([removal.name, removal.expected, shown, _milliseconds(removal.seconds_per_review)]))
     return "\n".join([*lines, ""])

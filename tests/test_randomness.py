@@ -3,9 +3,15 @@ import hashlib
 import pytest
 import torch
 
-from lora_replication.randomness import Dropout, generator, named_seed
+from lora_replication.randomness import Dropout, NumpyWords, TorchWords, generator, named_seed
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=[NumpyWords, lambda: TorchWords(CPU)], ids=["words of a CPU", "words of a GPU"], autouse=True)
+def words(request, monkeypatch):
+    """Everything here holds for the words of either device."""
+    monkeypatch.setattr("lora_replication.randomness.words_on", lambda device: request.param())
 
 
 def started(seed: int = 1, epoch: int = 1, purpose: str = "encoder") -> Dropout:

@@ -74,10 +74,10 @@ class RaggedForward:
         attended = self._linear(prefix + layout.projection, self._attention(query, key, value, batch, last=last))
         if layout.dropout_after_projection:
             attended = self.dropout(attended, self.hidden_dropout)
-        x = self._module(prefix + layout.attention_norm)(attended + x)
+        x = self._module(prefix + layout.attention_norm)(_sum(x, attended))
         hidden = F.gelu(self._linear(prefix + layout.mlp_input, self._narrow(x)))
         hidden = self.dropout(self._linear(prefix + layout.mlp_output, hidden), self.hidden_dropout)
-        result: Tensor = self._module(prefix + layout.mlp_norm)(hidden + x)
+        result: Tensor = self._module(prefix + layout.mlp_norm)(_sum(x, hidden))
         return result
 
     def _narrow(self, x: Tensor) -> Tensor:
@@ -110,8 +110,24 @@ class RaggedForward:
         return x.view(len(x), reviews, -1, self.heads, x.shape[-1] // self.heads).transpose(2, 3)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        """Softmax attention with dropout on its weights, plain: on a CPU torch's own is slower, and its masks belong to no named stream."""
+        """Softmax attention, with dropout on its weights, where ``mask`` is not false."""
+        hidden = None if mask is None else torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, float("-inf"))
+        return (self._attend_with_dropout if self.dropout.active else self._attend_without)(query, key, value, hidden)
+
+    def _attend_with_dropout(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
+        """Step by step: torch's own is slower with dropout on a CPU, and its masks belong to no named stream."""
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
+        if hidden is not None:
+            scores += hidden  # filling them with -inf would copy them first, and fill their gradients too
         return self.dropout(scores.softmax(-1, scores.dtype), self.attention_dropout) @ value
+
+    def _attend_without(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
+        copies = max(len(query), len(key), len(value))  # a term beside some of the three makes copies of these alone
+        query, key, value = (x.expand(copies, -1, -1, -1, -1).flatten(0, 1) for x in (query, key, value))
+        context = F.scaled_dot_product_attention(query, key, value, None if hidden is None else hidden.repeat(copies, 1, 1, 1))
+        return context.view(copies, -1, *context.shape[1:])
+
+
+def _sum(x: Tensor, update: Tensor) -> Tensor:
+    # On a CPU torch takes nearly twice as long to add tensors of two types as to convert one of them and add.
+    return x + update.to(x.dtype)
