@@ -1,4 +1,7 @@
-"""``python -m benchmarks.grid``: configurations of the article's grid trained in packs beside one by one."""
+"""``python -m benchmarks.grid``: configurations of the article's grid trained in packs beside one by one.
+
+Seeds could share a pass too. They have batches of their own, so they would take no less time than one of them with as many batches at once.
+"""
 
 import argparse
 import multiprocessing
@@ -9,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.flops import empty_model, matrix_rate, needed_flops
 from benchmarks.gate import finish
@@ -36,13 +41,17 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--device", choices=list(BATCHES), default="cpu", help=" ")
     parser.add_argument("--size", default="minilm", choices=[*SIZES, "tiny-distilbert", "tiny-bert"], help=" ")
     parser.add_argument("--packs", nargs="+", type=int, default=PACKS, help="configurations that train together")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each size of packs")
+    parser.add_argument("--batches", nargs="*", type=int, default=[], help="a pack of 1 on so many at once, as seeds in a pass")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each")
     parser.add_argument("--folder", type=Path, default=HERE, help="has README.md; results/ is written into it")
     asked = parser.parse_args(words)
     if asked.rounds < 1 or min(asked.packs) < 1:
         raise ParameterError(f"--rounds is {asked.rounds} and --packs {asked.packs}; allowed: 1 or more")
+    if wrong := [each for each in asked.batches if each < 2 or BATCHES[asked.device] % each]:
+        raise ParameterError(f"--batches has {wrong[0]}; allowed: what divides the {BATCHES[asked.device]} of a turn, but not 1")
+    cases = [*((pack, 1) for pack in asked.packs), *((1, batches) for batches in asked.batches)]
     command = shlex.join(["python", "-m", "benchmarks.grid", *words])
-    show(run(asked.device, asked.size, asked.packs, asked.rounds, command), asked.folder)
+    show(run(asked.device, asked.size, cases, asked.rounds, command), asked.folder)
 
 
 def pack_settings(size: int, device: str, encoder: str) -> list[RunSettings]:
@@ -52,37 +61,38 @@ def pack_settings(size: int, device: str, encoder: str) -> list[RunSettings]:
     return [replace(job.settings, device=device, encoder=encoder, precision=precision) for job in packs[len(packs) // 2]]
 
 
-def run(device: str, size: str, packs: Sequence[int], rounds: int, command: str) -> GridResults:
-    """Measure turn by turn: packs of 1, 2, 4 and so on, then again."""
+def run(device: str, size: str, cases: Sequence[tuple[int, int]], rounds: int, command: str) -> GridResults:
+    """Measure turn by turn each of ``cases``, configurations of a pack and batches at once, then all again."""
     beginning = Beginning(device, command)
-    seconds: dict[int, list[float]] = {pack: [] for pack in packs}
-    rates: dict[int, list[float]] = {pack: [] for pack in packs}
-    peaks: dict[int, int] = {}
+    seconds: dict[tuple[int, int], list[float]] = {case: [] for case in cases}
+    rates: dict[tuple[int, int], list[float]] = {case: [] for case in cases}
+    peaks: dict[tuple[int, int], int] = {}
     with model_of(size) as model:
         encoder = locate_encoder(model)
         network = empty_model(encoder)
         workload = make_workload(BATCHES[device], 12, int(network.config.vocab_size))
         for number in range(rounds):
-            for pack in packs:
-                beginning.tell(f"round {number + 1}, packs of {pack}")
-                settings = pack_settings(pack, device, model.encoder)
-                took, peaks[pack] = _turn(settings, model, workload)
-                seconds[pack].append(took / (len(workload.random.ids) / workload.mean_tokens) / len(settings))
-                rates[pack].append(matrix_rate(device, precisions(device)[0]))
+            for case in cases:
+                beginning.tell(f"round {number + 1}, packs of {case[0]}, batches at once: {case[1]}")
+                settings = pack_settings(case[0], device, model.encoder)
+                took, peaks[case] = _turn(settings, model, workload, case[1])
+                seconds[case].append(took / (len(workload.random.ids) / workload.mean_tokens) / len(settings))
+                rates[case].append(matrix_rate(device, precisions(device)[0]))
         lengths = review_lengths(1000)
         measurements = []
-        for pack in packs:
+        for case in cases:
             flops = [
                 needed_flops(network, encoder.layout, settings, lengths, training=True)
-                for settings in pack_settings(pack, device, model.encoder)
+                for settings in pack_settings(case[0], device, model.encoder)
             ]
             measurements.append(
                 PackMeasurement(
-                    pack=pack,
-                    seconds_per_review=tuple(seconds[pack]),
-                    matrix_flops_per_second=tuple(rates[pack]),
+                    pack=case[0],
+                    batches=case[1],
+                    seconds_per_review=tuple(seconds[case]),
+                    matrix_flops_per_second=tuple(rates[case]),
                     flops_per_review=sum(flops) / len(flops) / len(lengths),
-                    peak_memory_bytes=peaks[pack],
+                    peak_memory_bytes=peaks[case],
                 )
             )
     return GridResults(
@@ -94,10 +104,10 @@ def run(device: str, size: str, packs: Sequence[int], rounds: int, command: str)
     )
 
 
-def _turn(settings: list[RunSettings], model: ModelParams, workload: Workload) -> tuple[float, int]:
+def _turn(settings: list[RunSettings], model: ModelParams, workload: Workload, batches: int) -> tuple[float, int]:
     """Seconds and peak memory of one turn, in a process of its own: what a large pack held must not weigh on a small one."""
     here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_train, args=(settings, model, workload, there))
+    process = multiprocessing.get_context("spawn").Process(target=_train, args=(settings, model, workload, batches, there))
     process.start()
     there.close()
     try:
@@ -109,7 +119,7 @@ def _turn(settings: list[RunSettings], model: ModelParams, workload: Workload) -
     return took, peak
 
 
-def _train(settings: list[RunSettings], model: ModelParams, workload: Workload, connection: Connection) -> None:
+def _train(settings: list[RunSettings], model: ModelParams, workload: Workload, batches: int, connection: Connection) -> None:
     from lora_replication.classifier import Classifier
     from lora_replication.data.batches import collate
     from lora_replication.training import compute_reproducibly, new_state, train_step
@@ -121,7 +131,7 @@ def _train(settings: list[RunSettings], model: ModelParams, workload: Workload, 
     classifier = Classifier(locate_encoder(model), settings[0], 1, settings[1:])
     states = [new_state(classifier, place) for place in range(len(settings))]
     classifier.start_epoch(1)
-    rows = workload.rows()
+    rows = [np.concatenate(each) for each in np.split(np.array(workload.rows()), workload.batches // batches)]
     train_step(classifier, states, collate(workload.random, rows[0], classifier.device))  # libraries start, memory is taken
     finish(device)
     began = time.perf_counter()

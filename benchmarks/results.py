@@ -121,12 +121,13 @@ class PackMeasurement(_Part):
     """Packs of one size.
 
     Attributes:
-        pack: configurations that train together.
+        pack: configurations that train together; ``batches``: each of them on so many at once.
         seconds_per_review: for each round; of one configuration on a review of IMDb's mean length.
         matrix_flops_per_second, flops_per_review, peak_memory_bytes: as in ``Measurement``, training alone.
     """
 
     pack: Annotated[int, Field(ge=1)]
+    batches: Annotated[int, Field(ge=1)] = 1  # the first results do not tell
     seconds_per_review: Times
     matrix_flops_per_second: Times
     flops_per_review: float

@@ -74,7 +74,7 @@ def _grid_section(results: GridResults) -> str:
         _row(GRID_HEADINGS),
         _row(["---"] * len(GRID_HEADINGS)),
     ]
-    alone = next((m for m in results.measurements if m.pack == 1), None)
+    alone = next((m for m in results.measurements if m.pack == m.batches == 1), None)
     for m in results.measurements:
         shares = [m.flops_per_review / s / rate for s, rate in zip(m.seconds_per_review, m.matrix_flops_per_second, strict=True)]
         ratios = [one / own for one, own in zip(alone.seconds_per_review, m.seconds_per_review, strict=True)] if alone else []
@@ -82,7 +82,7 @@ def _grid_section(results: GridResults) -> str:
         lines.append(
             _row(
                 [
-                    str(m.pack),
+                    str(m.pack) if m.batches == 1 else f"{m.pack}, on {m.batches} batches at once",
                     _milliseconds(m.seconds_per_review),
                     _spread(ratios, lambda ratio: f"{ratio:.2f}") if ratios else "",
                     f"{m.peak_memory_bytes / 2**30:.2f} GiB",

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -21,8 +22,9 @@ from benchmarks.results import (
     WorkersResults,
     this_machine,
 )
-from benchmarks.tasks import METHODS, make_task, precisions
+from benchmarks.tasks import METHODS, make_task, model_of, precisions
 from benchmarks.worker import CONTENDERS, Turn, Worker, alternate, make_contender
+from benchmarks.workload import make_workload
 from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.params import ModelParams
 
@@ -237,19 +239,36 @@ def test_rounds_below_one_are_refused():
 def test_packs_are_measured_and_projected(tmp_path, monkeypatch):
     monkeypatch.setitem(flops.MATRIX_SIDE, "cpu", 64)
     with_marks(tmp_path, GridResults)
-    grid.main(["--size", "tiny-bert", "--packs", "1", "3", "--rounds", "1", "--folder", str(tmp_path)])
+    grid.main(["--size", "tiny-bert", "--packs", "1", "3", "--batches", "2", "--rounds", "1", "--folder", str(tmp_path)])
     (results,) = GridResults.read_all(tmp_path / "results")
-    assert [m.pack for m in results.measurements] == [1, 3]
+    assert [(m.pack, m.batches) for m in results.measurements] == [(1, 1), (3, 1), (1, 2)]
     assert Results.read_all(tmp_path / "results") == []
     assert table.render([results]) in (tmp_path / "README.md").read_text()
 
 
 def test_a_pack_is_charged_for_what_it_holds(monkeypatch):
     """576 configurations make 6 packs of 96 where 100 are asked for, and a turn takes a second for each of them here."""
-    monkeypatch.setattr(grid, "_turn", lambda settings, _model, _workload: (float(len(settings)), 1))
+    monkeypatch.setattr(grid, "_turn", lambda settings, _model, _workload, _batches: (float(len(settings)), 1))
     monkeypatch.setattr(grid, "matrix_rate", lambda *_: 1.0)
-    one, many = grid.run("cpu", "tiny-bert", [1, 100], 1, "x").measurements
+    one, many = grid.run("cpu", "tiny-bert", [(1, 1), (100, 1)], 1, "x").measurements
     assert many.seconds_per_review == pytest.approx(one.seconds_per_review)
+
+
+@pytest.mark.parametrize("batches", [1, 2, 4])
+def test_batches_at_once_are_the_turn_in_fewer_steps(monkeypatch, batches):
+    """Every review of the turn once, ``batches`` times as many in a step, after a step of warming up."""
+    steps = []
+    monkeypatch.setattr("lora_replication.training.train_step", lambda _classifier, _states, batch: steps.append(sorted(batch.rows)))
+    with model_of("tiny-bert") as model:
+        workload = make_workload(4, 12, 500)
+        grid._train(grid.pack_settings(1, "cpu", "tiny-bert")[:1], model, workload, batches, mock.Mock())
+    assert [len(step) for step in steps] == [12 * batches] * (1 + 4 // batches)
+    assert sorted(row for step in steps[1:] for row in step) == list(range(48))
+
+
+def test_batches_that_do_not_divide_a_turn_are_refused():
+    with pytest.raises(ParameterError, match=r"--batches has 3; allowed: what divides the 4 of a turn, but not 1"):
+        grid.main(["--batches", "2", "3"])
 
 
 def pack_results():
