@@ -142,7 +142,12 @@ def _instead(owner: object, name: str, other: object) -> Callable[[], AbstractCo
     return partial(mock.patch.object, owner, name, other)
 
 
+AS_IT_IS = (
+    SpeedUp("nothing: the step as it is, once more", "1: so far do two equal steps differ here"),
+    SpeedUp("evaluation: nothing", "1: likewise", phase="evaluation"),
+)
 SPEED_UPS = (
+    AS_IT_IS[0],
     SpeedUp("every review padded to 512 tokens", "2.0: 1.87 times the tokens, 2.6 times the attention scores", tokens=_whole_tokens),
     SpeedUp("attention of a batch padded to its longest review", "1.3: 2.6 times the scores",
             _instead(batches, "SLACK_ON_CPU", float("inf")), cpu_alone=True),
@@ -163,15 +168,13 @@ SPEED_UPS = (
             _instead(classifier, "RaggedForward", FilledScores)),
     SpeedUp("tensors of two types added at once", "1.01: twelve sums, each in 1.0 ms instead of 1.6",
             _instead(forward, "_sum", torch.add), mixed_alone=True, cpu_alone=True),
+    AS_IT_IS[1],
     SpeedUp("evaluation: every review padded to 512 tokens", "2.0: as in training", tokens=_whole_tokens, phase="evaluation"),
     SpeedUp("evaluation: the last layer for every token", "1.17: as in training",
             _instead(classifier, "RaggedForward", WholeLastLayer), phase="evaluation"),
     SpeedUp("evaluation: attention step by step", "1.1: a product, softmax and a product beside one call, by themselves 2.8 and 1.9 ms",
             _instead(classifier, "RaggedForward", StepByStepAttention), phase="evaluation"),
 )  # fmt: skip
-
-
-AS_IT_IS = (SpeedUp("nothing", "1"), SpeedUp("nothing", "1", phase="evaluation"))
 
 
 class Step:
@@ -207,7 +210,7 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--device", choices=list(BATCHES), default="cpu", help=" ")
     parser.add_argument("--size", default="minilm", choices=[*SIZES, "tiny-distilbert", "tiny-bert"], help=" ")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each step, after one that is thrown away")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each, after one that is thrown away")
     parser.add_argument("--folder", type=Path, default=HERE, help="has README.md; results/ is written into it")
     asked = parser.parse_args(words)
     if asked.rounds < 1:
@@ -216,7 +219,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def run(device: str, size: str, rounds: int, command: str) -> AblationResults:
-    """Measure turn by turn: a step and an evaluation as they are, then without each speed-up, then again."""
+    """Measure each step without a speed-up just after the step as it is, one speed-up after another, then all again."""
     beginning = Beginning(device, command)
     study, precision = load_study(PARAMS), precisions(device)[0]
     compute_reproducibly()
@@ -224,23 +227,29 @@ def run(device: str, size: str, rounds: int, command: str) -> AblationResults:
         settings = replace(resolve(study, study.methods[METHOD]), device=device, encoder=model.encoder, precision=precision)
         encoder = locate_encoder(model)
         workload = make_workload(BATCHES[device], settings.batch_size, 30522 if size in SIZES else 500)
-        speed_ups = [each for each in SPEED_UPS if each.counts(device, precision)]
-        steps = [Step(each, encoder, settings, workload) for each in (*AS_IT_IS, *speed_ups)]
-        by_round = []
+        reviews = len(workload.random.ids) / workload.mean_tokens
+        as_it_is = {nothing.phase: Step(nothing, encoder, settings, workload) for nothing in AS_IT_IS}
+        removals = [each for each in SPEED_UPS if each.counts(device, precision)]
+        steps = [Step(each, encoder, settings, workload) for each in removals]
+        seconds: list[list[tuple[float, float]]] = [[] for _ in removals]
         for number in range(rounds + 1):
             beginning.tell(f"round {number} of {rounds}")
-            by_round.append([step.turn() / (len(workload.random.ids) / workload.mean_tokens) for step in steps])
-    seconds = list(zip(*by_round[1:], strict=True))
+            for removal, step, own in zip(removals, steps, seconds, strict=True):
+                own.append((as_it_is[removal.phase].turn() / reviews, step.turn() / reviews))
     return AblationResults(
         **beginning.origin(),
         size=size,
         method=METHOD,
         precision=precision,
-        seconds_per_review=seconds[0],
-        evaluation_seconds_per_review=seconds[1],
         removals=tuple(
-            Removal(name=each.name, expected=each.expected, phase=each.phase, seconds_per_review=own)
-            for each, own in zip(speed_ups, seconds[len(AS_IT_IS) :], strict=True)
+            Removal(
+                name=each.name,
+                expected=each.expected,
+                phase=each.phase,
+                seconds_as_it_is=tuple(before for before, _ in own[1:]),
+                seconds_per_review=tuple(without for _, without in own[1:]),
+            )
+            for each, own in zip(removals, seconds, strict=True)
         ),
     )
 

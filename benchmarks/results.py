@@ -161,12 +161,13 @@ class Removal(_Part):
         name: of what is done without it.
         expected: how many times longer it was expected to take, and why.
         phase: which of the two.
-        seconds_per_review: as in ``Measurement``.
+        seconds_per_review: as in ``Measurement``; ``seconds_as_it_is``: with every speed-up, in the same round.
     """
 
     name: str
     expected: str
-    phase: Phase = "training"  # the first results do not tell
+    phase: Phase
+    seconds_as_it_is: Times
     seconds_per_review: Times
 
 
@@ -175,7 +176,6 @@ class AblationResults(Run):
 
     Attributes:
         size: of the encoder; ``method``: that is trained.
-        seconds_per_review, evaluation_seconds_per_review: of training and evaluation as they are, for each round.
     """
 
     folder: ClassVar[str] = "speed-ups"
@@ -183,8 +183,6 @@ class AblationResults(Run):
     size: str
     method: str
     precision: Precision
-    seconds_per_review: Times
-    evaluation_seconds_per_review: Times | None = None  # the first results have none
     removals: tuple[Removal, ...]
 
     @property

@@ -42,7 +42,7 @@ def test_without_a_speed_up_logits_and_gradients_are_the_same(step_of, speed_up,
 
 
 def test_padding_is_as_many_reviews_of_512_tokens(step_of):
-    step = step_of(SPEED_UPS[0])
+    step = step_of(next(each for each in SPEED_UPS if "512" in each.name))
     assert np.array_equal(step.tokens.lengths, np.full(12, 512))
 
 
