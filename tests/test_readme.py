@@ -74,22 +74,40 @@ def test_what_the_published_grid_says_is_in_its_report(text):
     assert "lacks six of the 576 configurations" in text
 
 
-def test_what_a_run_costs_is_in_the_results_of_the_benchmark(text):
-    results = Results.model_validate_json((ROOT / "benchmarks" / "results" / "amd-epyc-2-cores.json").read_bytes())
-    measured = {(m.method, m.phase, m.contender): m for m in results.measurements if m.size == "distilbert-size"}
+@pytest.mark.parametrize(
+    ("machine", "precision", "costs", "projection", "ratios"),
+    [
+        (
+            "intel-r-xeon-r-processor-2-cores",
+            "bf16-mixed",
+            "takes {:.0f} ms a review here, {:.0f} ms with the HF Trainer, PEFT and batches of similar length, and {:,.0f} ms in the article's loop",
+            "a projection of {:.1f}, {:.1f} and {:.0f} hours",
+            "Training everything is {} times as fast as in that loop, the last layers {} times, evaluation {} to {} times.",
+        ),
+        (
+            "amd-epyc-2-cores",
+            "fp32",
+            "in fp32 (AMD EPYC): {:.0f}, {:.0f} and {:,.0f} ms a review",
+            "or {:.1f}, {:.0f} and {:.0f} hours",
+            "training everything {} times as fast as in the article's loop, the last layers {} times, evaluation {} to {} times.",
+        ),
+    ],
+)
+def test_what_a_run_costs_is_in_the_results_of_the_benchmark(text, machine, precision, costs, projection, ratios):
+    results = Results.model_validate_json((ROOT / "benchmarks" / "results" / f"{machine}.json").read_bytes())
+    measured = {(m.method, m.phase, m.contender, m.precision): m for m in results.measurements if m.size == "distilbert-size"}
 
-    def median(contender):
-        return statistics.median(measured["lora_default", "training", contender].seconds_per_review)
+    def median(contender, precision=precision):
+        return statistics.median(measured["lora_default", "training", contender, precision].seconds_per_review)
 
     def ratio(method, phase):
-        return f"{statistics.median(speedup(measured[method, phase, 'ours'], measured[method, phase, 'article'])):.1f}"
+        ours, article = (measured[method, phase, contender, precision] for contender in ("ours", "article"))
+        return f"{statistics.median(speedup(ours, article)):.1f}"
 
-    ours, peft, article = (median(each) for each in ("ours", "peft", "article"))
-    assert f"takes {1000 * ours:.0f} ms a review here, {1000 * peft:.0f} ms with the HF Trainer" in text
-    assert f"and {1000 * article:,.0f} ms in the article's loop" in text
-    hours = [3 * 35000 * each / 3600 for each in (ours, peft, article)]
-    assert f"a projection of {hours[0]:.1f}, {hours[1]:.0f} and {hours[2]:.0f} hours" in text
-    assert f"Training everything is {ratio('full', 'training')} times as fast as in that loop" in text
-    assert f"the last layers {ratio('last_layers', 'training')} times" in text
+    seconds = [median(each) for each in ("ours", "peft", "article")]
+    assert costs.format(*(1000 * each for each in seconds)) in text
+    assert projection.format(*(3 * 35000 * each / 3600 for each in seconds)) in text
     evaluations = sorted(ratio(method, "evaluation") for method in ("last_layers", "lora_default", "full"))
-    assert f"evaluation {evaluations[0]} to {evaluations[-1]} times" in text
+    assert ratios.format(ratio("full", "training"), ratio("last_layers", "training"), evaluations[0], evaluations[-1]) in text
+    if precision != "fp32":
+        assert f"({1000 * median('article', 'fp32'):,.0f} ms in fp32;" in text
