@@ -21,7 +21,7 @@ from benchmarks.results import AblationResults, Beginning, Phase, Precision, Rem
 from benchmarks.table import show
 from benchmarks.tasks import BATCHES, PARAMS, SIZES, model_of, precisions
 from benchmarks.workload import Workload, make_workload
-from lora_replication import classifier, forward, randomness
+from lora_replication import classifier, randomness
 from lora_replication.checkpoints import State
 from lora_replication.classifier import Classifier
 from lora_replication.data import batches
@@ -166,8 +166,6 @@ SPEED_UPS = (
             _instead(randomness, "words_on", TorchWords), cpu_alone=True),
     SpeedUp("scores of padding filled, not added to", "1.03: 4 % of a step in bf16 at DistilBERT's size",
             _instead(classifier, "RaggedForward", FilledScores)),
-    SpeedUp("tensors of two types added at once", "1.01: twelve sums, each in 1.0 ms instead of 1.6",
-            _instead(forward, "_sum", torch.add), mixed_alone=True, cpu_alone=True),
     AS_IT_IS[1],
     SpeedUp("evaluation: every review padded to 512 tokens", "2.0: as in training", tokens=_whole_tokens, phase="evaluation"),
     SpeedUp("evaluation: the last layer for every token", "1.17: as in training",

@@ -74,10 +74,10 @@ class RaggedForward:
         attended = self._linear(prefix + layout.projection, self._attention(query, key, value, batch, last=last))
         if layout.dropout_after_projection:
             attended = self.dropout(attended, self.hidden_dropout)
-        x = self._module(prefix + layout.attention_norm)(_sum(x, attended))
+        x = self._module(prefix + layout.attention_norm)(attended + x)
         hidden = F.gelu(self._linear(prefix + layout.mlp_input, self._narrow(x)))
         hidden = self.dropout(self._linear(prefix + layout.mlp_output, hidden), self.hidden_dropout)
-        result: Tensor = self._module(prefix + layout.mlp_norm)(_sum(x, hidden))
+        result: Tensor = self._module(prefix + layout.mlp_norm)(hidden + x)
         return result
 
     def _narrow(self, x: Tensor) -> Tensor:
@@ -126,8 +126,3 @@ class RaggedForward:
         query, key, value = (x.expand(copies, -1, -1, -1, -1).flatten(0, 1) for x in (query, key, value))
         context = F.scaled_dot_product_attention(query, key, value, None if hidden is None else hidden.repeat(copies, 1, 1, 1))
         return context.view(copies, -1, *context.shape[1:])
-
-
-def _sum(x: Tensor, update: Tensor) -> Tensor:
-    # On a CPU torch takes nearly twice as long to add tensors of two types as to convert one of them and add.
-    return x + update.to(x.dtype)
