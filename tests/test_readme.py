@@ -80,7 +80,7 @@ def test_what_the_published_grid_says_is_in_its_report(text):
         (
             "intel-r-xeon-r-processor-2-cores",
             "bf16-mixed",
-            "{:.0f} ms a review here, {:.0f} ms with the HF Trainer, PEFT and batches of similar length, and {:,.0f} ms in the article's loop",
+            "{:.0f} ms a review here, {:.0f} ms with the HF Trainer, PEFT and batches of similar length, and {:,.0f} ms in the article",
             "a projection of {:.1f}, {:.1f} and {:.0f} hours",
             "Training everything is {} times as fast as in that loop, the last layers {} times, evaluation {} to {} times.",
         ),
