@@ -52,27 +52,27 @@ class WholeLastLayer(RaggedForward):
 class FusedAttention(RaggedForward):
     """Attention by torch's scaled dot product when training too."""
 
-    def _attend_with_dropout(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
+    def _attend_with_dropout(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         flat = (each.flatten(0, 1) for each in (query, key, value))  # one configuration alone
-        context = F.scaled_dot_product_attention(*flat, attn_mask=hidden, dropout_p=self.attention_dropout)
+        context = F.scaled_dot_product_attention(*flat, attn_mask=mask, dropout_p=self.attention_dropout)
         return context.unflatten(0, query.shape[:2])
 
 
 class FilledScores(RaggedForward):
     """Scores of padding are filled with -inf, where it is otherwise added to them."""
 
-    def _attend_with_dropout(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
+    def _attend_with_dropout(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        if hidden is not None:
-            scores = scores.masked_fill(hidden < 0, float("-inf"))
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
         return self.dropout(scores.softmax(-1, scores.dtype), self.attention_dropout) @ value
 
 
 class StepByStepAttention(RaggedForward):
     """Attention without dropout is computed as that with dropout is."""
 
-    def _attend_without(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
-        return self._attend_with_dropout(query, key, value, hidden)
+    def _attend_without(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        return self._attend_with_dropout(query, key, value, mask)
 
 
 class GradientsToTheEmbeddings(RaggedForward):
@@ -229,11 +229,12 @@ def run(device: str, size: str, rounds: int, command: str) -> AblationResults:
         as_it_is = {nothing.phase: Step(nothing, encoder, settings, workload) for nothing in AS_IT_IS}
         removals = [each for each in SPEED_UPS if each.counts(device, precision)]
         steps = [Step(each, encoder, settings, workload) for each in removals]
-        seconds: list[list[tuple[float, float]]] = [[] for _ in removals]
+        by_round = []
         for number in range(rounds + 1):
             beginning.tell(f"round {number} of {rounds}")
-            for removal, step, own in zip(removals, steps, seconds, strict=True):
-                own.append((as_it_is[removal.phase].turn() / reviews, step.turn() / reviews))
+            by_round.append(
+                [(as_it_is[each.phase].turn() / reviews, step.turn() / reviews) for each, step in zip(removals, steps, strict=True)]
+            )
     return AblationResults(
         **beginning.origin(),
         size=size,
@@ -244,10 +245,10 @@ def run(device: str, size: str, rounds: int, command: str) -> AblationResults:
                 name=each.name,
                 expected=each.expected,
                 phase=each.phase,
-                seconds_as_it_is=tuple(before for before, _ in own[1:]),
-                seconds_per_review=tuple(without for _, without in own[1:]),
+                seconds_as_it_is=tuple(before for before, _ in turns),
+                seconds_per_review=tuple(without for _, without in turns),
             )
-            for each, own in zip(removals, seconds, strict=True)
+            for each, turns in zip(removals, zip(*by_round[1:], strict=True), strict=True)
         ),
     )
 

@@ -72,27 +72,27 @@ def run(device: str, size: str, cases: Sequence[tuple[int, int]], rounds: int, c
         network = empty_model(encoder)
         workload = make_workload(BATCHES[device], 12, int(network.config.vocab_size))
         for number in range(rounds):
-            for case in cases:
-                beginning.tell(f"round {number + 1}, packs of {case[0]}, batches at once: {case[1]}")
-                settings = pack_settings(case[0], device, model.encoder)
-                took, peaks[case] = _turn(settings, model, workload, case[1])
-                seconds[case].append(took / (len(workload.random.ids) / workload.mean_tokens) / len(settings))
-                rates[case].append(matrix_rate(device, precisions(device)[0]))
+            for pack, batches in cases:
+                beginning.tell(f"round {number + 1}, packs of {pack}, batches at once: {batches}")
+                settings = pack_settings(pack, device, model.encoder)
+                took, peaks[pack, batches] = _turn(settings, model, workload, batches)
+                seconds[pack, batches].append(took / (len(workload.random.ids) / workload.mean_tokens) / len(settings))
+                rates[pack, batches].append(matrix_rate(device, precisions(device)[0]))
         lengths = review_lengths(1000)
         measurements = []
-        for case in cases:
+        for pack, batches in cases:
             flops = [
                 needed_flops(network, encoder.layout, settings, lengths, training=True)
-                for settings in pack_settings(case[0], device, model.encoder)
+                for settings in pack_settings(pack, device, model.encoder)
             ]
             measurements.append(
                 PackMeasurement(
-                    pack=case[0],
-                    batches=case[1],
-                    seconds_per_review=tuple(seconds[case]),
-                    matrix_flops_per_second=tuple(rates[case]),
+                    pack=pack,
+                    batches=batches,
+                    seconds_per_review=tuple(seconds[pack, batches]),
+                    matrix_flops_per_second=tuple(rates[pack, batches]),
                     flops_per_review=sum(flops) / len(flops) / len(lengths),
-                    peak_memory_bytes=peaks[case],
+                    peak_memory_bytes=peaks[pack, batches],
                 )
             )
     return GridResults(
@@ -131,7 +131,7 @@ def _train(settings: list[RunSettings], model: ModelParams, workload: Workload, 
     classifier = Classifier(locate_encoder(model), settings[0], 1, settings[1:])
     states = [new_state(classifier, place) for place in range(len(settings))]
     classifier.start_epoch(1)
-    rows = [np.concatenate(each) for each in np.split(np.array(workload.rows()), workload.batches // batches)]
+    rows = np.array(workload.rows()).reshape(workload.batches // batches, -1)
     train_step(classifier, states, collate(workload.random, rows[0], classifier.device))  # libraries start, memory is taken
     finish(device)
     began = time.perf_counter()

@@ -15,8 +15,8 @@ from lora_replication.records import write_whole
 PEERS = ("pytorch-lightning", "peft", "accelerate")
 
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
-
 Phase = Literal["training", "evaluation"]
+
 Masks = Literal["other", "same"]
 """Of dropout in padded arithmetic: torch's own, or those of this project's run with the same seed."""
 

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.flops import empty_model, matrix_rate, needed_flops
 from benchmarks.gate import Case
-from benchmarks.results import Measurement, Precision
+from benchmarks.results import Measurement, Phase, Precision
 from benchmarks.worker import PHASES, Turn, Worker, alternate
 from benchmarks.workload import Workload, distilbert_size, make_workload, review_lengths
 from lora_replication import machine
@@ -91,7 +91,7 @@ def measure(task: Task, rounds: int) -> list[Measurement]:
     return found
 
 
-def _measurement(task: Task, case: Case, phase: str, turns: Sequence[Turn], rates: Sequence[float]) -> Measurement:
+def _measurement(task: Task, case: Case, phase: Phase, turns: Sequence[Turn], rates: Sequence[float]) -> Measurement:
     workload = task.workload
     # Padding makes all reviews cost the same. Otherwise cost follows tokens, and a turn's few reviews have a mean length of their own.
     if case.contender == "article":

@@ -5,9 +5,10 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Protocol
+from typing import Protocol, get_args
 
 from benchmarks.gate import Case, Gate, PhaseOver, TimedGate
+from benchmarks.results import Phase
 from benchmarks.workload import Workload
 from lora_replication.errors import IncompleteError
 
@@ -18,7 +19,7 @@ CONTENDERS = {
 }
 """Module and class of each contender, in the order of turns."""
 
-PHASES = ("training", "evaluation")
+PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
 class Contender(Protocol):

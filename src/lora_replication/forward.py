@@ -111,18 +111,17 @@ class RaggedForward:
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """Softmax attention, with dropout on its weights, where ``mask`` is not false."""
-        hidden = None if mask is None else torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, float("-inf"))
-        return (self._attend_with_dropout if self.dropout.active else self._attend_without)(query, key, value, hidden)
+        return (self._attend_with_dropout if self.dropout.active else self._attend_without)(query, key, value, mask)
 
-    def _attend_with_dropout(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
+    def _attend_with_dropout(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """Step by step: torch's own is slower with dropout on a CPU, and its masks belong to no named stream."""
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        if hidden is not None:
-            scores += hidden  # filling them with -inf would copy them first, and fill their gradients too
+        if mask is not None:  # -inf is added: filling the scores with it would copy them first, and fill their gradients too
+            scores += torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, float("-inf"))
         return self.dropout(scores.softmax(-1, scores.dtype), self.attention_dropout) @ value
 
-    def _attend_without(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None) -> Tensor:
+    def _attend_without(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         copies = max(len(query), len(key), len(value))  # a term beside some of the three makes copies of these alone
         query, key, value = (x.expand(copies, -1, -1, -1, -1).flatten(0, 1) for x in (query, key, value))
-        context = F.scaled_dot_product_attention(query, key, value, None if hidden is None else hidden.repeat(copies, 1, 1, 1))
+        context = F.scaled_dot_product_attention(query, key, value, None if mask is None else mask.repeat(copies, 1, 1, 1))
         return context.view(copies, -1, *context.shape[1:])
