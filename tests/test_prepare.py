@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +20,7 @@ from lora_replication.errors import DataError, EnvironmentProblem
 from lora_replication.layouts import LAYOUTS
 from lora_replication.params import ModelParams, Study, check_study, merge_files
 from lora_replication.records import file_digest
+from lora_replication.tables import read_table
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 SIZES: dict[str, int] = {"train": 12, "val": 5, "test": 8}
@@ -133,7 +132,7 @@ def test_a_folder_that_can_not_be_written_is_told(encoder: Encoder, folder: Path
 @pytest.mark.fault(18)
 @pytest.mark.goal("property", "texts survive")
 def test_reviews_survive_their_file(reviews: list[Review]) -> None:
-    table = pq.read_table(pa.BufferReader(reviews_to_bytes(reviews)))
+    table = read_table(reviews_to_bytes(reviews))
     assert [Review(*row.values()) for row in table.to_pylist()] == reviews
 
 

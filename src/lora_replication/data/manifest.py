@@ -16,6 +16,7 @@ from lora_replication.data.reviews import PARTS, PartName, Review
 from lora_replication.data.tokens import Tokens, tokens_from_bytes
 from lora_replication.errors import DataError
 from lora_replication.records import digest
+from lora_replication.tables import read_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -143,10 +144,7 @@ def read_reviews(folder: Path, part: PartName, manifest: Manifest) -> "pa.Table"
     Raises:
         DataError: they are missing or not those that ``manifest`` vouches for.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    return pq.read_table(pa.BufferReader(_vouched(reviews_file(folder, part), manifest.parts[part].reviews_sha256)))
+    return read_table(_vouched(reviews_file(folder, part), manifest.parts[part].reviews_sha256))
 
 
 def measure_lengths(lengths: NDArray[np.int64], cut: int) -> Lengths:

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lora_replication.data.reviews import MOST_BYTES, NEGATIVE, POSITIVE, Loaded, Review
 from lora_replication.errors import DataError
 from lora_replication.records import file_digest
+from lora_replication.tables import read_table
 
 HUB_FILES = ("plain_text/train-00000-of-00001.parquet", "plain_text/test-00000-of-00001.parquet")
 """The files with the labelled reviews in the hub's repository ``stanfordnlp/imdb``."""
@@ -33,7 +33,7 @@ def read_parquet_folder(folder: Path) -> Loaded:
 
 def _rows(file: Path) -> list[Review]:
     try:
-        table = pq.read_table(file)
+        table = read_table(file)
     except (pa.ArrowException, OSError) as problem:
         raise DataError(f"{file}: can't be read as parquet ({problem}); copy it again") from None
     return rows_of_table(table, str(file))

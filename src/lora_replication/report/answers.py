@@ -14,6 +14,7 @@ from lora_replication.data.reviews import PARTS, PartName
 from lora_replication.errors import DataError
 from lora_replication.params import Study
 from lora_replication.records import PREDICTIONS, Record, run_folder
+from lora_replication.tables import read_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,14 +75,14 @@ def read_answers(study: Study, records: Iterable[Record], manifest: Manifest, da
 
 def _right(file: Path, record: Record) -> NDArray[np.bool_]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     columns = ["split", "row", "label", "logit_0", "logit_1"]
     try:
-        table = pq.read_table(file, columns=columns, filters=[("split", "==", "test")])
-    except (OSError, pa.ArrowException) as problem:
+        table = read_table(file, columns)
+    except (OSError, KeyError, pa.ArrowException) as problem:
         raise DataError(f"{file}: can't be read ({problem}); delete the run's folder to run it again") from None
-    rows, labels, zeros, ones = (table[name].to_numpy() for name in columns[1:])
+    tested = table["split"].to_numpy() == "test"
+    rows, labels, zeros, ones = (table[name].to_numpy()[tested] for name in columns[1:])
     right = np.asarray((ones > zeros) == (labels == 1))
     expected = record.happened.test
     if expected is None or not np.array_equal(rows, np.arange(expected.reviews)) or int(right.sum()) != expected.correct:

@@ -1,0 +1,42 @@
+"""Parquet files, read by the calling thread alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lora_replication.tables import read_table
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    pq.write_table(pa.table({"text": ["a", "b"], "label": [0, 1]}), tmp_path / "two.parquet")
+    return tmp_path / "two.parquet"
+
+
+def test_a_file_and_its_content_give_the_same_table(file: Path) -> None:
+    assert read_table(file).to_pydict() == read_table(file.read_bytes()).to_pydict() == {"text": ["a", "b"], "label": [0, 1]}
+
+
+def test_columns_come_in_the_order_asked_for(file: Path) -> None:
+    assert read_table(file, ["label", "text"]).column_names == ["label", "text"]
+    with pytest.raises(KeyError, match="movie"):
+        read_table(file, ["text", "movie"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+@pytest.mark.parametrize("source", ["path", "path.read_bytes()"])
+def test_no_thread_reads_that_could_abort_the_process_at_its_end(file: Path, source: str) -> None:
+    threads = "[task.read_text() for task in Path('/proc/self/task').glob('*/comm') if 'jemalloc' not in task.read_text()]"
+    check = (
+        "from pathlib import Path\n"
+        "from lora_replication.tables import read_table\n"
+        f"path = Path({str(file)!r})\n"
+        f"read_table({source})\n"
+        f"print(len({threads}))"
+    )
+    told = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "1"
