@@ -74,16 +74,6 @@ def left_behind(runs: Path, study: str) -> dict[str, Any]:
     return found
 
 
-def is_running(pid: int) -> bool:
-    """Whether there is such a process, other than one that only waits to be reaped."""
-    import psutil
-
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def soon(condition: Any, seconds: float = 10.0) -> bool:
     """Whether ``condition()`` comes true in time."""
     deadline = time.monotonic() + seconds

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from grid_faults import Faults, is_running, left_behind, soon
+from grid_faults import Faults, left_behind, soon
+from process_tree import descendants, is_running
 
 from lora_replication import machine
 from lora_replication.errors import GpuLost, IncompleteError
@@ -191,12 +192,6 @@ def start_sweep(root: Path, what=None, env=None, **grid) -> subprocess.Popen:
     )
 
 
-def descendants(pid: int) -> list[int]:
-    import psutil
-
-    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-
-
 def wait_for(process: subprocess.Popen, text: str) -> None:
     for line in process.stdout:
         if text in line:
@@ -210,7 +205,7 @@ def test_a_stopped_sweep_leaves_no_process_and_keeps_what_is_done(tiny_root, unb
     with start_sweep(tiny_root, {NAMES[7]: ("hang", 1)}, executor="processes", workers=2, pack=1) as process:
         wait_for(process, "grid: 5 of 8")
         assert soon((tiny_root / "pids").exists)
-        children = descendants(process.pid)
+        children = descendants(process.pid, "name")
         assert len(children) >= 3  # two workers and what hangs in one of them
         process.send_signal(number)
         assert process.wait(10) == code

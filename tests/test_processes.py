@@ -11,7 +11,8 @@ import time
 import pytest
 import yaml
 from conftest import ROOT
-from grid_faults import is_running, soon
+from grid_faults import soon
+from process_tree import is_running
 
 from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError, ParameterError, ReplicationError
 from lora_replication.processes import QUIET, SECONDS_TO_STOP, STATUS_VARIABLE, kill_tree, only_writer, run_command

@@ -11,13 +11,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
-from grid_faults import Faults, is_running, left_behind, soon
+from grid_faults import Faults, left_behind, soon
+from process_tree import descendants, is_running
 from test_executors import NAMES, ROOT, happened, start_sweep, study_with, unbroken, wait_for  # noqa: F401  # unbroken is a fixture
 
 from lora_replication.grid.executors import open_executor
 from lora_replication.grid.space import cell_jobs
+from lora_replication.processes import kill_tree
 from lora_replication.runs import Bench
 
 pytestmark = [
@@ -41,8 +42,7 @@ def start_node(cache: Path, *arguments: str) -> subprocess.Popen:
 
 def kill_node(node: subprocess.Popen) -> None:
     """As a power cut would: everything of it at once."""
-    for process in [psutil.Process(node.pid), *psutil.Process(node.pid).children(recursive=True)]:
-        process.kill()
+    kill_tree(node.pid)
     node.wait(10)
 
 
@@ -102,8 +102,8 @@ def fail_on_ray(root: Path) -> None:
     print(json.dumps([found, seconds, os.environ["RAY_AUTH_MODE"]]))
 
 
-def ray_workers(driver: int) -> list[psutil.Process]:
-    return [child for child in psutil.Process(driver).children(recursive=True) if child.name().startswith("ray::run_pack")]
+def ray_workers(driver: int) -> list[int]:
+    return [pid for pid, name in descendants(driver, "name").items() if name.startswith("ray::run_pack")]
 
 
 def test_on_a_ray_of_its_own_packs_fail_hang_and_are_killed(tiny_root):
@@ -112,9 +112,9 @@ def test_on_a_ray_of_its_own_packs_fail_hang_and_are_killed(tiny_root):
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver:
         wait_for(driver, "ready")
         assert soon(lambda: ray_workers(driver.pid))
-        children = psutil.Process(driver.pid).children(recursive=True)
+        children = descendants(driver.pid, "name")
         for worker in ray_workers(driver.pid):
-            worker.kill()
+            os.kill(worker, signal.SIGKILL)
         out, err = driver.communicate(timeout=60)
     assert driver.returncode == 0, err
     found, seconds, auth = json.loads(out.splitlines()[-1])
@@ -127,14 +127,14 @@ def test_on_a_ray_of_its_own_packs_fail_hang_and_are_killed(tiny_root):
     assert "robbed seed 1 and 1 more killed: its Ray worker was lost" in err
     assert seconds < 1.2  # with the training of a tiny run: less than 2 % of a minute
     assert auth == "token"
-    assert soon(lambda: not any(is_running(child.pid) for child in children))
+    assert soon(lambda: not any(is_running(pid) for pid in children))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_a_stopped_driver_leaves_no_ray_behind(tiny_root, number, code):
     with start_sweep(tiny_root, executor="ray", pack=1) as driver:
         wait_for(driver, "grid: 2 of 8")
-        children = {child.pid: child.name() for child in psutil.Process(driver.pid).children(recursive=True)}
+        children = descendants(driver.pid, "name")
         driver.send_signal(number)
         assert driver.wait(10) == code
     # After SIGKILL two idle agents of Ray's own wait for a minute whether it comes back.

@@ -4,9 +4,10 @@ import json
 import subprocess
 import time
 
-import psutil
 import pytest
 from test_pipeline import COMMAND, checkout, environment, run
+
+from lora_replication.processes import kill_tree
 
 WHOLE = """
 study: whole
@@ -21,13 +22,6 @@ grid: {evaluate_train: false, winner_seeds: [101], runners_up: 1, pack: 16}
 """
 
 
-def kill_all(process: subprocess.Popen) -> None:
-    """SIGKILL ``process`` and everything that it started."""
-    for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-        one.kill()
-    process.wait(10)
-
-
 @pytest.mark.slow
 def test_the_articles_grid_killed_once_comes_to_576_records_and_none_twice(tmp_path):
     root = checkout(tmp_path)
@@ -39,7 +33,8 @@ def test_the_articles_grid_killed_once_comes_to_576_records_and_none_twice(tmp_p
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    kill_all(process)
+    kill_tree(process.pid)
+    process.wait(10)
     kept = {file: file.read_bytes() for file in cells.rglob("record.json")}
     assert 150 <= len(kept) < 576
     done = run(root, "run", "whole", timeout=500)

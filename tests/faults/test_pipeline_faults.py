@@ -17,6 +17,7 @@ from test_pipeline import COMMAND, ROOT, SMALL, checkout, environment, run, stag
 
 from lora_replication.data.manifest import read_manifest, read_tokens
 from lora_replication.data.reviews import PARTS
+from lora_replication.processes import kill_tree
 
 SECRETS = {"HF_TOKEN": "canary-of-the-hub", "AWS_SECRET_ACCESS_KEY": "canary-of-a-cloud", "MLFLOW_TRACKING_PASSWORD": "canary-of-a-server"}
 ADDRESS = "http://somebody:canary-in-an-address@127.0.0.1:9"
@@ -173,7 +174,7 @@ def test_when_dvc_is_killed_its_stage_ends_or_a_second_start_names_it(tmp_path):
     finally:
         for process in psutil.process_iter(["cwd"]):
             if (process.info["cwd"] or "").startswith(str(tmp_path)):
-                process.kill()
+                kill_tree(process.pid)
         assert [process.wait(10) is not None for process in started] == [True] * len(started)
 
 

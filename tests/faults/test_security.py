@@ -1,7 +1,9 @@
 """The security checklist, as far as a look at the files can hold it; what runs is tested beside its module."""
 
 import ast
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from process_tree import descendants
 from ruamel.yaml import YAML
 from test_pipeline import ROOT, environment
 
@@ -148,16 +151,13 @@ def test_the_tracking_ui_listens_on_loopback_alone(tmp_path):
         start_new_session=True,
     ) as server:
         try:
-            family = [psutil.Process(server.pid)]
             end = time.monotonic() + 60
             listening: set[tuple[str, int]] = set()
             while ("127.0.0.1", port) not in listening and time.monotonic() < end:
                 time.sleep(0.5)
-                family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
-                connections = [one for process in family for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN]
-                listening = {(one.laddr.ip, one.laddr.port) for one in connections}
+                family = [psutil.Process(server.pid).net_connections(), *descendants(server.pid, "net_connections").values()]
+                listening = {tuple(one.laddr) for many in family for one in many if one.status == psutil.CONN_LISTEN}
             assert ("127.0.0.1", port) in listening
             assert {ip for ip, _ in listening} == {"127.0.0.1"}
         finally:
-            for process in family:
-                process.kill()
+            os.killpg(server.pid, signal.SIGKILL)
