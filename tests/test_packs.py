@@ -27,6 +27,7 @@ PACK = [
 def together(request, monkeypatch):
     """A pack goes through the encoder in parts, as on a CPU, or at once, as on a GPU."""
     monkeypatch.setitem(classifier_module.TOGETHER, "cpu", request.param)
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,11 @@ def same(one, other):
 def told(training):
     """What training came to, but for times."""
     return [epoch.model_dump(exclude={"seconds"}) for epoch in training.epochs]
+
+
+def test_twice_as_many_go_through_the_encoder_at_once_in_16_bits(pack_of, together):
+    at_once = [pack_of([*PACK, PACK[0]], precision=precision).together for precision in ("fp32", "bf16-mixed", "fp16-mixed")]
+    assert at_once == ([2, 4, 4] if together == 2 else [5, 5, 5])
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

@@ -26,10 +26,10 @@ from lora_replication.records import write_whole
 HEAD_SD = 0.02
 """Standard deviation of new head weights: DistilBERT's and BERT's ``initializer_range``."""
 
-TOGETHER = {"cpu": 2, "cuda": 32}
-"""Configurations of a pack that go through the encoder at once: the activations of more leave a CPU's caches, and a GPU idles on few."""
-
 COMPUTE_TYPES = {"fp16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+
+TOGETHER = {"cpu": 2, "cuda": 16}
+"""Configurations of a pack that go through the encoder at once in 32 bits: of more, a CPU would hold GiB, and a GPU idles on few."""
 
 
 class Classifier:
@@ -80,7 +80,7 @@ class Classifier:
         """Compute these configurations of the pack, in this order, and leave the others as they are."""
         self.active = list(active)
         models = [self.models[place] for place in self.active]
-        self.together = min(TOGETHER[self.device.type], len(models))
+        self.together = min(most_together(self.settings), len(models))
         self._forwards = [
             RaggedForward(models[start : start + self.together], self.layout, self._dropouts[0], COMPUTE_TYPES.get(self.settings.precision))
             for start in range(0, len(models), self.together)
@@ -144,6 +144,11 @@ class Classifier:
             raise DataError(f"{file} does not fit the run's settings: {', '.join(wrong[:5])}")
         for name, parameter in expected.items():
             parameter.copy_(tensors[name])
+
+
+def most_together(settings: RunSettings) -> int:
+    """How many configurations of a pack go through the encoder at once, those that have the activations of ``TOGETHER`` in 32 bits."""
+    return TOGETHER[settings.device] * (2 if settings.precision in COMPUTE_TYPES else 1)
 
 
 def switch_on(model: nn.Module, layout: Layout, settings: RunSettings, seed: int, keep: Callable[[Dropout], None]) -> list[str]:

@@ -60,7 +60,7 @@ def measured_size(bench: "Bench", jobs: Sequence[Job]) -> int:
     """
     import torch
 
-    from lora_replication.classifier import TOGETHER, Classifier
+    from lora_replication.classifier import Classifier, most_together
     from lora_replication.data.batches import collate
 
     largest = max(jobs, key=_width)
@@ -83,7 +83,7 @@ def measured_size(bench: "Bench", jobs: Sequence[Job]) -> int:
     del logits
     fitting = int(_free_bytes(bench.study.grid, settings.device) / each)
     # Those that wait for their turn in the encoder hold next to nothing.
-    return min(LARGEST[settings.device], len(jobs)) if fitting >= TOGETHER[settings.device] else max(1, min(fitting, len(jobs)))
+    return min(LARGEST[settings.device], len(jobs)) if fitting >= most_together(settings) else max(1, min(fitting, len(jobs)))
 
 
 def _width(job: Job) -> tuple[int, int]:
