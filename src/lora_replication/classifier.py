@@ -29,7 +29,7 @@ HEAD_SD = 0.02
 COMPUTE_TYPES = {"fp16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 TOGETHER = {"cpu": 2, "cuda": 16}
-"""Configurations of a pack that go through the encoder at once in 32 bits: of more, a CPU would hold GiB, and a GPU idles on few."""
+"""Configurations of a pack that go through the encoder at once in 32 bits: each holds a GiB or so, and few leave a GPU idle."""
 
 
 class Classifier:

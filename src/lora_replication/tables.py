@@ -24,5 +24,5 @@ def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> "p
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(pa.BufferReader(source) if isinstance(source, bytes) else source, pre_buffer=False) as file:
-        table = file.read(use_threads=False)
+        table = file.read(columns, use_threads=False)
     return table if columns is None else table.select(columns)
