@@ -1,1 +1,3 @@
-"""How fast this project is beside its peers, measured in one run; see README.md beside this file."""
+"""How fast this project is beside its peers, measured in one run; see README.md beside this
+file.
+"""

@@ -1,4 +1,6 @@
-"""``python -m benchmarks.ablation``: LoRA's training step and evaluation without one speed-up at a time, beside both as they are."""
+"""``python -m benchmarks.ablation``: LoRA's training step and evaluation without one speed-up at a
+time, beside both as they are.
+"""
 
 import argparse
 import shlex
@@ -22,27 +24,29 @@ from benchmarks.table import show
 from benchmarks.tasks import BATCHES, PARAMS, SIZES, model_of, precisions
 from benchmarks.workload import Workload, make_workload
 from lora_replication import classifier, randomness
-from lora_replication.checkpoints import State
-from lora_replication.classifier import Classifier
 from lora_replication.data import batches
-from lora_replication.data.batches import Batch, collate
 from lora_replication.data.tokens import Tokens
 from lora_replication.encoders import Encoder, locate_encoder
 from lora_replication.errors import ParameterError
-from lora_replication.evaluation import predict_logits
-from lora_replication.forward import RaggedForward
-from lora_replication.methods import RunSettings, resolve
-from lora_replication.params import load_study
-from lora_replication.processes import run_command
-from lora_replication.randomness import Dropout, TorchWords
-from lora_replication.training import compute_reproducibly, new_state, train_step
+from lora_replication.record import Settings, resolve
+from lora_replication.process import run_command
+from lora_replication.reading import load_study
+from lora_replication.training.batches import Batch, collate
+from lora_replication.training.checkpoints import State
+from lora_replication.training.classifier import Classifier
+from lora_replication.training.evaluation import predict_logits
+from lora_replication.training.forward import RaggedForward
+from lora_replication.training.loop import compute_reproducibly, new_state, train_step
+from lora_replication.training.randomness import Dropout, TorchWords
 
 HERE = Path(__file__).resolve().parent
 METHOD = "lora_default"
 
 
 class WholeLastLayer(RaggedForward):
-    """Computes the last layer for every token, as a classifier that is not told what its head reads."""
+    """Computes the last layer for every token, as a classifier that is not told what its head
+    reads.
+    """
 
     def _layer(self, prefix: str, x: Tensor, batch: Batch, *, last: bool) -> Tensor:
         x = super()._layer(prefix, x, batch, last=False)
@@ -52,16 +56,22 @@ class WholeLastLayer(RaggedForward):
 class FusedAttention(RaggedForward):
     """Attention by torch's scaled dot product when training too."""
 
-    def _attend_with_dropout(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend_with_dropout(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+    ) -> Tensor:
         flat = (each.flatten(0, 1) for each in (query, key, value))  # one configuration alone
-        context = F.scaled_dot_product_attention(*flat, attn_mask=mask, dropout_p=self.attention_dropout)
+        context = F.scaled_dot_product_attention(
+            *flat, attn_mask=mask, dropout_p=self.attention_dropout
+        )
         return context.unflatten(0, query.shape[:2])
 
 
 class FilledScores(RaggedForward):
     """Scores of padding are filled with -inf, where it is otherwise added to them."""
 
-    def _attend_with_dropout(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend_with_dropout(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+    ) -> Tensor:
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
@@ -71,7 +81,9 @@ class FilledScores(RaggedForward):
 class StepByStepAttention(RaggedForward):
     """Attention without dropout is computed as that with dropout is."""
 
-    def _attend_without(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    def _attend_without(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+    ) -> Tensor:
         return self._attend_with_dropout(query, key, value, mask)
 
 
@@ -117,7 +129,8 @@ class SpeedUp:
 
     Attributes:
         name: of what is done without it.
-        expected: how many times longer a step was expected to take, and why, before it was measured; MiniLM in fp32 on a CPU.
+        expected: how many times longer a step was expected to take, and why, before it was
+            measured; MiniLM in fp32 on a CPU.
         patched: in force while the step is set up and runs.
         tokens, state: changed before the step is measured.
         mixed_alone: makes no difference in fp32; ``cpu_alone``: none on a GPU.
@@ -135,10 +148,14 @@ class SpeedUp:
 
     def counts(self, device: str, precision: Precision) -> bool:
         """Whether it makes a difference there."""
-        return not (self.mixed_alone and precision == "fp32") and not (self.cpu_alone and device != "cpu")
+        return not (self.mixed_alone and precision == "fp32") and not (
+            self.cpu_alone and device != "cpu"
+        )
 
 
-def _instead(owner: object, name: str, other: object) -> Callable[[], AbstractContextManager[object]]:
+def _instead(
+    owner: object, name: str, other: object
+) -> Callable[[], AbstractContextManager[object]]:
     return partial(mock.patch.object, owner, name, other)
 
 
@@ -178,7 +195,9 @@ SPEED_UPS = (
 class Step:
     """A training step, or an evaluation, that can be run again and again."""
 
-    def __init__(self, speed_up: SpeedUp, encoder: Encoder, settings: RunSettings, workload: Workload) -> None:
+    def __init__(
+        self, speed_up: SpeedUp, encoder: Encoder, settings: Settings, workload: Workload
+    ) -> None:
         self._speed_up = speed_up
         with self._speed_up.patched():
             self.classifier = Classifier(encoder, settings, seed=1)
@@ -205,35 +224,65 @@ class Step:
 
 def main(words: Sequence[str]) -> None:
     """Run what the command line's ``words`` ask for. Raises ``ParameterError``."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ablation", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--device", choices=list(BATCHES), default="cpu", help=" ")
-    parser.add_argument("--size", default="minilm", choices=[*SIZES, "tiny-distilbert", "tiny-bert"], help=" ")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each, after one that is thrown away")
-    parser.add_argument("--folder", type=Path, default=HERE, help="has README.md; results/ is written into it")
+    parser.add_argument(
+        "--size", default="minilm", choices=[*SIZES, "tiny-distilbert", "tiny-bert"], help=" "
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="turns of each, after one that is thrown away"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=HERE, help="has README.md; results/ is written into it"
+    )
     asked = parser.parse_args(words)
     if asked.rounds < 1:
         raise ParameterError(f"--rounds is {asked.rounds}; allowed: 1 or more")
-    show(run(asked.device, asked.size, asked.rounds, shlex.join(["python", "-m", "benchmarks.ablation", *words])), asked.folder)
+    show(
+        run(
+            asked.device,
+            asked.size,
+            asked.rounds,
+            shlex.join(["python", "-m", "benchmarks.ablation", *words]),
+        ),
+        asked.folder,
+    )
 
 
 def run(device: str, size: str, rounds: int, command: str) -> AblationResults:
-    """Measure each step without a speed-up just after the step as it is, one speed-up after another, then all again."""
+    """Measure each step without a speed-up just after the step as it is, one speed-up after
+    another, then all again.
+    """
     beginning = Beginning(device, command)
     study, precision = load_study(PARAMS), precisions(device)[0]
     compute_reproducibly()
     with model_of(size) as model:
-        settings = replace(resolve(study, study.methods[METHOD]), device=device, encoder=model.encoder, precision=precision)
+        settings = replace(
+            resolve(study, study.methods[METHOD]),
+            device=device,
+            encoder=model.encoder,
+            precision=precision,
+        )
         encoder = locate_encoder(model)
-        workload = make_workload(BATCHES[device], settings.batch_size, 30522 if size in SIZES else 500)
+        workload = make_workload(
+            BATCHES[device], settings.batch_size, 30522 if size in SIZES else 500
+        )
         reviews = len(workload.random.ids) / workload.mean_tokens
-        as_it_is = {nothing.phase: Step(nothing, encoder, settings, workload) for nothing in AS_IT_IS}
+        as_it_is = {
+            nothing.phase: Step(nothing, encoder, settings, workload) for nothing in AS_IT_IS
+        }
         removals = [each for each in SPEED_UPS if each.counts(device, precision)]
         steps = [Step(each, encoder, settings, workload) for each in removals]
         by_round = []
         for number in range(rounds + 1):
             beginning.tell(f"round {number} of {rounds}")
             by_round.append(
-                [(as_it_is[each.phase].turn() / reviews, step.turn() / reviews) for each, step in zip(removals, steps, strict=True)]
+                [
+                    (as_it_is[each.phase].turn() / reviews, step.turn() / reviews)
+                    for each, step in zip(removals, steps, strict=True)
+                ]
             )
     return AblationResults(
         **beginning.origin(),

@@ -1,4 +1,6 @@
-"""The article's loop, rebuilt: Lightning, every review padded to 512 tokens, batches of 12, Adam, mixed precision."""
+"""The article's loop, rebuilt: Lightning, every review padded to 512 tokens, batches of 12, Adam,
+mixed precision.
+"""
 
 import logging
 from functools import partial
@@ -16,9 +18,9 @@ from benchmarks.gate import Case, Gate
 from benchmarks.workload import Workload
 from lora_replication.data.tokens import Tokens
 from lora_replication.encoders import Encoder, locate_encoder
-from lora_replication.lora import inject_lora
-from lora_replication.methods import RunSettings
-from lora_replication.randomness import generator
+from lora_replication.record import Settings
+from lora_replication.training.lora import inject_lora
+from lora_replication.training.randomness import generator
 
 PRECISION = {"bf16-mixed": "bf16-mixed", "fp16-mixed": "16-mixed", "fp32": "32-true"}
 """Lightning's names of ours."""
@@ -34,7 +36,9 @@ class Article:
         logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
         encoder = locate_encoder(case.model)
         self.module = Module(pretrained(encoder), encoder, case.settings)
-        self.loader = DataLoader(PaddedReviews(workload.random, case.settings.max_tokens), batch_size=workload.batch_size)
+        self.loader = DataLoader(
+            PaddedReviews(workload.random, case.settings.max_tokens), batch_size=workload.batch_size
+        )
         self._trainer = partial(
             lightning.Trainer,
             max_epochs=case.settings.epochs,
@@ -83,14 +87,20 @@ class AtGate(lightning.Callback):
 class Module(lightning.LightningModule):
     """The classifier with what trains switched on."""
 
-    def __init__(self, model: nn.Module, encoder: Encoder, settings: RunSettings) -> None:
+    def __init__(self, model: nn.Module, encoder: Encoder, settings: Settings) -> None:
         super().__init__()
         self.model, self.learning_rate = model, settings.learning_rate
         self.accuracy = torchmetrics.Accuracy(task="multiclass", num_classes=2)
         freeze(model, encoder, settings)
         if settings.lora:
             names = lora_sites(model, encoder, settings)
-            inject_lora(model, names, settings.lora, lambda name: generator(1, "A", name), lambda _name: nn.Identity())
+            inject_lora(
+                model,
+                names,
+                settings.lora,
+                lambda name: generator(1, "A", name),
+                lambda _name: nn.Identity(),
+            )
 
     def training_step(self, batch: dict[str, Tensor], _index: int) -> Tensor:
         """The loss of a batch."""
@@ -127,24 +137,36 @@ class PaddedReviews(Dataset[dict[str, Tensor]]):
     def __getitem__(self, place: int) -> dict[str, Tensor]:
         """One review."""
         row = place % len(self.labels)
-        return {"input_ids": self.ids[row], "attention_mask": self.mask[row], "labels": self.labels[row]}
+        return {
+            "input_ids": self.ids[row],
+            "attention_mask": self.mask[row],
+            "labels": self.labels[row],
+        }
 
 
 def pretrained(encoder: Encoder) -> Any:
-    """The classifier of ``transformers`` as its users load it, in fp32, with the attention that it takes by default."""
+    """The classifier of ``transformers`` as its users load it, in fp32, with the attention that it
+    takes by default.
+    """
     transformers.logging.set_verbosity_error()  # of course the head is new
     transformers.logging.disable_progress_bar()
-    return transformers.AutoModelForSequenceClassification.from_pretrained(encoder.folder, num_labels=2, dtype=torch.float32)
+    return transformers.AutoModelForSequenceClassification.from_pretrained(
+        encoder.folder, num_labels=2, dtype=torch.float32
+    )
 
 
-def freeze(model: nn.Module, encoder: Encoder, settings: RunSettings) -> None:
+def freeze(model: nn.Module, encoder: Encoder, settings: Settings) -> None:
     """Leave trainable what the method trains, low-rank terms aside."""
     model.requires_grad_(settings.trains == "all")
     for name in (encoder.layout.head_hidden, encoder.layout.head_output):
         model.get_submodule(name).requires_grad_(settings.trains != "lora")
 
 
-def lora_sites(model: nn.Module, encoder: Encoder, settings: RunSettings) -> list[str]:
+def lora_sites(model: nn.Module, encoder: Encoder, settings: Settings) -> list[str]:
     """The linears that get a low-rank term."""
     depth = getattr(model.config, encoder.layout.depth)
-    return [name for target in settings.lora.targets for name in encoder.layout.linears(target, depth)] if settings.lora else []
+    return (
+        [name for target in settings.lora.targets for name in encoder.layout.linears(target, depth)]
+        if settings.lora
+        else []
+    )

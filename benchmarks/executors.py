@@ -1,4 +1,6 @@
-"""``python -m benchmarks.executors``: a tiny grid on Ray with one worker and with two, turn by turn on this machine."""
+"""``python -m benchmarks.executors``: a tiny grid on Ray with one worker and with two, turn by turn
+on this machine.
+"""
 
 import argparse
 import multiprocessing
@@ -24,27 +26,44 @@ from lora_replication.errors import ParameterError
 from lora_replication.grid.executors import open_executor
 from lora_replication.grid.executors.on_ray import Silent
 from lora_replication.grid.space import cell_jobs
-from lora_replication.params import Study, check_study, merge_files
-from lora_replication.processes import run_command
-from lora_replication.runs import Bench
+from lora_replication.process import run_command
+from lora_replication.reading import check_study, merge_files
+from lora_replication.study import Study
+from lora_replication.training.run import Bench
 
 HERE = Path(__file__).resolve().parent
 TINY = PARAMS.parent / "studies" / "tiny.yaml"
 WORKERS = (1, 2)
 WARMING = 4
-"""Configurations that are run first, so that every worker has loaded its libraries, the data and the encoder."""
+"""Configurations that are run first, so that every worker has loaded its libraries, the data and
+the encoder.
+"""
 
 
 def main(words: Sequence[str]) -> None:
     """Run what the command line's ``words`` ask for. Raises ``ParameterError``."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.executors", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.executors",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument("--rounds", type=int, default=3, help="turns of each number of workers")
-    parser.add_argument("--epochs", type=int, default=40, help="of each configuration, so that it takes seconds")
-    parser.add_argument("--folder", type=Path, default=HERE, help="has README.md; results/ is written into it")
+    parser.add_argument(
+        "--epochs", type=int, default=40, help="of each configuration, so that it takes seconds"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=HERE, help="has README.md; results/ is written into it"
+    )
     asked = parser.parse_args(words)
     if min(asked.rounds, asked.epochs) < 1:
-        raise ParameterError(f"--rounds is {asked.rounds} and --epochs {asked.epochs}; allowed: 1 or more")
-    show(run(asked.rounds, asked.epochs, shlex.join(["python", "-m", "benchmarks.executors", *words])), asked.folder)
+        raise ParameterError(
+            f"--rounds is {asked.rounds} and --epochs {asked.epochs}; allowed: 1 or more"
+        )
+    show(
+        run(
+            asked.rounds, asked.epochs, shlex.join(["python", "-m", "benchmarks.executors", *words])
+        ),
+        asked.folder,
+    )
 
 
 def run(rounds: int, epochs: int, command: str) -> WorkersResults:

@@ -1,8 +1,10 @@
-"""Floating-point operations that a method's mathematics needs, counted; and the rate at which this machine multiplies matrices.
+"""Floating-point operations that a method's mathematics needs, counted; and the rate at which this
+machine multiplies matrices.
 
-A multiplication and an addition are two operations. Only real tokens count, and only what the logits or a trained weight
-depend on: of the last layer's query, projection and MLP the first token of each review; no gradient below the lowest
-trained weight. Element-wise work is left out. So every contender is held to the same count, whatever it does in vain.
+A multiplication and an addition are two operations. Only real tokens count, and only what the
+logits or a trained weight depend on: of the last layer's query, projection and MLP the first token
+of each review; no gradient below the lowest trained weight. Element-wise work is left out. So every
+contender is held to the same count, whatever it does in vain.
 """
 
 import time
@@ -14,11 +16,11 @@ from numpy.typing import NDArray
 
 from benchmarks.gate import finish
 from benchmarks.results import Precision
-from lora_replication.classifier import COMPUTE_TYPES
 from lora_replication.encoders import Encoder
-from lora_replication.layouts import Layout
-from lora_replication.methods import RunSettings
-from lora_replication.params import TARGETS
+from lora_replication.record import Settings
+from lora_replication.study import TARGETS
+from lora_replication.training.classifier import COMPUTE_TYPES
+from lora_replication.training.layouts import Layout
 
 MATRIX_SIDE = {"cpu": 3072, "cuda": 8192}
 MATRIX_SECONDS = 0.5
@@ -38,22 +40,41 @@ def empty_model(encoder: Encoder) -> torch.nn.Module:
     return model
 
 
-def needed_flops(model: torch.nn.Module, layout: Layout, settings: RunSettings, lengths: NDArray[np.int64], *, training: bool) -> int:
-    """Operations for one pass over reviews of ``lengths`` tokens: forward, and backward too where ``training``.
+def needed_flops(
+    model: torch.nn.Module,
+    layout: Layout,
+    settings: Settings,
+    lengths: NDArray[np.int64],
+    *,
+    training: bool,
+) -> int:
+    """Operations for one pass over reviews of ``lengths`` tokens: forward, and backward too where
+    ``training``.
 
     Raises:
-        ValueError: for targets of LoRA without one in the first layer, whose backward pass would end elsewhere.
+        ValueError: for targets of LoRA without one in the first layer, whose backward pass would
+            end elsewhere.
     """
     lora = settings.lora
     if lora and not set(lora.targets) & set(AFTER_INPUT):
-        raise ValueError(f"LoRA on {', '.join(lora.targets)} alone is not counted; at least one of {', '.join(AFTER_INPUT)} is needed")
-    depth, reviews, tokens = int(getattr(model.config, layout.depth)), len(lengths), int(lengths.sum())
+        raise ValueError(
+            f"LoRA on {', '.join(lora.targets)} alone is not counted; at least one of {', '.join(AFTER_INPUT)} is needed"
+        )
+    depth, reviews, tokens = (
+        int(getattr(model.config, layout.depth)),
+        len(lengths),
+        int(lengths.sum()),
+    )
     back_in_encoder = training and settings.trains != "head"
     total = 0
     for target in TARGETS:
         for name in layout.linears(target, depth):
             linear = model.get_submodule(name)
-            rows = reviews if target == "head" or (_layer(name) == depth - 1 and target in OF_FIRST_TOKENS) else tokens
+            rows = (
+                reviews
+                if target == "head" or (_layer(name) == depth - 1 and target in OF_FIRST_TOKENS)
+                else tokens
+            )
             product = 2 * rows * linear.in_features * linear.out_features
             trained = settings.trains == "all" or (settings.trains == "head" and target == "head")
             lowest = (_layer(name) == 0 and target in AFTER_INPUT and settings.trains != "all") or (
@@ -64,8 +85,11 @@ def needed_flops(model: torch.nn.Module, layout: Layout, settings: RunSettings, 
             if lora and target in lora.targets:
                 outer = 2 * rows * lora.rank * linear.in_features
                 inner = 2 * rows * lora.rank * linear.out_features
-                # Of x @ A @ B: gradients of A and B, of x @ A, and of x where something below is trained.
-                total += (outer + inner) * (1 + backward) + backward * (inner + outer * (not lowest))
+                # Of x @ A @ B: gradients of A and B, of x @ A, and of x where something below is
+                # trained.
+                total += (outer + inner) * (1 + backward) + backward * (
+                    inner + outer * (not lowest)
+                )
     width = model.get_submodule(layout.linears("key", 1)[0]).out_features
     scores = (depth - 1) * int((lengths.astype(np.int64) ** 2).sum()) + tokens
     return total + 4 * width * scores * (3 if back_in_encoder else 1)
@@ -76,9 +100,14 @@ def _layer(name: str) -> int | None:
 
 
 def matrix_rate(device: str, precision: Precision) -> float:
-    """Operations per second of this machine's matrix products in ``precision``, now: square ones, large enough to hide their start."""
+    """Operations per second of this machine's matrix products in ``precision``, now: square ones,
+    large enough to hide their start.
+    """
     side = MATRIX_SIDE[device]
-    a, b = (torch.randn(side, side, device=device).to(COMPUTE_TYPES.get(precision, torch.float32)) for _ in range(2))
+    a, b = (
+        torch.randn(side, side, device=device).to(COMPUTE_TYPES.get(precision, torch.float32))
+        for _ in range(2)
+    )
     product = torch.mm(a, b)  # untimed: libraries start
     finish(device)
     count, started = 0, time.perf_counter()

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import torch
 
-from lora_replication.methods import RunSettings
-from lora_replication.params import ModelParams
+from lora_replication.record import Settings
+from lora_replication.study import ModelParams
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Case:
 
     contender: str
     model: ModelParams
-    settings: RunSettings
+    settings: Settings
     batches: int
 
 
@@ -44,9 +44,11 @@ class Gate(Protocol):
 
 
 class TimedGate:
-    """The other end of ``connection`` names the batches of a turn, 0 to end, and is told the turn's seconds and the peak memory so far.
+    """The other end of ``connection`` names the batches of a turn, 0 to end, and is told the turn's
+    seconds and the peak memory so far.
 
-    A turn begins with the number and ends when the device has finished its last batch; what a loop does between two batches is part of it.
+    A turn begins with the number and ends when the device has finished its last batch; what a loop
+    does between two batches is part of it.
     """
 
     def __init__(self, connection: Connection, device: str) -> None:
@@ -70,7 +72,9 @@ class TimedGate:
             self.wait()
 
     def _peak_memory_bytes(self) -> int:
-        return torch.cuda.max_memory_allocated() if self._device == "cuda" else resident_peak_bytes()
+        return (
+            torch.cuda.max_memory_allocated() if self._device == "cuda" else resident_peak_bytes()
+        )
 
 
 def finish(device: str) -> None:
@@ -80,6 +84,8 @@ def finish(device: str) -> None:
 
 
 def resident_peak_bytes() -> int:
-    """The most memory that this process held. Unlike ``getrusage``, it leaves out what the starting process held."""
+    """The most memory that this process held. Unlike ``getrusage``, it leaves out what the starting
+    process held.
+    """
     status = Path("/proc/self/status").read_text("utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))

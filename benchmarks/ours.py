@@ -2,12 +2,12 @@
 
 from benchmarks.gate import Case, Gate
 from benchmarks.workload import Workload
-from lora_replication.classifier import Classifier
-from lora_replication.data.batches import collate
 from lora_replication.encoders import locate_encoder
-from lora_replication.evaluation import predict_logits
-from lora_replication.processes import keep_freed_memory
-from lora_replication.training import compute_reproducibly, new_state, train_step
+from lora_replication.process import keep_freed_memory
+from lora_replication.training.batches import collate
+from lora_replication.training.classifier import Classifier
+from lora_replication.training.evaluation import predict_logits
+from lora_replication.training.loop import compute_reproducibly, new_state, train_step
 
 
 class Ours:
@@ -26,7 +26,11 @@ class Ours:
         gate.wait()
         while True:
             for rows in self.workload.rows():
-                train_step(self.classifier, [self.state], collate(self.workload.random, rows, self.classifier.device))
+                train_step(
+                    self.classifier,
+                    [self.state],
+                    collate(self.workload.random, rows, self.classifier.device),
+                )
                 gate.batch_done()
 
     def evaluate(self, gate: Gate) -> None:

@@ -1,6 +1,8 @@
-"""Classifiers that compute as the article's loop does: every review padded to the longest, the forward pass of ``transformers``.
+"""Classifiers that compute as the article's loop does: every review padded to the longest, the
+forward pass of ``transformers``.
 
-Head, A and the order of the reviews are drawn as ever. What LoRA's own dropout draws is not, so it must be off.
+Head, A and the order of the reviews are drawn as ever. What LoRA's own dropout draws is not, so it
+must be off.
 """
 
 from collections.abc import Iterator
@@ -12,17 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from lora_replication.classifier import Classifier, autocast_for
-from lora_replication.data.batches import Batch
 from lora_replication.encoders import Encoder
-from lora_replication.methods import RunSettings
-from lora_replication.randomness import Dropout, named_seed
+from lora_replication.record import Settings
+from lora_replication.training.batches import Batch
+from lora_replication.training.classifier import Classifier, autocast_for
+from lora_replication.training.randomness import Dropout, named_seed
 
 
 class PaddedClassifier(Classifier):
     """Dropout is torch's own, with its own stream, so its masks are others than this project's."""
 
-    def __init__(self, encoder: Encoder, settings: RunSettings, seed: int) -> None:
+    def __init__(self, encoder: Encoder, settings: Settings, seed: int) -> None:
         super().__init__(encoder, settings, seed)
         self.seed = seed
 
@@ -48,11 +50,17 @@ class PaddedClassifier(Classifier):
 
 
 class SameMasksClassifier(PaddedClassifier):
-    """Dropout has the masks of this project's run with the same seed, put in place of torch's: only the arithmetic is another."""
+    """Dropout has the masks of this project's run with the same seed, put in place of torch's: only
+    the arithmetic is another.
+    """
 
-    def __init__(self, encoder: Encoder, settings: RunSettings, seed: int) -> None:
+    def __init__(self, encoder: Encoder, settings: Settings, seed: int) -> None:
         super().__init__(encoder, settings, seed)
-        self.models[0].config._attn_implementation = "eager"  # scaled dot products draw their masks where nothing reaches
+        self.models[
+            0
+        ].config._attn_implementation = (
+            "eager"  # scaled dot products draw their masks where nothing reaches
+        )
 
     def parts(self, batch: Batch) -> Iterator[Tensor]:
         """As in ``Classifier``."""
@@ -64,7 +72,9 @@ class SameMasksClassifier(PaddedClassifier):
         with _replayed(drawn, batch):
             (logits,) = super().parts(batch)
         if drawn:
-            raise AssertionError(f"{len(drawn)} masks were drawn for places where transformers has no dropout")
+            raise AssertionError(
+                f"{len(drawn)} masks were drawn for places where transformers has no dropout"
+            )
         yield logits
 
 
@@ -84,21 +94,29 @@ def _recorded() -> Iterator[list[tuple[float, Tensor]]]:
 
 @contextmanager
 def _replayed(drawn: list[tuple[float, Tensor]], batch: Batch) -> Iterator[None]:
-    """Has torch's dropout take the masks ``drawn`` for ``batch``, one after another, and leaves padding as it is."""
+    """Has torch's dropout take the masks ``drawn`` for ``batch``, one after another, and leaves
+    padding as it is.
+    """
     ends = torch.cat([batch.first[1:], batch.first.new_tensor([len(batch.ids)])])
-    review = torch.repeat_interleave(torch.arange(len(ends), device=ends.device), ends - batch.first)
+    review = torch.repeat_interleave(
+        torch.arange(len(ends), device=ends.device), ends - batch.first
+    )
 
     def next_mask(p: float) -> Tensor:
         probability, mask = drawn.pop(0)
         if probability != p:
-            raise AssertionError(f"transformers drops with probability {p} where this project does with {probability}")
+            raise AssertionError(
+                f"transformers drops with probability {p} where this project does with {probability}"
+            )
         return mask
 
     def replay(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if not training:
             return x
         whole = torch.ones_like(x)
-        if x.dim() == 4:  # weights of attention: (reviews, heads, queries, length), drawn group by group
+        if (
+            x.dim() == 4
+        ):  # weights of attention: (reviews, heads, queries, length), drawn group by group
             for group in batch.groups:
                 mask = next_mask(p)
                 whole[group.reviews, :, : mask.shape[2], : group.length] = mask

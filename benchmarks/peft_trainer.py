@@ -1,4 +1,6 @@
-"""HF Trainer with PEFT as its users write it: dynamic padding, batches of similar length, fused AdamW, mixed precision."""
+"""HF Trainer with PEFT as its users write it: dynamic padding, batches of similar length, fused
+AdamW, mixed precision.
+"""
 
 import tempfile
 from typing import Any
@@ -23,8 +25,13 @@ class HFTrainer:
         freeze(model, encoder, settings)
         if settings.lora:
             sites = lora_sites(model, encoder, settings)
-            # PEFT divides alpha by the rank, the article does not. Without a task type the head stays frozen, as in the article.
-            lora = peft.LoraConfig(r=settings.lora.rank, lora_alpha=settings.lora.alpha * settings.lora.rank, target_modules=sites)
+            # PEFT divides alpha by the rank, the article does not. Without a task type the head
+            # stays frozen, as in the article.
+            lora = peft.LoraConfig(
+                r=settings.lora.rank,
+                lora_alpha=settings.lora.alpha * settings.lora.rank,
+                target_modules=sites,
+            )
             model = peft.get_peft_model(model, lora)
         self.model = model
         reviews = Reviews(workload.grouped)
@@ -50,7 +57,9 @@ class HFTrainer:
             ),
             train_dataset=reviews,
             eval_dataset=reviews,
-            data_collator=transformers.DataCollatorWithPadding(transformers.BertTokenizerFast(vocab=str(encoder.vocabulary))),
+            data_collator=transformers.DataCollatorWithPadding(
+                transformers.BertTokenizerFast(vocab=str(encoder.vocabulary))
+            ),
             compute_metrics=_accuracy,
         )
 
@@ -61,7 +70,9 @@ class HFTrainer:
 
     def evaluate(self, gate: Gate) -> None:
         """Evaluate until the gate ends it."""
-        self.trainer.callback_handler.callbacks = [c for c in self.trainer.callback_handler.callbacks if not isinstance(c, AtGate)]
+        self.trainer.callback_handler.callbacks = [
+            c for c in self.trainer.callback_handler.callbacks if not isinstance(c, AtGate)
+        ]
         self.trainer.add_callback(AtGate(gate))
         gate.wait()
         self.trainer.evaluate()
@@ -91,8 +102,14 @@ class Reviews(Dataset[dict[str, Any]]):
 
     def __init__(self, tokens: Tokens) -> None:
         self.examples = [
-            {"input_ids": tokens.ids[start:end].tolist(), "attention_mask": [1] * int(end - start), "labels": int(label)}
-            for start, end, label in zip(tokens.starts[:-1], tokens.starts[1:], tokens.labels, strict=True)
+            {
+                "input_ids": tokens.ids[start:end].tolist(),
+                "attention_mask": [1] * int(end - start),
+                "labels": int(label),
+            }
+            for start, end, label in zip(
+                tokens.starts[:-1], tokens.starts[1:], tokens.labels, strict=True
+            )
         ]
 
     def __len__(self) -> int:

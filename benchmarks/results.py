@@ -1,4 +1,6 @@
-"""What one run of a benchmark found, as it is kept in ``results/``; times as measured, nothing derived."""
+"""What one run of a benchmark found, as it is kept in ``results/``; times as measured, nothing
+derived.
+"""
 
 import importlib.metadata
 import re
@@ -10,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from lora_replication import machine
-from lora_replication.records import write_whole
+from lora_replication.files import write_whole
 
 PEERS = ("pytorch-lightning", "peft", "accelerate")
 
@@ -18,7 +20,9 @@ Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
 Phase = Literal["training", "evaluation"]
 
 Masks = Literal["other", "same"]
-"""Of dropout in padded arithmetic: torch's own, or those of this project's run with the same seed."""
+"""Of dropout in padded arithmetic: torch's own, or those of this project's run with the same
+seed.
+"""
 
 Times = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
 
@@ -47,10 +51,13 @@ class Measurement(_Part):
     """One contender on one task.
 
     Attributes:
-        seconds_per_review: one for each round; of a review of IMDb's mean length, ``Results.mean_tokens``.
-        matrix_flops_per_second: the machine's matrix rate after each of these rounds, see ``Results.matrix_precision``.
+        seconds_per_review: one for each round; of a review of IMDb's mean length,
+            ``Results.mean_tokens``.
+        matrix_flops_per_second: the machine's matrix rate after each of these rounds, see
+            ``Results.matrix_precision``.
         flops_per_review: what the mathematics needs, see ``flops``.
-        peak_memory_bytes: of the contender's process up to the end of this phase; on CUDA allocated on the GPU.
+        peak_memory_bytes: of the contender's process up to the end of this phase; on CUDA allocated
+            on the GPU.
     """
 
     size: str
@@ -89,22 +96,34 @@ class Run(_Part):
         return ""
 
     def write(self, results: Path) -> Path:
-        """Write ``<machine>[-<subject>].json`` into its folder below ``results``, and give its path."""
-        file = results / self.folder / f"{'-'.join(filter(None, (self.machine.name, self.subject)))}.json"
+        """Write ``<machine>[-<subject>].json`` into its folder below ``results``, and give its
+        path.
+        """
+        file = (
+            results
+            / self.folder
+            / f"{'-'.join(filter(None, (self.machine.name, self.subject)))}.json"
+        )
         write_whole(file, self.model_dump_json(indent=1).encode() + b"\n")
         return file
 
     @classmethod
     def read_all(cls, results: Path) -> list[Self]:
-        """All of this kind below ``results``, by name. Raises ``pydantic.ValidationError`` where a file is not one."""
-        return [cls.model_validate_json(file.read_bytes()) for file in sorted((results / cls.folder).glob("*.json"))]
+        """All of this kind below ``results``, by name. Raises ``pydantic.ValidationError`` where a
+        file is not one.
+        """
+        return [
+            cls.model_validate_json(file.read_bytes())
+            for file in sorted((results / cls.folder).glob("*.json"))
+        ]
 
 
 class Results(Run):
     """A whole run of ``benchmarks.bench``.
 
     Attributes:
-        matrix_precision: in which the machine's matrix rate was measured, the fastest of its precisions.
+        matrix_precision: in which the machine's matrix rate was measured, the fastest of its
+            precisions.
         mean_tokens: real tokens of a review.
     """
 
@@ -123,7 +142,8 @@ class PackMeasurement(_Part):
     Attributes:
         pack: configurations that train together; ``batches``: each of them on so many at once.
         seconds_per_review: for each round; of one configuration on a review of IMDb's mean length.
-        matrix_flops_per_second, flops_per_review, peak_memory_bytes: as in ``Measurement``, training alone.
+        matrix_flops_per_second, flops_per_review, peak_memory_bytes: as in ``Measurement``,
+            training alone.
     """
 
     pack: Annotated[int, Field(ge=1)]
@@ -161,7 +181,8 @@ class Removal(_Part):
         name: of what is done without it.
         expected: how many times longer it was expected to take, and why.
         phase: which of the two.
-        seconds_per_review: as in ``Measurement``; ``seconds_as_it_is``: with every speed-up, in the same round.
+        seconds_per_review: as in ``Measurement``; ``seconds_as_it_is``: with every speed-up, in the
+            same round.
     """
 
     name: str
@@ -211,7 +232,8 @@ class SamenessResults(Run):
     Attributes:
         study, title: what was trained; ``masks``: under which dropout in padded arithmetic.
         reviews: of the test set.
-        padded, ours: for each method how many of them were answered rightly, by seed, in padded arithmetic and in this project's.
+        padded, ours: for each method how many of them were answered rightly, by seed, in padded
+            arithmetic and in this project's.
     """
 
     folder: ClassVar[str] = "sameness"
@@ -251,7 +273,8 @@ class Beginning:
         """The attributes that ``Run`` names, at the run's end."""
         return {
             "machine": self.machine,
-            "versions": machine.versions() | {name: importlib.metadata.version(name) for name in PEERS},
+            "versions": machine.versions()
+            | {name: importlib.metadata.version(name) for name in PEERS},
             "commit": self._commit,
             "changed": self._changed,
             "command": self._command,

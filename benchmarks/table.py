@@ -4,10 +4,18 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks.results import AblationResults, GridResults, Measurement, Results, Run, SamenessResults, WorkersResults
-from lora_replication.params import ARTICLE_REVIEWS
-from lora_replication.records import write_whole
+from benchmarks.results import (
+    AblationResults,
+    GridResults,
+    Measurement,
+    Results,
+    Run,
+    SamenessResults,
+    WorkersResults,
+)
+from lora_replication.files import write_whole
 from lora_replication.statistics import equivalence_test, paired_t
+from lora_replication.study import ARTICLE_REVIEWS
 
 ABLATION_HEADINGS = (
     "done without it",
@@ -19,7 +27,14 @@ ABLATION_HEADINGS = (
 
 WORKERS_HEADINGS = ("workers", "configurations", "seconds", "of one worker's time")
 
-SAMENESS_HEADINGS = ("method", "seeds", "test accuracy, padded", "here", "difference in points, 95 % over seeds", "p, beyond the margin")
+SAMENESS_HEADINGS = (
+    "method",
+    "seeds",
+    "test accuracy, padded",
+    "here",
+    "difference in points, 95 % over seeds",
+    "p, beyond the margin",
+)
 
 MARGIN_IN_POINTS = 1.5
 """Of sameness; as large as what other seeds do to these short runs."""
@@ -58,7 +73,8 @@ def marks(kind: type[Run]) -> tuple[str, str]:
 
 
 def show(run: Run, folder: Path) -> None:
-    """Write ``run`` into ``folder``'s ``results/``, put all of its kind into its README.md, and print it.
+    """Write ``run`` into ``folder``'s ``results/``, put all of its kind into its README.md, and
+    print it.
 
     Raises ``ValueError`` where README.md lacks the marks.
     """
@@ -67,8 +83,13 @@ def show(run: Run, folder: Path) -> None:
     before, begin, rest = file.read_text("utf-8").partition(first)
     _, end, after = rest.partition(last)
     if not begin or not end:
-        raise ValueError(f"{file} lacks the line {first.strip()!r} or {last!r}; the results go between them")
-    write_whole(file, (before + begin + render(type(run).read_all(folder / "results")) + end + after).encode())
+        raise ValueError(
+            f"{file} lacks the line {first.strip()!r} or {last!r}; the results go between them"
+        )
+    write_whole(
+        file,
+        (before + begin + render(type(run).read_all(folder / "results")) + end + after).encode(),
+    )
     print(render([run]))
 
 
@@ -82,8 +103,18 @@ def _grid_section(results: GridResults) -> str:
     ]
     alone = next((m for m in results.measurements if m.pack == m.batches == 1), None)
     for m in results.measurements:
-        shares = [m.flops_per_review / s / rate for s, rate in zip(m.seconds_per_review, m.matrix_flops_per_second, strict=True)]
-        ratios = [one / own for one, own in zip(alone.seconds_per_review, m.seconds_per_review, strict=True)] if alone else []
+        shares = [
+            m.flops_per_review / s / rate
+            for s, rate in zip(m.seconds_per_review, m.matrix_flops_per_second, strict=True)
+        ]
+        ratios = (
+            [
+                one / own
+                for one, own in zip(alone.seconds_per_review, m.seconds_per_review, strict=True)
+            ]
+            if alone
+            else []
+        )
         hours = EPOCHS * ARTICLE_REVIEWS["train"] * median(m.seconds_per_review) / 3600
         lines.append(
             _row(
@@ -106,36 +137,76 @@ def _ablation_section(results: AblationResults) -> str:
     lines += [f"{results.method.replace('_', ' ')}, {results.precision}.", ""]
     lines += [_row(ABLATION_HEADINGS), _row(["---"] * len(ABLATION_HEADINGS))]
     for removal in results.removals:
-        ratios = [without / own for without, own in zip(removal.seconds_per_review, removal.seconds_as_it_is, strict=True)]
+        ratios = [
+            without / own
+            for without, own in zip(
+                removal.seconds_per_review, removal.seconds_as_it_is, strict=True
+            )
+        ]
         shown = _spread(ratios, lambda ratio: f"{ratio:.2f}")
-        times = [_milliseconds(each) for each in (removal.seconds_per_review, removal.seconds_as_it_is)]
+        times = [
+            _milliseconds(each) for each in (removal.seconds_per_review, removal.seconds_as_it_is)
+        ]
         lines.append(_row([removal.name, removal.expected, shown, *times]))
     return "\n".join([*lines, ""])
 
 
 def _workers_section(results: WorkersResults) -> str:
-    lines = [f"### {results.machine.name}", "", *_provenance(results), _row(WORKERS_HEADINGS), _row(["---"] * len(WORKERS_HEADINGS))]
+    lines = [
+        f"### {results.machine.name}",
+        "",
+        *_provenance(results),
+        _row(WORKERS_HEADINGS),
+        _row(["---"] * len(WORKERS_HEADINGS)),
+    ]
     alone = results.seconds_of_sweep[1]
     for workers, seconds in results.seconds_of_sweep.items():
         ratios = [own / one for own, one in zip(seconds, alone, strict=True)]
-        cells = [_spread(seconds, _number), "" if workers == 1 else _spread(ratios, lambda ratio: f"{ratio:.2f}")]
+        cells = [
+            _spread(seconds, _number),
+            "" if workers == 1 else _spread(ratios, lambda ratio: f"{ratio:.2f}"),
+        ]
         lines.append(_row([str(workers), str(results.configurations), *cells]))
     return "\n".join([*lines, ""])
 
 
 def _sameness_section(results: SamenessResults) -> str:
     subject = f"{results.study}, {results.masks} masks of dropout"
-    lines = [f"### {results.machine.name}, {subject}", "", f"{results.title}.", "", *_provenance(results)]
+    lines = [
+        f"### {results.machine.name}, {subject}",
+        "",
+        f"{results.title}.",
+        "",
+        *_provenance(results),
+    ]
     lines += [_row(SAMENESS_HEADINGS), _row(["---"] * len(SAMENESS_HEADINGS))]
     for method, ours in results.ours.items():
-        first, second = ([100 * correct / results.reviews for correct in each] for each in (results.padded[method], ours))
+        first, second = (
+            [100 * correct / results.reviews for correct in each]
+            for each in (results.padded[method], ours)
+        )
         interval = paired_t(first, second, 0.95).difference
-        beyond = equivalence_test([b - a for a, b in zip(first, second, strict=True)], MARGIN_IN_POINTS)
-        seeds, difference = f"{min(results.seeds)} to {max(results.seeds)}", f"{interval.estimate:+.2f}"
+        beyond = equivalence_test(
+            [b - a for a, b in zip(first, second, strict=True)], MARGIN_IN_POINTS
+        )
+        seeds, difference = (
+            f"{min(results.seeds)} to {max(results.seeds)}",
+            f"{interval.estimate:+.2f}",
+        )
         if interval.low is not None and beyond is not None:
             difference += f" ({interval.low:+.2f} to {interval.high:+.2f})"
         accuracies = [_spread(each, lambda accuracy: f"{accuracy:.2f}") for each in (first, second)]
-        lines.append(_row([method.replace("_", " "), seeds, *accuracies, difference, "" if beyond is None else f"{beyond:.2g}"]))
+        lines.append(
+            _row(
+                [
+                    method.replace("_", " "),
+                    seeds,
+                    *accuracies,
+                    difference,
+                    "" if beyond is None else f"{beyond:.2g}",
+                ]
+            )
+        )
     return "\n".join([*lines, ""])
 
 
@@ -144,7 +215,11 @@ def _provenance(results: Run) -> list[str]:
     where = f"{machine.gpu}, beside it {machine.cpu}" if machine.gpu else machine.cpu
     rate = ""
     if isinstance(results, Results | GridResults):
-        rates = [rate / 1e12 for measurement in results.measurements for rate in measurement.matrix_flops_per_second]
+        rates = [
+            rate / 1e12
+            for measurement in results.measurements
+            for rate in measurement.matrix_flops_per_second
+        ]
         rate = f"{results.matrix_precision.removesuffix('-mixed')} matrix rate {_spread(rates, _number)} TFLOP/s. "
     return [
         f"{where}, {machine.cores} cores, {machine.memory_bytes / 2**30:.0f} GiB of memory, {machine.platform}. "
@@ -157,8 +232,13 @@ def _provenance(results: Run) -> list[str]:
 
 
 def speedup(ours: Measurement, peer: Measurement) -> list[float]:
-    """Seconds of ``peer`` over seconds of ``ours``, round by round: a ratio is of neighbours in time."""
-    return [theirs / own for theirs, own in zip(peer.seconds_per_review, ours.seconds_per_review, strict=True)]
+    """Seconds of ``peer`` over seconds of ``ours``, round by round: a ratio is of neighbours in
+    time.
+    """
+    return [
+        theirs / own
+        for theirs, own in zip(peer.seconds_per_review, ours.seconds_per_review, strict=True)
+    ]
 
 
 def _section(results: Results) -> str:
@@ -167,7 +247,9 @@ def _section(results: Results) -> str:
         for phase in ("training", "evaluation"):
             shown = [m for m in results.measurements if (m.size, m.phase) == (size, phase)]
             lines += [f"**{size}, {phase}**", "", _row(HEADINGS), _row(["---"] * len(HEADINGS))]
-            lines += [_row(_cells(measurement, shown, results.mean_tokens)) for measurement in shown]
+            lines += [
+                _row(_cells(measurement, shown, results.mean_tokens)) for measurement in shown
+            ]
             lines.append("")
     return "\n".join(lines) + "\n"
 
@@ -178,19 +260,27 @@ def _row(cells: Sequence[str]) -> str:
 
 def _cells(measurement: Measurement, shown: Sequence[Measurement], mean_tokens: float) -> list[str]:
     seconds = measurement.seconds_per_review
-    shares = [measurement.flops_per_review / s / rate for s, rate in zip(seconds, measurement.matrix_flops_per_second, strict=True)]
+    shares = [
+        measurement.flops_per_review / s / rate
+        for s, rate in zip(seconds, measurement.matrix_flops_per_second, strict=True)
+    ]
     ours = [m for m in shown if m.contender == "ours" and m.method == measurement.method]
     # A peer in a precision that this project was not measured in stands beside its first.
     own = next((m for m in ours if m.precision == measurement.precision), ours[0])
     return [
         measurement.method.replace("_", " "),
-        CONTENDER_NAMES[measurement.contender] + (" with PEFT" if measurement.contender == "peft" and "lora" in measurement.method else ""),
+        CONTENDER_NAMES[measurement.contender]
+        + (
+            " with PEFT" if measurement.contender == "peft" and "lora" in measurement.method else ""
+        ),
         measurement.precision,
         _milliseconds(seconds),
         f"{mean_tokens / median(seconds):,.0f}",
         f"{measurement.peak_memory_bytes / 2**30:.2f} GiB",
         f"{median(shares):.1%}",
-        "" if measurement.contender == "ours" else _spread(speedup(own, measurement), lambda ratio: f"{ratio:.1f}"),
+        ""
+        if measurement.contender == "ours"
+        else _spread(speedup(own, measurement), lambda ratio: f"{ratio:.1f}"),
     ]
 
 

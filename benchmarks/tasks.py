@@ -13,8 +13,9 @@ from benchmarks.worker import PHASES, Turn, Worker, alternate
 from benchmarks.workload import Workload, distilbert_size, make_workload, review_lengths
 from lora_replication import machine
 from lora_replication.encoders import Encoder, locate_encoder
-from lora_replication.methods import RunSettings, resolve
-from lora_replication.params import ModelParams, load_study
+from lora_replication.record import Settings, resolve
+from lora_replication.reading import load_study
+from lora_replication.study import ModelParams
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 
@@ -22,7 +23,9 @@ SIZES = ("distilbert-size", "minilm")
 METHODS = ("last_layers", "lora_default", "full")
 BATCHES = {"cpu": 2, "cuda": 50}
 PADDED_BATCHES = {"cpu": 1, "cuda": 50}
-"""Batches of a turn: few on a CPU, where a step takes seconds, and of padded ones, which all cost the same, a single one."""
+"""Batches of a turn: few on a CPU, where a step takes seconds, and of padded ones, which all cost
+the same, a single one.
+"""
 
 FLOPS_OF_REVIEWS = 1000
 """Reviews whose mean is the count of operations for a review."""
@@ -43,11 +46,17 @@ class Task:
 def model_of(size: str) -> Iterator[ModelParams]:
     """The encoder of ``size``, one of ``SIZES`` or a tiny one, for as long as the context lasts."""
     with TemporaryDirectory() as folder:
-        yield distilbert_size(Path(folder)) if size == "distilbert-size" else ModelParams(encoder=size, max_tokens=512)
+        yield (
+            distilbert_size(Path(folder))
+            if size == "distilbert-size"
+            else ModelParams(encoder=size, max_tokens=512)
+        )
 
 
 def make_task(size: str, method: str, model: ModelParams, device: str) -> Task:
-    """The article's batch size, learning rate and methods, from params.yaml, on another encoder and device."""
+    """The article's batch size, learning rate and methods, from params.yaml, on another encoder and
+    device.
+    """
     study = load_study(PARAMS)
     settings = replace(resolve(study, study.methods[method]), device=device, encoder=model.encoder)
     encoder = locate_encoder(model)
@@ -57,16 +66,20 @@ def make_task(size: str, method: str, model: ModelParams, device: str) -> Task:
 
 
 def precisions(device: str) -> tuple[Precision, ...]:
-    """Those that ``device`` multiplies matrices in fastest: a CPU without instructions for bf16 is measured in fp32."""
+    """Those that ``device`` multiplies matrices in fastest: a CPU without instructions for bf16 is
+    measured in fp32.
+    """
     if device == "cuda":
         return ("bf16-mixed", "fp16-mixed")
     return ("bf16-mixed",) if machine.multiplies_bf16() else ("fp32",)
 
 
-def _cases(model: ModelParams, settings: RunSettings) -> Iterator[Case]:
+def _cases(model: ModelParams, settings: Settings) -> Iterator[Case]:
     device = settings.device
     chosen_precisions = precisions(device)
-    if settings.lora and "fp32" not in chosen_precisions:  # the article's loop as it would run without mixed precision
+    if (
+        settings.lora and "fp32" not in chosen_precisions
+    ):  # the article's loop as it would run without mixed precision
         yield Case("article", model, replace(settings, precision="fp32"), PADDED_BATCHES[device])
     for precision in chosen_precisions:
         chosen = replace(settings, precision=precision)
@@ -76,14 +89,24 @@ def _cases(model: ModelParams, settings: RunSettings) -> Iterator[Case]:
 
 
 def measure(task: Task, rounds: int) -> list[Measurement]:
-    """Training and evaluation of every contender of ``task``, whose processes live for this task alone."""
+    """Training and evaluation of every contender of ``task``, whose processes live for this task
+    alone.
+    """
     device = task.cases[0].settings.device
     workers = [Worker(case, task.workload) for case in task.cases]
     found: list[Measurement] = []
     for phase in PHASES:
         by_round = alternate(workers, rounds, lambda: matrix_rate(device, precisions(device)[0]))
         for number, case in enumerate(task.cases):
-            found.append(_measurement(task, case, phase, [turns[number] for turns, _ in by_round], [rate for _, rate in by_round]))
+            found.append(
+                _measurement(
+                    task,
+                    case,
+                    phase,
+                    [turns[number] for turns, _ in by_round],
+                    [rate for _, rate in by_round],
+                )
+            )
         for worker in workers:
             worker.next_phase()
     for worker in workers:
@@ -91,15 +114,27 @@ def measure(task: Task, rounds: int) -> list[Measurement]:
     return found
 
 
-def _measurement(task: Task, case: Case, phase: Phase, turns: Sequence[Turn], rates: Sequence[float]) -> Measurement:
+def _measurement(
+    task: Task, case: Case, phase: Phase, turns: Sequence[Turn], rates: Sequence[float]
+) -> Measurement:
     workload = task.workload
-    # Padding makes all reviews cost the same. Otherwise cost follows tokens, and a turn's few reviews have a mean length of their own.
+    # Padding makes all reviews cost the same. Otherwise cost follows tokens, and a turn's few
+    # reviews have a mean length of their own.
     if case.contender == "article":
         reviews = float(case.batches * workload.batch_size)
     else:
-        reviews = len((workload.grouped if case.contender == "peft" else workload.random).ids) / workload.mean_tokens
+        reviews = (
+            len((workload.grouped if case.contender == "peft" else workload.random).ids)
+            / workload.mean_tokens
+        )
     lengths = review_lengths(FLOPS_OF_REVIEWS)
-    flops = needed_flops(empty_model(task.encoder), task.encoder.layout, case.settings, lengths, training=phase == "training")
+    flops = needed_flops(
+        empty_model(task.encoder),
+        task.encoder.layout,
+        case.settings,
+        lengths,
+        training=phase == "training",
+    )
     return Measurement(
         size=task.size,
         method=task.method,

@@ -1,4 +1,6 @@
-"""Each contender in a process of its own, which lives through its turns, so that turns can alternate while memory stays apart."""
+"""Each contender in a process of its own, which lives through its turns, so that turns can
+alternate while memory stays apart.
+"""
 
 import importlib
 import multiprocessing
@@ -23,7 +25,9 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
 class Contender(Protocol):
-    """What is measured. Both loops call the gate once before and after every batch, and run until it raises ``PhaseOver``."""
+    """What is measured. Both loops call the gate once before and after every batch, and run until
+    it raises ``PhaseOver``.
+    """
 
     def train(self, gate: Gate) -> None:
         """Train on the workload."""
@@ -64,16 +68,22 @@ class Worker:
         self.case = case
         here, there = multiprocessing.Pipe()
         self._connection = here
-        self._process = multiprocessing.get_context("spawn").Process(target=_serve, args=(case, workload, there), daemon=True)
+        self._process = multiprocessing.get_context("spawn").Process(
+            target=_serve, args=(case, workload, there), daemon=True
+        )
         self._process.start()
         there.close()
 
     def warm_up(self) -> None:
-        """Run a single batch, in which libraries are loaded and memory is taken. Raises as ``turn`` does."""
+        """Run a single batch, in which libraries are loaded and memory is taken. Raises as ``turn``
+        does.
+        """
         self._run(1)
 
     def turn(self) -> Turn:
-        """Run one turn. Raises ``IncompleteError`` where the process died; its own words stand above."""
+        """Run one turn. Raises ``IncompleteError`` where the process died; its own words stand
+        above.
+        """
         return self._run(self.case.batches)
 
     def _run(self, batches: int) -> Turn:
@@ -95,7 +105,9 @@ class Worker:
         self._process.join()
 
 
-def alternate(workers: Sequence[TakesTurns], rounds: int, after_round: Callable[[], float]) -> list[tuple[list[Turn], float]]:
+def alternate(
+    workers: Sequence[TakesTurns], rounds: int, after_round: Callable[[], float]
+) -> list[tuple[list[Turn], float]]:
     """``rounds`` times one turn of each worker, A B C A B C, once all have warmed up.
 
     Returns:

@@ -3,8 +3,9 @@
 import sys
 from pathlib import Path
 
-from lora_replication.params import load_study
-from lora_replication.processes import only_writer, run_command
+from lora_replication.files import only_writer
+from lora_replication.process import run_command
+from lora_replication.reading import load_study
 
 
 def prepare() -> None:

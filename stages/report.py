@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from lora_replication.params import load_study
-from lora_replication.processes import run_command
+from lora_replication.process import run_command
+from lora_replication.reading import load_study
 
 
 def report() -> None:

@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from lora_replication.params import load_study
-from lora_replication.processes import run_command
+from lora_replication.process import run_command
+from lora_replication.reading import load_study
 
 
 def train() -> None:
@@ -16,11 +16,15 @@ def train() -> None:
     asked = parser.parse_args()
     study = load_study(Path("params.yaml"))
     from lora_replication.jobs import method_job
-    from lora_replication.runs import Bench
     from lora_replication.single import perform_one
     from lora_replication.tracking import live_run
+    from lora_replication.training.run import Bench
 
-    perform_one(Bench(study), method_job(study, asked.method, asked.seed), lambda run: live_run(study.tracking, run))
+    perform_one(
+        Bench(study),
+        method_job(study, asked.method, asked.seed),
+        lambda run: live_run(study.tracking, run),
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""A headless Chromium driven over its debugging pipe, for the tests of pages: no driver, no port, nothing installed."""
+"""A headless Chromium driven over its debugging pipe, for the tests of pages: no driver, no port,
+nothing installed.
+"""
 
 import json
 import os
@@ -7,11 +9,20 @@ import subprocess
 from pathlib import Path
 from typing import Any, Self
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+CHROMIUM = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
 
 
 class Browser:
-    """One page in a browser of its own; collects what the console says and what the page asks for."""
+    """One page in a browser of its own; collects what the console says and what the page asks
+    for.
+    """
 
     def __init__(self, profile: Path) -> None:
         to_browser, self._write = os.pipe()
@@ -48,7 +59,9 @@ class Browser:
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._last += 1
-        message = {"id": self._last, "method": method, "params": parameters} | ({"sessionId": self._session} if self._session else {})
+        message = {"id": self._last, "method": method, "params": parameters} | (
+            {"sessionId": self._session} if self._session else {}
+        )
         os.write(self._write, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._next()
@@ -67,23 +80,43 @@ class Browser:
 
     def open(self, page: Path, width: int, *, dark: bool = False, scripts: bool = True) -> None:
         self.events.clear()
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=1,
+            mobile=width < 500,
+        )
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         self.call("Page.navigate", url=page.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
 
     def evaluate(self, expression: str) -> Any:
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
     @property
     def complaints(self) -> list[dict[str, Any]]:
         """Console messages, exceptions and entries of the log."""
-        return [e for e in self.events if e["method"] in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")]
+        return [
+            e
+            for e in self.events
+            if e["method"]
+            in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+        ]
 
     @property
     def requests(self) -> list[str]:
-        return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
+        return [
+            e["params"]["request"]["url"]
+            for e in self.events
+            if e["method"] == "Network.requestWillBeSent"
+        ]

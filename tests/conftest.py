@@ -1,4 +1,6 @@
-"""What tests share: small prepared data, settings, and a private cache folder. Everything runs on one thread."""
+"""What tests share: small prepared data, settings, and a private cache folder. Everything runs on
+one thread.
+"""
 
 import os
 
@@ -11,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from lora_replication.methods import RunSettings
-from lora_replication.params import LoraParams, Study, load_study
-from lora_replication.records import Asked
+from lora_replication.record import Settings
+from lora_replication.reading import load_study
+from lora_replication.record import Run
+from lora_replication.study import LoraParams, Study
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,7 +43,9 @@ def tiny_study() -> Study:
 
 
 @pytest.fixture(scope="session")
-def tiny_data(tiny_study: Study, private_cache: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_data(
+    tiny_study: Study, private_cache: None, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A folder with ``data/tiny`` prepared, never written to afterwards."""
     from lora_replication.data.prepare import prepare
     from lora_replication.encoders import locate_encoder
@@ -58,17 +63,22 @@ def tiny_root(tiny_data: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings() -> Callable[..., RunSettings]:
+def settings() -> Callable[..., Settings]:
     """Settings of a short run on a tiny encoder; keywords change them, ``lora`` as a dict."""
 
-    def make(**changes: object) -> RunSettings:
+    def make(**changes: object) -> Settings:
         values = {
             "encoder": "tiny-distilbert", "max_tokens": 64, "epochs": 2, "batch_size": 12, "learning_rate": 1e-2,
             "precision": "fp32", "device": "cpu", "trains": "head", "lora": None, "evaluate_train": True,
         } | changes  # fmt: skip
         if isinstance(values["lora"], dict):
-            values |= {"lora": LoraParams(**{"rank": 2, "alpha": 4, "targets": ["query", "value"]} | values["lora"]), "trains": "lora"}
-        return RunSettings(**values)
+            values |= {
+                "lora": LoraParams(
+                    **{"rank": 2, "alpha": 4, "targets": ["query", "value"]} | values["lora"]
+                ),
+                "trains": "lora",
+            }
+        return Settings(**values)
 
     return make
 

@@ -13,14 +13,22 @@ import torch
 from conftest import SilentMirror
 
 from lora_replication import machine
-from lora_replication.records import ADAPTER, PREDICTIONS, Asked, file_digest, read_records
+from lora_replication.files import file_digest
+from lora_replication.record import ADAPTER, PREDICTIONS, Run, read_records
 
-TIMES = {"training_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes", "attempt"}
+TIMES = {
+    "training_seconds",
+    "evaluation_seconds",
+    "tokens_per_second",
+    "peak_memory_bytes",
+    "attempt",
+}
 
 
 @dataclass(frozen=True)
 class Faults:
-    """Opens a mirror, unless the run that is about to start is to fail: ``what`` gives, by its name, how and how often.
+    """Opens a mirror, unless the run that is about to start is to fail: ``what`` gives, by its
+    name, how and how often.
 
     Attributes:
         folder: shared by all processes; ``started`` in it names each run that started, in order.
@@ -63,13 +71,19 @@ class Faults:
 
 
 def left_behind(runs: Path, study: str) -> dict[str, Any]:
-    """All that a sweep leaves but times and counts of attempts: records, and sha256 of predictions and adapters, by folder."""
+    """All that a sweep leaves but times and counts of attempts: records, and sha256 of predictions
+    and adapters, by folder.
+    """
     found: dict[str, Any] = {}
     for folder, record in read_records(study, runs):
         content = record.model_dump(exclude={"where": {"started", "finished"}, "happened": TIMES})
         for epoch in content["happened"]["epochs"]:
             del epoch["seconds"]
-        digests = [file_digest(folder / name) for name in (PREDICTIONS, ADAPTER) if (folder / name).is_file()]
+        digests = [
+            file_digest(folder / name)
+            for name in (PREDICTIONS, ADAPTER)
+            if (folder / name).is_file()
+        ]
         found[str(folder.relative_to(runs))] = (content, digests)
     return found
 

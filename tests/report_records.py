@@ -9,18 +9,42 @@ from lora_replication.data.manifest import Manifest
 from lora_replication.grid.choice import runners_up
 from lora_replication.grid.space import cell_jobs, runner_up_jobs, winner_jobs
 from lora_replication.jobs import Job, method_jobs
-from lora_replication.params import Study, check_study, merge_files
-from lora_replication.records import Asked, Count, Epoch, Happened, Record, Where, digest, read_records, run_folder, write_record
+from lora_replication.reading import check_study, merge_files
+from lora_replication.files import digest
+from lora_replication.record import (
+    Run,
+    Count,
+    Epoch,
+    Happened,
+    Record,
+    Where,
+    read_records,
+    run_folder,
+    write_record,
+)
 from lora_replication.report.answers import Answers
+from lora_replication.study import Study
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
-PARAMETERS = {"last_layers": 148_610, "lora_default": 73_728, "lora_tuned": 258_048, "full": 22_713_986}
-TEST_CORRECT = {"last_layers": (781, 779, 790), "lora_default": (853, 861, 849), "lora_tuned": (866, 871, 858), "full": (872, 869, 880)}
+PARAMETERS = {
+    "last_layers": 148_610,
+    "lora_default": 73_728,
+    "lora_tuned": 258_048,
+    "full": 22_713_986,
+}
+TEST_CORRECT = {
+    "last_layers": (781, 779, 790),
+    "lora_default": (853, 861, 849),
+    "lora_tuned": (866, 871, 858),
+    "full": (872, 869, 880),
+}
 REVIEWS = {"train": 2000, "val": 500, "test": 1000}
 
 
 def make_study(**changes: Any) -> Study:
-    """MiniLM on a part of IMDb: 4 methods with 3 seeds, 8 configurations, 3 fresh seeds; ``changes`` replace whole keys."""
+    """MiniLM on a part of IMDb: 4 methods with 3 seeds, 8 configurations, 3 fresh seeds;
+    ``changes`` replace whole keys.
+    """
     content: dict[str, Any] = merge_files(PARAMS)
     content["study"] = "minilm-small"
     content["title"] = "MiniLM on a part of IMDb"
@@ -98,7 +122,13 @@ def make_happened(job: Job, test_correct: int, parameters: int) -> Happened:
 
 def make_record(study: Study, job: Job, happened: Happened) -> Record:
     settings = job.settings.as_dict()
-    decides = {"settings": settings, "seed": job.seed, "data": "f6" * 32, "weights": "53" * 32, "code": "97" * 32}
+    decides = {
+        "settings": settings,
+        "seed": job.seed,
+        "data": "f6" * 32,
+        "weights": "53" * 32,
+        "code": "97" * 32,
+    }
     where = Where(
         git_commit="0123456789abcdef0123456789abcdef01234567",
         git_dirty=False,
@@ -115,7 +145,14 @@ def make_record(study: Study, job: Job, happened: Happened) -> Record:
         data_revision=None,
         encoder_revision=None,
     )
-    asked = Asked(study=study.study, title=study.title, role=job.role, name=job.name, key=digest(decides), **decides)
+    asked = Asked(
+        study=study.study,
+        title=study.title,
+        role=job.role,
+        name=job.name,
+        key=digest(decides),
+        **decides,
+    )
     return Record(asked=asked, happened=happened, where=where)
 
 
@@ -127,9 +164,19 @@ def make_records(study: Study) -> list[Record]:
         records.append(make_record(study, job, make_happened(job, correct, PARAMETERS[job.name])))
     cells = cell_jobs(study)
     for place, job in enumerate(cells):
-        records.append(make_record(study, job, make_happened(job, 875 if place == 2 else 840 + 3 * place % 24, 36_864 * (place + 1))))
+        records.append(
+            make_record(
+                study,
+                job,
+                make_happened(
+                    job, 875 if place == 2 else 840 + 3 * place % 24, 36_864 * (place + 1)
+                ),
+            )
+        )
     for place, job in enumerate(winner_jobs(study, cells[2])):
-        records.append(make_record(study, job, make_happened(job, (868, 861, 874)[place % 3], 110_592)))
+        records.append(
+            make_record(study, job, make_happened(job, (868, 861, 874)[place % 3], 110_592))
+        )
     return records + make_beside(study, records)
 
 
@@ -143,22 +190,34 @@ def make_beside(study: Study, records: list[Record]) -> list[Record]:
 def through_disk(study: Study, records: list[Record], root: Path) -> list[Record]:
     """``records`` written to ``root`` as a study leaves them, and read back."""
     for record in records:
-        write_record(record, run_folder(study.study, record.asked.role, record.asked.name, record.asked.seed, root))
+        write_record(
+            record,
+            run_folder(study.study, record.asked.role, record.asked.name, record.asked.seed, root),
+        )
     return [record for _, record in read_records(study.study, root)]
 
 
 def make_answers(records: list[Record], movies: int = 120) -> Answers:
-    """Answers that agree with the ``records``: better runs also know harder reviews, and some of each run's errors are its own."""
+    """Answers that agree with the ``records``: better runs also know harder reviews, and some of
+    each run's errors are its own.
+    """
     generator = np.random.default_rng(5)
     ease = generator.random(1000)
     right = {}
     for record in records:
         if record.asked.role != "cell" and record.happened.test:
             known = np.argsort(ease + 0.3 * generator.random(1000))[: record.happened.test.correct]
-            right[record.asked.role, record.asked.name, record.asked.seed] = np.isin(np.arange(1000), known)
+            right[record.asked.role, record.asked.name, record.asked.seed] = np.isin(
+                np.arange(1000), known
+            )
     number = generator.integers(movies, size=1000)
     names = np.array([f"tt{movie:07d}" for movie in number])
-    return Answers(right, movies=names, unseen_movie=number < movies // 10, repeated=generator.random(1000) < 0.02)
+    return Answers(
+        right,
+        movies=names,
+        unseen_movie=number < movies // 10,
+        repeated=generator.random(1000) < 0.02,
+    )
 
 
 def altered(record: Record, **happened: Any) -> Record:
@@ -167,4 +226,12 @@ def altered(record: Record, **happened: Any) -> Record:
 
 
 def diverged(record: Record) -> Record:
-    return altered(record, status="diverged", first_bad_step=17, train=None, val=None, test=None, best_epoch=None)
+    return altered(
+        record,
+        status="diverged",
+        first_bad_step=17,
+        train=None,
+        val=None,
+        test=None,
+        best_epoch=None,
+    )

@@ -1,4 +1,6 @@
-"""The benchmark of each speed-up: what is taken away changes how a step is computed, not what it computes."""
+"""The benchmark of each speed-up: what is taken away changes how a step is computed, not what it
+computes.
+"""
 
 import numpy as np
 import pytest
@@ -8,9 +10,9 @@ from benchmarks import ablation, table
 from benchmarks.ablation import AS_IT_IS, SPEED_UPS, Step
 from benchmarks.results import AblationResults
 from benchmarks.workload import make_workload
-from lora_replication.data.batches import collate
 from lora_replication.encoders import locate_encoder
-from lora_replication.params import ModelParams
+from lora_replication.study import ModelParams
+from lora_replication.training.batches import collate
 
 SAME_LOGITS = [each for each in SPEED_UPS if "512" not in each.name]
 
@@ -19,7 +21,9 @@ SAME_LOGITS = [each for each in SPEED_UPS if "512" not in each.name]
 def step_of(settings):
     encoder = locate_encoder(ModelParams(encoder="tiny-distilbert", max_tokens=512))
     workload = make_workload(1, 12, 500)
-    return lambda speed_up: Step(speed_up, encoder, settings(encoder="tiny-distilbert", lora={"alpha": 2}), workload)
+    return lambda speed_up: Step(
+        speed_up, encoder, settings(encoder="tiny-distilbert", lora={"alpha": 2}), workload
+    )
 
 
 @pytest.mark.parametrize("speed_up", SAME_LOGITS, ids=lambda each: each.name)
@@ -75,7 +79,12 @@ def test_every_speed_up_is_measured_beside_the_step_as_it_is(tmp_path):
 
 
 def test_what_makes_no_difference_is_not_measured():
-    on_a_cpu = {"attention of a batch padded to its longest review", "random words by torch's generator"}
+    on_a_cpu = {
+        "attention of a batch padded to its longest review",
+        "random words by torch's generator",
+    }
     in_mixed_precision = {"frozen weights rounded in every step"}
-    assert {each.name for each in SPEED_UPS if not each.counts("cuda", "fp32")} == on_a_cpu | in_mixed_precision
+    assert {
+        each.name for each in SPEED_UPS if not each.counts("cuda", "fp32")
+    } == on_a_cpu | in_mixed_precision
     assert all(each.counts("cpu", "bf16-mixed") for each in SPEED_UPS)

@@ -12,8 +12,19 @@ from lora_replication.data.aclimdb import read_archive, read_folder
 from lora_replication.data.reviews import Review
 from lora_replication.errors import DataError
 
-ODD_TEXTS = ["", "NA", "lone \r return", "two\r\nlines\n", "nul \0 inside", " spaces ", "naïve 映画 🎬", "x" * 1_000_000]
-ADDRESSES = "".join(f"http://www.imdb.com/title/tt{number:07d}/usercomments\n" for number in range(20)).encode()
+ODD_TEXTS = [
+    "",
+    "NA",
+    "lone \r return",
+    "two\r\nlines\n",
+    "nul \0 inside",
+    " spaces ",
+    "naïve 映画 🎬",
+    "x" * 1_000_000,
+]
+ADDRESSES = "".join(
+    f"http://www.imdb.com/title/tt{number:07d}/usercomments\n" for number in range(20)
+).encode()
 
 
 def regular(name: str, content: bytes = b"fine") -> tuple[tarfile.TarInfo, bytes]:
@@ -39,11 +50,23 @@ def write_archive(file: Path, *members: tuple[tarfile.TarInfo, bytes]) -> str:
 @pytest.mark.fault(18)
 def test_texts_survive_to_the_byte_with_labels_names_and_movies(tmp_path: Path) -> None:
     file = tmp_path / "an archive.tar.gz"
-    members = [regular(f"aclImdb/train/neg/{number}_1.txt", text.encode()) for number, text in enumerate(ODD_TEXTS)]
-    addresses = [regular(f"aclImdb/{half}/urls_{kind}.txt", ADDRESSES) for half in ("train", "test") for kind in ("pos", "neg")]
-    sha256 = write_archive(file, *members, regular("aclImdb/test/pos/10_7.txt", b"good"), *addresses)
+    members = [
+        regular(f"aclImdb/train/neg/{number}_1.txt", text.encode())
+        for number, text in enumerate(ODD_TEXTS)
+    ]
+    addresses = [
+        regular(f"aclImdb/{half}/urls_{kind}.txt", ADDRESSES)
+        for half in ("train", "test")
+        for kind in ("pos", "neg")
+    ]
+    sha256 = write_archive(
+        file, *members, regular("aclImdb/test/pos/10_7.txt", b"good"), *addresses
+    )
     loaded = read_archive(file, [sha256], count=9)
-    expected = [Review(text, 0, f"train/neg/{number}_1", f"tt{number:07d}") for number, text in enumerate(ODD_TEXTS)]
+    expected = [
+        Review(text, 0, f"train/neg/{number}_1", f"tt{number:07d}")
+        for number, text in enumerate(ODD_TEXTS)
+    ]
     assert loaded.reviews == [*expected, Review("good", 1, "test/pos/10_7", "tt0000010")]
     assert loaded.files == {"an archive.tar.gz": sha256}
 
@@ -59,8 +82,15 @@ def test_what_else_the_published_archive_holds_is_passed_over(tmp_path: Path) ->
         "train/unsup/0_0.txt",
     ]
     others = [regular(f"aclImdb/{name}", b"\xff" * 2_000_000) for name in names]
-    sha256 = write_archive(tmp_path / "a.tar.gz", special("aclImdb", tarfile.DIRTYPE), *others, regular("aclImdb/test/pos/0_7.txt"))
-    assert [review.name for review in read_archive(tmp_path / "a.tar.gz", [sha256], count=1).reviews] == ["test/pos/0_7"]
+    sha256 = write_archive(
+        tmp_path / "a.tar.gz",
+        special("aclImdb", tarfile.DIRTYPE),
+        *others,
+        regular("aclImdb/test/pos/0_7.txt"),
+    )
+    assert [
+        review.name for review in read_archive(tmp_path / "a.tar.gz", [sha256], count=1).reviews
+    ] == ["test/pos/0_7"]
 
 
 def damaged(kind: str, file: Path) -> None:
@@ -123,7 +153,10 @@ def test_damage_that_the_sha256_would_not_show_is_told_as_such(kind: str, tmp_pa
 )
 @pytest.mark.fault(17)
 def test_a_member_that_has_no_place_is_refused_by_name(
-    member: tuple[tarfile.TarInfo, bytes], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    member: tuple[tarfile.TarInfo, bytes],
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = tmp_path / "inner" / "a.tar.gz"
     file.parent.mkdir()
@@ -151,9 +184,14 @@ def test_a_text_that_is_not_utf8_is_named_with_its_place(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("addresses", "complaint"),
-    [(ADDRESSES, "review 20, but the list of addresses of test/pos has 20 lines"), (b"nowhere\n", "urls_pos.txt, line 1 is 'nowhere'")],
+    [
+        (ADDRESSES, "review 20, but the list of addresses of test/pos has 20 lines"),
+        (b"nowhere\n", "urls_pos.txt, line 1 is 'nowhere'"),
+    ],
 )
-def test_addresses_that_do_not_fit_are_told(addresses: bytes, complaint: str, tmp_path: Path) -> None:
+def test_addresses_that_do_not_fit_are_told(
+    addresses: bytes, complaint: str, tmp_path: Path
+) -> None:
     members = regular("aclImdb/test/pos/20_7.txt"), regular("aclImdb/test/urls_pos.txt", addresses)
     sha256 = write_archive(tmp_path / "a.tar.gz", *members)
     with pytest.raises(DataError, match=complaint):
@@ -161,7 +199,9 @@ def test_addresses_that_do_not_fit_are_told(addresses: bytes, complaint: str, tm
 
 
 def test_a_missing_archive_is_told_with_where_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.tar\.gz: the archive can't be read .*ai\.stanford\.edu"):
+    with pytest.raises(
+        DataError, match=r"none\.tar\.gz: the archive can't be read .*ai\.stanford\.edu"
+    ):
         read_archive(tmp_path / "none.tar.gz")
 
 

@@ -1,4 +1,6 @@
-"""The published numbers: what the article's statements say of them, and the parameters counted by hand."""
+"""The published numbers: what the article's statements say of them, and the parameters counted by
+hand.
+"""
 
 import re
 from pathlib import Path
@@ -6,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lora_replication.article import claims, published
-from lora_replication.params import load_study
+from lora_replication.reading import load_study
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 WIDTH, LAYERS, INNER, RANK = 768, 6, 3072, 8
@@ -20,7 +22,9 @@ def test_parameters_follow_from_distilbert() -> None:
     assert counts["lora_default"] == LAYERS * 2 * square
     assert counts["lora_tuned"] == LAYERS * (2 * square + 2 * up)
     embeddings = (30_522 + 512) * WIDTH + 2 * WIDTH
-    layer = 4 * (WIDTH * WIDTH + WIDTH) + (WIDTH * INNER + INNER) + (INNER * WIDTH + WIDTH) + 4 * WIDTH
+    layer = (
+        4 * (WIDTH * WIDTH + WIDTH) + (WIDTH * INNER + INNER) + (INNER * WIDTH + WIDTH) + 4 * WIDTH
+    )
     assert counts["full"] == embeddings + LAYERS * layer + head
 
 
@@ -29,23 +33,34 @@ def test_accuracies_fit_the_articles_statements() -> None:
     assert test["last_layers"] < test["lora_default"] < test["full"] < test["lora_tuned"]
     assert test["full"] - test["lora_default"] == pytest.approx(2.87)
     assert test["lora_tuned"] - test["full"] == pytest.approx(0.08)
-    # Counts of 35,000, 5,000 and 10,000 reviews: validation and test percentages are whole numbers of reviews.
+    # Counts of 35,000, 5,000 and 10,000 reviews: validation and test percentages are whole numbers
+    # of reviews.
     for method in published().values():
         assert round(method.val_percent.value * 50) == pytest.approx(method.val_percent.value * 50)
 
 
 def test_every_number_has_a_source() -> None:
     for method in published().values():
-        numbers = [method.trainable_parameters, method.train_percent, method.val_percent, method.test_percent, method.minutes]
+        numbers = [
+            method.trainable_parameters,
+            method.train_percent,
+            method.val_percent,
+            method.test_percent,
+            method.minutes,
+        ]
         assert all(number.source for number in numbers if number)
-    assert [name for name, method in published().items() if method.minutes is None] == ["lora_tuned"]
+    assert [name for name, method in published().items() if method.minutes is None] == [
+        "lora_tuned"
+    ]
 
 
 def test_every_claims_words_give_its_number() -> None:
     for claim in claims():
         if claim.number is not None and claim.kind != "selection":
             forms = {f"{claim.number:,.2f}", f"{claim.number:,.0f}", f"{claim.number / 1000:.0f}k"}
-            assert any(re.search(rf"(?<![\d.,]){re.escape(form)}(?![\d.])", claim.words) for form in forms), claim.words
+            assert any(
+                re.search(rf"(?<![\d.,]){re.escape(form)}(?![\d.])", claim.words) for form in forms
+            ), claim.words
 
 
 def test_the_articles_study_configures_the_articles_methods() -> None:

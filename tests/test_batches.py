@@ -2,15 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from lora_replication.data.batches import collate, evaluation_rows, training_rows
 from lora_replication.data.tokens import Tokens
+from lora_replication.training.batches import collate, evaluation_rows, training_rows
 
 CPU = torch.device("cpu")
 
 
 def tokens_of(*lengths: int) -> Tokens:
     """Review i holds the ids 100 i + 1, 100 i + 2, ...; its label is i % 2."""
-    ids = np.concatenate([100 * i + 1 + np.arange(n) for i, n in enumerate(lengths)]).astype(np.int32)
+    ids = np.concatenate([100 * i + 1 + np.arange(n) for i, n in enumerate(lengths)]).astype(
+        np.int32
+    )
     return Tokens(ids, np.cumsum([0, *lengths]).astype(np.int64), np.arange(len(lengths)) % 2)
 
 
@@ -27,7 +29,12 @@ def test_an_epoch_trains_on_every_review_once_in_an_order_of_its_seed():
 def test_evaluation_batches_keep_the_budget_and_cover_every_review():
     tokens = tokens_of(5, 3, 9, 3, 20, 4)
     batches = list(evaluation_rows(tokens, 10))
-    assert [batch.tolist() for batch in batches] == [[1, 3, 5], [0], [2], [4]]  # 3 + 3 + 4, 5, 9, and 20 alone above the budget
+    assert [batch.tolist() for batch in batches] == [
+        [1, 3, 5],
+        [0],
+        [2],
+        [4],
+    ]  # 3 + 3 + 4, 5, 9, and 20 alone above the budget
 
 
 def test_a_batch_by_hand():
@@ -40,7 +47,8 @@ def test_a_batch_by_hand():
 
 
 def test_groups_pad_little_and_cover_the_batch_in_order():
-    # 10, 10 and 11 fit: 3 * 121 = 363 scores for 321 needed. 80 would make it 4 * 6400 for 6721: more than 1.25 times that and 4096.
+    # 10, 10 and 11 fit: 3 * 121 = 363 scores for 321 needed. 80 would make it 4 * 6400 for 6721:
+    # more than 1.25 times that and 4096.
     batch = collate(tokens_of(80, 10, 11, 10), np.arange(4), CPU)
     assert [(group.reviews, group.tokens, group.length) for group in batch.groups] == [
         (slice(0, 3), slice(0, 31), 11),

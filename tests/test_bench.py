@@ -26,14 +26,18 @@ from benchmarks.tasks import METHODS, make_task, model_of, precisions
 from benchmarks.worker import CONTENDERS, Turn, Worker, alternate, make_contender
 from benchmarks.workload import make_workload
 from lora_replication.errors import IncompleteError, ParameterError
-from lora_replication.params import ModelParams
+from lora_replication.study import ModelParams
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def case_of(contender, method, device="cpu", encoder="tiny-distilbert"):
     task = make_task(encoder, method, ModelParams(encoder=encoder, max_tokens=512), device)
-    return next(case for case in task.cases if case.contender == contender and case.settings.precision in precisions(device)), task.workload
+    return next(
+        case
+        for case in task.cases
+        if case.contender == contender and case.settings.precision in precisions(device)
+    ), task.workload
 
 
 class CountingGate:
@@ -53,13 +57,19 @@ class CountingGate:
 
 
 def model_in(contender):
-    return {"Article": lambda c: c.module.model, "HFTrainer": lambda c: c.model, "Ours": lambda c: c.classifier.models[0]}[
-        type(contender).__name__
-    ](contender)
+    return {
+        "Article": lambda c: c.module.model,
+        "HFTrainer": lambda c: c.model,
+        "Ours": lambda c: c.classifier.models[0],
+    }[type(contender).__name__](contender)
 
 
 def trained(contender):
-    return {name: p.detach().clone() for name, p in model_in(contender).named_parameters() if p.requires_grad}
+    return {
+        name: p.detach().clone()
+        for name, p in model_in(contender).named_parameters()
+        if p.requires_grad
+    }
 
 
 @pytest.mark.parametrize("encoder", ["tiny-distilbert", "tiny-bert"])
@@ -80,7 +90,9 @@ def test_every_contender_trains_the_same_parameters_and_evaluates_after(encoder,
         with pytest.raises(PhaseOver):
             contender.evaluate(gate)
         assert gate.waits == 1
-        assert all(torch.equal(after[key], value) for key, value in trained(contender).items()), name
+        assert all(torch.equal(after[key], value) for key, value in trained(contender).items()), (
+            name
+        )
     assert len(set(counts.values())) == 1, counts
 
 
@@ -119,28 +131,55 @@ class Recorder:
 @pytest.mark.parametrize(
     ("has_bf16", "cases"),
     [
-        (True, [("article", "fp32"), ("article", "bf16-mixed"), ("peft", "bf16-mixed"), ("ours", "bf16-mixed")]),
+        (
+            True,
+            [
+                ("article", "fp32"),
+                ("article", "bf16-mixed"),
+                ("peft", "bf16-mixed"),
+                ("ours", "bf16-mixed"),
+            ],
+        ),
         (False, [("article", "fp32"), ("peft", "fp32"), ("ours", "fp32")]),
     ],
 )
 def test_a_processor_without_bf16_is_measured_in_fp32(monkeypatch, has_bf16, cases):
     monkeypatch.setattr("lora_replication.machine.multiplies_bf16", lambda: has_bf16)
-    task = make_task("tiny-distilbert", "lora_default", ModelParams(encoder="tiny-distilbert", max_tokens=512), "cpu")
+    task = make_task(
+        "tiny-distilbert",
+        "lora_default",
+        ModelParams(encoder="tiny-distilbert", max_tokens=512),
+        "cpu",
+    )
     assert [(case.contender, case.settings.precision) for case in task.cases] == cases
-    assert {settings.precision for settings in grid.pack_settings(8, "cpu", "tiny-bert")} == {cases[-1][1]}
+    assert {settings.precision for settings in grid.pack_settings(8, "cpu", "tiny-bert")} == {
+        cases[-1][1]
+    }
 
 
 def test_turns_alternate_once_all_have_warmed_up():
     log = []
-    rounds = alternate([Recorder(name, log) for name in "ABC"], 2, lambda: log.append("rate") or len(log))
+    rounds = alternate(
+        [Recorder(name, log) for name in "ABC"], 2, lambda: log.append("rate") or len(log)
+    )
     assert log == ["a", "b", "c", *["A", "B", "C", "rate"] * 2]
-    assert rounds == [([Turn(4, 0), Turn(5, 0), Turn(6, 0)], 7), ([Turn(8, 0), Turn(9, 0), Turn(10, 0)], 11)]
+    assert rounds == [
+        ([Turn(4, 0), Turn(5, 0), Turn(6, 0)], 7),
+        ([Turn(8, 0), Turn(9, 0), Turn(10, 0)], 11),
+    ]
 
 
 def test_a_worker_that_dies_is_named():
     case, workload = case_of("ours", "full")
-    worker = Worker(Case("ours", ModelParams(encoder="folder", path="/nowhere", max_tokens=512), case.settings, 1), workload)
-    with pytest.raises(IncompleteError, match="benchmark of ours: its process ended with exit code 1"):
+    worker = Worker(
+        Case(
+            "ours", ModelParams(encoder="folder", path="/nowhere", max_tokens=512), case.settings, 1
+        ),
+        workload,
+    )
+    with pytest.raises(
+        IncompleteError, match="benchmark of ours: its process ended with exit code 1"
+    ):
         worker.turn()
 
 
@@ -153,7 +192,16 @@ def with_marks(folder, kind):
 def whole_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
     with_marks(folder, Results)
-    words = ["--sizes", "tiny-distilbert", "--methods", "lora_default", "--rounds", "2", "--folder", str(folder)]
+    words = [
+        "--sizes",
+        "tiny-distilbert",
+        "--methods",
+        "lora_default",
+        "--rounds",
+        "2",
+        "--folder",
+        str(folder),
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(flops.MATRIX_SIDE, "cpu", 64)
         bench.main(words)
@@ -169,11 +217,17 @@ def test_a_whole_run_measures_every_contender_in_both_phases(whole_run):
     assert [(m.phase, m.contender, m.precision) for m in results.measurements] == [
         (phase, *one) for phase in ("training", "evaluation") for one in asked
     ]
-    assert all(len(m.seconds_per_review) == len(m.matrix_flops_per_second) == 2 for m in results.measurements)
+    assert all(
+        len(m.seconds_per_review) == len(m.matrix_flops_per_second) == 2
+        for m in results.measurements
+    )
     assert all(1e8 < m.peak_memory_bytes < 1e11 for m in results.measurements)
     assert (folder / "results" / f"{results.machine.name}.json").is_file()
     profile = (folder / "results" / f"{results.machine.name}-profile.txt").read_text().splitlines()
-    assert profile[0] == f"A training step of this project, mean of 2: tiny-distilbert, lora_default, {precision}, cpu"
+    assert (
+        profile[0]
+        == f"A training step of this project, mean of 2: tiny-distilbert, lora_default, {precision}, cpu"
+    )
     times = [float(line.split()[0]) for line in profile[4:]]
     assert times == sorted(times, reverse=True)
     assert 0 < sum(times) <= float(profile[3].split()[0]) * 1.01
@@ -183,7 +237,9 @@ def test_a_whole_run_measures_every_contender_in_both_phases(whole_run):
 def test_the_readme_gets_the_tables_and_keeps_the_rest(whole_run):
     folder, results = whole_run
     begin, end = table.marks(Results)
-    assert (folder / "README.md").read_text() == f"before\n{begin}{table.render(results)}{end}\nafter\n"
+    assert (
+        folder / "README.md"
+    ).read_text() == f"before\n{begin}{table.render(results)}{end}\nafter\n"
 
 
 @pytest.mark.slow
@@ -203,16 +259,28 @@ def test_results_name_no_host_and_refuse_what_they_do_not_know(whole_run, tmp_pa
 @pytest.mark.slow
 def test_ratios_are_of_the_same_round_and_the_same_precision(whole_run):
     _, (results,) = whole_run
-    training = {(m.contender, m.precision): m for m in results.measurements if m.phase == "training"}
+    training = {
+        (m.contender, m.precision): m for m in results.measurements if m.phase == "training"
+    }
     (precision,) = precisions("cpu")
     changed = [
         training["ours", precision].model_copy(update={"seconds_per_review": (0.1, 0.2, 0.1), "matrix_flops_per_second": (1e9, 2e9, 1e9),
                                                           "flops_per_review": 1e7, "peak_memory_bytes": 2**30}),
         training["article", "fp32"].model_copy(update={"seconds_per_review": (1.0, 1.0, 0.8), "matrix_flops_per_second": (1e9, 1e9, 1e9)}),
     ]  # fmt: skip
-    rows = table.render([results.model_copy(update={"measurements": tuple(changed), "mean_tokens": 250.0})]).splitlines()
+    rows = table.render(
+        [results.model_copy(update={"measurements": tuple(changed), "mean_tokens": 250.0})]
+    ).splitlines()
     own, peer = (line.split(" | ") for line in rows if line.startswith("| lora default"))
-    assert own[1:] == ["this project", precision, "100 (100 to 200)", "2,500", "1.00 GiB", "10.0%", " |"]
+    assert own[1:] == [
+        "this project",
+        precision,
+        "100 (100 to 200)",
+        "2,500",
+        "1.00 GiB",
+        "10.0%",
+        " |",
+    ]
     assert peer[-1] == "8.0 (5.0 to 10.0) |"
 
 
@@ -222,12 +290,16 @@ def test_a_readme_without_marks_is_refused(tmp_path):
         table.show(pack_results(), tmp_path)
 
 
-@pytest.mark.parametrize("kind", [Results, GridResults, AblationResults, WorkersResults, SamenessResults])
+@pytest.mark.parametrize(
+    "kind", [Results, GridResults, AblationResults, WorkersResults, SamenessResults]
+)
 def test_the_committed_tables_are_those_of_the_committed_results(kind):
     text = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
     begin, end = table.marks(kind)
     assert begin in text
-    assert text.partition(begin)[2].partition(end)[0] == table.render(kind.read_all(ROOT / "benchmarks" / "results"))
+    assert text.partition(begin)[2].partition(end)[0] == table.render(
+        kind.read_all(ROOT / "benchmarks" / "results")
+    )
 
 
 def test_rounds_below_one_are_refused():
@@ -239,7 +311,21 @@ def test_rounds_below_one_are_refused():
 def test_packs_are_measured_and_projected(tmp_path, monkeypatch):
     monkeypatch.setitem(flops.MATRIX_SIDE, "cpu", 64)
     with_marks(tmp_path, GridResults)
-    grid.main(["--size", "tiny-bert", "--packs", "1", "3", "--batches", "2", "--rounds", "1", "--folder", str(tmp_path)])
+    grid.main(
+        [
+            "--size",
+            "tiny-bert",
+            "--packs",
+            "1",
+            "3",
+            "--batches",
+            "2",
+            "--rounds",
+            "1",
+            "--folder",
+            str(tmp_path),
+        ]
+    )
     (results,) = GridResults.read_all(tmp_path / "results")
     assert [(m.pack, m.batches) for m in results.measurements] == [(1, 1), (3, 1), (1, 2)]
     assert Results.read_all(tmp_path / "results") == []
@@ -247,8 +333,12 @@ def test_packs_are_measured_and_projected(tmp_path, monkeypatch):
 
 
 def test_a_pack_is_charged_for_what_it_holds(monkeypatch):
-    """576 configurations make 6 packs of 96 where 100 are asked for, and a turn takes a second for each of them here."""
-    monkeypatch.setattr(grid, "_turn", lambda settings, _model, _workload, _batches: (float(len(settings)), 1))
+    """576 configurations make 6 packs of 96 where 100 are asked for, and a turn takes a second for
+    each of them here.
+    """
+    monkeypatch.setattr(
+        grid, "_turn", lambda settings, _model, _workload, _batches: (float(len(settings)), 1)
+    )
     monkeypatch.setattr(grid, "matrix_rate", lambda *_: 1.0)
     one, many = grid.run("cpu", "tiny-bert", [(1, 1), (100, 1)], 1, "x").measurements
     assert many.seconds_per_review == pytest.approx(one.seconds_per_review)
@@ -256,26 +346,41 @@ def test_a_pack_is_charged_for_what_it_holds(monkeypatch):
 
 @pytest.mark.parametrize("batches", [1, 2, 4])
 def test_batches_at_once_are_the_turn_in_fewer_steps(monkeypatch, batches):
-    """Every review of the turn once, ``batches`` times as many in a step, after a step of warming up."""
+    """Every review of the turn once, ``batches`` times as many in a step, after a step of warming
+    up.
+    """
     steps = []
-    monkeypatch.setattr("lora_replication.training.train_step", lambda _classifier, _states, batch: steps.append(sorted(batch.rows)))
+    monkeypatch.setattr(
+        "lora_replication.training.loop.train_step",
+        lambda _classifier, _states, batch: steps.append(sorted(batch.rows)),
+    )
     with model_of("tiny-bert") as model:
         workload = make_workload(4, 12, 500)
-        grid._train(grid.pack_settings(1, "cpu", "tiny-bert")[:1], model, workload, batches, mock.Mock())
+        grid._train(
+            grid.pack_settings(1, "cpu", "tiny-bert")[:1], model, workload, batches, mock.Mock()
+        )
     assert [len(step) for step in steps] == [12 * batches] * (1 + 4 // batches)
     assert sorted(row for step in steps[1:] for row in step) == list(range(48))
 
 
 def test_batches_that_do_not_divide_a_turn_are_refused():
-    with pytest.raises(ParameterError, match=r"--batches has 3; allowed: what divides the 4 of a turn, but not 1"):
+    with pytest.raises(
+        ParameterError, match=r"--batches has 3; allowed: what divides the 4 of a turn, but not 1"
+    ):
         grid.main(["--batches", "2", "3"])
 
 
 def pack_results():
     alone = PackMeasurement(
-        pack=1, seconds_per_review=(0.1,), matrix_flops_per_second=(4e12,), flops_per_review=1e11, peak_memory_bytes=2**30
+        pack=1,
+        seconds_per_review=(0.1,),
+        matrix_flops_per_second=(4e12,),
+        flops_per_review=1e11,
+        peak_memory_bytes=2**30,
     )
-    pack = alone.model_copy(update={"pack": 8, "seconds_per_review": (0.05,), "peak_memory_bytes": 3 * 2**30})
+    pack = alone.model_copy(
+        update={"pack": 8, "seconds_per_review": (0.05,), "peak_memory_bytes": 3 * 2**30}
+    )
     return GridResults(
         machine=this_machine("cpu"), versions={}, commit="c" * 40, changed=False, command="x", started="now", seconds=60.0, size="minilm",
         matrix_precision="fp32", mean_tokens=270.0, measurements=(alone, pack),
@@ -285,7 +390,10 @@ def pack_results():
 def test_a_pack_is_projected_from_its_share_of_a_step():
     row = table.render([pack_results()]).splitlines()[-1]
     hours = 3 * 35_000 * 0.05 / 3600
-    assert row == f"| 8 | 50 (50 to 50) | 2.00 (2.00 to 2.00) | 3.00 GiB | 50.0% | {1 / hours:.2g} | {576 * hours:,.3g} h |"
+    assert (
+        row
+        == f"| 8 | 50 (50 to 50) | 2.00 (2.00 to 2.00) | 3.00 GiB | 50.0% | {1 / hours:.2g} | {576 * hours:,.3g} h |"
+    )
 
 
 def test_a_speed_up_is_told_by_how_much_longer_a_step_takes_without_it():
@@ -303,7 +411,10 @@ def test_a_speed_up_is_told_by_how_much_longer_a_step_takes_without_it():
         ),
     )  # fmt: skip
     rows = table.render([results]).splitlines()
-    assert rows[-1] == "| no padding | 2: twice the tokens | 1.75 (1.50 to 2.00) | 250 (200 to 300) | 150 (100 to 200) |"
+    assert (
+        rows[-1]
+        == "| no padding | 2: twice the tokens | 1.75 (1.50 to 2.00) | 250 (200 to 300) | 150 (100 to 200) |"
+    )
     assert "lora default, fp32." in rows
 
 
@@ -318,11 +429,16 @@ def test_two_workers_are_told_beside_one():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs the package ray (pip install 'ray>=2.52')")
+@pytest.mark.skipif(
+    not importlib.util.find_spec("ray"), reason="needs the package ray (pip install 'ray>=2.52')"
+)
 def test_workers_are_measured_on_a_ray_of_this_machine(tmp_path):
     with_marks(tmp_path, WorkersResults)
     executors.main(["--rounds", "1", "--epochs", "1", "--folder", str(tmp_path)])
     (results,) = WorkersResults.read_all(tmp_path / "results")
-    assert {workers: len(seconds) for workers, seconds in results.seconds_of_sweep.items()} == {1: 1, 2: 1}
+    assert {workers: len(seconds) for workers, seconds in results.seconds_of_sweep.items()} == {
+        1: 1,
+        2: 1,
+    }
     assert results.configurations == 12
     assert table.render([results]) in (tmp_path / "README.md").read_text()

@@ -12,7 +12,7 @@ from benchmarks.flops import empty_model, matrix_rate, needed_flops
 from benchmarks.tasks import make_task
 from benchmarks.workload import LENGTHS, distilbert_size, make_workload, quantiles, review_lengths
 from lora_replication.encoders import locate_encoder
-from lora_replication.params import ModelParams
+from lora_replication.study import ModelParams
 
 TINY = ModelParams(encoder="tiny-distilbert", max_tokens=512)
 
@@ -29,14 +29,21 @@ def test_lengths_are_imdbs():
 
 @pytest.mark.slow
 @pytest.mark.reviews
-@pytest.mark.skipif("IMDB_ARCHIVE" not in os.environ, reason="IMDB_ARCHIVE names no archive of IMDb reviews")
+@pytest.mark.skipif(
+    "IMDB_ARCHIVE" not in os.environ, reason="IMDB_ARCHIVE names no archive of IMDb reviews"
+)
 def test_the_table_of_lengths_is_that_of_the_archive():
     from lora_replication.data.aclimdb import read_archive
     from lora_replication.data.tokens import load_tokenizer, tokenise
 
     reviews = read_archive(Path(os.environ["IMDB_ARCHIVE"])).reviews
     vocabulary = locate_encoder(ModelParams(encoder="minilm", max_tokens=512)).vocabulary
-    tokens, _ = tokenise([review.text for review in reviews], [0] * len(reviews), load_tokenizer(vocabulary, 512), lambda _n: None)
+    tokens, _ = tokenise(
+        [review.text for review in reviews],
+        [0] * len(reviews),
+        load_tokenizer(vocabulary, 512),
+        lambda _n: None,
+    )
     assert quantiles(tokens.lengths, 200) == json.loads(LENGTHS.read_text())["quantiles"]
 
 
@@ -55,7 +62,12 @@ def test_random_and_grouped_batches_have_the_same_reviews_in_other_company(batch
     again = make_workload(batches, 12, 30522)
     assert np.array_equal(workload.random.ids, again.random.ids)
     assert workload.random.ids[workload.random.starts[:-1]].tolist() == [101] * 12 * batches
-    assert np.delete(workload.random.ids, [*workload.random.starts[:-1], *(workload.random.starts[1:] - 1)]).min() >= 1000
+    assert (
+        np.delete(
+            workload.random.ids, [*workload.random.starts[:-1], *(workload.random.starts[1:] - 1)]
+        ).min()
+        >= 1000
+    )
 
 
 def test_an_encoder_of_distilberts_size(tmp_path):
@@ -65,21 +77,33 @@ def test_an_encoder_of_distilberts_size(tmp_path):
 
 
 class TestFlops:
-    """Worked by hand for the tiny DistilBERT: width 32, MLP 64, 2 layers; reviews of 3 and 5 tokens (n = 8, 34 squares)."""
+    """Worked by hand for the tiny DistilBERT: width 32, MLP 64, 2 layers; reviews of 3 and 5 tokens
+    (n = 8, 34 squares).
+    """
 
     LENGTHS = np.array([3, 5])
     SQUARE, MLP = 2 * 32 * 32, 2 * 32 * 64  # operations for one row
-    # First layer: 4 square products and 2 of the MLP for 8 tokens. Last: key and value for 8, the other two and the MLP for 2.
+    # First layer: 4 square products and 2 of the MLP for 8 tokens. Last: key and value for 8, the
+    # other two and the MLP for 2.
     FIRST, LAST = 8 * (4 * SQUARE + 2 * MLP), 8 * 2 * SQUARE + 2 * (2 * SQUARE + 2 * MLP)
     ATTENTION = 4 * 32 * (34 + 8)  # scores and context; the last layer asks once for each review
     HEAD = 2 * (SQUARE + 2 * 32 * 2)
 
     def count(self, method, *, training):
         task = make_task("tiny-distilbert", method, TINY, "cpu")
-        return needed_flops(empty_model(task.encoder), task.encoder.layout, task.cases[-1].settings, self.LENGTHS, training=training)
+        return needed_flops(
+            empty_model(task.encoder),
+            task.encoder.layout,
+            task.cases[-1].settings,
+            self.LENGTHS,
+            training=training,
+        )
 
     def test_forward(self):
-        assert self.count("full", training=False) == self.FIRST + self.LAST + self.ATTENTION + self.HEAD
+        assert (
+            self.count("full", training=False)
+            == self.FIRST + self.LAST + self.ATTENTION + self.HEAD
+        )
 
     def test_full_does_everything_three_times(self):
         assert self.count("full", training=True) == 3 * self.count("full", training=False)
@@ -91,18 +115,35 @@ class TestFlops:
 
     def test_lora(self):
         a, b = 2 * 8 * 32, 2 * 8 * 32  # rank 8, one row through A and through B
-        rows = 8 + 8 + 2 + 8  # query and value of the first layer; query of the last for the first tokens, its value
+        rows = (
+            8 + 8 + 2 + 8
+        )  # query and value of the first layer; query of the last for the first tokens, its value
         forward = self.FIRST + self.LAST + self.ATTENTION + self.HEAD + rows * (a + b)
         assert self.count("lora_default", training=False) == forward
-        # Back through the frozen linears once, but not below the first query, key and value; through the attention twice;
-        # for A and B their own gradients and that of what lies between; the input's in the last layer alone.
-        back = self.FIRST - 8 * 3 * self.SQUARE + self.LAST + 2 * self.ATTENTION + self.HEAD + rows * (a + 2 * b) + (2 + 8) * a
+        # Back through the frozen linears once, but not below the first query, key and value;
+        # through the attention twice; for A and B their own gradients and that of what lies
+        # between; the input's in the last layer alone.
+        back = (
+            self.FIRST
+            - 8 * 3 * self.SQUARE
+            + self.LAST
+            + 2 * self.ATTENTION
+            + self.HEAD
+            + rows * (a + 2 * b)
+            + (2 + 8) * a
+        )
         assert self.count("lora_default", training=True) == forward + back
 
     def test_lora_above_the_first_layers_input_is_not_counted(self, settings):
         encoder = locate_encoder(TINY)
         with pytest.raises(ValueError, match="LoRA on mlp alone is not counted"):
-            needed_flops(empty_model(encoder), encoder.layout, settings(lora={"targets": ["mlp"]}), self.LENGTHS, training=True)
+            needed_flops(
+                empty_model(encoder),
+                encoder.layout,
+                settings(lora={"targets": ["mlp"]}),
+                self.LENGTHS,
+                training=True,
+            )
 
 
 def test_the_matrix_rate_is_a_rate(monkeypatch):

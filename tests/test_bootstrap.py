@@ -27,7 +27,10 @@ def test_plain_loops_give_the_same(clusters: np.ndarray | None) -> None:
         drawn = [groups[place] for place in generator.integers(len(groups), size=len(groups))]
         seeds = generator.integers(5, size=5)
         reviews = [review for group in drawn for review in range(40) if labels[review] == group]
-        means.append(sum(int(RIGHT[seed, review]) for seed in seeds for review in reviews) / (5 * len(reviews)))
+        means.append(
+            sum(int(RIGHT[seed, review]) for seed in seeds for review in reviews)
+            / (5 * len(reviews))
+        )
     found = two_level_bootstrap(RIGHT, 0.9, draws=60, seed=7, clusters=clusters)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.05, 0.95])))
 
@@ -43,7 +46,12 @@ def test_over_five_seeds_it_covers_less_than_t_does() -> None:
     draws = np.random.default_rng(4).normal(0, 1, (300, 5))
     boot = [two_level_bootstrap(row[:, None], 0.95, draws=200, seed=1) for row in draws]
     assert np.mean([one.low <= 0 <= one.high for one in boot]) < 0.9
-    assert np.mean([one.low <= 0 <= one.high for one in (t_interval(row.tolist(), 0.95) for row in draws)]) > 0.92
+    assert (
+        np.mean(
+            [one.low <= 0 <= one.high for one in (t_interval(row.tolist(), 0.95) for row in draws)]
+        )
+        > 0.92
+    )
 
 
 def test_wrong_shapes_are_refused() -> None:

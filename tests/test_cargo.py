@@ -14,8 +14,9 @@ from lora_replication.grid.executors import on_ray, open_executor
 from lora_replication.grid.executors.attempts import Task
 from lora_replication.grid.executors.cargo import load_cargo, unload_cargo
 from lora_replication.grid.space import cell_jobs
-from lora_replication.records import Record, file_digest, read_record
-from lora_replication.runs import Bench, perform
+from lora_replication.files import file_digest
+from lora_replication.record import Record, read_record
+from lora_replication.training.run import Bench, perform
 
 
 @pytest.fixture
@@ -91,7 +92,12 @@ print(len(fetched))
 def test_of_two_processes_of_a_machine_one_writes_the_copy(cargo):
     import pickle
 
-    both = [subprocess.Popen([sys.executable, "-c", UNLOAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", UNLOAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
     for process in both:
         process.stdin.write(pickle.dumps(cargo))
         process.stdin.close()
@@ -100,13 +106,17 @@ def test_of_two_processes_of_a_machine_one_writes_the_copy(cargo):
     assert sorted(fetched) == [0, 7]
 
 
-def test_a_run_comes_back_whole_and_the_first_one_stays(bench, cargo, tmp_path, capsys, monkeypatch):
+def test_a_run_comes_back_whole_and_the_first_one_stays(
+    bench, cargo, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr(on_ray, "_benches", {cargo.digest: unload_cargo(cargo, Fetched())})
     jobs = cell_jobs(bench.study)[:2]
     started, answer = on_ray.run_pack(cargo, Task(jobs, 3), [bench.asked(job).key for job in jobs])
     assert started is None
     mirror = Faults(tmp_path)
-    records = [on_ray.keep(bench, job, files, mirror) for job, files in zip(jobs, answer, strict=True)]
+    records = [
+        on_ray.keep(bench, job, files, mirror) for job, files in zip(jobs, answer, strict=True)
+    ]
     assert [bench.recorded(job) for job in jobs] == records
     assert [record.happened.attempt for record in records] == [3, 3]
     assert mirror.started == [f"{job.name} seed 1" for job in jobs]
@@ -114,11 +124,20 @@ def test_a_run_comes_back_whole_and_the_first_one_stays(bench, cargo, tmp_path, 
 
     content = json.loads(answer[0]["record.json"])
     content["happened"]["attempt"] = 4
-    second = dict(answer[0]) | {"record.json": json.dumps(content).encode(), "predictions.parquet": b"?"}
+    second = dict(answer[0]) | {
+        "record.json": json.dumps(content).encode(),
+        "predictions.parquet": b"?",
+    }
     assert on_ray.keep(bench, jobs[0], second, mirror) == records[0]
     assert "recorded already; the second record is dropped" in capsys.readouterr().err
-    assert read_record(bench.folder(jobs[0])) == records[0] == Record.model_validate_json(answer[0]["record.json"])
-    assert (bench.folder(jobs[0]) / "predictions.parquet").read_bytes() == answer[0]["predictions.parquet"]
+    assert (
+        read_record(bench.folder(jobs[0]))
+        == records[0]
+        == Record.model_validate_json(answer[0]["record.json"])
+    )
+    assert (bench.folder(jobs[0]) / "predictions.parquet").read_bytes() == answer[0][
+        "predictions.parquet"
+    ]
     assert len(mirror.started) == 2
 
 

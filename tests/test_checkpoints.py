@@ -1,13 +1,17 @@
 import pytest
 import torch
 
-from lora_replication.checkpoints import Checkpoint, State, Training
-from lora_replication.records import Epoch
+from lora_replication.record import Epoch
+from lora_replication.training.checkpoints import Checkpoint, State, Training
 
 
 def state() -> State:
     parameters = {"w": torch.nn.Parameter(torch.ones(3))}
-    return State(parameters, torch.optim.Adam(parameters.values(), lr=0.1, fused=True), torch.amp.GradScaler("cpu", enabled=False))
+    return State(
+        parameters,
+        torch.optim.Adam(parameters.values(), lr=0.1, fused=True),
+        torch.amp.GradScaler("cpu", enabled=False),
+    )
 
 
 @pytest.fixture
@@ -19,7 +23,17 @@ def saved(tmp_path):
     (one.parameters["w"] ** 2).sum().backward()
     one.step()
     training = Training(
-        epochs=[Epoch(epoch=1, train_loss=0.5, train_accuracy=0.5, val_loss=None, val_accuracy=0.5, seconds=1.0)], best_epoch=1
+        epochs=[
+            Epoch(
+                epoch=1,
+                train_loss=0.5,
+                train_accuracy=0.5,
+                val_loss=None,
+                val_accuracy=0.5,
+                seconds=1.0,
+            )
+        ],
+        best_epoch=1,
     )
     checkpoint = Checkpoint(tmp_path / "state.safetensors", ["key"])
     checkpoint.save([one], [training])

@@ -4,11 +4,11 @@ import pytest
 import torch
 import transformers
 
-from lora_replication.classifier import Classifier, device_for, switch_on
 from lora_replication.encoders import locate_encoder
 from lora_replication.errors import DataError, EnvironmentProblem
-from lora_replication.layouts import LAYOUTS
-from lora_replication.params import TARGETS, ModelParams
+from lora_replication.study import TARGETS, ModelParams
+from lora_replication.training.classifier import Classifier, device_for, switch_on
+from lora_replication.training.layouts import LAYOUTS
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,9 @@ def test_the_articles_counts_of_trainable_parameters(changes, count, settings):
 @pytest.mark.parametrize("switches", list(product([False, True], repeat=4)))
 @pytest.mark.goal("property", "parameter counts")
 def test_every_choice_of_targets_has_the_parameters_of_the_formula(switches, settings):
-    """rank * (in + out) for each linear: 768 to 768 in attention, 768 to 3072 and back in the MLP, 768 to 768 and 768 to 2 in the head."""
+    """rank * (in + out) for each linear: 768 to 768 in attention, 768 to 3072 and back in the MLP,
+    768 to 768 and 768 to 2 in the head.
+    """
     sides = {"key": 6 * 1536, "projection": 6 * 1536, "mlp": 6 * 2 * 3840, "head": 1536 + 770}
     targets = [name for name, on in zip(sides, switches, strict=True) if on]
     model = distilbert_at_full_size()
@@ -60,7 +62,10 @@ def test_the_head_stays_frozen_under_lora_even_where_lora_sits_on_it(encoder, se
 
 
 def test_the_head_is_drawn_from_the_seed_alone(encoder, settings):
-    heads = [Classifier(encoder, settings(**changes), seed).models[0] for changes, seed in (({}, 1), ({"lora": {}}, 1), ({}, 2))]
+    heads = [
+        Classifier(encoder, settings(**changes), seed).models[0]
+        for changes, seed in (({}, 1), ({"lora": {}}, 1), ({}, 2))
+    ]
     weights = [head.get_parameter("pre_classifier.weight") for head in heads]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -69,12 +74,17 @@ def test_the_head_is_drawn_from_the_seed_alone(encoder, settings):
 
 
 def test_a_layers_a_does_not_depend_on_the_other_targets(encoder, settings):
-    few, many = (Classifier(encoder, settings(lora={"targets": targets}), 1) for targets in (["query"], list(TARGETS)))
+    few, many = (
+        Classifier(encoder, settings(lora={"targets": targets}), 1)
+        for targets in (["query"], list(TARGETS))
+    )
     for name, parameter in few.trainable().items():
         assert torch.equal(parameter, many.trainable()[name])
 
 
-@pytest.mark.parametrize("changes", [{}, {"lora": {"targets": ["query", "head"]}}, {"trains": "all"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"lora": {"targets": ["query", "head"]}}, {"trains": "all"}]
+)
 def test_an_adapter_brings_back_what_was_trained_and_the_head(encoder, settings, changes, tmp_path):
     classifier = Classifier(encoder, settings(**changes), 1)
     with torch.no_grad():
@@ -102,6 +112,8 @@ def test_an_adapter_of_other_settings_or_a_damaged_one_is_refused(encoder, setti
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 @pytest.mark.fault(36)
 def test_a_gpu_that_is_asked_for_and_missing_is_named_with_the_way_out(settings):
-    with pytest.raises(EnvironmentProblem, match=r"train\.device is cuda.*set train\.device to cpu") as problem:
+    with pytest.raises(
+        EnvironmentProblem, match=r"train\.device is cuda.*set train\.device to cpu"
+    ) as problem:
         device_for(settings(device="cuda"))
     assert problem.value.exit_code == 4

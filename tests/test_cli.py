@@ -11,7 +11,14 @@ COMMAND = Path(sys.executable).with_name("lora-replication")
 
 
 def call(*arguments: str, **more: str) -> subprocess.CompletedProcess:
-    return subprocess.run([COMMAND, *arguments], env=os.environ | more, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(
+        [COMMAND, *arguments],
+        env=os.environ | more,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
 
 
 def test_help_is_fast_and_names_every_command():
@@ -22,14 +29,24 @@ def test_help_is_fast_and_names_every_command():
         best = min(best, time.monotonic() - started)
     assert done.returncode == 0
     assert all(
-        re.search(rf"^    {command}\s", done.stdout, re.MULTILINE) for command in ("run", "report", "train", "predict", "published", "sync")
+        re.search(rf"^    {command}\s", done.stdout, re.MULTILINE)
+        for command in ("run", "report", "train", "predict", "published", "sync")
     )
     assert best < 0.5
 
 
 def test_the_articles_switches_are_offered_under_its_names():
     told = call("train", "--help").stdout
-    for switch in ("lora_r", "lora_alpha", "lora_query", "lora_key", "lora_value", "lora_projection", "lora_mlp", "lora_head"):
+    for switch in (
+        "lora_r",
+        "lora_alpha",
+        "lora_query",
+        "lora_key",
+        "lora_value",
+        "lora_projection",
+        "lora_mlp",
+        "lora_head",
+    ):
         assert f"--{switch} " in told
     assert "--method" in told
     assert "--seed" in told
@@ -58,7 +75,10 @@ def test_a_method_and_switches_exclude_each_other(given):
 
 def test_predicting_on_another_device_is_offered_with_what_it_computes_in():
     told = " ".join(call("predict", "--help").stdout.split())
-    assert "--device {cpu,cuda} the run's own where not given; on cpu a run of fp16-mixed predicts in fp32" in told
+    assert (
+        "--device {cpu,cuda} the run's own where not given; on cpu a run of fp16-mixed predicts in fp32"
+        in told
+    )
 
 
 def test_a_path_from_the_home_folder_is_meant_so(tmp_path):

@@ -29,7 +29,9 @@ def test_pandas_agrees(pairs: list[tuple[int, int]]) -> None:
     assert found.spearman.estimate == pytest.approx(ranks["a"].corr(ranks["b"]))
     products = [(a - c) * (b - d) for i, (a, b) in enumerate(pairs) for c, d in pairs[:i]]
     untied = [sum(x[i] != x[j] for i in range(len(x)) for j in range(i)) for x in (first, second)]
-    tau = (sum(p > 0 for p in products) - sum(p < 0 for p in products)) / math.sqrt(untied[0] * untied[1])
+    tau = (sum(p > 0 for p in products) - sum(p < 0 for p in products)) / math.sqrt(
+        untied[0] * untied[1]
+    )
     assert found.kendall == pytest.approx(tau)
 
 

@@ -2,7 +2,7 @@
 
 from report_records import PARAMS, make_study
 
-from lora_replication.params import check_study, load_study, merge_files
+from lora_replication.reading import check_study, load_study, merge_files
 from lora_replication.report.deviations import ALWAYS, deviations
 
 

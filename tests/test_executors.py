@@ -22,9 +22,10 @@ from lora_replication.grid.packs import pack_size, packs_of
 from lora_replication.grid.space import cell_jobs
 from lora_replication.grid.sweep import sweep
 from lora_replication.ledger import current_records
-from lora_replication.params import Study, check_study, merge_files
-from lora_replication.records import read_record
-from lora_replication.runs import Bench, perform
+from lora_replication.reading import check_study, merge_files
+from lora_replication.record import read_record
+from lora_replication.study import Study
+from lora_replication.training.run import Bench, perform
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -74,7 +75,9 @@ def test_several_processes_leave_what_one_leaves(tiny_root, unbroken, faults):
     said = []
     run_sweep(tiny_root, faults, said.append, executor="processes", workers=2)
     assert left_behind(tiny_root / "runs", "tiny") == unbroken
-    assert sorted(faults.started) == sorted({f"{name} seed 1" for name in NAMES} | {"grid_winner seed 101"})
+    assert sorted(faults.started) == sorted(
+        {f"{name} seed 1" for name in NAMES} | {"grid_winner seed 101"}
+    )
     assert "8 of 8 configurations done" in said[8]
 
 
@@ -82,28 +85,46 @@ def test_several_processes_leave_what_one_leaves(tiny_root, unbroken, faults):
 def test_killed_workers_packs_run_again_and_no_other_pack_does(tiny_root, tiny_data, tmp_path):
     faults = Faults(tiny_root, {PACKS[0][1]: ("kill", 1), PACKS[2][0]: ("kill", 1)})
     run_sweep(tiny_root, faults, executor="processes", workers=2, pack=3)
-    assert [{happened(tiny_root, name).attempt for name in pack} for pack in PACKS] == [{2}, {1}, {2}]
+    assert [{happened(tiny_root, name).attempt for name in pack} for pack in PACKS] == [
+        {2},
+        {1},
+        {2},
+    ]
     assert all(faults.started.count(f"{name} seed 1") == 1 for name in PACKS[1])
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "data").symlink_to(tiny_data / "data")
     run_sweep(tmp_path / "here", Faults(tmp_path / "here"), pack=3)
-    assert left_behind(tiny_root / "runs", "tiny") == left_behind(tmp_path / "here" / "runs", "tiny")
+    assert left_behind(tiny_root / "runs", "tiny") == left_behind(
+        tmp_path / "here" / "runs", "tiny"
+    )
 
 
-@pytest.mark.parametrize(("executor", "fault"), [("here", "memory"), ("here", "bug"), ("processes", "memory"), ("processes", "kill")])
+@pytest.mark.parametrize(
+    ("executor", "fault"),
+    [("here", "memory"), ("here", "bug"), ("processes", "memory"), ("processes", "kill")],
+)
 @pytest.mark.fault(25, 26)
-def test_a_configuration_that_always_fails_is_recorded_alone_and_the_rest_goes_on(tiny_root, executor, fault):
+def test_a_configuration_that_always_fails_is_recorded_alone_and_the_rest_goes_on(
+    tiny_root, executor, fault
+):
     guilty, neighbour = PACKS[0][1:]
     faults = Faults(tiny_root, {guilty: (fault, 9)})
-    with pytest.raises(IncompleteError, match=f"7 of 8 configurations done.* 1 failed; missing: {guilty} seed 1;") as problem:
+    with pytest.raises(
+        IncompleteError, match=f"7 of 8 configurations done.* 1 failed; missing: {guilty} seed 1;"
+    ) as problem:
         run_sweep(tiny_root, faults, executor=executor, workers=1, pack=3)
     assert problem.value.exit_code == 5
     assert faults.started.count(f"{guilty} seed 1") == 3  # twice with its pack, once alone
-    assert [happened(tiny_root, neighbour).attempt, happened(tiny_root, PACKS[1][0]).attempt] == [3, 1]
+    assert [happened(tiny_root, neighbour).attempt, happened(tiny_root, PACKS[1][0]).attempt] == [
+        3,
+        1,
+    ]
     failed = happened(tiny_root, guilty)
     assert (failed.status, failed.attempt) == ("killed" if fault == "kill" else "failed", 3)
     if fault == "memory":
-        assert failed.error.startswith("OutOfMemoryError at batch_size 12, 1 in the pack, peak memory ")
+        assert failed.error.startswith(
+            "OutOfMemoryError at batch_size 12, 1 in the pack, peak memory "
+        )
         assert failed.peak_memory_bytes > 0
     if fault == "kill":
         assert "was ended by SIGKILL" in failed.error
@@ -121,7 +142,9 @@ def test_a_process_whose_gpu_is_lost_tries_no_other_pack(tiny_root, monkeypatch)
     assert problem.value.exit_code == 4
     *before, last = faults.started
     assert last == f"{guilty} seed 1"
-    assert [happened(tiny_root, run.partition(" ")[0]).status for run in before] == ["ok"] * (len(NAMES) // 2)
+    assert [happened(tiny_root, run.partition(" ")[0]).status for run in before] == ["ok"] * (
+        len(NAMES) // 2
+    )
 
 
 def test_a_worker_whose_gpu_is_lost_is_replaced(tiny_root):
@@ -144,7 +167,10 @@ def test_configurations_beside_the_winner_run_on_its_fresh_seeds(tiny_root):
     beside = [record.asked for record in current.records if record.asked.role == "runner_up"]
     assert len(beside) == 2
     assert {asked.seed for asked in beside} == {101}
-    assert all((tiny_root / "runs/tiny/grid_runners_up" / asked.name / "seed-101/record.json").is_file() for asked in beside)
+    assert all(
+        (tiny_root / "runs/tiny/grid_runners_up" / asked.name / "seed-101/record.json").is_file()
+        for asked in beside
+    )
     assert not current.stale
 
 
@@ -159,7 +185,9 @@ def test_a_second_start_runs_whole_packs_as_the_first_would_have(tiny_root, tiny
 def test_a_hanging_pack_is_killed_with_its_children_and_recorded(tiny_root, unbroken):
     faults = Faults(tiny_root, {NAMES[4]: ("hang", 9)})
     with pytest.raises(IncompleteError, match=f"missing: {NAMES[4]} seed 1;"):
-        run_sweep(tiny_root, faults, executor="processes", workers=2, pack=1, attempts=1, pack_timeout=8)
+        run_sweep(
+            tiny_root, faults, executor="processes", workers=2, pack=1, attempts=1, pack_timeout=8
+        )
     hung = happened(tiny_root, NAMES[4])
     assert hung.status == "timeout"
     assert "grid.pack_timeout, 8 seconds" in hung.error
@@ -175,7 +203,7 @@ from functools import partial
 sys.path.insert(0, {tests!r})
 from grid_faults import Faults
 from test_executors import run_sweep
-from lora_replication.processes import run_command
+from lora_replication.process import run_command
 if __name__ == "__main__":
     root = Path({root!r})
     faults = Faults(root, {what!r})
@@ -184,11 +212,19 @@ if __name__ == "__main__":
 
 
 def start_sweep(root: Path, what=None, env=None, **grid) -> subprocess.Popen:
-    """A sweep in a process of its own, as the stage runs it; ``env`` is added to the environment."""
+    """A sweep in a process of its own, as the stage runs it; ``env`` is added to the
+    environment.
+    """
     script = root / "sweep.py"
-    script.write_text(SWEEP.format(tests=str(ROOT / "tests"), root=str(root), what=what or {}, grid=grid))
+    script.write_text(
+        SWEEP.format(tests=str(ROOT / "tests"), root=str(root), what=what or {}, grid=grid)
+    )
     return subprocess.Popen(
-        [sys.executable, script], env=os.environ | (env or {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, script],
+        env=os.environ | (env or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -199,19 +235,31 @@ def wait_for(process: subprocess.Popen, text: str) -> None:
     raise AssertionError(process.stderr.read())
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
 @pytest.mark.fault(3, 4, 5)
-def test_a_stopped_sweep_leaves_no_process_and_keeps_what_is_done(tiny_root, unbroken, number, code):
-    with start_sweep(tiny_root, {NAMES[7]: ("hang", 1)}, executor="processes", workers=2, pack=1) as process:
+def test_a_stopped_sweep_leaves_no_process_and_keeps_what_is_done(
+    tiny_root, unbroken, number, code
+):
+    with start_sweep(
+        tiny_root, {NAMES[7]: ("hang", 1)}, executor="processes", workers=2, pack=1
+    ) as process:
         wait_for(process, "grid: 5 of 8")
         assert soon((tiny_root / "pids").exists)
         children = descendants(process.pid, "name")
         assert len(children) >= 3  # two workers and what hangs in one of them
         process.send_signal(number)
         assert process.wait(10) == code
-        workers = [pid for pid in children if pid != int((tiny_root / "pids").read_text().split()[1])]
+        workers = [
+            pid for pid in children if pid != int((tiny_root / "pids").read_text().split()[1])
+        ]
         assert soon(lambda: not any(is_running(pid) for pid in workers), 2)
-    done = [name for name in NAMES if (tiny_root / "runs/tiny/grid" / name / "seed-1/record.json").is_file()]
+    done = [
+        name
+        for name in NAMES
+        if (tiny_root / "runs/tiny/grid" / name / "seed-1/record.json").is_file()
+    ]
     assert len(done) >= 5
     faults = Faults(tiny_root)
     before = len(faults.started)
@@ -221,7 +269,9 @@ def test_a_stopped_sweep_leaves_no_process_and_keeps_what_is_done(tiny_root, unb
 
 
 def forked(work) -> int:
-    """Run ``work`` in a copy of this process, so that nothing has to be imported again; gives its number. It exits with 0, or 1."""
+    """Run ``work`` in a copy of this process, so that nothing has to be imported again; gives its
+    number. It exits with 0, or 1.
+    """
     if pid := os.fork():
         return pid
     try:
@@ -265,7 +315,9 @@ def test_twenty_kills_at_random_moments_change_nothing(tiny_root, unbroken):
 @pytest.mark.fault(12)
 def test_two_processes_at_one_configuration_leave_one_whole_record(tiny_root, unbroken):
     job = cell_jobs(STUDY)[0]
-    both = [forked(lambda: perform(Bench(STUDY, tiny_root), job, Faults(tiny_root))) for _ in range(2)]
+    both = [
+        forked(lambda: perform(Bench(STUDY, tiny_root), job, Faults(tiny_root))) for _ in range(2)
+    ]
     assert 0 in [ended(pid) for pid in both]  # the other one finds the record, or the lock
     name = f"tiny/grid/{job.name}/seed-1"
     assert left_behind(tiny_root / "runs", "tiny") == {name: unbroken[name]}
@@ -276,7 +328,15 @@ def test_workers_divide_the_threads_of_the_sweep(tiny_root):
     before = torch.get_num_threads()
     torch.set_num_threads(5)
     try:
-        run_sweep(tiny_root, Faults(tiny_root), executor="processes", workers=2, alpha=[1], rank=[1], mlp=[False])
+        run_sweep(
+            tiny_root,
+            Faults(tiny_root),
+            executor="processes",
+            workers=2,
+            alpha=[1],
+            rank=[1],
+            mlp=[False],
+        )
     finally:
         torch.set_num_threads(before)
     (cell,) = (tiny_root / "runs/tiny/grid").rglob("seed-1")
@@ -285,7 +345,11 @@ def test_workers_divide_the_threads_of_the_sweep(tiny_root):
 
 def test_each_worker_sees_one_gpu_in_turn(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5")
-    assert [gpu_variable(place)["CUDA_VISIBLE_DEVICES"] for place in range(3)] == ["3", "GPU-5", "3"]
+    assert [gpu_variable(place)["CUDA_VISIBLE_DEVICES"] for place in range(3)] == [
+        "3",
+        "GPU-5",
+        "3",
+    ]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert [gpu_variable(place)["CUDA_VISIBLE_DEVICES"] for place in range(3)] == ["0", "1", "0"]

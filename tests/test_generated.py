@@ -1,4 +1,6 @@
-"""The generated reviews: what a study may rely on, and that their sentiment can't be read off their words."""
+"""The generated reviews: what a study may rely on, and that their sentiment can't be read off their
+words.
+"""
 
 import json
 import os
@@ -38,7 +40,12 @@ def test_every_review_is_made_of_whole_sentences(reviews: dict[str, list[tuple[s
 
 
 @settings(max_examples=15, deadline=None)
-@given(train=st.integers(0, 25), val=st.integers(0, 25), test=st.integers(0, 25), seed=st.integers(0, 2**32 - 1))
+@given(
+    train=st.integers(0, 25),
+    val=st.integers(0, 25),
+    test=st.integers(0, 25),
+    seed=st.integers(0, 2**32 - 1),
+)
 def test_sizes_and_balance(train: int, val: int, test: int, seed: int) -> None:
     sizes = {"train": train, "val": val, "test": test}
     for part, rows in generate(sizes, seed).items():
@@ -49,11 +56,17 @@ def test_sizes_and_balance(train: int, val: int, test: int, seed: int) -> None:
 
 
 def test_the_order_of_the_labels_is_no_pattern(reviews: dict[str, list[tuple[str, int]]]) -> None:
-    repeats = sum(a == b for (_, a), (_, b) in zip(reviews["train"], reviews["train"][1:], strict=False))
-    assert 100 < repeats < 200  # of 599: half of the 299 places between pairs, about 150 with a standard deviation of 8.6
+    repeats = sum(
+        a == b for (_, a), (_, b) in zip(reviews["train"], reviews["train"][1:], strict=False)
+    )
+    assert (
+        100 < repeats < 200
+    )  # of 599: half of the 299 places between pairs, about 150 with a standard deviation of 8.6
 
 
-def test_a_larger_part_begins_with_the_smaller_and_leaves_the_others(reviews: dict[str, list[tuple[str, int]]]) -> None:
+def test_a_larger_part_begins_with_the_smaller_and_leaves_the_others(
+    reviews: dict[str, list[tuple[str, int]]],
+) -> None:
     small = generate({"test": 7, "train": 20}, seed=1)
     assert small == {"test": reviews["test"][:7], "train": reviews["train"][:20]}
 
@@ -65,7 +78,12 @@ def test_no_text_twice_in_one_part_or_in_two(reviews: dict[str, list[tuple[str, 
 
 def test_train_and_test_share_few_sentences(reviews: dict[str, list[tuple[str, int]]]) -> None:
     def sentences(part: str) -> set[str]:
-        return {sentence for text, _ in reviews[part] for sentence in re.split(r"(?<=[.?]) ", text) if len(sentence.split()) > 7}
+        return {
+            sentence
+            for text, _ in reviews[part]
+            for sentence in re.split(r"(?<=[.?]) ", text)
+            if len(sentence.split()) > 7
+        }
 
     test = sentences("test")
     assert len(test) > 300
@@ -78,17 +96,21 @@ def test_another_seed_gives_other_reviews() -> None:
 
 
 def test_processes_with_other_hash_seeds_agree() -> None:
-    program = (
-        "import json; from lora_replication.data.generated import *; print(json.dumps([generate({'train': 20, 'val': 5}, 3), words()]))"
-    )
+    program = "import json; from lora_replication.data.generated import *; print(json.dumps([generate({'train': 20, 'val': 5}, 3), words()]))"
     outputs = [
         subprocess.run(
-            [sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True, text=True
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            text=True,
         ).stdout
         for seed in ("0", "12345")
     ]
     assert outputs[0] == outputs[1]
-    assert [tuple(row) for row in json.loads(outputs[0])[0]["train"]] == generate({"train": 20}, 3)["train"]
+    assert [tuple(row) for row in json.loads(outputs[0])[0]["train"]] == generate({"train": 20}, 3)[
+        "train"
+    ]
 
 
 def test_words_cover_every_token_of_bert(reviews: dict[str, list[tuple[str, int]]]) -> None:
@@ -99,14 +121,21 @@ def test_words_cover_every_token_of_bert(reviews: dict[str, list[tuple[str, int]
     assert vocabulary == sorted(set(vocabulary))
     assert len(vocabulary) >= 600
     for text, _ in (row for part in reviews.values() for row in part):
-        tokens = BertPreTokenizer().pre_tokenize_str(BertNormalizer(lowercase=True).normalize_str(text))
+        tokens = BertPreTokenizer().pre_tokenize_str(
+            BertNormalizer(lowercase=True).normalize_str(text)
+        )
         assert {token for token, _ in tokens} <= set(vocabulary), text
 
 
 def test_the_grammar_is_closed_and_used() -> None:
     names = PATTERNS.keys() | POLAR.keys()
     options = [*PATTERNS.values(), *(side for pair in POLAR.values() for side in pair)]
-    named = {name for phrases in options for phrase in phrases for name in re.findall(r"\{[-?]?(\w+)\}", phrase)}
+    named = {
+        name
+        for phrases in options
+        for phrase in phrases
+        for name in re.findall(r"\{[-?]?(\w+)\}", phrase)
+    }
     assert named | {"review", "ambiguous_review"} == names
     assert not PATTERNS.keys() & POLAR.keys()
     for phrases in options:
@@ -115,15 +144,24 @@ def test_the_grammar_is_closed_and_used() -> None:
         assert not set(negative) & set(positive)
 
 
-def test_sentiment_words_stand_in_reviews_of_both_labels(reviews: dict[str, list[tuple[str, int]]]) -> None:
+def test_sentiment_words_stand_in_reviews_of_both_labels(
+    reviews: dict[str, list[tuple[str, int]]],
+) -> None:
     negative, positive = POLAR["trait"]
     for traits in (negative, positive):
-        labels = Counter(label for text, label in reviews["train"] for word in traits if re.search(rf"\b{word}\b", text.lower()))
+        labels = Counter(
+            label
+            for text, label in reviews["train"]
+            for word in traits
+            if re.search(rf"\b{word}\b", text.lower())
+        )
         assert min(labels.values()) > 0.15 * sum(labels.values())
 
 
 def test_word_counts_alone_say_something_but_not_enough() -> None:
-    rows = generate({"train": 300, "test": 1000}, seed=1)  # three times what the demo trains on; with 1,000 words alone reach about 0.84
+    rows = generate(
+        {"train": 300, "test": 1000}, seed=1
+    )  # three times what the demo trains on; with 1,000 words alone reach about 0.84
     weights = _ridge(*_bag_of_words(rows["train"]), penalty=30)
     features, labels = _bag_of_words(rows["test"])
     accuracy = float(np.mean((features @ weights > 0) == (labels > 0)))
@@ -135,7 +173,9 @@ def test_a_small_share_is_ambiguous() -> None:
 
 
 def _bag_of_words(rows: list[tuple[str, int]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Which words stand in each text, with a constant last, (rows, words + 1); and the labels as -1 and 1, (rows,)."""
+    """Which words stand in each text, with a constant last, (rows, words + 1); and the labels as -1
+    and 1, (rows,).
+    """
     columns = {word: column for column, word in enumerate(words())}
     features = np.zeros((len(rows), len(columns) + 1))
     features[:, -1] = 1
@@ -145,6 +185,15 @@ def _bag_of_words(rows: list[tuple[str, int]]) -> tuple[NDArray[np.float64], NDA
     return features, np.array([2.0 * label - 1 for _, label in rows])
 
 
-def _ridge(features: NDArray[np.float64], labels: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
-    """Weights (words + 1,) of the linear classifier with the least squared error plus ``penalty`` times its squared length."""
-    return np.asarray(np.linalg.solve(features.T @ features + penalty * np.eye(features.shape[1]), features.T @ labels), dtype=np.float64)
+def _ridge(
+    features: NDArray[np.float64], labels: NDArray[np.float64], penalty: float
+) -> NDArray[np.float64]:
+    """Weights (words + 1,) of the linear classifier with the least squared error plus ``penalty``
+    times its squared length.
+    """
+    return np.asarray(
+        np.linalg.solve(
+            features.T @ features + penalty * np.eye(features.shape[1]), features.T @ labels
+        ),
+        dtype=np.float64,
+    )

@@ -4,7 +4,12 @@ import math
 
 from report_records import altered, count, diverged, make_records, make_study
 
-from lora_replication.report.grid_figures import collapse_by_alpha, draw_grid_figures, grid_heatmaps, validation_against_test
+from lora_replication.report.grid_figures import (
+    collapse_by_alpha,
+    draw_grid_figures,
+    grid_heatmaps,
+    validation_against_test,
+)
 from lora_replication.report.summary import Summary, summarise
 from lora_replication.statistics import exact_interval
 
@@ -24,12 +29,19 @@ def test_a_panel_for_each_choice_of_targets() -> None:
     assert [panel.get_title(loc="left") for panel in panels] == ["q v", "q v mlp"]
     by_name = {cell.asked.name: 100 * cell.happened.val.fraction for cell in cells}
     drawn = panels[1].collections[0].get_array().tolist()
-    assert drawn == [[by_name[f"r{rank}-a{alpha}-query-value-mlp"] for rank in (2, 8)] for alpha in (1, 16)]
+    assert drawn == [
+        [by_name[f"r{rank}-a{alpha}-query-value-mlp"] for rank in (2, 8)] for alpha in (1, 16)
+    ]
 
 
 def test_a_diverged_configuration_leaves_a_hole() -> None:
     cells = [cell for cell in with_accidents().grid.cells if cell.happened.val]
-    values = [v for panel in grid_heatmaps(cells).axes[:2] for row in panel.collections[0].get_array().filled(math.nan) for v in row]
+    values = [
+        v
+        for panel in grid_heatmaps(cells).axes[:2]
+        for row in panel.collections[0].get_array().filled(math.nan)
+        for v in row
+    ]
     assert sum(math.isnan(value) for value in values) == 1
 
 
@@ -51,6 +63,10 @@ def test_collapse_counts_diverged_runs() -> None:
 
 def test_captions_say_k_of_n() -> None:
     drawings = draw_grid_figures(summarise(make_study(), RECORDS[:18]))
-    assert [drawing.name for drawing in drawings] == ["grid_heatmaps", "grid_validation_against_test", "grid_collapse"]
+    assert [drawing.name for drawing in drawings] == [
+        "grid_heatmaps",
+        "grid_validation_against_test",
+        "grid_collapse",
+    ]
     assert "n = 6 of 8 configurations" in drawings[0].caption
     assert draw_grid_figures(summarise(make_study(), [])) == []

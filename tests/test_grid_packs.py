@@ -10,8 +10,8 @@ from lora_replication.grid import packs
 from lora_replication.grid.packs import measured_size, pack_size, packs_of
 from lora_replication.grid.space import cell_jobs
 from lora_replication.jobs import method_jobs
-from lora_replication.params import load_study
-from lora_replication.runs import Bench
+from lora_replication.reading import load_study
+from lora_replication.training.run import Bench
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,9 @@ def test_neighbours_adapt_the_same_linears_with_similar_ranks(article):
 
 def test_packs_do_not_depend_on_the_order_asked(article):
     jobs = cell_jobs(article)
-    assert [[j.name for j in pack] for pack in packs_of(jobs[::-1], 6)] == [[j.name for j in pack] for pack in packs_of(jobs, 6)]
+    assert [[j.name for j in pack] for pack in packs_of(jobs[::-1], 6)] == [
+        [j.name for j in pack] for pack in packs_of(jobs, 6)
+    ]
 
 
 def test_each_seed_has_packs_of_its_own(article):
@@ -58,7 +60,9 @@ def test_methods_without_lora_are_refused(article):
 def test_the_size_is_that_of_the_study_or_measured(tiny_study, tiny_data):
     jobs = cell_jobs(tiny_study)
     for pack, expected in ((3, 3), (None, len(jobs))):
-        study = tiny_study.model_copy(update={"grid": tiny_study.grid.model_copy(update={"pack": pack})})
+        study = tiny_study.model_copy(
+            update={"grid": tiny_study.grid.model_copy(update={"pack": pack})}
+        )
         assert pack_size(Bench(study, tiny_data), jobs) == expected
 
 
@@ -85,7 +89,9 @@ def test_the_measured_size_follows_memory(tiny_study, tiny_data, monkeypatch):
         ("cuda", {"executor": "ray", "ray_gpu_share": 0.25}, 4),
     ],
 )
-def test_packs_share_memory_with_those_that_run_beside_them(tiny_study, monkeypatch, device, changes, at_once):
+def test_packs_share_memory_with_those_that_run_beside_them(
+    tiny_study, monkeypatch, device, changes, at_once
+):
     monkeypatch.setattr(packs.machine, "cores", lambda: 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (15_000, 20_000))

@@ -11,14 +11,22 @@ from statsmodels.api import OLS
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
-from lora_replication.statistics import clustered_interval, cut, exact_interval, prediction_interval, t_interval, wilson_interval
+from lora_replication.statistics import (
+    clustered_interval,
+    cut,
+    exact_interval,
+    prediction_interval,
+    t_interval,
+    wilson_interval,
+)
 
 COUNTS = st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 LEVELS = st.floats(0.5, 0.999)
 
 
 def test_wilson_by_hand() -> None:
-    # 8 of 10 at z = 1.959964: centre (0.8 + 3.841459 / 20) / 1.3841459, half 1.959964 / 1.3841459 * sqrt(0.016 + 3.841459 / 400).
+    # 8 of 10 at z = 1.959964: centre (0.8 + 3.841459 / 20) / 1.3841459, half 1.959964 / 1.3841459 *
+    # sqrt(0.016 + 3.841459 / 400).
     interval = wilson_interval(8, 10, 0.95)
     assert interval.estimate == 0.8
     assert interval.low == pytest.approx(0.49016, abs=5e-6)
@@ -37,7 +45,9 @@ def test_wilson_of_all_and_of_none_by_hand() -> None:
 @given(COUNTS, LEVELS)
 def test_wilson_agrees_with_statsmodels(counts: tuple[int, int], level: float) -> None:
     interval = wilson_interval(*counts, level)
-    assert (interval.low, interval.high) == pytest.approx(proportion_confint(*counts, 1 - level, "wilson"), abs=1e-12)
+    assert (interval.low, interval.high) == pytest.approx(
+        proportion_confint(*counts, 1 - level, "wilson"), abs=1e-12
+    )
 
 
 def test_wilson_takes_a_mean_count() -> None:
@@ -57,7 +67,9 @@ def test_exact_by_hand() -> None:
 @given(COUNTS, LEVELS)
 def test_exact_agrees_with_statsmodels(counts: tuple[int, int], level: float) -> None:
     interval = exact_interval(*counts, level)
-    assert (interval.low, interval.high) == pytest.approx(proportion_confint(*counts, 1 - level, "beta"), abs=1e-9)
+    assert (interval.low, interval.high) == pytest.approx(
+        proportion_confint(*counts, 1 - level, "beta"), abs=1e-9
+    )
 
 
 def test_t_by_hand() -> None:
@@ -71,7 +83,9 @@ def test_t_by_hand() -> None:
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=10), LEVELS)
 def test_t_agrees_with_statsmodels(values: list[float], level: float) -> None:
     interval = t_interval(values, level)
-    assert (interval.low, interval.high) == pytest.approx(DescrStatsW(values).tconfint_mean(1 - level), abs=1e-9)
+    assert (interval.low, interval.high) == pytest.approx(
+        DescrStatsW(values).tconfint_mean(1 - level), abs=1e-9
+    )
 
 
 def test_one_run_has_no_interval() -> None:
@@ -87,7 +101,10 @@ def test_each_names_its_source_of_variance() -> None:
     assert {wilson_interval(1, 2, 0.9).level, t_interval([1, 2], 0.9).level} == {0.9}
 
 
-@pytest.mark.parametrize(("correct", "reviews", "level"), [(-1, 10, 0.95), (11, 10, 0.95), (0, 0, 0.95), (5, 10, 0.0), (5, 10, 1.0)])
+@pytest.mark.parametrize(
+    ("correct", "reviews", "level"),
+    [(-1, 10, 0.95), (11, 10, 0.95), (0, 0, 0.95), (5, 10, 0.0), (5, 10, 1.0)],
+)
 def test_numbers_out_of_range_are_refused(correct: int, reviews: int, level: float) -> None:
     for interval in (wilson_interval, exact_interval):
         with pytest.raises(ValueError, match="allowed"):
@@ -113,7 +130,9 @@ def test_prediction_by_hand() -> None:
 def test_prediction_agrees_with_statsmodels(values: list[float], level: float) -> None:
     frame = OLS(values, np.ones(len(values))).fit().get_prediction([1.0]).summary_frame(1 - level)
     interval = prediction_interval(values, level)
-    assert (interval.low, interval.high) == pytest.approx((frame["obs_ci_lower"][0], frame["obs_ci_upper"][0]), abs=1e-7)
+    assert (interval.low, interval.high) == pytest.approx(
+        (frame["obs_ci_lower"][0], frame["obs_ci_upper"][0]), abs=1e-7
+    )
 
 
 def test_clusters_of_one_are_the_t_interval_and_doubled_reviews_add_nothing() -> None:
@@ -132,22 +151,35 @@ def test_clustered_agrees_with_statsmodels(rows: list[tuple[int, int]], level: f
     if len(set(movies.tolist())) == 1:
         assert interval.low is None
         return
-    fit = OLS(values, np.ones(len(values))).fit(cov_type="cluster", cov_kwds={"groups": movies}, use_t=True)
-    assert (interval.low, interval.high) == pytest.approx(tuple(fit.conf_int(1 - level)[0]), abs=1e-9)
+    fit = OLS(values, np.ones(len(values))).fit(
+        cov_type="cluster", cov_kwds={"groups": movies}, use_t=True
+    )
+    assert (interval.low, interval.high) == pytest.approx(
+        tuple(fit.conf_int(1 - level)[0]), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("runs", [3, 5, 10])
 def test_intervals_over_seeds_cover_what_they_promise(runs: int) -> None:
     draws = np.random.default_rng(runs).normal(0.9, 0.004, (3000, runs + 1))
-    means = sum(low.low <= 0.9 <= low.high for row in draws for low in [t_interval(row[:-1].tolist(), 0.95)])
-    news = sum(one.low <= row[-1] <= one.high for row in draws for one in [prediction_interval(row[:-1].tolist(), 0.95)])
+    means = sum(
+        low.low <= 0.9 <= low.high for row in draws for low in [t_interval(row[:-1].tolist(), 0.95)]
+    )
+    news = sum(
+        one.low <= row[-1] <= one.high
+        for row in draws
+        for one in [prediction_interval(row[:-1].tolist(), 0.95)]
+    )
     assert means / 3000 == pytest.approx(0.95, abs=0.02)
     assert news / 3000 == pytest.approx(0.95, abs=0.02)
 
 
 def test_wilson_covers_what_it_promises() -> None:
     counts = np.random.default_rng(1).binomial(1000, 0.88, 3000)
-    covered = [interval.low <= 0.88 <= interval.high for interval in (wilson_interval(int(count), 1000, 0.95) for count in counts)]
+    covered = [
+        interval.low <= 0.88 <= interval.high
+        for interval in (wilson_interval(int(count), 1000, 0.95) for count in counts)
+    ]
     assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
 
 
@@ -158,7 +190,10 @@ def test_clustered_covers_where_the_plain_interval_does_not() -> None:
     for _ in range(800):
         easy = generator.beta(4, 1, 100)
         right = generator.random(1000) < easy[movies]
-        both = clustered_interval(right, movies, 0.95), wilson_interval(int(right.sum()), 1000, 0.95)
+        both = (
+            clustered_interval(right, movies, 0.95),
+            wilson_interval(int(right.sum()), 1000, 0.95),
+        )
         covered.append([one.low <= 0.8 <= one.high for one in both])
     clustered, plain = np.mean(covered, axis=0)
     assert clustered == pytest.approx(0.95, abs=0.02)

@@ -6,7 +6,7 @@ from ruamel.yaml import YAML
 
 from lora_replication.grid.space import cell_jobs
 from lora_replication.jobs import CODE, Job, asked_of, method_jobs
-from lora_replication.params import EXECUTION, GridParams
+from lora_replication.study import EXECUTION, GridParams
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_every_method_with_every_seed():
     jobs = method_jobs(make_study())
     assert [(job.name, job.seed) for job in jobs] == [
-        (name, seed) for name in ("last_layers", "lora_default", "lora_tuned", "full") for seed in (1, 2, 3)
+        (name, seed)
+        for name in ("last_layers", "lora_default", "lora_tuned", "full")
+        for seed in (1, 2, 3)
     ]
 
 
@@ -52,7 +54,13 @@ def test_the_key_does_not_change_with_names_and_other_methods():
     study = make_study()
     methods = study.model_dump(mode="json")["methods"]
     methods["full"]["learning_rate"] = 1e-3
-    assert key(title="Another title") == key(study="another") == key(name="x", role="cell") == key(methods=methods) == key()
+    assert (
+        key(title="Another title")
+        == key(study="another")
+        == key(name="x", role="cell")
+        == key(methods=methods)
+        == key()
+    )
 
 
 @pytest.mark.fault(30)
@@ -73,9 +81,9 @@ def test_the_key_changes_with_the_code(monkeypatch, tmp_path):
         return key()
 
     assert key_with(source) == before
-    reworded = source.replace('"""LoRA from scratch', '"""# Another word\n\nLoRA from scratch').replace(
-        "    def forward", "    # why\n\n    def forward  "
-    )
+    reworded = source.replace(
+        '"""LoRA from scratch', '"""# Another word\n\nLoRA from scratch'
+    ).replace("    def forward", "    # why\n\n    def forward  ")
     assert reworded != source
     assert key_with(reworded.replace("forward  (", "forward(")) == before
     assert key_with(source.replace("self.scale * self.B", "self.B")) != before
@@ -100,7 +108,9 @@ def test_every_path_that_dvc_watches_exists():
 @pytest.mark.parametrize("stage", ["gridsearch", "report"])
 def test_dvc_watches_what_decides_the_grid_and_not_how_it_is_computed(stage):
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
-    watched = {key.removeprefix("grid.") for key in stages[stage]["params"] if key.startswith("grid")}
+    watched = {
+        key.removeprefix("grid.") for key in stages[stage]["params"] if key.startswith("grid")
+    }
     assert watched == set(GridParams.model_fields) - set(EXECUTION)
 
 

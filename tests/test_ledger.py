@@ -7,14 +7,16 @@ from lora_replication.errors import DataError
 from lora_replication.grid.space import cell_jobs, winner_jobs
 from lora_replication.jobs import asked_of, method_jobs
 from lora_replication.ledger import Current, current_records, unread_cells
-from lora_replication.records import run_folder, write_record
+from lora_replication.record import run_folder, write_record
 
 STUDY, MANIFEST = make_study(), make_manifest()
 
 
 def write(root, job, study=STUDY, correct=800, **happened):
     record = make_record(study, job, make_happened(job, correct, 1000))
-    record = altered(record.model_copy(update={"asked": asked_of(study, MANIFEST, job)}), **happened)
+    record = altered(
+        record.model_copy(update={"asked": asked_of(study, MANIFEST, job)}), **happened
+    )
     write_record(record, run_folder(study.study, job.role, job.name, job.seed, root))
     return record
 
@@ -47,7 +49,11 @@ def test_changed_parameters_leave_that_methods_records_unread(tmp_path):
     methods["full"]["learning_rate"] = 1e-3
     current = current_records(make_study(methods=methods), MANIFEST, tmp_path)
     assert current.stale == 3
-    assert {record.asked.name for record in current.records} == {"last_layers", "lora_default", "lora_tuned"}
+    assert {record.asked.name for record in current.records} == {
+        "last_layers",
+        "lora_default",
+        "lora_tuned",
+    }
 
 
 @pytest.mark.fault(30)
@@ -89,7 +95,10 @@ def test_a_record_whose_settings_were_altered_is_named(tmp_path):
     spoiled = record.model_copy(update={"asked": record.asked.model_copy(update={"settings": {}})})
     folder = run_folder(STUDY.study, "method", record.asked.name, record.asked.seed, tmp_path)
     write_record(spoiled, folder)
-    with pytest.raises(DataError, match=rf"{record.asked.name}/seed-1/record\.json: its settings do not make its key"):
+    with pytest.raises(
+        DataError,
+        match=rf"{record.asked.name}/seed-1/record\.json: its settings do not make its key",
+    ):
         current_records(STUDY, MANIFEST, tmp_path)
 
 

@@ -2,8 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from lora_replication.lora import LinearWithLoRA, LoRALayer, inject_lora, lora_parameters, merge_lora, scale_of
-from lora_replication.params import LoraParams
+from lora_replication.study import LoraParams
+from lora_replication.training.lora import (
+    LinearWithLoRA,
+    LoRALayer,
+    inject_lora,
+    lora_parameters,
+    merge_lora,
+    scale_of,
+)
 
 
 def seeded() -> torch.Generator:
@@ -51,7 +58,13 @@ def test_a_starts_normal_with_sd_one_over_root_rank_and_b_at_zero():
 def test_injection_changes_no_output_at_the_start():
     model, x = small_model(), torch.randn(4, 6)
     before = model(x)
-    inject_lora(model, ["0", "2"], LoraParams(rank=2, alpha=16, targets=("query",)), lambda _name: seeded(), no_dropout)
+    inject_lora(
+        model,
+        ["0", "2"],
+        LoraParams(rank=2, alpha=16, targets=("query",)),
+        lambda _name: seeded(),
+        no_dropout,
+    )
     assert torch.equal(model(x), before)
 
 
@@ -63,14 +76,19 @@ def test_article_scaling_is_alpha_and_paper_scaling_alpha_over_rank():
 @pytest.mark.parametrize("scaling", ["article", "paper"])
 @pytest.mark.goal("property", "merged LoRA")
 def test_merged_equals_unmerged_and_merging_again_changes_nothing(scaling):
-    model, x = injected(LoraParams(rank=3, alpha=4, targets=("query",), scaling=scaling)), torch.randn(7, 6)
+    model, x = (
+        injected(LoraParams(rank=3, alpha=4, targets=("query",), scaling=scaling)),
+        torch.randn(7, 6),
+    )
     before = model(x)
     merge_lora(model)
     assert [type(module) for module in model] == [nn.Linear, nn.Tanh, nn.Linear]
     assert torch.allclose(model(x), before, atol=1e-5)
     weights = [parameter.clone() for parameter in model.parameters()]
     merge_lora(model)
-    assert all(torch.equal(one, other) for one, other in zip(weights, model.parameters(), strict=True))
+    assert all(
+        torch.equal(one, other) for one, other in zip(weights, model.parameters(), strict=True)
+    )
 
 
 def test_merging_adds_alpha_times_a_b():
@@ -83,7 +101,9 @@ def test_merging_adds_alpha_times_a_b():
 
 def test_a_5000_by_10000_weight_at_rank_8_takes_120000_parameters():
     assert lora_parameters(5000, 10_000, 8) == 120_000
-    assert sum(p.numel() for p in LoRALayer(50, 100, 8, 1.0, seeded()).parameters()) == lora_parameters(50, 100, 8)
+    assert sum(
+        p.numel() for p in LoRALayer(50, 100, 8, 1.0, seeded()).parameters()
+    ) == lora_parameters(50, 100, 8)
 
 
 def test_a_rank_above_the_smaller_side_is_noted():
@@ -103,4 +123,10 @@ def test_dropout_acts_on_the_input_of_the_low_rank_term_alone():
 
 def test_only_linears_take_lora():
     with pytest.raises(TypeError, match="1 is a Tanh"):
-        inject_lora(small_model(), ["1"], LoraParams(rank=1, alpha=1, targets=("query",)), lambda _name: seeded(), no_dropout)
+        inject_lora(
+            small_model(),
+            ["1"],
+            LoraParams(rank=1, alpha=1, targets=("query",)),
+            lambda _name: seeded(),
+            no_dropout,
+        )

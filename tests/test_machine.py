@@ -30,7 +30,9 @@ def checkout(tmp_path, monkeypatch):
 
 @pytest.mark.fault(35)
 def test_a_clean_checkout_a_dirty_one_a_detached_head_and_none(checkout, monkeypatch):
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=checkout, check=True, capture_output=True, text=True).stdout.strip()
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=checkout, check=True, capture_output=True, text=True
+    ).stdout.strip()
     assert machine.git_state() == (head, False)
     subprocess.run(["git", "checkout", "-q", "--detach"], cwd=checkout, check=True)
     (checkout / "untracked").touch()
@@ -48,7 +50,9 @@ def test_outside_git_there_is_no_commit(tmp_path, monkeypatch):
 
 
 def test_nothing_says_who_or_on_which_host():
-    told = json.dumps([machine.versions(), machine.cpu_name(), machine.platform_name(), machine.gpu_name("cpu")])
+    told = json.dumps(
+        [machine.versions(), machine.cpu_name(), machine.platform_name(), machine.gpu_name("cpu")]
+    )
     for private in (socket.gethostname(), str(Path.home()), f"/{getpass.getuser()}/"):
         assert private not in told
 
@@ -95,7 +99,9 @@ def test_a_missing_gpu_is_left_to_the_model_to_tell():
     [("cuda", True, RuntimeError("CUDA error: an illegal memory access"), True), ("cuda", True, None, False),
      ("cuda", False, RuntimeError("no driver"), False), ("cpu", True, RuntimeError("not asked"), False)],
 )  # fmt: skip
-def test_a_gpu_is_lost_when_it_is_there_and_answers_no_more(monkeypatch, device, is_there, answer, lost):
+def test_a_gpu_is_lost_when_it_is_there_and_answers_no_more(
+    monkeypatch, device, is_there, answer, lost
+):
     def synchronize():
         if answer:
             raise answer

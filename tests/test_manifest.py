@@ -28,7 +28,7 @@ from lora_replication.data.manifest import (
 from lora_replication.data.reviews import PARTS, Review
 from lora_replication.data.tokens import Tokens, tokens_to_bytes
 from lora_replication.errors import DataError
-from lora_replication.records import digest, file_digest
+from lora_replication.files import digest, file_digest
 
 
 def written(folder: Path) -> Manifest:
@@ -72,7 +72,9 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["val.parquet", "tokens-val.safetensors"])
 @pytest.mark.fault(20)
-def test_an_altered_or_missing_file_is_named_each_time_it_is_read(name: str, tmp_path: Path) -> None:
+def test_an_altered_or_missing_file_is_named_each_time_it_is_read(
+    name: str, tmp_path: Path
+) -> None:
     manifest = written(tmp_path)
 
     def read() -> None:
@@ -85,7 +87,10 @@ def test_an_altered_or_missing_file_is_named_each_time_it_is_read(name: str, tmp
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(DataError, match=rf"{name}: has sha256 .* altered: prepare the data again \(dvc repro prepare\)"):
+    with pytest.raises(
+        DataError,
+        match=rf"{name}: has sha256 .* altered: prepare the data again \(dvc repro prepare\)",
+    ):
         read()
     file.unlink()
     with pytest.raises(DataError, match=rf"{name}: can't be read .* prepare the data again"):
@@ -95,7 +100,9 @@ def test_an_altered_or_missing_file_is_named_each_time_it_is_read(name: str, tmp
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json", b'{"schema_version": 2}', b"\xff"])
 def test_a_damaged_manifest_is_told(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
-    with pytest.raises(DataError, match=r"manifest\.json: not a manifest .* prepare the data again"):
+    with pytest.raises(
+        DataError, match=r"manifest\.json: not a manifest .* prepare the data again"
+    ):
         read_manifest(tmp_path)
 
 
@@ -109,7 +116,10 @@ def test_a_manifest_without_a_part_is_told(tmp_path: Path) -> None:
 
 
 def test_a_missing_manifest_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"manifest\.json: can't be read \(No such file or directory\); prepare the data again"):
+    with pytest.raises(
+        DataError,
+        match=r"manifest\.json: can't be read \(No such file or directory\); prepare the data again",
+    ):
         read_manifest(tmp_path)
 
 
@@ -118,7 +128,11 @@ def test_the_digest_follows_what_decides_a_result_and_nothing_else(tmp_path: Pat
     tokens = {part: manifest.parts[part].tokens_sha256 for part in PARTS}
     assert manifest.digest == digest({"tokens": tokens, "vocabulary": "v", "max_tokens": 16})
     altered = manifest.parts["test"].model_copy(update={"tokens_sha256": "t"})
-    deciding: list[dict[str, Any]] = [{"vocabulary_sha256": "u"}, {"max_tokens": 17}, {"parts": manifest.parts | {"test": altered}}]
+    deciding: list[dict[str, Any]] = [
+        {"vocabulary_sha256": "u"},
+        {"max_tokens": 17},
+        {"parts": manifest.parts | {"test": altered}},
+    ]
     telling: list[dict[str, Any]] = [
         {"source": "hub"},
         {"revision": "r"},
@@ -130,7 +144,9 @@ def test_the_digest_follows_what_decides_a_result_and_nothing_else(tmp_path: Pat
 
 
 def test_lengths_by_hand() -> None:
-    assert measure_lengths(np.array([2, 3, 7, 8]), cut=1) == Lengths(mean=5.0, median=5.0, longest=8, cut_fraction=0.25)
+    assert measure_lengths(np.array([2, 3, 7, 8]), cut=1) == Lengths(
+        mean=5.0, median=5.0, longest=8, cut_fraction=0.25
+    )
 
 
 @pytest.mark.fault(19)
@@ -139,12 +155,21 @@ def test_repeats_by_hand() -> None:
     val = [Review("c", 0), Review("d", 0)]
     test = [Review("a", 1), Review("a", 0), Review("d", 0), Review("e", 0)]
     # Earlier texts: a (train), c (val), a, a, d (test). In train: a, a. With both labels: a, c.
-    assert measure_repeats({"train": train, "val": val, "test": test}) == Repeats(of_earlier=5, test_in_train=2, conflicting=2)
+    assert measure_repeats({"train": train, "val": val, "test": test}) == Repeats(
+        of_earlier=5, test_in_train=2, conflicting=2
+    )
 
 
 def test_shared_movies_by_hand() -> None:
     train = [Review("1", 1, None, "tt1"), Review("2", 1, None, "tt2")]
-    test = [Review(text, 0, None, movie) for text, movie in (("3", "tt2"), ("4", "tt3"), ("5", "tt2"), ("6", "tt4"))]
+    test = [
+        Review(text, 0, None, movie)
+        for text, movie in (("3", "tt2"), ("4", "tt3"), ("5", "tt2"), ("6", "tt4"))
+    ]
     assert shared_movies_fraction({"train": train, "val": [], "test": test}) == 0.5
-    assert shared_movies_fraction({"train": train, "val": [], "test": [*test, Review("7", 0)]}) is None
-    assert shared_movies_fraction({"train": [*train, Review("7", 0)], "val": [], "test": test}) is None
+    assert (
+        shared_movies_fraction({"train": train, "val": [], "test": [*test, Review("7", 0)]}) is None
+    )
+    assert (
+        shared_movies_fraction({"train": [*train, Review("7", 0)], "val": [], "test": test}) is None
+    )

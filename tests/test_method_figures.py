@@ -3,7 +3,7 @@
 import pytest
 from report_records import PARAMS, make_answers, make_records, make_study
 
-from lora_replication.params import load_study
+from lora_replication.reading import load_study
 from lora_replication.report.answers import Answers
 from lora_replication.report.comparisons import Views, view
 from lora_replication.report.method_figures import (
@@ -24,10 +24,18 @@ VIEWS = view(SUMMARY, make_answers(RECORDS))
 def test_accuracy_stands_over_its_parameters_on_a_log_axis() -> None:
     plot = accuracy_by_parameters(SUMMARY).axes[0]
     assert plot.get_xscale() == "log"
-    points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in plot.lines if len(line.get_xdata()) == 1]
-    assert points == [(row.trainable_parameters, 100 * row.parts["test"].estimate) for row in SUMMARY.rows]
+    points = [
+        (line.get_xdata()[0], line.get_ydata()[0])
+        for line in plot.lines
+        if len(line.get_xdata()) == 1
+    ]
+    assert points == [
+        (row.trainable_parameters, 100 * row.parts["test"].estimate) for row in SUMMARY.rows
+    ]
     bars = [list(line.get_ydata()) for line in plot.lines if len(line.get_xdata()) == 2]
-    assert bars == [[100 * row.parts["test"].low, 100 * row.parts["test"].high] for row in SUMMARY.rows]
+    assert bars == [
+        [100 * row.parts["test"].low, 100 * row.parts["test"].high] for row in SUMMARY.rows
+    ]
 
 
 def test_differences_with_both_intervals() -> None:
@@ -44,12 +52,24 @@ def test_differences_with_both_intervals() -> None:
 
 
 def test_the_articles_numbers_are_drawn_for_the_articles_study_alone() -> None:
-    assert [drawing.name for drawing in draw_method_figures(SUMMARY, VIEWS)] == ["accuracy_by_parameters", "paired_differences"]
+    assert [drawing.name for drawing in draw_method_figures(SUMMARY, VIEWS)] == [
+        "accuracy_by_parameters",
+        "paired_differences",
+    ]
     study = load_study(PARAMS)
-    own = summarise(study, [record for record in make_records(study) if record.asked.role == "method"])
+    own = summarise(
+        study, [record for record in make_records(study) if record.asked.role == "method"]
+    )
     plot = published_against_reproduced(own).axes[0]
-    assert [line.get_xdata()[0] for line in plot.lines if line.get_marker() == "D"] == [86.22, 89.44, 92.39, 92.31]
-    expected = prediction_interval([run.happened.test.fraction for run in own.methods[0].runs], 0.95)
+    assert [line.get_xdata()[0] for line in plot.lines if line.get_marker() == "D"] == [
+        86.22,
+        89.44,
+        92.39,
+        92.31,
+    ]
+    expected = prediction_interval(
+        [run.happened.test.fraction for run in own.methods[0].runs], 0.95
+    )
     assert list(plot.lines[0].get_xdata()) == [100 * expected.low, 100 * expected.high]
 
 

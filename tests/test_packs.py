@@ -3,16 +3,16 @@ import pytest
 import torch
 
 from lora_replication import classifier as classifier_module
-from lora_replication.checkpoints import Checkpoint
-from lora_replication.classifier import Classifier
-from lora_replication.data.batches import collate
 from lora_replication.data.manifest import read_manifest, read_tokens
 from lora_replication.encoders import locate_encoder
-from lora_replication.evaluation import predict_logits
-from lora_replication.lora import LinearWithLoRA, LoRALayer
-from lora_replication.packs import packed
-from lora_replication.params import ModelParams
-from lora_replication.training import train
+from lora_replication.study import ModelParams
+from lora_replication.training.batches import collate
+from lora_replication.training.checkpoints import Checkpoint
+from lora_replication.training.classifier import Classifier
+from lora_replication.training.evaluation import predict_logits
+from lora_replication.training.loop import train
+from lora_replication.training.lora import LinearWithLoRA, LoRALayer
+from lora_replication.training.packs import packed
 
 ENCODERS = ["tiny-distilbert", "tiny-bert"]
 PACK = [
@@ -42,7 +42,9 @@ def pack_of(settings):
 
     def make(loras, encoder="tiny-distilbert", **changes):
         first, *company = [settings(encoder=encoder, lora=lora, **changes) for lora in loras]
-        return Classifier(locate_encoder(ModelParams(encoder=encoder, max_tokens=64)), first, 1, company)
+        return Classifier(
+            locate_encoder(ModelParams(encoder=encoder, max_tokens=64)), first, 1, company
+        )
 
     return make
 
@@ -57,13 +59,17 @@ def trained(pack_of, tokens, tmp_path):
             for model in classifier.models:
                 model.double()
         checkpoint = Checkpoint(tmp_path / f"{name}.safetensors", [str(lora) for lora in loras])
-        return classifier, train(classifier, 1, tokens["train"], tokens["val"], checkpoint, on_epoch, "test")
+        return classifier, train(
+            classifier, 1, tokens["train"], tokens["val"], checkpoint, on_epoch, "test"
+        )
 
     return start
 
 
 def weights(classifier, place=0):
-    return {name: parameter.detach().clone() for name, parameter in classifier.trainable(place).items()}
+    return {
+        name: parameter.detach().clone() for name, parameter in classifier.trainable(place).items()
+    }
 
 
 def close(one, other, tolerance):
@@ -81,7 +87,10 @@ def told(training):
 
 
 def test_twice_as_many_go_through_the_encoder_at_once_in_16_bits(pack_of, together):
-    at_once = [pack_of([*PACK, PACK[0]], precision=precision).together for precision in ("fp32", "bf16-mixed", "fp16-mixed")]
+    at_once = [
+        pack_of([*PACK, PACK[0]], precision=precision).together
+        for precision in ("fp32", "bf16-mixed", "fp16-mixed")
+    ]
     assert at_once == ([2, 4, 4] if together == 2 else [5, 5, 5])
 
 
@@ -97,10 +106,14 @@ def test_gradients_of_a_step_are_those_of_each_configuration_alone(encoder, pack
         for model in classifier.models:
             for name, parameter in model.named_parameters():
                 if name.endswith(".B"):
-                    torch.nn.init.normal_(parameter, std=0.01, generator=torch.Generator().manual_seed(len(name)))
+                    torch.nn.init.normal_(
+                        parameter, std=0.01, generator=torch.Generator().manual_seed(len(name))
+                    )
         classifier.start_epoch(1)
         logits = classifier.logits(batch)
-        torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.labels.repeat(len(loras)), reduction="sum").div(12).backward()
+        torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), batch.labels.repeat(len(loras)), reduction="sum"
+        ).div(12).backward()
         return classifier, logits
 
     together, logits = step(PACK)
@@ -113,7 +126,13 @@ def test_gradients_of_a_step_are_those_of_each_configuration_alone(encoder, pack
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_fifty_steps_in_float64_give_what_each_configuration_gives_alone(encoder, trained, tokens):
     loras = [lora | {"dropout": 0.1} for lora in PACK]
-    changes = {"encoder": encoder, "double": True, "epochs": 5, "batch_size": 5, "learning_rate": 1e-3}
+    changes = {
+        "encoder": encoder,
+        "double": True,
+        "epochs": 5,
+        "batch_size": 5,
+        "learning_rate": 1e-3,
+    }
     steps = 5 * -(-len(tokens["train"]) // 5)
     assert steps >= 50
     together, results = trained(loras, **changes)
@@ -123,8 +142,13 @@ def test_fifty_steps_in_float64_give_what_each_configuration_gives_alone(encoder
         assert results[place].best_epoch == result.best_epoch
         for ours, theirs in zip(results[place].epochs, result.epochs, strict=True):
             assert ours.train_loss == pytest.approx(theirs.train_loss, abs=1e-9)
-            assert ours.val_loss == pytest.approx(theirs.val_loss, abs=1e-7)  # logits are handed over in float32
-            assert (ours.train_accuracy, ours.val_accuracy) == (theirs.train_accuracy, theirs.val_accuracy)
+            assert ours.val_loss == pytest.approx(
+                theirs.val_loss, abs=1e-7
+            )  # logits are handed over in float32
+            assert (ours.train_accuracy, ours.val_accuracy) == (
+                theirs.train_accuracy,
+                theirs.val_accuracy,
+            )
 
 
 def test_order_and_company_change_nothing_beyond_rounding(trained):
@@ -153,7 +177,9 @@ def poison(monkeypatch):
 
     def start(step, place, factor):
         steps.clear()
-        monkeypatch.setattr(Classifier, "parts", lambda self, batch: poisoned(self, batch, step, place, factor))
+        monkeypatch.setattr(
+            Classifier, "parts", lambda self, batch: poisoned(self, batch, step, place, factor)
+        )
 
     return start
 
@@ -161,7 +187,9 @@ def poison(monkeypatch):
 @pytest.mark.parametrize("factor", [float("inf"), float("nan")])
 @pytest.mark.parametrize("precision", ["fp32", "bf16-mixed"])
 @pytest.mark.fault(23)
-def test_a_configuration_that_diverges_leaves_its_neighbours_as_they_were(trained, poison, precision, factor):
+def test_a_configuration_that_diverges_leaves_its_neighbours_as_they_were(
+    trained, poison, precision, factor
+):
     tame, quiet = trained(PACK[:3], precision=precision, epochs=2)
     poison(3, 1, factor)
     wild, loud = trained(PACK[:3], name="wild", precision=precision, epochs=2)
@@ -170,9 +198,13 @@ def test_a_configuration_that_diverges_leaves_its_neighbours_as_they_were(traine
     assert len(loud[1].epochs) == 1
     assert loud[1].epochs[0].val_accuracy is loud[1].epochs[0].train_loss is None
     for place in (0, 2):
-        assert told(quiet[place])[0] == told(loud[place])[0]  # bit for bit, as long as the pack has the same shape
+        assert (
+            told(quiet[place])[0] == told(loud[place])[0]
+        )  # bit for bit, as long as the pack has the same shape
         assert len(loud[place].epochs) == 2
-        assert close(weights(tame, place), weights(wild, place), 1e-4 if precision == "fp32" else 0.02)
+        assert close(
+            weights(tame, place), weights(wild, place), 1e-4 if precision == "fp32" else 0.02
+        )
 
 
 def test_a_step_that_overflows_in_one_configuration_is_skipped_there_alone(trained, poison):
@@ -213,7 +245,9 @@ def test_an_interrupted_pack_continues_to_the_bits_of_an_unbroken_one(trained):
         assert told(expected[place]) == told(results[place])
 
 
-def test_a_configuration_that_answers_one_class_is_given_up_where_that_is_asked_for(trained, monkeypatch):
+def test_a_configuration_that_answers_one_class_is_given_up_where_that_is_asked_for(
+    trained, monkeypatch
+):
     original = Classifier.logits
 
     def stuck(self, batch):
@@ -246,14 +280,23 @@ def test_what_no_configuration_adapts_costs_one_copy():
 
 def test_a_linear_of_a_pack_is_the_sum_of_the_linear_and_each_own_term():
     linear = torch.nn.Linear(4, 3)
-    terms = [LoRALayer(4, 3, rank, scale, torch.Generator().manual_seed(rank)) for rank, scale in ((1, 2.0), (3, 0.5))]
+    terms = [
+        LoRALayer(4, 3, rank, scale, torch.Generator().manual_seed(rank))
+        for rank, scale in ((1, 2.0), (3, 0.5))
+    ]
     for term in terms:
         torch.nn.init.normal_(term.B)
     x = torch.randn(3, 5, 4)
-    together = packed([LinearWithLoRA(linear, terms[0]), linear, LinearWithLoRA(linear, terms[1])], x)
-    assert torch.allclose(together[0], linear(x[0]) + 2.0 * x[0] @ terms[0].A @ terms[0].B, atol=1e-6)
+    together = packed(
+        [LinearWithLoRA(linear, terms[0]), linear, LinearWithLoRA(linear, terms[1])], x
+    )
+    assert torch.allclose(
+        together[0], linear(x[0]) + 2.0 * x[0] @ terms[0].A @ terms[0].B, atol=1e-6
+    )
     assert torch.allclose(together[1], linear(x[1]), atol=1e-6)
-    assert torch.allclose(together[2], linear(x[2]) + 0.5 * x[2] @ terms[1].A @ terms[1].B, atol=1e-6)
+    assert torch.allclose(
+        together[2], linear(x[2]) + 0.5 * x[2] @ terms[1].A @ terms[1].B, atol=1e-6
+    )
 
 
 def test_configurations_share_what_is_frozen_and_nothing_else(pack_of):
@@ -264,6 +307,9 @@ def test_configurations_share_what_is_frozen_and_nothing_else(pack_of):
 
 def test_only_lora_configurations_with_all_else_equal_make_a_pack(pack_of, settings):
     encoder = locate_encoder(ModelParams(encoder="tiny-distilbert", max_tokens=64))
-    for one, other in ((settings(trains="head"), settings(lora={})), (settings(lora={}), settings(lora={}, learning_rate=0.5))):
+    for one, other in (
+        (settings(trains="head"), settings(lora={})),
+        (settings(lora={}), settings(lora={}, learning_rate=0.5)),
+    ):
         with pytest.raises(ValueError, match="differ in nothing else"):
             Classifier(encoder, one, 1, [other])

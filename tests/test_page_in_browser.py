@@ -1,4 +1,6 @@
-"""Reports in a real browser: quiet, self-contained, readable at both widths, in light and dark, by keyboard; and inert."""
+"""Reports in a real browser: quiet, self-contained, readable at both widths, in light and dark, by
+keyboard; and inert.
+"""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -34,7 +36,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     records = make_records(study)
     answers = make_answers(records)
     records[12] = altered(records[12], notes=[HOSTILE])
-    build_report(study, records, make_manifest().model_copy(update={"revision": HOSTILE}), folder / "study", answers=answers)
+    build_report(
+        study,
+        records,
+        make_manifest().model_copy(update={"revision": HOSTILE}),
+        folder / "study",
+        answers=answers,
+    )
     file = folder / "results.txt"
     file.write_text("".join(f"{line}\n" for cell in made_up(570) for line in cell.lines()))
     build_published_report(file, folder / "published", 0.95)
@@ -42,10 +50,16 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def audit(browser: Browser) -> dict[str, Any]:
-    """What axe-core finds wrong, and what it can't tell: rules with the places that they are about."""
+    """What axe-core finds wrong, and what it can't tell: rules with the places that they are
+    about.
+    """
     browser.evaluate(f"{AXE}; null")
-    rules = "rules => Object.fromEntries(rules.map(r => [r.id, r.nodes.map(n => n.target.join(' '))]))"
-    return browser.evaluate(f"axe.run().then(found => [found.violations, found.incomplete].map({rules}))")
+    rules = (
+        "rules => Object.fromEntries(rules.map(r => [r.id, r.nodes.map(n => n.target.join(' '))]))"
+    )
+    return browser.evaluate(
+        f"axe.run().then(found => [found.violations, found.incomplete].map({rules}))"
+    )
 
 
 def assert_accessible(browser: Browser) -> None:
@@ -55,43 +69,64 @@ def assert_accessible(browser: Browser) -> None:
     assert browser.evaluate(CONTRAST) == []
 
 
-def test_the_audits_find_what_is_wrong(browser: Browser, pages: dict[str, Path], tmp_path: Path) -> None:
+def test_the_audits_find_what_is_wrong(
+    browser: Browser, pages: dict[str, Path], tmp_path: Path
+) -> None:
     page = pages["study"].read_text()
     wrong = tmp_path / "wrong.html"
-    wrong.write_text(page.replace('<html lang="en">', "<html>").replace("--soft: #5a5f68", "--soft: #a0a0a0").replace(' tabindex="0"', ""))
+    wrong.write_text(
+        page.replace('<html lang="en">', "<html>")
+        .replace("--soft: #5a5f68", "--soft: #a0a0a0")
+        .replace(' tabindex="0"', "")
+    )
     browser.open(wrong, 375)
-    assert {"html-has-lang", "color-contrast", "scrollable-region-focusable"} <= set(audit(browser)[0])
+    assert {"html-has-lang", "color-contrast", "scrollable-region-focusable"} <= set(
+        audit(browser)[0]
+    )
     assert any("SMALL" in place for place in browser.evaluate(CONTRAST))
 
 
 @pytest.mark.parametrize("name", ["study", "published"])
 @pytest.mark.parametrize(("width", "dark"), VIEWS)
-def test_a_page_is_quiet_whole_and_readable(browser: Browser, pages: dict[str, Path], name: str, width: int, dark: bool) -> None:
+def test_a_page_is_quiet_whole_and_readable(
+    browser: Browser, pages: dict[str, Path], name: str, width: int, dark: bool
+) -> None:
     browser.open(pages[name], width, dark=dark)
     assert_accessible(browser)
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
-    shown = (
-        "[...document.querySelectorAll('{}')].every(e => e.getBoundingClientRect().width > 200 && e.getBoundingClientRect().height > 40)"
-    )
+    shown = "[...document.querySelectorAll('{}')].every(e => e.getBoundingClientRect().width > 200 && e.getBoundingClientRect().height > 40)"
     for what in ("figure svg", ".scroll"):
         assert browser.evaluate(f"document.querySelectorAll('{what}').length") >= 3
         assert browser.evaluate(shown.format(what))
     assert browser.complaints == []
-    assert [url.split(":")[0] for url in browser.requests if not url.startswith("data:")] == ["file"]
+    assert [url.split(":")[0] for url in browser.requests if not url.startswith("data:")] == [
+        "file"
+    ]
 
 
 @pytest.mark.fault(40)
 def test_hostile_texts_stay_texts(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["study"], 1400)
     assert browser.evaluate("document.title").startswith("Title ")
-    assert browser.evaluate("document.querySelectorAll('img, iframe, a[href^=javascript]').length") == 0
+    assert (
+        browser.evaluate("document.querySelectorAll('img, iframe, a[href^=javascript]').length")
+        == 0
+    )
     assert browser.evaluate("document.querySelectorAll('script').length") == 1
-    assert "<script>document.title=2</script>" in browser.evaluate("document.querySelector('h1').textContent")
+    assert "<script>document.title=2</script>" in browser.evaluate(
+        "document.querySelector('h1').textContent"
+    )
 
 
-def test_a_foreign_script_would_not_run(browser: Browser, pages: dict[str, Path], tmp_path: Path) -> None:
+def test_a_foreign_script_would_not_run(
+    browser: Browser, pages: dict[str, Path], tmp_path: Path
+) -> None:
     attacked = tmp_path / "attacked.html"
-    attacked.write_text(pages["study"].read_text().replace("</main>", "<script>document.body.dataset.hacked = 1</script></main>"))
+    attacked.write_text(
+        pages["study"]
+        .read_text()
+        .replace("</main>", "<script>document.body.dataset.hacked = 1</script></main>")
+    )
     browser.open(attacked, 1400)
     assert browser.evaluate("document.body.dataset.hacked === undefined")
     assert any("Content Security Policy" in str(complaint) for complaint in browser.complaints)
@@ -106,34 +141,78 @@ def test_the_grid_can_be_sorted_and_filtered(browser: Browser, pages: dict[str, 
     assert values == sorted(values)
     browser.evaluate(click)
     assert [int(text.replace(",", "")) for text in browser.evaluate(column)] == values[::-1]
-    assert browser.evaluate("document.querySelectorAll('table.cells thead th')[4].getAttribute('aria-sort')") == "descending"
+    assert (
+        browser.evaluate(
+            "document.querySelectorAll('table.cells thead th')[4].getAttribute('aria-sort')"
+        )
+        == "descending"
+    )
     key = browser.evaluate("document.querySelector('table.cells tbody td:last-child').textContent")
-    for words, rows in (("a16 mlp", 2), ("A16", 4), ("16", 4), ("query ok", 8), (key, 1), (key[1:], 0), ("[", 0), ("a1 .*", 0), ("", 8)):
+    for words, rows in (
+        ("a16 mlp", 2),
+        ("A16", 4),
+        ("16", 4),
+        ("query ok", 8),
+        (key, 1),
+        (key[1:], 0),
+        ("[", 0),
+        ("a1 .*", 0),
+        ("", 8),
+    ):
         browser.evaluate(
             f"(() => {{ const i = document.querySelector('#grid .filter input'); i.value = '{words}';"
             " i.dispatchEvent(new Event('input')); })()"
         )
-        assert browser.evaluate("[...document.querySelectorAll('table.cells tbody tr')].filter(r => !r.hidden).length") == rows, words
-        assert browser.evaluate("document.querySelector('#grid .filter output').textContent") == (f"{rows} of 8" if words else "")
+        assert (
+            browser.evaluate(
+                "[...document.querySelectorAll('table.cells tbody tr')].filter(r => !r.hidden).length"
+            )
+            == rows
+        ), words
+        assert browser.evaluate("document.querySelector('#grid .filter output').textContent") == (
+            f"{rows} of 8" if words else ""
+        )
 
 
 def test_it_reads_without_scripts(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["study"], 375, scripts=False)
     document = browser.call("DOM.getDocument")["root"]["nodeId"]
-    assert len(browser.call("DOM.querySelectorAll", nodeId=document, selector="table.cells tbody tr")["nodeIds"]) == 8
-    assert browser.call("DOM.querySelectorAll", nodeId=document, selector="button, input")["nodeIds"] == []
+    assert (
+        len(
+            browser.call("DOM.querySelectorAll", nodeId=document, selector="table.cells tbody tr")[
+                "nodeIds"
+            ]
+        )
+        == 8
+    )
+    assert (
+        browser.call("DOM.querySelectorAll", nodeId=document, selector="button, input")["nodeIds"]
+        == []
+    )
 
 
-def test_the_verdict_comes_first_and_the_keyboard_reaches_everything_that_scrolls(browser: Browser, pages: dict[str, Path]) -> None:
+def test_the_verdict_comes_first_and_the_keyboard_reaches_everything_that_scrolls(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
     browser.open(pages["study"], 375)
     assert browser.evaluate("document.querySelector('main section').id") == "verdicts"
-    assert browser.evaluate("document.querySelector('main section p').textContent").startswith("Of 18 claims of the article")
+    assert browser.evaluate("document.querySelector('main section p').textContent").startswith(
+        "Of 18 claims of the article"
+    )
     stops = set()
     for _ in range(80):
         for kind in ("keyDown", "keyUp"):
-            browser.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
-        stops.add(browser.evaluate("[...document.querySelectorAll('.scroll')].indexOf(document.activeElement)"))
-    assert stops - {-1} == set(range(browser.evaluate("document.querySelectorAll('.scroll').length")))
+            browser.call(
+                "Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9
+            )
+        stops.add(
+            browser.evaluate(
+                "[...document.querySelectorAll('.scroll')].indexOf(document.activeElement)"
+            )
+        )
+    assert stops - {-1} == set(
+        range(browser.evaluate("document.querySelectorAll('.scroll').length"))
+    )
 
 
 def test_it_prints_whole(browser: Browser, pages: dict[str, Path]) -> None:
@@ -141,11 +220,17 @@ def test_it_prints_whole(browser: Browser, pages: dict[str, Path]) -> None:
     pdf = browser.call("Page.printToPDF", printBackground=True, preferCSSPageSize=True)["data"]
     assert len(pdf) > 100_000 // 4
     browser.call("Emulation.setEmulatedMedia", media="print")
-    assert browser.evaluate("[...document.querySelectorAll('.scroll')].every(e => getComputedStyle(e).overflowX === 'visible')")
+    assert browser.evaluate(
+        "[...document.querySelectorAll('.scroll')].every(e => getComputedStyle(e).overflowX === 'visible')"
+    )
     browser.call("Emulation.setEmulatedMedia", media="")
 
 
-@pytest.mark.parametrize("report", sorted((Path(__file__).parents[1] / "reports").glob("*/report.html")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "report",
+    sorted((Path(__file__).parents[1] / "reports").glob("*/report.html")),
+    ids=lambda path: path.parent.name,
+)
 def test_the_committed_reports(browser: Browser, report: Path) -> None:
     for width, dark in VIEWS:
         browser.open(report, width, dark=dark)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora_replication.errors import ParameterError
-from lora_replication.params import Study, load_study
+from lora_replication.reading import load_study
+from lora_replication.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = ROOT / "params.yaml"
@@ -34,7 +35,9 @@ def test_the_articles_study_reads_as_the_facts_say():
     assert study.data.reviews.model_dump() == {"train": 35_000, "val": 5_000, "test": 10_000}
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda file: file.stem
+)
 def test_every_study_reads_and_says_that_it_is_not_the_articles(file):
     study = load_study(PARAMS, file)
     assert study.study == file.stem
@@ -43,10 +46,16 @@ def test_every_study_reads_and_says_that_it_is_not_the_articles(file):
 
 
 def test_a_study_states_only_what_differs(tmp_path):
-    study = overlaid(tmp_path, "train: {epochs: 1}\nmethods: {lora_default: {lora: {rank: 4}}}\nrun: {seeds: [9]}")
+    study = overlaid(
+        tmp_path,
+        "train: {epochs: 1}\nmethods: {lora_default: {lora: {rank: 4}}}\nrun: {seeds: [9]}",
+    )
     base = load_study(PARAMS)
     assert (study.train.epochs, study.train.batch_size) == (1, base.train.batch_size)
-    assert (study.methods["lora_default"].lora.rank, study.methods["lora_default"].lora.alpha) == (4, 16)
+    assert (study.methods["lora_default"].lora.rank, study.methods["lora_default"].lora.alpha) == (
+        4,
+        16,
+    )
     assert study.run.seeds == [9]
     assert study.run.methods == base.run.methods
 
@@ -70,14 +79,29 @@ EPOCHS = "study.yaml:1: train.epochs is {}; allowed: a whole number from 1 to 10
 TIMEOUT = "seconds, a number above 0, or null"
 ADDRESS = "null, auto, or the head's host:port, without ray://"
 EXECUTION_PROBLEMS = [
-    *(("pack", v, v, "a whole number of configurations from 1 to 1024, or null") for v in ("0", "1025", "1.5")),
+    *(
+        ("pack", v, v, "a whole number of configurations from 1 to 1024, or null")
+        for v in ("0", "1025", "1.5")
+    ),
     ("executor", "dask", "'dask'", "one of here, processes, ray"),
-    *(("workers", v, v, "a whole number of processes from 1 to 1024") for v in ("0", "true", "null")),
+    *(
+        ("workers", v, v, "a whole number of processes from 1 to 1024")
+        for v in ("0", "true", "null")
+    ),
     *(("attempts", v, v, "a whole number from 1 to 100") for v in ("0", "-1", "101")),
-    *(("pack_timeout", v, s, TIMEOUT) for v, s in (("0", "0"), ("-1", "-1"), (".inf", "inf"), ('"60"', "'60'"))),
-    *(("ray_address", f'"{v}"', f"'{v}'", ADDRESS) for v in ("ray://head:10001", "head", "", "head:port", "a b:1")),
+    *(
+        ("pack_timeout", v, s, TIMEOUT)
+        for v, s in (("0", "0"), ("-1", "-1"), (".inf", "inf"), ('"60"', "'60'"))
+    ),
+    *(
+        ("ray_address", f'"{v}"', f"'{v}'", ADDRESS)
+        for v in ("ray://head:10001", "head", "", "head:port", "a b:1")
+    ),
     *(("ray_cpus", v, v, "a whole number of CPUs from 1 to 1024") for v in ("0", "0.5")),
-    *(("ray_gpu_share", v, v, "a share of one GPU, above 0, at most 1") for v in ("0", "1.5", "null")),
+    *(
+        ("ray_gpu_share", v, v, "a share of one GPU, above 0, at most 1")
+        for v in ("0", "1.5", "null")
+    ),
 ]
 
 
@@ -125,7 +149,9 @@ EXECUTION_PROBLEMS = [
     ],
 )  # fmt: skip
 @pytest.mark.fault(21)
-def test_a_wrong_value_is_told_with_file_line_key_value_and_what_is_allowed(tmp_path, text, message):
+def test_a_wrong_value_is_told_with_file_line_key_value_and_what_is_allowed(
+    tmp_path, text, message
+):
     (told,) = problems(tmp_path, text)
     assert message in told
 
@@ -133,7 +159,10 @@ def test_a_wrong_value_is_told_with_file_line_key_value_and_what_is_allowed(tmp_
 @pytest.mark.parametrize("targets", ["[qeury]", "[]", "[query, query]"])
 def test_targets_that_are_wrong_empty_or_doubled(tmp_path, targets):
     told = problems(tmp_path, f"methods: {{lora_default: {{lora: {{targets: {targets}}}}}}}")
-    assert all("allowed: at least one of query, key, value, projection, mlp, head, none twice" in line for line in told)
+    assert all(
+        "allowed: at least one of query, key, value, projection, mlp, head, none twice" in line
+        for line in told
+    )
 
 
 @pytest.mark.fault(21)
@@ -147,7 +176,9 @@ def test_all_problems_are_told_at_once_each_with_its_own_line(tmp_path):
 def test_a_missing_key_is_named_with_what_belongs_there(tmp_path):
     file = tmp_path / "params.yaml"
     file.write_text(PARAMS.read_text("utf-8").replace("  epochs: 3\n", ""))
-    with pytest.raises(ParameterError, match=r"train\.epochs is missing; allowed: a whole number from 1 to 1000"):
+    with pytest.raises(
+        ParameterError, match=r"train\.epochs is missing; allowed: a whole number from 1 to 1000"
+    ):
         load_study(file)
 
 
@@ -175,12 +206,25 @@ def test_a_misspelt_key_is_told_with_the_right_one(tmp_path_factory, path, data)
     """One letter left out, or two neighbours swapped, anywhere in any key."""
     *parents, key = path
     place = data.draw(st.integers(0, len(key) - 2))
-    wrong = data.draw(st.sampled_from([key[:place] + key[place + 1 :], key[:place] + key[place + 1] + key[place] + key[place + 2 :]]))
+    wrong = data.draw(
+        st.sampled_from(
+            [
+                key[:place] + key[place + 1 :],
+                key[:place] + key[place + 1] + key[place] + key[place + 2 :],
+            ]
+        )
+    )
     if wrong == key:
         return
-    text = "".join(f"{'  ' * depth}{name}:\n" for depth, name in enumerate(parents)) + f"{'  ' * len(parents)}{wrong}: 1\n"
+    text = (
+        "".join(f"{'  ' * depth}{name}:\n" for depth, name in enumerate(parents))
+        + f"{'  ' * len(parents)}{wrong}: 1\n"
+    )
     told = problems(tmp_path_factory.mktemp("misspelt"), text)
-    assert any(f"unknown key {'.'.join([*parents, wrong])}; did you mean {'.'.join(path)}?" in line for line in told)
+    assert any(
+        f"unknown key {'.'.join([*parents, wrong])}; did you mean {'.'.join(path)}?" in line
+        for line in told
+    )
 
 
 def test_a_name_that_would_leave_its_folder_is_refused(tmp_path):
@@ -193,5 +237,11 @@ def test_parameters_are_read_without_torch_or_transformers():
         "import sys; from pathlib import Path; from lora_replication.params import load_study; load_study(Path(sys.argv[1])); "
         "print([n for n in ('torch', 'transformers', 'mlflow', 'scipy') if n in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(PARAMS)], capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(PARAMS)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,6 @@
-"""A parquet copy is read whatever its files are called, and nothing that is no review passes for one."""
+"""A parquet copy is read whatever its files are called, and nothing that is no review passes for
+one.
+"""
 
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from lora_replication.data.parquet import HUB_FILES, read_parquet_folder, rows_of_table
 from lora_replication.data.reviews import Review
 from lora_replication.errors import DataError
-from lora_replication.records import file_digest
+from lora_replication.files import file_digest
 
 
 def write(file: Path, texts: list[str | None], labels: list[int | None]) -> None:
@@ -63,15 +65,27 @@ def test_a_file_that_is_no_parquet_is_named(content: bytes, tmp_path: Path) -> N
         (["a", "x" * 1_000_001], [0, 1], "row 1 has 1,000,001 bytes"),
     ],
 )
-def test_a_row_that_is_no_review_is_named(texts: list[str | None], labels: list[int | None], complaint: str, tmp_path: Path) -> None:
+def test_a_row_that_is_no_review_is_named(
+    texts: list[str | None], labels: list[int | None], complaint: str, tmp_path: Path
+) -> None:
     write(tmp_path / "a.parquet", texts, labels)
     with pytest.raises(DataError, match=rf"a\.parquet: {complaint}"):
         read_parquet_folder(tmp_path)
 
 
-@pytest.mark.parametrize("columns", [{"text": ["a"]}, {"text": [1], "label": [1]}, {"text": ["a"], "label": ["pos"]}, {"label": [0]}])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"text": ["a"]},
+        {"text": [1], "label": [1]},
+        {"text": ["a"], "label": ["pos"]},
+        {"label": [0]},
+    ],
+)
 def test_wrong_columns_are_told(columns: dict[str, list[object]]) -> None:
-    with pytest.raises(DataError, match=r"somewhere: needs a column (text of text|label of whole numbers)"):
+    with pytest.raises(
+        DataError, match=r"somewhere: needs a column (text of text|label of whole numbers)"
+    ):
         rows_of_table(pa.table(columns), "somewhere")
 
 

@@ -1,4 +1,6 @@
-"""The whole way as people use it: ``lora-replication run`` in a checkout, through DVC, with real processes."""
+"""The whole way as people use it: ``lora-replication run`` in a checkout, through DVC, with real
+processes.
+"""
 
 import hashlib
 import json
@@ -15,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from lora_replication import machine, pipeline
-from lora_replication.params import merge_files
+from lora_replication.reading import merge_files
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = Path(sys.executable).with_name("lora-replication")
@@ -41,7 +43,13 @@ grid:
 """
 
 
-RUNS = ["full/seed-1", "grid/r1-a1-query-value/seed-1", "grid/r2-a1-query-value/seed-1", "grid_winner/seed-101", "last_layers/seed-1"]
+RUNS = [
+    "full/seed-1",
+    "grid/r1-a1-query-value/seed-1",
+    "grid/r2-a1-query-value/seed-1",
+    "grid_winner/seed-101",
+    "last_layers/seed-1",
+]
 
 
 def checkout(folder: Path) -> Path:
@@ -58,20 +66,40 @@ def checkout(folder: Path) -> Path:
 
 
 def environment(**more: str) -> dict[str, str]:
-    clean = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "IMDB_ARCHIVE")}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("MLFLOW_TRACKING_URI", "IMDB_ARCHIVE")
+    }
     return clean | {"OMP_NUM_THREADS": "1"} | more
 
 
-def run(root: Path, *arguments: str, timeout: float = 240, **more: str) -> subprocess.CompletedProcess:
+def run(
+    root: Path, *arguments: str, timeout: float = 240, **more: str
+) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [COMMAND, *arguments], cwd=root, env=environment(**more), capture_output=True, text=True, timeout=timeout, check=False
+        [COMMAND, *arguments],
+        cwd=root,
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
 
 
 def dvc(root: Path, *arguments: str) -> subprocess.CompletedProcess:
     site_cache = {"DVC_SITE_CACHE_DIR": str(root / ".dvc" / "site-cache")}
     command = [sys.executable, "-m", "dvc", *arguments]
-    return subprocess.run(command, cwd=root, env=environment(**site_cache), capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command,
+        cwd=root,
+        env=environment(**site_cache),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def stages_run(done: subprocess.CompletedProcess) -> list[str]:
@@ -80,7 +108,9 @@ def stages_run(done: subprocess.CompletedProcess) -> list[str]:
 
 def tree(root: Path) -> dict[str, str]:
     return {
-        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(root.rglob("*")) if file.is_file()
+        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(root.rglob("*"))
+        if file.is_file()
     }
 
 
@@ -90,13 +120,22 @@ def finished(tmp_path_factory):
     root = checkout(tmp_path_factory.mktemp("pipeline"))
     done = run(root, "run", "small")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert stages_run(done) == ["prepare", "train@last_layers-1", "train@full-1", "gridsearch", "report"]
+    assert stages_run(done) == [
+        "prepare",
+        "train@last_layers-1",
+        "train@full-1",
+        "gridsearch",
+        "report",
+    ]
     return root
 
 
 def test_a_study_leaves_records_a_report_and_tracked_runs(finished):
     work = finished / "build" / "small"
-    records = sorted(str(file.parent.relative_to(work / "runs/small")) for file in (work / "runs").rglob("record.json"))
+    records = sorted(
+        str(file.parent.relative_to(work / "runs/small"))
+        for file in (work / "runs").rglob("record.json")
+    )
     assert records == RUNS
     for name in ("report.html", "report.md", "table.csv", "results.json"):
         assert "not IMDb" in (work / "reports/small" / name).read_text("utf-8"), name
@@ -110,7 +149,9 @@ def test_dvc_shows_the_metrics_and_plots_of_a_workspace(finished, tmp_path):
     work = finished / "build" / "small"
     shown = json.loads(dvc(work, "metrics", "show", "--json").stdout)[""]["data"]
     metrics = json.loads((work / "reports/small/metrics.json").read_text())
-    assert {file: told["data"] for file, told in shown.items()} == {"reports/small/metrics.json": metrics}
+    assert {file: told["data"] for file, told in shown.items()} == {
+        "reports/small/metrics.json": metrics
+    }
     assert metrics["full"]["test_accuracy"] == read_correct(work / "runs/small/full/seed-1") / 12
     assert dvc(work, "plots", "show", "--out", str(tmp_path / "plots")).returncode == 0
     page = (tmp_path / "plots/index.html").read_text("utf-8")
@@ -153,7 +194,9 @@ def test_the_tracking_database_is_rebuilt_from_the_records_and_not_doubled(finis
         done = run(finished, "sync", MLFLOW_TRACKING_URI=uri)
         assert done.returncode == 0, done.stderr
         with sqlite3.connect(tmp_path / "rebuilt.db") as database:
-            assert database.execute("select count(*) from runs where status = 'FINISHED'").fetchone() == (6,)
+            assert database.execute(
+                "select count(*) from runs where status = 'FINISHED'"
+            ).fetchone() == (6,)
 
 
 def test_the_report_alone_is_made_again_where_it_was_deleted(finished):
@@ -175,7 +218,11 @@ def test_what_is_published_is_the_current_records_and_nothing_of_before(finished
     done = run(finished, "run", "small", "--publish")
     shutil.rmtree(runs / "full/seed-9")
     assert done.returncode == 0, done.stdout + done.stderr
-    files = sorted(str(file.relative_to(published / "records")) for file in (published / "records").rglob("*") if file.is_file())
+    files = sorted(
+        str(file.relative_to(published / "records"))
+        for file in (published / "records").rglob("*")
+        if file.is_file()
+    )
     folders = (
         "full/seed-1",
         "grid/r1-a1-query-value/seed-1",
@@ -183,7 +230,9 @@ def test_what_is_published_is_the_current_records_and_nothing_of_before(finished
         "grid_winner/seed-101",
         "last_layers/seed-1",
     )
-    assert files == [f"{folder}/{name}" for folder in folders for name in ("predictions.parquet", "record.json")]
+    assert files == [
+        f"{folder}/{name}" for folder in folders for name in ("predictions.parquet", "record.json")
+    ]
     assert [file.name for file in (finished / "reports").iterdir()] == ["small"]
 
 
@@ -209,7 +258,13 @@ def test_an_incomplete_study_is_reported_only_where_asked_for(finished):
     record.unlink()
     refused = run(finished, "report", "small")
     stage = subprocess.run(
-        [sys.executable, "stages/report.py"], cwd=work, env=environment(), capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "stages/report.py"],
+        cwd=work,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     for done in (refused, stage):
         assert done.returncode == 5
@@ -217,8 +272,13 @@ def test_an_incomplete_study_is_reported_only_where_asked_for(finished):
     assert tree(work / "reports") == before
     partial = run(finished, "report", "small", "--allow-partial")
     assert partial.returncode == 0, partial.stderr
-    assert partial.stdout.splitlines()[0] == "partial: 1 of 5 runs are missing: last_layers seed 1 (not run)"
-    assert "Incomplete: 4 of 5 runs have a result." in (work / "reports/small/report.md").read_text()
+    assert (
+        partial.stdout.splitlines()[0]
+        == "partial: 1 of 5 runs are missing: last_layers seed 1 (not run)"
+    )
+    assert (
+        "Incomplete: 4 of 5 runs have a result." in (work / "reports/small/report.md").read_text()
+    )
     record.write_bytes(whole)
     assert run(finished, "report", "small").returncode == 0
     assert tree(work / "reports") == before
@@ -227,7 +287,10 @@ def test_an_incomplete_study_is_reported_only_where_asked_for(finished):
 @pytest.mark.slow
 def test_a_tracking_address_of_the_study_is_used_and_the_variable_overrules_it(finished, tmp_path):
     study = finished / "studies" / "small.yaml"
-    study.write_text(SMALL + "tracking: {uri: 'sqlite:///own/small.db'}\nmethods: {full: {learning_rate: 2.0e-3}}\n")
+    study.write_text(
+        SMALL
+        + "tracking: {uri: 'sqlite:///own/small.db'}\nmethods: {full: {learning_rate: 2.0e-3}}\n"
+    )
     assert run(finished, "run", "small").returncode == 0
     study.write_text(study.read_text().replace("2.0e-3", "3.0e-3"))
     assert run(finished, "run", "small", MLFLOW_TRACKING_URI="sqlite:///named.db").returncode == 0
@@ -243,7 +306,14 @@ def test_a_tracking_address_of_the_study_is_used_and_the_variable_overrules_it(f
 def test_a_second_run_of_the_same_study_is_refused_with_the_first_ones_pid(tmp_path):
     root = checkout(tmp_path)
     command = [COMMAND, "run", "small"]
-    with subprocess.Popen(command, cwd=root, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as first:
+    with subprocess.Popen(
+        command,
+        cwd=root,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as first:
         while "prepare" not in first.stdout.readline():
             pass
         second = run(root, "run", "small")
@@ -257,9 +327,15 @@ def test_a_second_run_of_the_same_study_is_refused_with_the_first_ones_pid(tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("git", [False, True])
 def test_a_study_in_the_project_itself_runs_with_git_and_from_an_unpacked_archive(tmp_path, git):
-    """The article's name, on something tiny: it runs in the root, whose DVC folder is tracked and expects git."""
+    """The article's name, on something tiny: it runs in the root, whose DVC folder is tracked and
+    expects git.
+    """
     root = checkout(tmp_path)
-    shutil.copytree(ROOT / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "site-cache", "config.local"))
+    shutil.copytree(
+        ROOT / ".dvc",
+        root / ".dvc",
+        ignore=shutil.ignore_patterns("cache", "tmp", "site-cache", "config.local"),
+    )
     params = merge_files(root / "params.yaml", root / "studies/small.yaml") | {"study": "article"}
     params["grid"] |= {"rank": [1]}
     (root / "params.yaml").write_text(json.dumps(params))
@@ -274,16 +350,34 @@ def test_a_study_in_the_project_itself_runs_with_git_and_from_an_unpacked_archiv
     plain = dvc(root, "status")
     assert "up to date" in plain.stdout, plain.stdout + plain.stderr
     if git:
-        untracked = subprocess.run(["git", "status", "--porcelain", "-uall", ".dvc"], cwd=root, capture_output=True, text=True, check=True)
+        untracked = subprocess.run(
+            ["git", "status", "--porcelain", "-uall", ".dvc"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert sorted(untracked.stdout.split()) == [".dvc/.gitignore", ".dvc/config", "??", "??"]
         assert_metrics_are_compared_between_commits(root)
 
 
 def assert_metrics_are_compared_between_commits(root: Path) -> None:
-    """The study's own metrics, and those of a report that was published beside it and is in no graph."""
+    """The study's own metrics, and those of a report that was published beside it and is in no
+    graph.
+    """
     (root / "reports/other").mkdir()
     shutil.copy(root / "reports/article/metrics.json", root / "reports/other")
-    commit = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--message", "reports"]
+    commit = [
+        "git",
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a@example.org",
+        "commit",
+        "--quiet",
+        "--message",
+        "reports",
+    ]
     for command in (["git", "add", "dvc.yaml", "params.yaml", "reports"], commit):
         subprocess.run(command, cwd=root, check=True)
     for name, more in (("article", []), ("other", ["--targets", "reports/other/metrics.json"])):
@@ -292,7 +386,11 @@ def assert_metrics_are_compared_between_commits(root: Path) -> None:
         before = metrics["full"]["runs"]
         file.write_text(json.dumps(metrics | {"full": metrics["full"] | {"runs": 7}}))
         changed = json.loads(dvc(root, "metrics", "diff", "--json", *more).stdout)
-        assert changed == {f"reports/{name}/metrics.json": {"full.runs": {"old": before, "new": 7, "diff": 7 - before}}}
+        assert changed == {
+            f"reports/{name}/metrics.json": {
+                "full.runs": {"old": before, "new": 7, "diff": 7 - before}
+            }
+        }
         file.write_text(json.dumps(metrics))
 
 
@@ -300,7 +398,9 @@ def assert_metrics_are_compared_between_commits(root: Path) -> None:
 def test_another_executor_retrains_nothing_and_other_configurations_run_in_it(finished):
     assert run(finished, "run", "small").returncode == 0
     study = finished / "studies" / "small.yaml"
-    study.write_text(SMALL + "  executor: processes\n  workers: 1\n  pack: 1\n  pack_timeout: 600\n")
+    study.write_text(
+        SMALL + "  executor: processes\n  workers: 1\n  pack: 1\n  pack_timeout: 600\n"
+    )
     done = run(finished, "run", "small")
     assert (done.returncode, stages_run(done)) == (0, []), done.stdout + done.stderr
     study.write_text(study.read_text().replace("alpha: [1]", "alpha: [2]"))
@@ -308,24 +408,46 @@ def test_another_executor_retrains_nothing_and_other_configurations_run_in_it(fi
     study.write_text(SMALL)
     assert done.returncode == 0, done.stdout + done.stderr
     assert stages_run(done) == ["gridsearch", "report"]
-    assert "grid: 2 records are left unread: they are of other parameters, data, weights or code" in done.stdout
+    assert (
+        "grid: 2 records are left unread: they are of other parameters, data, weights or code"
+        in done.stdout
+    )
     assert "grid: 2 of 2 configurations done" in done.stdout
     with sqlite3.connect(finished / "mlflow.db") as database:
-        names = [name for (name,) in database.execute("select name from runs where status = 'FINISHED'")]
+        names = [
+            name for (name,) in database.execute("select name from runs where status = 'FINISHED'")
+        ]
     assert {"r1-a2-query-value seed-1", "r2-a2-query-value seed-1"} <= set(names)
 
 
 @pytest.mark.parametrize(
     ("study", "arguments", "code", "message"),
     [
-        ("train: {epochs: 0}\n", ["run", "bad"], 2, "bad.yaml:2: train.epochs is 0; allowed: a whole number from 1 to 1000"),
-        ("train: {epocs: 1}\n", ["run", "bad"], 2, "bad.yaml:2: unknown key train.epocs; did you mean train.epochs?"),
+        (
+            "train: {epochs: 0}\n",
+            ["run", "bad"],
+            2,
+            "bad.yaml:2: train.epochs is 0; allowed: a whole number from 1 to 1000",
+        ),
+        (
+            "train: {epocs: 1}\n",
+            ["run", "bad"],
+            2,
+            "bad.yaml:2: unknown key train.epocs; did you mean train.epochs?",
+        ),
         ("", ["run", "none"], 2, "study is 'none'; allowed: article, bad, demo"),
-        ("", ["train", "--study", "bad", "--method", "ful"], 2, "--method is 'ful'; allowed: last_layers"),
+        (
+            "",
+            ["train", "--study", "bad", "--method", "ful"],
+            2,
+            "--method is 'ful'; allowed: last_layers",
+        ),
     ],
 )
 @pytest.mark.fault(21)
-def test_bad_parameters_are_told_in_two_seconds_and_change_nothing(tmp_path, study, arguments, code, message):
+def test_bad_parameters_are_told_in_two_seconds_and_change_nothing(
+    tmp_path, study, arguments, code, message
+):
     root = checkout(tmp_path)
     (root / "studies" / "bad.yaml").write_text(f"study: bad\n{study}")
     before = tree(root)
@@ -346,23 +468,33 @@ def test_a_stage_that_fails_gives_its_own_code_and_message(tmp_path):
     done = run(root, "run", "imdb")
     assert done.returncode == 3, done.stderr
     assert "IMDB_ARCHIVE" in done.stderr
-    assert not (root / "build/imdb/data").exists() or not list((root / "build/imdb/data").rglob("*.parquet"))
+    assert not (root / "build/imdb/data").exists() or not list(
+        (root / "build/imdb/data").rglob("*.parquet")
+    )
 
 
 @pytest.mark.fault(36)
 def test_a_gpu_that_is_asked_for_and_missing_ends_with_4(tmp_path):
     root = checkout(tmp_path)
-    (root / "studies" / "gpu.yaml").write_text(SMALL.replace("study: small", "study: gpu").replace("device: cpu", "device: cuda"))
+    (root / "studies" / "gpu.yaml").write_text(
+        SMALL.replace("study: small", "study: gpu").replace("device: cpu", "device: cuda")
+    )
     done = run(root, "run", "gpu", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 4, done.stderr
     assert "train.device is cuda" in done.stderr
     assert not (root / "build").exists()
 
 
-def test_a_precision_that_the_processor_computes_slowly_is_warned_of(tiny_study, monkeypatch, capsys):
+def test_a_precision_that_the_processor_computes_slowly_is_warned_of(
+    tiny_study, monkeypatch, capsys
+):
     monkeypatch.setattr(machine, "multiplies_bf16", lambda: False)
     for precision in ("fp32", "bf16-mixed"):
-        pipeline._check_device(tiny_study.model_copy(update={"train": tiny_study.train.model_copy(update={"precision": precision})}))
+        pipeline._check_device(
+            tiny_study.model_copy(
+                update={"train": tiny_study.train.model_copy(update={"precision": precision})}
+            )
+        )
     told = "warning: train.device cpu, train.precision bf16-mixed, which this processor computes many times slower than fp32; set fp32\n"
     assert capsys.readouterr().err == told
 
@@ -370,7 +502,9 @@ def test_a_precision_that_the_processor_computes_slowly_is_warned_of(tiny_study,
 def test_a_stage_names_a_method_that_is_unknown(finished):
     work = finished / "build/small"
     stage = [sys.executable, "stages/train.py", "--method", "nope", "--seed", "1"]
-    done = subprocess.run(stage, cwd=work, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        stage, cwd=work, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 2
     assert "--method is 'nope'; allowed: last_layers, lora_default, lora_tuned, full" in done.stderr
 
@@ -393,7 +527,9 @@ from pathlib import Path
 from lora_replication.pipeline import _wait
 _wait([sys.executable, "-c", {DEAF_AT_FIRST!r}], Path(), {{}})
 """
-    with subprocess.Popen([sys.executable, "-c", waiting], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", waiting], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "deaf\n"
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=10)

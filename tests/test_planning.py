@@ -31,7 +31,8 @@ def test_two_seeds_by_simulation() -> None:
 
 
 def test_reviews_by_simulation() -> None:
-    # 10 % discordant on 1,000 reviews: a difference of this size is found in about 80 % of all tries.
+    # 10 % discordant on 1,000 reviews: a difference of this size is found in about 80 % of all
+    # tries.
     smallest = smallest_difference_of_reviews(0.1, 1000, level=0.95, power=0.8)
     generator = np.random.default_rng(1)
     found = 0
@@ -44,11 +45,14 @@ def test_reviews_by_simulation() -> None:
 
 def test_reviews_by_hand() -> None:
     # With power 1/2 the second quantile is 0: d = z sqrt(p / n).
-    assert smallest_difference_of_reviews(0.04, 10_000, level=0.95, power=0.5) == pytest.approx(1.959963985 * 0.2 / 100)
+    assert smallest_difference_of_reviews(0.04, 10_000, level=0.95, power=0.5) == pytest.approx(
+        1.959963985 * 0.2 / 100
+    )
 
 
 def test_prediction_by_hand() -> None:
-    # t(0.975; 4) = 2.776: 5 runs give 2.776 * sqrt(6 / 5) = 3.041 sd; 4 give 3.182 * sqrt(5 / 4) = 3.558 sd.
+    # t(0.975; 4) = 2.776: 5 runs give 2.776 * sqrt(6 / 5) = 3.041 sd; 4 give 3.182 * sqrt(5 / 4) =
+    # 3.558 sd.
     assert seeds_for_prediction(1.0, 3.05, level=0.95) == 5
     assert seeds_for_prediction(1.0, 3.04, level=0.95) == 6
     assert seeds_for_prediction(1.0, 1.9, level=0.95) is None

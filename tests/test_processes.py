@@ -14,20 +14,37 @@ from conftest import ROOT
 from grid_faults import soon
 from process_tree import is_running
 
-from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError, ParameterError, ReplicationError
-from lora_replication.processes import QUIET, SECONDS_TO_STOP, STATUS_VARIABLE, kill_tree, only_writer, run_command
+from lora_replication.errors import (
+    DataError,
+    EnvironmentProblem,
+    IncompleteError,
+    ParameterError,
+    ReplicationError,
+)
+from lora_replication.files import only_writer
+from lora_replication.process import QUIET, SECONDS_TO_STOP, STATUS_VARIABLE, kill_tree, run_command
 
 
 @pytest.fixture(autouse=True)
 def restored_signals():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"), [(ParameterError, 2), (DataError, 3), (EnvironmentProblem, 4), (IncompleteError, 5), (ReplicationError, 1)]
+    ("kind", "code"),
+    [
+        (ParameterError, 2),
+        (DataError, 3),
+        (EnvironmentProblem, 4),
+        (IncompleteError, 5),
+        (ReplicationError, 1),
+    ],
 )
 def test_an_error_becomes_its_message_and_exit_code(kind, code, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv(STATUS_VARIABLE, str(tmp_path / "status.json"))
@@ -37,7 +54,11 @@ def test_an_error_becomes_its_message_and_exit_code(kind, code, capsys, tmp_path
 
     assert run_command(fail, "train") == code
     assert capsys.readouterr().err == f"train: train.epochs is 0\ntrain: exit code {code}\n"
-    assert json.loads((tmp_path / "status.json").read_text()) == {"command": "train", "exit_code": code, "message": "train.epochs is 0"}
+    assert json.loads((tmp_path / "status.json").read_text()) == {
+        "command": "train",
+        "exit_code": code,
+        "message": "train.epochs is 0",
+    }
 
 
 def test_success_is_silent_and_writes_nothing(capsys, tmp_path, monkeypatch):
@@ -50,7 +71,7 @@ def test_success_is_silent_and_writes_nothing(capsys, tmp_path, monkeypatch):
 def test_start_and_end_are_not_spent_on_looking_for_garbage():
     talk = """
 import atexit, gc, sys
-from lora_replication.processes import run_command
+from lora_replication.process import run_command
 looked = []
 gc.callbacks.append(lambda phase, info: looked.append(phase))
 atexit.register(lambda: print(len(looked), gc.get_count()[0] < 1000 < gc.get_freeze_count()))
@@ -65,7 +86,7 @@ sys.exit(run_command(lambda: kept.extend([number] for number in range(40_000)), 
 def test_memory_once_taken_is_not_cleared_by_the_system_again():
     talk = """
 import resource, sys
-from lora_replication.processes import run_command
+from lora_replication.process import run_command
 
 def take():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -85,7 +106,7 @@ def test_a_bug_is_not_swallowed():
 
 WAIT = """
 import sys, time
-from lora_replication.processes import run_command
+from lora_replication.process import run_command
 def wait():
     print("ready", flush=True)
     time.sleep(60)
@@ -93,17 +114,24 @@ sys.exit(run_command(wait, "train"))
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 @pytest.mark.fault(4, 5)
 def test_a_signal_stops_cleanly_with_its_code(number, code):
-    with subprocess.Popen([sys.executable, "-c", WAIT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", WAIT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "ready\n"
         started = time.monotonic()
         process.send_signal(number)
         _, told = process.communicate(timeout=10)
     assert time.monotonic() - started < 5
     assert process.returncode == code
-    assert told == f"train: stopped by signal {number}; everything finished is kept, run again to continue\ntrain: exit code {code}\n"
+    assert (
+        told
+        == f"train: stopped by signal {number}; everything finished is kept, run again to continue\ntrain: exit code {code}\n"
+    )
 
 
 def test_a_stop_that_is_swallowed_ends_the_process_all_the_same():
@@ -116,7 +144,9 @@ def test_a_stop_that_is_swallowed_ends_the_process_all_the_same():
     except BaseException:
         time.sleep(60)""",
     )
-    with subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", stubborn], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=10)
@@ -125,7 +155,12 @@ def test_a_stop_that_is_swallowed_ends_the_process_all_the_same():
 
 
 def test_a_hang_up_that_nohup_ignores_stays_ignored():
-    with subprocess.Popen(["nohup", sys.executable, "-c", WAIT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        ["nohup", sys.executable, "-c", WAIT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
@@ -135,8 +170,10 @@ def test_a_hang_up_that_nohup_ignores_stays_ignored():
 
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_output_that_nobody_reads_ends_quietly(lines):
-    talk = f"import sys\nfrom lora_replication.processes import run_command\nsys.exit(run_command(lambda: print('line\\n' * {lines}), 'x'))"
-    with subprocess.Popen([sys.executable, "-c", talk], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    talk = f"import sys\nfrom lora_replication.process import run_command\nsys.exit(run_command(lambda: print('line\\n' * {lines}), 'x'))"
+    with subprocess.Popen(
+        [sys.executable, "-c", talk], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         process.stdout.close()
         told = process.stderr.read()
     assert (process.returncode, told) == (141, "")
@@ -156,14 +193,18 @@ def test_telemetry_is_off_unless_the_user_says_otherwise(monkeypatch):
     monkeypatch.setenv("DO_NOT_TRACK", "0")
     seen = {}
     run_command(lambda: seen.update(os.environ), "train")
-    assert (seen["DVC_NO_ANALYTICS"], seen["MLFLOW_DISABLE_TELEMETRY"], seen["HF_HUB_DISABLE_TELEMETRY"]) == ("1", "true", "1")
+    assert (
+        seen["DVC_NO_ANALYTICS"],
+        seen["MLFLOW_DISABLE_TELEMETRY"],
+        seen["HF_HUB_DISABLE_TELEMETRY"],
+    ) == ("1", "true", "1")
     assert seen["DO_NOT_TRACK"] == "0"
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from lora_replication.processes import only_writer
+from lora_replication.files import only_writer
 with only_writer(Path(sys.argv[1])):
     print("ready", flush=True)
     time.sleep(60)
@@ -173,9 +214,14 @@ with only_writer(Path(sys.argv[1])):
 @pytest.mark.fault(32)
 def test_a_second_writer_is_refused_with_the_first_ones_pid_and_a_dead_one_leaves_no_lock(tmp_path):
     lock = tmp_path / "a b" / "x.lock"
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE
+    ) as holder:
         holder.stdout.readline()
-        with pytest.raises(EnvironmentProblem, match=f"locked by process {holder.pid};"), only_writer(lock):
+        with (
+            pytest.raises(EnvironmentProblem, match=f"locked by process {holder.pid};"),
+            only_writer(lock),
+        ):
             pytest.fail("both hold the lock")
         holder.kill()
         holder.wait()
@@ -208,14 +254,23 @@ sys.exit(processes.run_command(wait, "train"))
     ("start", "variables"),
     [
         ("processes.die_with_parent(signal.SIGKILL)", {}),
-        ("import threading; threading.Thread(target=processes.watch_parent, args=(os.getppid(), signal.SIGKILL), daemon=True).start()", {}),
+        (
+            "import threading; threading.Thread(target=processes.watch_parent, args=(os.getppid(), signal.SIGKILL), daemon=True).start()",
+            {},
+        ),
         ("pass", {"DVC_STAGE": "train"}),
     ],
 )
 def test_a_child_ends_with_its_parent(start, variables, tmp_path):
     parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
     arguments = [sys.executable, "-c", parent, CHILD.format(start=start)]
-    with subprocess.Popen(arguments, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        arguments,
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
         child = int(process.stdout.readline())
         assert is_running(child)
         process.kill()
@@ -226,7 +281,10 @@ def test_what_a_person_starts_outlives_its_parent():
     parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
     clean = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
     with subprocess.Popen(
-        [sys.executable, "-c", parent, CHILD.format(start="pass")], env=clean, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", parent, CHILD.format(start="pass")],
+        env=clean,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         child = int(process.stdout.readline())
         process.kill()
@@ -240,16 +298,28 @@ def test_what_a_person_starts_outlives_its_parent():
 @pytest.mark.fault(6)
 def test_a_stage_ends_when_dvc_is_killed(shell, tmp_path):
     (tmp_path / "stage.py").write_text(
-        CHILD.format(start="pathlib.Path('pid').write_text(str(os.getpid()))").replace("import os,", "import pathlib, os,")
+        CHILD.format(start="pathlib.Path('pid').write_text(str(os.getpid()))").replace(
+            "import os,", "import pathlib, os,"
+        )
     )
     own = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     starts = {stage["cmd"].partition(" python ")[0] for stage in own.values()}
     command = f"{' '.join(starts)} {shlex.quote(sys.executable)} -u stage.py"
     (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"wait": {"cmd": command}}}))
-    quiet = os.environ | QUIET | {"DVC_SITE_CACHE_DIR": str(tmp_path / "site"), "SHELL": shutil.which(shell)}
+    quiet = (
+        os.environ
+        | QUIET
+        | {"DVC_SITE_CACHE_DIR": str(tmp_path / "site"), "SHELL": shutil.which(shell)}
+    )
     dvc = [sys.executable, "-m", "dvc"]
     subprocess.run([*dvc, "init", "--no-scm", "--quiet"], cwd=tmp_path, env=quiet, check=True)
-    with subprocess.Popen([*dvc, "repro"], cwd=tmp_path, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [*dvc, "repro"],
+        cwd=tmp_path,
+        env=quiet,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
         assert soon(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text(), 60)
         stage = int((tmp_path / "pid").read_text())
         process.kill()
@@ -259,7 +329,9 @@ def test_a_stage_ends_when_dvc_is_killed(shell, tmp_path):
 
 def test_a_tree_of_processes_is_killed_and_one_that_is_gone_is_no_error():
     inner = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
-    with subprocess.Popen([sys.executable, "-c", inner], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", inner], stdout=subprocess.PIPE, text=True
+    ) as process:
         grandchild = int(process.stdout.readline())
         kill_tree(process.pid)
         assert process.wait(5) == -signal.SIGKILL

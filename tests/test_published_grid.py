@@ -9,9 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lora_replication.article.published_file import (
+    PublishedCell,
+    article_space,
+    parse_published_grid,
+    read_published_grid,
+)
 from lora_replication.errors import DataError
 from lora_replication.grid.space import cell_name
-from lora_replication.published_grid import PublishedCell, article_space, parse_published_grid, read_published_grid
 
 RULE = "-" * 48
 BLOCK = f"""{RULE}
@@ -51,7 +56,16 @@ def text_of(cells: list[PublishedCell]) -> bytes:
 def made_up(count: int) -> list[PublishedCell]:
     """The first ``count`` configurations with made-up results."""
     return [
-        PublishedCell(lora.rank, int(lora.alpha), lora.targets, place % 4, False, 90 + place % 7, 89.5, 88 + place % 5 / 4)
+        PublishedCell(
+            lora.rank,
+            int(lora.alpha),
+            lora.targets,
+            place % 4,
+            False,
+            90 + place % 7,
+            89.5,
+            88 + place % 5 / 4,
+        )
         for place, lora in enumerate(SPACE[:count])
     ]
 
@@ -60,7 +74,12 @@ def test_a_block_by_hand() -> None:
     grid = parse_published_grid(BLOCK.encode())
     (cell,) = grid.cells
     assert cell == PublishedCell(8, 1, ("query", "value", "mlp"), 2, False, 96.22, 92.96, 92.39)
-    assert (cell.name, cell.val_correct, cell.test_correct, cell.one_class) == ("r8-a1-query-value-mlp", 4648, 9239, False)
+    assert (cell.name, cell.val_correct, cell.test_correct, cell.one_class) == (
+        "r8-a1-query-value-mlp",
+        4648,
+        9239,
+        False,
+    )
     assert len(grid.missing) == 575
     assert cell.name not in grid.missing
 
@@ -71,11 +90,22 @@ def test_answering_one_class_is_recognised(accuracies: tuple[str, str, str]) -> 
     for old, new in zip(("96.22", "92.96", "92.39"), accuracies, strict=True):
         text = text.replace(old, new)
     assert parse_published_grid(text.encode()).cells[0].one_class
-    assert not parse_published_grid(text.replace(accuracies[2], "50.00").encode()).cells[0].one_class
+    assert (
+        not parse_published_grid(text.replace(accuracies[2], "50.00").encode()).cells[0].one_class
+    )
 
 
-@pytest.mark.parametrize("content", [BLOCK.replace("\n", "\r\n").encode(), b"\xef\xbb\xbf" + BLOCK.encode(), BLOCK.rstrip("\n").encode()])
-def test_windows_line_ends_a_byte_order_mark_and_no_last_line_end_are_accepted(content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        BLOCK.replace("\n", "\r\n").encode(),
+        b"\xef\xbb\xbf" + BLOCK.encode(),
+        BLOCK.rstrip("\n").encode(),
+    ],
+)
+def test_windows_line_ends_a_byte_order_mark_and_no_last_line_end_are_accepted(
+    content: bytes,
+) -> None:
     assert parse_published_grid(content).cells == parse_published_grid(BLOCK.encode()).cells
 
 
@@ -108,8 +138,12 @@ def test_the_space_is_the_articles() -> None:
     ],
 )
 @pytest.mark.fault(41)
-def test_anything_odd_is_refused_with_line_and_reason(old: str, new: str, line: int, reason: str) -> None:
-    with pytest.raises(DataError, match=rf"file.txt: line {line}: .*{reason}.*nothing was imported"):
+def test_anything_odd_is_refused_with_line_and_reason(
+    old: str, new: str, line: int, reason: str
+) -> None:
+    with pytest.raises(
+        DataError, match=rf"file.txt: line {line}: .*{reason}.*nothing was imported"
+    ):
         parse_published_grid(BLOCK.replace(old, new).encode(), "file.txt")
 
 
@@ -117,7 +151,10 @@ def test_anything_odd_is_refused_with_line_and_reason(old: str, new: str, line: 
 def test_cut_doubled_empty_and_huge_files_are_refused() -> None:
     with pytest.raises(DataError, match="line 9: the file ends in the middle of a block"):
         parse_published_grid(("\n".join(BLOCK.splitlines()[:8]) + "\n").encode())
-    with pytest.raises(DataError, match="line 16: configuration r8-a1-query-value-mlp stands twice, first from line 1"):
+    with pytest.raises(
+        DataError,
+        match="line 16: configuration r8-a1-query-value-mlp stands twice, first from line 1",
+    ):
         parse_published_grid((BLOCK + BLOCK).encode())
     with pytest.raises(DataError, match="line 16: '' is not"):
         parse_published_grid((BLOCK + "\n").encode())
@@ -145,14 +182,20 @@ def test_what_is_written_is_read(cells: list[PublishedCell]) -> None:
 def _mutated(content: bytes, generator: random.Random) -> bytes:
     """``content`` with one to four small or large accidents."""
     for _ in range(generator.randint(1, 4)):
-        at, to = sorted((generator.randrange(len(content) + 1), generator.randrange(len(content) + 1)))
+        at, to = sorted(
+            (generator.randrange(len(content) + 1), generator.randrange(len(content) + 1))
+        )
         kind = generator.randrange(7)
         if kind == 0:
             content = content[:at] + bytes([generator.randrange(256)]) + content[at + 1 :]
         elif kind == 1:
             content = content[:at] + content[at + 1 :]
         elif kind == 2:
-            content = content[:at] + generator.choice([b"\r", b"\n", b"\x00", b"NaN", b"1", b"-", b"9" * 500]) + content[at:]
+            content = (
+                content[:at]
+                + generator.choice([b"\r", b"\n", b"\x00", b"NaN", b"1", b"-", b"9" * 500])
+                + content[at:]
+            )
         elif kind == 3:
             content = content[:at] + content[to:]
         elif kind == 4:
@@ -162,7 +205,9 @@ def _mutated(content: bytes, generator: random.Random) -> bytes:
         else:
             lines = content.split(b"\n")
             generator.shuffle(lines)
-            content = b"\n".join(lines) if generator.random() < 0.2 else content.replace(b"\n", b"\r\n")
+            content = (
+                b"\n".join(lines) if generator.random() < 0.2 else content.replace(b"\n", b"\r\n")
+            )
         content = content or b"\n"
     return content
 
@@ -181,10 +226,15 @@ def test_mutated_files_give_an_error_or_rows_that_stand_in_them(seed: int, count
         cells = parse_published_grid(mutated).cells
     except DataError:
         return
-    assert text_of(list(cells)).rstrip(b"\n") == mutated.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").rstrip(b"\n")
+    assert text_of(list(cells)).rstrip(b"\n") == mutated.removeprefix(b"\xef\xbb\xbf").replace(
+        b"\r\n", b"\n"
+    ).rstrip(b"\n")
 
 
-@pytest.mark.skipif("STUDIO_RESULTS" not in os.environ, reason="STUDIO_RESULTS does not name the results file published with the article")
+@pytest.mark.skipif(
+    "STUDIO_RESULTS" not in os.environ,
+    reason="STUDIO_RESULTS does not name the results file published with the article",
+)
 def test_the_authors_own_file() -> None:
     started = time.perf_counter()
     grid = read_published_grid(Path(os.environ["STUDIO_RESULTS"]))
@@ -192,7 +242,14 @@ def test_the_authors_own_file() -> None:
     assert len(grid.cells) == 570
     assert grid.missing == tuple(
         f"r32-a64-query-key-value{rest}"
-        for rest in ("-mlp", "-mlp-head", "-projection", "-projection-head", "-projection-mlp", "-projection-mlp-head")
+        for rest in (
+            "-mlp",
+            "-mlp-head",
+            "-projection",
+            "-projection-head",
+            "-projection-mlp",
+            "-projection-mlp-head",
+        )
     )
     assert sum(cell.one_class for cell in grid.cells) == 183
     assert text_of(list(grid.cells)) == Path(os.environ["STUDIO_RESULTS"]).read_bytes()

@@ -8,14 +8,16 @@ from report_records import make_happened, make_manifest, make_record, make_study
 from lora_replication.errors import EnvironmentProblem
 from lora_replication.jobs import asked_of, method_jobs
 from lora_replication.publishing import publish_study
-from lora_replication.records import PREDICTIONS, run_folder, write_record
+from lora_replication.record import PREDICTIONS, run_folder, write_record
 
 STUDY, MANIFEST = make_study(), make_manifest()
 
 
 @pytest.fixture
 def root(tmp_path):
-    """A project with a workspace in which two runs are recorded and a report is written; an older report is published."""
+    """A project with a workspace in which two runs are recorded and a report is written; an older
+    report is published.
+    """
     work = tmp_path / "build" / STUDY.study
     (work / "data" / STUDY.study).mkdir(parents=True)
     (work / "data" / STUDY.study / "manifest.json").write_text(MANIFEST.model_dump_json())
@@ -41,7 +43,11 @@ def test_the_report_and_its_records_take_the_place_of_the_old_ones(root):
     published = root / "reports" / STUDY.study
     assert (published / "report.html").read_text() == "new"
     assert files(published) == [
-        *(f"records/last_layers/seed-{seed}/{name}" for seed in (1, 2) for name in ("predictions.parquet", "record.json")),
+        *(
+            f"records/last_layers/seed-{seed}/{name}"
+            for seed in (1, 2)
+            for name in ("predictions.parquet", "record.json")
+        ),
         "report.html",
     ]
     assert [folder.name for folder in (root / "reports").iterdir()] == [STUDY.study]

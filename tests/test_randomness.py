@@ -3,15 +3,27 @@ import hashlib
 import pytest
 import torch
 
-from lora_replication.randomness import Dropout, NumpyWords, TorchWords, generator, named_seed
+from lora_replication.training.randomness import (
+    Dropout,
+    NumpyWords,
+    TorchWords,
+    generator,
+    named_seed,
+)
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(params=[NumpyWords, lambda: TorchWords(CPU)], ids=["words of a CPU", "words of a GPU"], autouse=True)
+@pytest.fixture(
+    params=[NumpyWords, lambda: TorchWords(CPU)],
+    ids=["words of a CPU", "words of a GPU"],
+    autouse=True,
+)
 def words(request, monkeypatch):
     """Everything here holds for the words of either device."""
-    monkeypatch.setattr("lora_replication.randomness.words_on", lambda device: request.param())
+    monkeypatch.setattr(
+        "lora_replication.training.randomness.words_on", lambda device: request.param()
+    )
 
 
 def started(seed: int = 1, epoch: int = 1, purpose: str = "encoder") -> Dropout:
@@ -25,7 +37,10 @@ def test_a_seed_is_the_start_of_the_sha256_of_its_name():
 
 
 def test_draws_of_different_purposes_differ_and_equal_purposes_agree():
-    draws = [torch.randn(8, generator=generator(*name)) for name in ((1, "A", "q"), (1, "A", "q"), (1, "A", "v"), (2, "A", "q"))]
+    draws = [
+        torch.randn(8, generator=generator(*name))
+        for name in ((1, "A", "q"), (1, "A", "q"), (1, "A", "v"), (2, "A", "q"))
+    ]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     assert not torch.equal(draws[0], draws[3])
@@ -71,7 +86,9 @@ def test_copies_share_their_mask():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_masks_of_every_type_drop_the_same_elements(dtype):
     mask = started().scaled_mask(torch.Size((1000,)), 0.1, dtype)
-    assert torch.equal(mask != 0, started().scaled_mask(torch.Size((1000,)), 0.1, torch.float64) != 0)
+    assert torch.equal(
+        mask != 0, started().scaled_mask(torch.Size((1000,)), 0.1, torch.float64) != 0
+    )
     assert mask.max() == torch.tensor(65536 / 58982, dtype=dtype)
 
 

@@ -1,4 +1,6 @@
-"""The grid on a real Ray: one started for the sweep, and a cluster of two nodes on loopback. Each driver is a process of its own."""
+"""The grid on a real Ray: one started for the sweep, and a cluster of two nodes on loopback. Each
+driver is a process of its own.
+"""
 
 import importlib.util
 import json
@@ -18,12 +20,15 @@ from test_executors import NAMES, ROOT, happened, start_sweep, study_with, unbro
 
 from lora_replication.grid.executors import open_executor
 from lora_replication.grid.space import cell_jobs
-from lora_replication.processes import kill_tree
-from lora_replication.runs import Bench
+from lora_replication.process import kill_tree
+from lora_replication.training.run import Bench
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs the package ray (pip install 'ray>=2.52')"),
+    pytest.mark.skipif(
+        not importlib.util.find_spec("ray"),
+        reason="needs the package ray (pip install 'ray>=2.52')",
+    ),
 ]
 
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of the tests alone"}
@@ -55,27 +60,54 @@ def free_port() -> int:
 @pytest.mark.fault(28)
 def test_two_nodes_one_killed_in_mid_sweep(tiny_root, unbroken, tmp_path):  # noqa: F811
     address = f"127.0.0.1:{free_port()}"
-    nodes = [start_node(tmp_path / "cache a", "--head", f"--port={address.split(':')[1]}", "--include-dashboard=false")]
+    nodes = [
+        start_node(
+            tmp_path / "cache a",
+            "--head",
+            f"--port={address.split(':')[1]}",
+            "--include-dashboard=false",
+        )
+    ]
     nodes.append(start_node(tmp_path / "cache b", f"--address={address}"))
     try:
-        with start_sweep(tiny_root, {}, TOKEN, executor="ray", ray_address=address, pack=1) as driver:
+        with start_sweep(
+            tiny_root, {}, TOKEN, executor="ray", ray_address=address, pack=1
+        ) as driver:
             wait_for(driver, "grid: 4 of 8")
             kill_node(nodes.pop())
             out, err = driver.communicate(timeout=100)
             assert driver.returncode == 0, err
-        with start_sweep(tiny_root, {}, TOKEN, executor="ray", ray_address=address, ray_cpus=9, device="cuda", ray_gpu_share=0.5) as driver:
-            assert "no machine of the Ray cluster has grid.ray_cpus = 9 CPUs and 0.5 GPUs" in driver.communicate(timeout=60)[1]
+        with start_sweep(
+            tiny_root,
+            {},
+            TOKEN,
+            executor="ray",
+            ray_address=address,
+            ray_cpus=9,
+            device="cuda",
+            ray_gpu_share=0.5,
+        ) as driver:
+            assert (
+                "no machine of the Ray cluster has grid.ray_cpus = 9 CPUs and 0.5 GPUs"
+                in driver.communicate(timeout=60)[1]
+            )
             assert driver.returncode == 4
     finally:
         for node in nodes:
             kill_node(node)
     assert "8 of 8 configurations done, 0 diverged" in out
     assert left_behind(tiny_root / "runs", "tiny") == unbroken
-    assert sorted(Faults(tiny_root).started) == sorted([*(f"{name} seed 1" for name in NAMES), "grid_winner seed 101"])
+    assert sorted(Faults(tiny_root).started) == sorted(
+        [*(f"{name} seed 1" for name in NAMES), "grid_winner seed 101"]
+    )
     for cache in ("cache a", "cache b"):
         assert len(list((tmp_path / cache).rglob("model.safetensors"))) == 1
     for folder in (tiny_root / "runs").rglob("seed-*"):
-        assert sorted(file.name for file in folder.iterdir()) == ["adapter.safetensors", "predictions.parquet", "record.json"]
+        assert sorted(file.name for file in folder.iterdir()) == [
+            "adapter.safetensors",
+            "predictions.parquet",
+            "record.json",
+        ]
 
 
 def altered(job, name, rank=None, **changes):
@@ -85,9 +117,14 @@ def altered(job, name, rank=None, **changes):
 
 
 def fail_on_ray(root: Path) -> None:
-    """A driver: a run that no memory holds, one that takes too long, one whose worker is killed; prints what came of each, in seconds."""
+    """A driver: a run that no memory holds, one that takes too long, one whose worker is killed;
+    prints what came of each, in seconds.
+    """
     jobs = cell_jobs(study_with())
-    large, endless = altered(jobs[0], "large", rank=10**13), altered(jobs[0], "endless", epochs=10_000)
+    large, endless = (
+        altered(jobs[0], "large", rank=10**13),
+        altered(jobs[0], "endless", epochs=10_000),
+    )
     robbed, beside = altered(jobs[0], "robbed", epochs=20), altered(jobs[3], "beside", epochs=20)
     bench = Bench(study_with(executor="ray", attempts=1, pack_timeout=8), root)
     found, seconds = {}, 0.0
@@ -95,21 +132,30 @@ def fail_on_ray(root: Path) -> None:
         for packs in ([[jobs[0], large], [endless]], [[jobs[1]]], [[jobs[2]]], [[robbed, beside]]):
             begun = time.monotonic()
             if packs[0][0] == robbed:
-                assert soon(lambda: not ray_workers(os.getpid()))  # the worker of the pack before may still be ending
+                assert soon(
+                    lambda: not ray_workers(os.getpid())
+                )  # the worker of the pack before may still be ending
                 print("ready", flush=True)
-            found |= {job.name: record.happened.model_dump(include={"status", "attempt", "error"}) for job, record in executor(packs)}
+            found |= {
+                job.name: record.happened.model_dump(include={"status", "attempt", "error"})
+                for job, record in executor(packs)
+            }
             seconds = time.monotonic() - begun if packs[0][0] == jobs[2] else seconds
     print(json.dumps([found, seconds, os.environ["RAY_AUTH_MODE"]]))
 
 
 def ray_workers(driver: int) -> list[int]:
-    return [pid for pid, name in descendants(driver, "name").items() if name.startswith("ray::run_pack")]
+    return [
+        pid for pid, name in descendants(driver, "name").items() if name.startswith("ray::run_pack")
+    ]
 
 
 def test_on_a_ray_of_its_own_packs_fail_hang_and_are_killed(tiny_root):
     command = "import sys, pathlib; sys.path.insert(0, sys.argv[1]); import test_ray; test_ray.fail_on_ray(pathlib.Path(sys.argv[2]))"
     arguments = [sys.executable, "-c", command, ROOT / "tests", tiny_root]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver:
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as driver:
         wait_for(driver, "ready")
         assert soon(lambda: ray_workers(driver.pid))
         children = descendants(driver.pid, "name")
@@ -139,7 +185,9 @@ def test_a_stopped_driver_leaves_no_ray_behind(tiny_root, number, code):
         assert driver.wait(10) == code
     # After SIGKILL two idle agents of Ray's own wait for a minute whether it comes back.
     agents = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"} if number == signal.SIGKILL else set()
-    assert soon(lambda: not any(is_running(pid) for pid, name in children.items() if name not in agents))
+    assert soon(
+        lambda: not any(is_running(pid) for pid, name in children.items() if name not in agents)
+    )
     assert len(list((tiny_root / "runs").rglob("record.json"))) >= 2
 
 

@@ -33,7 +33,10 @@ def test_the_table_of_the_study_is_that_of_its_report(text):
     assert {row["method"] for row in rows} >= set(NAMES)
     for row in rows:
         if row["method"] in NAMES:
-            percent = {name: f"{100 * float(row[name]):.2f}" for name in ("val_accuracy", "test_accuracy", "wilson_low", "wilson_high")}
+            percent = {
+                name: f"{100 * float(row[name]):.2f}"
+                for name in ("val_accuracy", "test_accuracy", "wilson_low", "wilson_high")
+            }
             counts = f"{int(row['trainable_parameters']):,} | {row['runs_done']}"
             line = "| {} | {} | {val_accuracy} | {test_accuracy} | {wilson_low} to {wilson_high} |"
             assert line.format(NAMES[row["method"]], counts, **percent) in text
@@ -50,7 +53,9 @@ def test_what_its_grid_says_is_in_its_report(text):
 
 
 def test_what_the_study_took_is_what_its_report_says(text):
-    (said,) = re.findall(r"Training and evaluation took (.*?) in all:", (STUDY / "report.md").read_text("utf-8"))
+    (said,) = re.findall(
+        r"Training and evaluation took (.*?) in all:", (STUDY / "report.md").read_text("utf-8")
+    )
     assert f"Training and evaluation took {said}" in text
 
 
@@ -61,13 +66,22 @@ def test_what_the_published_grid_says_is_in_its_report(text):
     accuracies = [f"{100 * best[part]['estimate']:.2f} %" for part in ("val", "test")]
     assert f"{accuracies[0]} on validation, {accuracies[1]} on test" in text
     alike = published["not_told_from_the_best"]
-    assert f"{alike['on_validation']} of the {published['configurations']['found']} configurations cannot be told" in text
+    assert (
+        f"{alike['on_validation']} of the {published['configurations']['found']} configurations cannot be told"
+        in text
+    )
     assert f"and {alike['on_test']} not from the best on test" in text
     assert f"{alike['on_validation']} configurations cannot be told from the best one" in text
     collapsed = {each["alpha"]: each["collapsed"] for each in published["collapse"]}
     assert published["collapse_below"] == 0.6
-    assert f"{sum(collapsed.values())} runs end below 60 % test accuracy, none of them with alpha 8 or less" in text
-    assert f"{sum(collapsed.values())} of them end below 60 % test accuracy, none of those with alpha 8 or less" in text
+    assert (
+        f"{sum(collapsed.values())} runs end below 60 % test accuracy, none of them with alpha 8 or less"
+        in text
+    )
+    assert (
+        f"{sum(collapsed.values())} of them end below 60 % test accuracy, none of those with alpha 8 or less"
+        in text
+    )
     assert not any(count for alpha, count in collapsed.items() if alpha <= 8)
     assert f"{published['configurations']['one_class']} of them answer one class" in text
     assert len(published["configurations"]["missing"]) == 6
@@ -93,21 +107,43 @@ def test_what_the_published_grid_says_is_in_its_report(text):
         ),
     ],
 )
-def test_what_a_run_costs_is_in_the_results_of_the_benchmark(text, machine, precision, costs, projection, ratios):
-    results = Results.model_validate_json((ROOT / "benchmarks" / "results" / f"{machine}.json").read_bytes())
-    measured = {(m.method, m.phase, m.contender, m.precision): m for m in results.measurements if m.size == "distilbert-size"}
+def test_what_a_run_costs_is_in_the_results_of_the_benchmark(
+    text, machine, precision, costs, projection, ratios
+):
+    results = Results.model_validate_json(
+        (ROOT / "benchmarks" / "results" / f"{machine}.json").read_bytes()
+    )
+    measured = {
+        (m.method, m.phase, m.contender, m.precision): m
+        for m in results.measurements
+        if m.size == "distilbert-size"
+    }
 
     def median(contender, precision=precision):
-        return statistics.median(measured["lora_default", "training", contender, precision].seconds_per_review)
+        return statistics.median(
+            measured["lora_default", "training", contender, precision].seconds_per_review
+        )
 
     def ratio(method, phase):
-        ours, article = (measured[method, phase, contender, precision] for contender in ("ours", "article"))
+        ours, article = (
+            measured[method, phase, contender, precision] for contender in ("ours", "article")
+        )
         return f"{statistics.median(speedup(ours, article)):.1f}"
 
     seconds = [median(each) for each in ("ours", "peft", "article")]
     assert costs.format(*(1000 * each for each in seconds)) in text
     assert projection.format(*(3 * 35000 * each / 3600 for each in seconds)) in text
-    evaluations = sorted(ratio(method, "evaluation") for method in ("last_layers", "lora_default", "full"))
-    assert ratios.format(ratio("full", "training"), ratio("last_layers", "training"), evaluations[0], evaluations[-1]) in text
+    evaluations = sorted(
+        ratio(method, "evaluation") for method in ("last_layers", "lora_default", "full")
+    )
+    assert (
+        ratios.format(
+            ratio("full", "training"),
+            ratio("last_layers", "training"),
+            evaluations[0],
+            evaluations[-1],
+        )
+        in text
+    )
     if precision != "fp32":
         assert f"({1000 * median('article', 'fp32'):,.0f} ms in fp32;" in text

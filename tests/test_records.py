@@ -13,7 +13,15 @@ from pydantic import ValidationError
 from report_records import make_records, make_study
 
 from lora_replication.errors import DataError, EnvironmentProblem
-from lora_replication.records import Count, Epoch, digest, file_digest, read_record, read_records, run_folder, write_record, write_whole
+from lora_replication.files import digest, file_digest, write_whole
+from lora_replication.record import (
+    Count,
+    Epoch,
+    read_record,
+    read_records,
+    run_folder,
+    write_record,
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,25 +38,40 @@ def test_a_record_comes_back_as_it_was_written(record, tmp_path):
 
 
 def test_grid_configurations_lie_in_the_grids_folder(tmp_path):
-    assert run_folder("s", "cell", "r8-a1-query", 1, tmp_path) == tmp_path / "s/grid/r8-a1-query/seed-1"
+    assert (
+        run_folder("s", "cell", "r8-a1-query", 1, tmp_path)
+        == tmp_path / "s/grid/r8-a1-query/seed-1"
+    )
 
 
 def test_where_there_is_no_record_there_is_none(tmp_path):
     assert read_record(tmp_path / "none") is None
 
 
-@pytest.mark.parametrize("spoil", [lambda c: c[:-30], lambda c: c.replace(b'"seed"', b'"sead"'), lambda c: b"[]", lambda c: b""])
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda c: c[:-30], lambda c: c.replace(b'"seed"', b'"sead"'), lambda c: b"[]", lambda c: b""],
+)
 def test_a_damaged_record_is_named(record, tmp_path, spoil):
     write_record(record, tmp_path)
     file = tmp_path / "record.json"
     file.write_bytes(spoil(file.read_bytes()))
-    with pytest.raises(DataError, match=r"record\.json: not a record of this project .*; delete it to run it again"):
+    with pytest.raises(
+        DataError, match=r"record\.json: not a record of this project .*; delete it to run it again"
+    ):
         read_record(tmp_path)
 
 
 def test_no_number_in_a_record_may_be_infinite_or_not_a_number():
     with pytest.raises(ValidationError):
-        Epoch(epoch=1, train_loss=float("nan"), train_accuracy=0.5, val_loss=None, val_accuracy=0.5, seconds=1.0)
+        Epoch(
+            epoch=1,
+            train_loss=float("nan"),
+            train_accuracy=0.5,
+            val_loss=None,
+            val_accuracy=0.5,
+            seconds=1.0,
+        )
 
 
 def test_an_accuracy_is_its_count():
@@ -56,7 +79,11 @@ def test_an_accuracy_is_its_count():
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
@@ -85,7 +112,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         temporary.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(EnvironmentProblem, match=r"file: could not be written \(No space left on device"):
+    with pytest.raises(
+        EnvironmentProblem, match=r"file: could not be written \(No space left on device"
+    ):
         write_whole(file, fail)
     assert file.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -112,11 +141,13 @@ def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path):
 def test_a_reader_never_sees_half_a_file(tmp_path):
     """A writer is killed at random moments while it writes two whole contents in turn."""
     code = (
-        "import sys; from pathlib import Path; from lora_replication.records import write_whole\nprint(flush=True)\n"
+        "import sys; from pathlib import Path; from lora_replication.record import write_whole\nprint(flush=True)\n"
         "while True:\n for c in b'ab': write_whole(Path(sys.argv[1]), bytes([c]) * 3_000_000)"
     )
     for wait in (0.01, 0.05, 0.11):
-        with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "file")], stdout=subprocess.PIPE) as writer:
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "file")], stdout=subprocess.PIPE
+        ) as writer:
             writer.stdout.readline()
             with pytest.raises(subprocess.TimeoutExpired):
                 writer.wait(wait + 0.1)

@@ -10,12 +10,18 @@ from report_records import altered, count, make_manifest, make_records, make_stu
 
 from lora_replication.data.manifest import Manifest, read_manifest, reviews_file
 from lora_replication.errors import DataError
-from lora_replication.records import Record, file_digest, run_folder
+from lora_replication.files import file_digest
+from lora_replication.record import Record, run_folder
 from lora_replication.report.answers import read_answers
 from lora_replication.report.comparisons import without_predictions
 
 LABELS = [0, 0, 1, 1]
-LOGITS = [(1.0, 0.0), (0.0, 1.0), (-2.0, 3.0), (0.5, 0.5)]  # right, wrong, right, wrong: equal logits answer 0
+LOGITS = [
+    (1.0, 0.0),
+    (0.0, 1.0),
+    (-2.0, 3.0),
+    (0.5, 0.5),
+]  # right, wrong, right, wrong: equal logits answer 0
 TEXTS = {
     "train": [("same", "tt1"), ("other", "tt2")],
     "val": [("in val", "tt9")],
@@ -23,9 +29,15 @@ TEXTS = {
 }
 
 
-def write_predictions(folder: Path, logits: list[tuple[float, float]] = LOGITS, labels: list[int] = LABELS) -> None:
+def write_predictions(
+    folder: Path, logits: list[tuple[float, float]] = LOGITS, labels: list[int] = LABELS
+) -> None:
     zeros, ones = (np.array(column, dtype=np.float32) for column in zip(*logits, strict=True))
-    table = {"split": ["test"] * len(labels), "row": np.arange(len(labels), dtype=np.int32), "label": np.array(labels, dtype=np.int8)}
+    table = {
+        "split": ["test"] * len(labels),
+        "row": np.arange(len(labels), dtype=np.int32),
+        "label": np.array(labels, dtype=np.int8),
+    }
     table |= {"logit_0": zeros, "logit_1": ones}
     validation = {"split": ["val"], "row": [0], "label": [1], "logit_0": [0.0], "logit_1": [1.0]}
     folder.mkdir(parents=True)
@@ -43,7 +55,10 @@ def data(tmp_path: Path) -> Path:
 
 def manifest_of(data: Path) -> Manifest:
     manifest = make_manifest()
-    parts = {part: one.model_copy(update={"reviews_sha256": file_digest(reviews_file(data, part))}) for part, one in manifest.parts.items()}
+    parts = {
+        part: one.model_copy(update={"reviews_sha256": file_digest(reviews_file(data, part))})
+        for part, one in manifest.parts.items()
+    }
     return manifest.model_copy(update={"parts": parts})
 
 
@@ -71,7 +86,9 @@ def test_a_run_without_predictions_is_counted(data: Path) -> None:
 @pytest.mark.parametrize("wrong", [one_run(3), altered(one_run(), test=count(2, 5))])
 def test_predictions_that_contradict_their_record_are_refused(data: Path, wrong: Record) -> None:
     write_predictions(run_folder("minilm-small", "method", "last_layers", 1, data))
-    with pytest.raises(DataError, match=r"predictions\.parquet: 2 of 4 test reviews right, its record says"):
+    with pytest.raises(
+        DataError, match=r"predictions\.parquet: 2 of 4 test reviews right, its record says"
+    ):
         read_answers(make_study(), [wrong], manifest_of(data), data, data)
 
 

@@ -12,11 +12,17 @@ import pytest
 from report_records import PARAMS, altered, make_manifest, make_records, make_study, through_disk
 
 from lora_replication.errors import IncompleteError
-from lora_replication.params import load_study
+from lora_replication.reading import load_study
 from lora_replication.report.build import build_report
 
 DRAWN = ("accuracy_by_method", "learning_curves")
-DRAWN_WITH_RUNS = ("accuracy_by_parameters", "paired_differences", "grid_heatmaps", "grid_validation_against_test", "grid_collapse")
+DRAWN_WITH_RUNS = (
+    "accuracy_by_parameters",
+    "paired_differences",
+    "grid_heatmaps",
+    "grid_validation_against_test",
+    "grid_collapse",
+)
 TEXTS = {
     "learning_curves.csv",
     "metrics.json",
@@ -29,11 +35,17 @@ TEXTS = {
     "verdicts.json",
 }
 FILES_WITHOUT_RUNS = TEXTS | {f"figures/{name}.{kind}" for name in DRAWN for kind in ("png", "svg")}
-FILES = FILES_WITHOUT_RUNS | {f"figures/{name}.{kind}" for name in DRAWN_WITH_RUNS for kind in ("png", "svg")}
+FILES = FILES_WITHOUT_RUNS | {
+    f"figures/{name}.{kind}" for name in DRAWN_WITH_RUNS for kind in ("png", "svg")
+}
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
 
 
 def test_the_same_records_give_the_same_files(tmp_path: Path) -> None:
@@ -66,7 +78,9 @@ def test_a_partial_report_says_how_many_of_how_many_everywhere(tmp_path: Path) -
     study = make_study()
     records = make_records(study)
     records[3] = altered(records[3], status="failed", error="out of memory")
-    left = [record for place, record in enumerate(records) if place not in (0, 14, 22)]  # without a method's run, a cell, a winner's run
+    left = [
+        record for place, record in enumerate(records) if place not in (0, 14, 22)
+    ]  # without a method's run, a cell, a winner's run
     build_report(study, left, make_manifest(), tmp_path, allow_partial=True)
     written = files(tmp_path)
     assert set(written) == FILES
@@ -76,13 +90,26 @@ def test_a_partial_report_says_how_many_of_how_many_everywhere(tmp_path: Path) -
         assert "lora_default seed 1 (failed: out of memory)" in text
         assert "7 of 8 configurations done" in text
         assert "No winner is named while 1 configuration is missing." in text
-        for told in ("last_layers n = 2 of 3", "lora_tuned n = 3,", "n = 7 of 8 configurations", "right, 7 of 8 configurations"):
+        for told in (
+            "last_layers n = 2 of 3",
+            "lora_tuned n = 3,",
+            "n = 7 of 8 configurations",
+            "right, 7 of 8 configurations",
+        ):
             assert told in text, told
         assert "n = 2 of 3, 2 of 3, 2 of 3, 2 of 3, 2 of 3, 3 from top to bottom" in text
     assert "4 of 23 runs are missing" in written["table.tex"].decode()
     table = list(csv.DictReader(written["table.csv"].decode().splitlines()))
-    assert [(row["runs_done"], row["runs_asked"]) for row in table] == [("2", "3"), ("2", "3"), ("3", "3"), ("3", "3"), ("2", "3")]
-    results, verdicts, metrics = (json.loads(written[f"{name}.json"]) for name in ("results", "verdicts", "metrics"))
+    assert [(row["runs_done"], row["runs_asked"]) for row in table] == [
+        ("2", "3"),
+        ("2", "3"),
+        ("3", "3"),
+        ("3", "3"),
+        ("2", "3"),
+    ]
+    results, verdicts, metrics = (
+        json.loads(written[f"{name}.json"]) for name in ("results", "verdicts", "metrics")
+    )
     assert (results["complete"], len(results["missing"]), results["runs_asked"]) == (False, 4, 23)
     assert (verdicts["runs_missing"], verdicts["runs_asked"], metrics["missing_runs"]) == (4, 23, 4)
 
@@ -96,7 +123,12 @@ def test_a_study_without_any_run_gets_a_report_where_asked_for(tmp_path: Path) -
 
 
 def test_generated_reviews_are_named_in_every_file(tmp_path: Path) -> None:
-    data = {"source": "generated", "path": None, "reviews": {"train": 300, "val": 100, "test": 1000}, "generated_seed": 1}
+    data = {
+        "source": "generated",
+        "path": None,
+        "reviews": {"train": 300, "val": 100, "test": 1000},
+        "generated_seed": 1,
+    }
     study = make_study(study="demo", title="Demo", data=data)
     build_report(study, make_records(study), make_manifest("generated"), tmp_path)
     for name, content in files(tmp_path).items():
@@ -110,7 +142,9 @@ def test_the_articles_grid_is_reported_within_seconds(tmp_path: Path) -> None:
     records = make_records(study)
     start = time.process_time()
     build_report(study, records, make_manifest("hub"), tmp_path)
-    assert len(records) == 20 + 576 + 5 + 3 * 5  # methods, grid, its winner and three configurations beside it
+    assert (
+        len(records) == 20 + 576 + 5 + 3 * 5
+    )  # methods, grid, its winner and three configurations beside it
     assert time.process_time() - start < 15
     assert files(tmp_path)["report.html"].count(b"<tr>") > 576
 
@@ -126,7 +160,12 @@ print(sorted({{"torch", "transformers", "mlflow", "datasets"}} & set(sys.modules
 """
     done = subprocess.run(  # this Python, a program from above
         [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(
+                [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+            ),
+        },
         capture_output=True,
         text=True,
         check=True,
@@ -135,8 +174,12 @@ print(sorted({{"torch", "transformers", "mlflow", "datasets"}} & set(sys.modules
 
 
 @pytest.mark.slow
-def test_fifty_runs_with_ten_thousand_answers_each_and_the_whole_grid_within_half_a_minute_and_two_gibibytes(tmp_path: Path) -> None:
-    """In a process of its own, from files: 4 methods, the winner and three beside it with 10 seeds each, 576 configurations."""
+def test_fifty_runs_with_ten_thousand_answers_each_and_the_whole_grid_within_half_a_minute_and_two_gibibytes(
+    tmp_path: Path,
+) -> None:
+    """In a process of its own, from files: 4 methods, the winner and three beside it with 10 seeds
+    each, 576 configurations.
+    """
     program = f"""
 import sys, time
 from pathlib import Path
@@ -144,8 +187,9 @@ import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from report_records import PARAMS, altered, count, make_manifest, make_records
 from lora_replication.data.manifest import reviews_file
 from lora_replication.machine import peak_memory_bytes
-from lora_replication.params import check_study, merge_files
-from lora_replication.records import file_digest, read_records, run_folder, write_record
+from lora_replication.reading import check_study, merge_files
+from lora_replication.files import file_digest
+from lora_replication.record import read_records, run_folder, write_record
 from lora_replication.report.answers import read_answers
 from lora_replication.report.build import build_report
 root = Path({str(tmp_path)!r})
@@ -182,7 +226,12 @@ print(len(records), len(answers.right), time.perf_counter() - started, peak, "to
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(
+                [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+            ),
+        },
         capture_output=True,
         text=True,
         check=False,

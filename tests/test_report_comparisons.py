@@ -1,4 +1,6 @@
-"""Methods against each other, and on kinds of reviews: recomputed by plain loops and statsmodels."""
+"""Methods against each other, and on kinds of reviews: recomputed by plain loops and
+statsmodels.
+"""
 
 from itertools import combinations
 
@@ -10,9 +12,13 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
-from lora_replication.params import check_study
+from lora_replication.reading import check_study
 from lora_replication.report.answers import Answers
-from lora_replication.report.comparison_section import comparison_table, predictions_statement, slices_table
+from lora_replication.report.comparison_section import (
+    comparison_table,
+    predictions_statement,
+    slices_table,
+)
 from lora_replication.report.comparisons import Views, view
 from lora_replication.report.summary import Summary, summarise
 from lora_replication.report.wording import ABSENT
@@ -38,24 +44,37 @@ def right(name: str, seed: int) -> list[bool]:
 
 
 def test_every_pair_over_seeds(views: Views) -> None:
-    assert [(pair.first, pair.second) for pair in views.comparisons] == list(combinations(METHODS, 2))
+    assert [(pair.first, pair.second) for pair in views.comparisons] == list(
+        combinations(METHODS, 2)
+    )
     p_values = []
     for pair in views.comparisons:
-        differences = [(sum(right(pair.second, seed)) - sum(right(pair.first, seed))) / 1000 for seed in (1, 2, 3)]
+        differences = [
+            (sum(right(pair.second, seed)) - sum(right(pair.first, seed))) / 1000
+            for seed in (1, 2, 3)
+        ]
         assert pair.differences == pytest.approx(differences)
         reference = DescrStatsW(differences)
-        assert (pair.paired.difference.low, pair.paired.difference.high) == pytest.approx(reference.tconfint_mean())
+        assert (pair.paired.difference.low, pair.paired.difference.high) == pytest.approx(
+            reference.tconfint_mean()
+        )
         assert pair.paired.p_value == pytest.approx(reference.ttest_mean(0)[1])
         p_values.append(pair.paired.p_value)
-    assert [pair.p_holm for pair in views.comparisons] == pytest.approx(list(multipletests(p_values, method="holm")[1]))
+    assert [pair.p_holm for pair in views.comparisons] == pytest.approx(
+        list(multipletests(p_values, method="holm")[1])
+    )
 
 
 def test_mcnemar_for_every_seed(views: Views) -> None:
     for pair in views.comparisons:
         for seed, found in zip((1, 2, 3), pair.mcnemar, strict=True):
             pairs = list(zip(right(pair.first, seed), right(pair.second, seed), strict=True))
-            table = [[sum(p == (a, b) for p in pairs) for b in (True, False)] for a in (True, False)]
-            assert found.p_value == pytest.approx(contingency_tables.mcnemar(table, exact=True).pvalue)
+            table = [
+                [sum(p == (a, b) for p in pairs) for b in (True, False)] for a in (True, False)
+            ]
+            assert found.p_value == pytest.approx(
+                contingency_tables.mcnemar(table, exact=True).pvalue
+            )
             assert (found.only_first, found.only_second) == (table[0][1], table[1][0])
 
 
@@ -76,10 +95,18 @@ def test_kinds_of_reviews(views: Views) -> None:
             (slices.unique_texts, [not one for one in ANSWERS.repeated.tolist()]),
         ):
             n = sum(keep)
-            mean = sum(sum(a and k for a, k in zip(right(slices.name, seed), keep, strict=True)) for seed in seeds) / 3
+            mean = (
+                sum(
+                    sum(a and k for a, k in zip(right(slices.name, seed), keep, strict=True))
+                    for seed in seeds
+                )
+                / 3
+            )
             assert interval.n == n
             assert interval.estimate == pytest.approx(mean / n)
-            assert (interval.low, interval.high) == pytest.approx(proportion_confint(mean, n, 0.05, "wilson"))
+            assert (interval.low, interval.high) == pytest.approx(
+                proportion_confint(mean, n, 0.05, "wilson")
+            )
         assert slices.by_movie.estimate == pytest.approx(slices.plain.estimate)
 
 
@@ -87,7 +114,10 @@ def test_without_answers_there_are_still_differences_over_seeds(summary: Summary
     views = view(summary, Answers())
     assert len(views.comparisons) == 6
     assert views.slices == ()
-    assert all(pair.both is None and pair.mcnemar == () and pair.smallest_by_reviews is None for pair in views.comparisons)
+    assert all(
+        pair.both is None and pair.mcnemar == () and pair.smallest_by_reviews is None
+        for pair in views.comparisons
+    )
 
 
 def test_only_shared_seeds_are_compared() -> None:
@@ -99,10 +129,14 @@ def test_only_shared_seeds_are_compared() -> None:
     assert len(pair.mcnemar) == 1
 
 
-def test_the_parameters_of_the_bootstrap_and_the_power_change_what_they_should(summary: Summary, views: Views) -> None:
+def test_the_parameters_of_the_bootstrap_and_the_power_change_what_they_should(
+    summary: Summary, views: Views
+) -> None:
     def changed(**report: float) -> Views:
         content = summary.study.model_dump()
-        study = check_study(content | {"report": content["report"] | report, "methods": content["methods"]})
+        study = check_study(
+            content | {"report": content["report"] | report, "methods": content["methods"]}
+        )
         return view(summarise(study, RECORDS[:6]), ANSWERS)
 
     plain = views.comparisons[0]
@@ -157,7 +191,14 @@ def test_what_is_unknown_or_untested_is_a_dash_with_its_reason(summary: Summary)
     one_run = Answers({name: right for name, right in ANSWERS.right.items() if name[2] == 1})
     views = view(summary, one_run)
     row = slices_table(summary, views).rows[0]
-    assert [cell.note for cell in row] == ["1 run", row[1].note, "movies unknown", "", "none, or unknown", "none, or unknown"]
+    assert [cell.note for cell in row] == [
+        "1 run",
+        row[1].note,
+        "movies unknown",
+        "",
+        "none, or unknown",
+        "none, or unknown",
+    ]
     assert comparison_table(summary, views).rows[0][4].note == ""
     without = comparison_table(summary, view(summary, Answers())).rows[0]
     assert [without[place].text for place in (4, 5, 7)] == [ABSENT] * 3

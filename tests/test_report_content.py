@@ -3,14 +3,17 @@
 import pytest
 from report_records import PARAMS, altered, make_manifest, make_records, make_study
 
-from lora_replication.params import load_study
+from lora_replication.reading import load_study
 from lora_replication.report.answers import Answers
 from lora_replication.report.comparisons import view
 from lora_replication.report.content import Content, compose, missing_runs, missing_statement
 from lora_replication.report.drawing import Drawing
 from lora_replication.report.summary import Summary, summarise
 
-BLANK = {name: Drawing(name, "heading", "caption", b"<svg></svg>", b"") for name in ("accuracy_by_method", "learning_curves")}
+BLANK = {
+    name: Drawing(name, "heading", "caption", b"<svg></svg>", b"")
+    for name in ("accuracy_by_method", "learning_curves")
+}
 
 
 def composed(summary: Summary) -> Content:
@@ -73,16 +76,23 @@ def test_ignored_records_alone_are_told_and_no_warning() -> None:
     study = make_study()
     content = composed(summarise(study, make_records(study), ignored=1))
     assert len(content.warnings) == 1
-    assert [section.heading for section in content.sections if section.name == "missing"] == ["Ignored records"]
+    assert [section.heading for section in content.sections if section.name == "missing"] == [
+        "Ignored records"
+    ]
 
 
 def test_copies_are_named() -> None:
     study = make_study()
     summary = summarise(study, make_records(study), copies=("full/seed-1 copy", "full/old"))
-    assert missing_statement(summary) == ("2 copies ignored: their records name another folder than full/seed-1 copy, full/old.",)
+    assert missing_statement(summary) == (
+        "2 copies ignored: their records name another folder than full/seed-1 copy, full/old.",
+    )
 
 
 def test_a_long_list_is_shortened_for_a_message() -> None:
     summary = summarise(make_study(), [])
     said = missing_runs(summary, most=2)
-    assert said == "23 of 23 runs are missing: last_layers seed 1 (not run), last_layers seed 2 (not run) and 21 more"
+    assert (
+        said
+        == "23 of 23 runs are missing: last_layers seed 1 (not run), last_layers seed 2 (not run) and 21 more"
+    )

@@ -6,10 +6,16 @@ import xml.etree.ElementTree as ET
 import pytest
 from report_records import PARAMS, altered, diverged, make_answers, make_records, make_study
 
-from lora_replication.params import load_study
+from lora_replication.reading import load_study
 from lora_replication.report.comparisons import Views, view
 from lora_replication.report.drawing import Drawing
-from lora_replication.report.figures import accuracy_by_method, accuracy_caption, draw_figures, learning_caption, learning_curves
+from lora_replication.report.figures import (
+    accuracy_by_method,
+    accuracy_caption,
+    draw_figures,
+    learning_caption,
+    learning_curves,
+)
 from lora_replication.report.summary import Summary, summarise
 
 STUDY = make_study()
@@ -54,10 +60,18 @@ def test_the_articles_number_is_drawn_only_where_it_is_comparable(summary: Summa
 
 def test_curves_of_all_seeds_and_their_mean(summary: Summary) -> None:
     figure = learning_curves(summary)
-    assert [plot.get_title(loc="left") for plot in figure.axes] == ["last_layers", "lora_default", "lora_tuned", "full"]
+    assert [plot.get_title(loc="left") for plot in figure.axes] == [
+        "last_layers",
+        "lora_default",
+        "lora_tuned",
+        "full",
+    ]
     lines = [list(line.get_ydata()) for line in figure.axes[0].lines]
     assert len(lines) == 2 * (3 + 1)
-    validation = [[100 * epoch.val_accuracy for epoch in run.happened.epochs] for run in summary.methods[0].runs]
+    validation = [
+        [100 * epoch.val_accuracy for epoch in run.happened.epochs]
+        for run in summary.methods[0].runs
+    ]
     assert lines[4:7] == validation
     assert lines[7] == pytest.approx([sum(values) / 3 for values in zip(*validation, strict=True)])
 
@@ -72,7 +86,10 @@ def test_the_mean_ends_where_the_shortest_run_ends(summary: Summary) -> None:
 
 def test_captions_give_kind_of_interval_and_n(summary: Summary) -> None:
     caption = accuracy_caption(summary)
-    assert "95 % t interval over seeds, cut to 0 to 100 (last_layers n = 3, lora_default n = 3" in caption
+    assert (
+        "95 % t interval over seeds, cut to 0 to 100 (last_layers n = 3, lora_default n = 3"
+        in caption
+    )
     assert "95 % Wilson score interval at the mean for test sampling (n = 1,000 reviews" in caption
     assert "last_layers n = 3" in learning_caption(summary)
     assert all("Not DistilBERT" in text for text in (caption, learning_caption(summary)))
@@ -88,7 +105,9 @@ def test_every_figure_says_what_it_is_not(drawings: list[Drawing]) -> None:
     assert all(b"Not DistilBERT on the whole of IMDb" in drawing.svg for drawing in drawings)
 
 
-def test_inlined_svg_is_well_formed_has_its_own_ids_and_fetches_nothing(drawings: list[Drawing]) -> None:
+def test_inlined_svg_is_well_formed_has_its_own_ids_and_fetches_nothing(
+    drawings: list[Drawing],
+) -> None:
     ids: list[str] = []
     for drawing in drawings:
         root = ET.fromstring(drawing.inline())  # noqa: S314  # made by this project a moment ago
@@ -106,11 +125,21 @@ def test_inlined_svg_is_well_formed_has_its_own_ids_and_fetches_nothing(drawings
 def test_a_curve_ends_before_the_epoch_in_which_its_run_diverged() -> None:
     first = RECORDS[0].happened.epochs
     assert len(first) > 1
-    last = first[-1].model_copy(update={"train_accuracy": None, "val_accuracy": None, "val_loss": None})
+    last = first[-1].model_copy(
+        update={"train_accuracy": None, "val_accuracy": None, "val_loss": None}
+    )
     diverging = [diverged(altered(RECORDS[0], epochs=[*first[:-1], last])), *RECORDS[1:]]
     lines = learning_curves(summarise(STUDY, diverging)).axes[0].lines
-    assert [len(line.get_xdata()) for line in lines] == 2 * [len(first) - 1, len(first), len(first), len(first) - 1]
+    assert [len(line.get_xdata()) for line in lines] == 2 * [
+        len(first) - 1,
+        len(first),
+        len(first),
+        len(first) - 1,
+    ]
 
 
 def test_without_runs_the_figures_say_so() -> None:
-    assert all(b"no runs yet" in drawing.svg for drawing in draw_figures(summarise(make_study(), []), Views((), ())))
+    assert all(
+        b"no runs yet" in drawing.svg
+        for drawing in draw_figures(summarise(make_study(), []), Views((), ()))
+    )

@@ -49,13 +49,18 @@ def test_a_winner_without_fresh_runs_is_not_quoted() -> None:
 
 def test_one_fresh_run_has_no_interval_over_seeds() -> None:
     study = make_study()
-    assert "no t interval (seeds, n = 1 run" in grid_statement(summarise(study, make_records(study)[:21]))[-1]
+    assert (
+        "no t interval (seeds, n = 1 run"
+        in grid_statement(summarise(study, make_records(study)[:21]))[-1]
+    )
 
 
 def test_fresh_runs_that_all_diverged_give_no_number() -> None:
     study = make_study()
     records = make_records(study)
-    said = grid_statement(summarise(study, records[:20] + [diverged(record) for record in records[20:]]))
+    said = grid_statement(
+        summarise(study, records[:20] + [diverged(record) for record in records[20:]])
+    )
     assert said[-1] == "None of the winner's runs on fresh seeds has an accuracy."
 
 
@@ -80,7 +85,9 @@ def test_configurations_that_were_given_up_are_counted_with_what_that_saved() ->
 
 
 def test_configurations_beside_the_winner_are_shown_with_their_difference_from_it() -> None:
-    """The winner has 868, 861 and 874 of 1,000 right; one beside it 870, 860 and 871: +2, -1 and -3, mean -0.67 reviews of 1,000."""
+    """The winner has 868, 861 and 874 of 1,000 right; one beside it 870, 860 and 871: +2, -1 and
+    -3, mean -0.67 reviews of 1,000.
+    """
     study = make_study()
     study = make_study(grid=study.grid.model_dump() | {"runners_up": 1})
     records = [record for record in make_records(study) if record.asked.role != "runner_up"]
@@ -88,7 +95,11 @@ def test_configurations_beside_the_winner_are_shown_with_their_difference_from_i
     jobs = cell_jobs(study)
     chosen = runners_up(study, jobs, cells)
     for job in runner_up_jobs(study, chosen):
-        records.append(make_record(study, job, make_happened(job, {101: 870, 102: 860, 103: 871}[job.seed], 36_864)))
+        records.append(
+            make_record(
+                study, job, make_happened(job, {101: 870, 102: 860, 103: 871}[job.seed], 36_864)
+            )
+        )
     summary = summarise(study, records)
     assert not summary.missing
     assert summary.asked == len(records)
@@ -98,13 +109,17 @@ def test_configurations_beside_the_winner_are_shown_with_their_difference_from_i
     assert others[0][4].text == "86.70"
     assert others[0][6].text == "-0.07"
     low, _, high = others[0][7].text.partition(" to ")
-    half = 4.302653 * 2.516611 / 3**0.5 / 10  # t with 2 degrees of freedom; the standard deviation of +2, -1 and -3 is 2.517
+    half = (
+        4.302653 * 2.516611 / 3**0.5 / 10
+    )  # t with 2 degrees of freedom; the standard deviation of +2, -1 and -3 is 2.517
     assert (float(low), float(high)) == pytest.approx((-0.0667 - half, -0.0667 + half), abs=0.006)
 
 
 def test_runs_beside_the_winner_that_are_missing_are_counted() -> None:
     study = make_study()
     study = make_study(grid=study.grid.model_dump() | {"runners_up": 1})
-    summary = summarise(study, [record for record in make_records(study) if record.asked.role != "runner_up"])
+    summary = summarise(
+        study, [record for record in make_records(study) if record.asked.role != "runner_up"]
+    )
     assert {run.role for run in summary.missing} == {"runner_up"}
     assert len(summary.missing) == summary.asked_beside > 0

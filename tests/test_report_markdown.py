@@ -41,14 +41,35 @@ def test_no_cell_border_tag_or_line_break_survives(text: str) -> None:
 def test_tables_keep_their_columns_whatever_a_record_says() -> None:
     study = make_study(title="A | title <b>")
     records = make_records(study)
-    records[0] = altered(records[0], status="failed", error="a | b\n| c | `d` <img src=x onerror=alert(1)>")
+    records[0] = altered(
+        records[0], status="failed", error="a | b\n| c | `d` <img src=x onerror=alert(1)>"
+    )
     summary = summarise(study, records)
     views = view(summary, make_answers(records))
-    text = markdown(compose(summary, make_manifest(), {drawing.name: drawing for drawing in draw_figures(summary, views)}, views)).decode()
+    text = markdown(
+        compose(
+            summary,
+            make_manifest(),
+            {drawing.name: drawing for drawing in draw_figures(summary, views)},
+            views,
+        )
+    ).decode()
     assert text.startswith("# A \\| title &lt;b&gt;\n")
     assert "<img" not in text
-    widths = [len(block.replace("\\|", "").splitlines()[0].split("|")) for block in text.split("\n\n") if block.startswith("| ")]
-    tables = [block.replace("\\|", "").splitlines() for block in text.split("\n\n") if block.startswith("| ")]
+    widths = [
+        len(block.replace("\\|", "").splitlines()[0].split("|"))
+        for block in text.split("\n\n")
+        if block.startswith("| ")
+    ]
+    tables = [
+        block.replace("\\|", "").splitlines()
+        for block in text.split("\n\n")
+        if block.startswith("| ")
+    ]
     assert [len(table[0].split("|")) for table in tables] == widths
-    assert all(len(line.split("|")) == width for table, width in zip(tables, widths, strict=True) for line in table)
+    assert all(
+        len(line.split("|")) == width
+        for table, width in zip(tables, widths, strict=True)
+        for line in table
+    )
     assert len(tables) == 9

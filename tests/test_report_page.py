@@ -46,12 +46,23 @@ def text() -> str:
     study = make_study(title=f"Title {HOSTILE}")
     records = make_records(study)
     records[0] = altered(records[0], status="failed", error=HOSTILE, notes=[HOSTILE])
-    where = records[1].where.model_copy(update={"cpu": HOSTILE, "versions": {HOSTILE: HOSTILE}, "git_commit": HOSTILE})
+    where = records[1].where.model_copy(
+        update={"cpu": HOSTILE, "versions": {HOSTILE: HOSTILE}, "git_commit": HOSTILE}
+    )
     records[1] = records[1].model_copy(update={"where": where})
     summary = summarise(study, records)
     views = view(summary, make_answers(records))
-    manifest = make_manifest().model_copy(update={"source_files": {HOSTILE: HOSTILE}, "revision": HOSTILE})
-    return page(compose(summary, manifest, {drawing.name: drawing for drawing in draw_figures(summary, views)}, views)).decode()
+    manifest = make_manifest().model_copy(
+        update={"source_files": {HOSTILE: HOSTILE}, "revision": HOSTILE}
+    )
+    return page(
+        compose(
+            summary,
+            manifest,
+            {drawing.name: drawing for drawing in draw_figures(summary, views)},
+            views,
+        )
+    ).decode()
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +80,9 @@ def test_tags_close_in_order(reader: Reader) -> None:
 def test_nothing_from_outside_becomes_an_element(reader: Reader) -> None:
     assert len(reader.all("script")) == 1
     assert not {"img", "iframe", "object", "embed", "form"} & {tag for tag, _ in reader.elements}
-    assert not [name for _, attributes in reader.elements for name in attributes if name.startswith("on")]
+    assert not [
+        name for _, attributes in reader.elements for name in attributes if name.startswith("on")
+    ]
 
 
 @pytest.mark.fault(40)
@@ -80,7 +93,10 @@ def test_hostile_text_is_shown_as_text(text: str) -> None:
 
 def test_nothing_is_fetched(reader: Reader, text: str) -> None:
     addresses = [
-        value for _, attributes in reader.elements for name, value in attributes.items() if name in ("src", "href", "xlink:href", "action")
+        value
+        for _, attributes in reader.elements
+        for name, value in attributes.items()
+        if name in ("src", "href", "xlink:href", "action")
     ]
     assert all(address == "data:," or str(address).startswith("#") for address in addresses)
     assert not re.search(r"@import|url\((?!#)", text)
@@ -89,7 +105,11 @@ def test_nothing_is_fetched(reader: Reader, text: str) -> None:
 def test_the_policy_allows_styles_and_the_one_script_by_its_hash(reader: Reader, text: str) -> None:
     script = text[text.index("<script>") + len("<script>") : text.rindex("</script>")]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policies = [attributes["content"] for attributes in reader.all("meta") if attributes.get("http-equiv") == "Content-Security-Policy"]
+    policies = [
+        attributes["content"]
+        for attributes in reader.all("meta")
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
     assert policies == [
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     ]
@@ -99,7 +119,15 @@ def test_tables_have_captions_scopes_and_equal_rows(text: str, reader: Reader) -
     assert len(reader.all("table")) == len(reader.all("caption")) == 9
     assert {attributes.get("scope") for attributes in reader.all("th")} == {"col", "row"}
     for table in re.findall(r"<table.*?</table>", text, re.DOTALL):
-        assert len({len(re.findall(r"<t[hd][ >]", row)) for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)}) == 1
+        assert (
+            len(
+                {
+                    len(re.findall(r"<t[hd][ >]", row))
+                    for row in re.findall(r"<tr>.*?</tr>", table, re.DOTALL)
+                }
+            )
+            == 1
+        )
     regions = [attributes for attributes in reader.all("div") if attributes.get("role") == "region"]
     assert [attributes["tabindex"] for attributes in regions] == ["0"] * 9
 
@@ -117,4 +145,7 @@ def test_language_and_viewport_are_given(reader: Reader) -> None:
 
 
 def test_numbers_keep_their_units() -> None:
-    assert bound("95 % of n = 1,000 reviews in = 5") == "95\u00a0% of n\u00a0=\u00a01,000 reviews in = 5"
+    assert (
+        bound("95 % of n = 1,000 reviews in = 5")
+        == "95\u00a0% of n\u00a0=\u00a01,000 reviews in = 5"
+    )

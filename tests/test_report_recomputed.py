@@ -1,6 +1,8 @@
-"""Every number of results.json and table.csv again, from the files of a study: by statsmodels and plain loops, each place by name.
+"""Every number of results.json and table.csv again, from the files of a study: by statsmodels and
+plain loops, each place by name.
 
-Nothing of ``statistics`` or ``report`` is used to get the numbers; a number that nobody recomputes fails the test as well.
+Nothing of ``statistics`` or ``report`` is used to get the numbers; a number that nobody recomputes
+fails the test as well.
 """
 
 import math
@@ -11,7 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recomputing import expected_comparison, expected_slices, interval, numbers, over_seeds, power, wilson
+from recomputing import (
+    expected_comparison,
+    expected_slices,
+    interval,
+    numbers,
+    over_seeds,
+    power,
+    wilson,
+)
 from scipy.stats import t as student
 from statsmodels.api import OLS
 from statsmodels.stats.multitest import multipletests
@@ -20,8 +30,15 @@ from statsmodels.stats.weightstats import DescrStatsW
 from study_files import TESTS, Facts, write_study
 
 METHODS = ("last_layers", "lora_default", "lora_tuned", "full")
-PARAMETERS = {"last_layers": 148_610, "lora_default": 73_728, "lora_tuned": 258_048, "full": 22_713_986}
-DIFFERENCES = 10  # claims with a test of a difference: three orders, sameness, selection, five values
+PARAMETERS = {
+    "last_layers": 148_610,
+    "lora_default": 73_728,
+    "lora_tuned": 258_048,
+    "full": 22_713_986,
+}
+DIFFERENCES = (
+    10  # claims with a test of a difference: three orders, sameness, selection, five values
+)
 PUBLISHED = ("trainable_parameters", "train_percent", "val_percent", "test_percent")
 ARTICLE = {  # rank, alpha, parameters, train, val, test, minutes
     "last_layers": (None, None, 592_130, 86.68, 87.26, 86.22, 6.02),
@@ -47,36 +64,66 @@ def expected_verdict(facts: Facts, verdict: dict[str, Any]) -> dict[str, Any]:
     name, kind, number = verdict["name"], verdict["kind"], verdict["number"]
     told = {"number": number, "digits": verdict["digits"]}  # checked against the article below
     if "example_layer" in name:
-        return told | {"measured_count": 8 * 15_000 if kind == "count" else 5_000 * 10_000 / (8 * 15_000)}
+        return told | {
+            "measured_count": 8 * 15_000 if kind == "count" else 5_000 * 10_000 / (8 * 15_000)
+        }
     if kind in ("count", "ratio"):
         sizes = [PARAMETERS[method] for method in verdict["methods"]]
         return told | {"measured_count": sizes[0] if kind == "count" else sizes[0] / sizes[1]}
     if kind == "selection":
-        chosen, best = (sorted(cell["happened"]["val"]["correct"] for cell in cells(facts) if of(cell)) for of in (is_tuned, has_val))
+        chosen, best = (
+            sorted(cell["happened"]["val"]["correct"] for cell in cells(facts) if of(cell))
+            for of in (is_tuned, has_val)
+        )
         p = proportions_ztest([chosen[0], best[-1]], [500, 500])[1]
         return told | {"p_difference": {"raw": min(1.0, 7 * p)}}
-    series = [{seed: 100 * one for seed, one in facts.accuracies(method, "test").items()} for method in verdict["methods"]]
-    values = list(series[0].values()) if len(series) == 1 else [series[1][s] - series[0][s] for s in series[0] if s in series[1]]
+    series = [
+        {seed: 100 * one for seed, one in facts.accuracies(method, "test").items()}
+        for method in verdict["methods"]
+    ]
+    values = (
+        list(series[0].values())
+        if len(series) == 1
+        else [series[1][s] - series[0][s] for s in series[0] if s in series[1]]
+    )
     stats, spread, n = DescrStatsW(values), stdev(values), len(values)
     needed: int | None = None
     if kind == "value":
         frame = OLS(values, np.ones(n)).fit().get_prediction([1.0]).summary_frame(0.05)
         ends = (frame["obs_ci_lower"][0], frame["obs_ci_upper"][0])
-        one_more = DescrStatsW([mean(values) - number + (value - mean(values)) * math.sqrt(n + 1) for value in values])
-        p = {"p_difference": {"raw": one_more.ttest_mean(0)[1]}, "p_sameness": {"raw": one_more.ttost_mean(-0.5, 0.5)[0]}}
+        one_more = DescrStatsW(
+            [mean(values) - number + (value - mean(values)) * math.sqrt(n + 1) for value in values]
+        )
+        p = {
+            "p_difference": {"raw": one_more.ttest_mean(0)[1]},
+            "p_sameness": {"raw": one_more.ttost_mean(-0.5, 0.5)[0]},
+        }
         measured = interval(mean(values), ends, n, 0 if len(series) == 1 else -100, 100)
         wide = ends[1] - ends[0] > 2
         half, tail = (1.0, 0.025) if wide else (abs(number - mean(values)), 0.025 / DIFFERENCES)
-        needed = seeds_for(lambda k: student.ppf(1 - tail, k - 1) * spread * math.sqrt(1 + 1 / k) <= half)
+        needed = seeds_for(
+            lambda k: student.ppf(1 - tail, k - 1) * spread * math.sqrt(1 + 1 / k) <= half
+        )
     else:
         measured = over_seeds(values)
         effect = mean(values) if kind == "order" else 0.5 - abs(mean(values))
         alpha = 0.05 / DIFFERENCES if kind == "order" and stats.ttest_mean(0)[1] < 0.05 else 0.05
         needed = seeds_for(lambda k: power(abs(effect) / spread, k, alpha) >= 0.8)
-        beyond = stats.ttest_mean(math.copysign(0.5, mean(values)))[1] if abs(mean(values)) > 0.5 else 1.0
+        beyond = (
+            stats.ttest_mean(math.copysign(0.5, mean(values)))[1]
+            if abs(mean(values)) > 0.5
+            else 1.0
+        )
         p = {"p_difference": {"raw": stats.ttest_mean(0)[1] if kind == "order" else beyond}}
         p |= {"p_sameness": {"raw": stats.ttost_mean(-0.5, 0.5)[0]}} if kind == "sameness" else {}
-    return told | p | {"measured_percent": measured, "seeds_needed": needed if verdict["verdict"] == "inconclusive" else None}
+    return (
+        told
+        | p
+        | {
+            "measured_percent": measured,
+            "seeds_needed": needed if verdict["verdict"] == "inconclusive" else None,
+        }
+    )
 
 
 def cells(facts: Facts) -> list[dict[str, Any]]:
@@ -89,12 +136,18 @@ def has_val(cell: dict[str, Any]) -> bool:
 
 def is_tuned(cell: dict[str, Any]) -> bool:
     lora = cell["asked"]["settings"]["lora"]
-    return (lora["rank"], lora["alpha"], sorted(lora["targets"])) == (8, 1, ["mlp", "query", "value"])
+    return (lora["rank"], lora["alpha"], sorted(lora["targets"])) == (
+        8,
+        1,
+        ["mlp", "query", "value"],
+    )
 
 
 def with_holm(trees: list[dict[str, Any]], key: str) -> None:
     tested = [tree for tree in trees if tree.get(key)]
-    for tree, p in zip(tested, multipletests([tree[key]["raw"] for tree in tested], method="holm")[1], strict=True):
+    for tree, p in zip(
+        tested, multipletests([tree[key]["raw"] for tree in tested], method="holm")[1], strict=True
+    ):
         tree[key]["holm"] = p
 
 
@@ -107,25 +160,42 @@ def expected_method(facts: Facts, name: str) -> dict[str, Any]:
         "runs_done": len(runs),
         "runs_diverged": sum(run["happened"]["status"] == "diverged" for run in runs),
         "runs_one_class": sum(run["happened"]["one_class"] for run in runs),
-        "over_seeds": {part: over_seeds(list(facts.accuracies(name, part).values()), 0, 1) for part in ("train", "val", "test")},
+        "over_seeds": {
+            part: over_seeds(list(facts.accuracies(name, part).values()), 0, 1)
+            for part in ("train", "val", "test")
+        },
         "test_sampling": wilson(TESTS * sum(test) / len(test), TESTS),
     }
 
 
 def expected_facts(record: dict[str, Any]) -> dict[str, Any]:
     asked, happened = record["asked"], record["happened"]
-    copied = ("best_epoch", "first_bad_step", "trainable_parameters", "total_parameters", "training_seconds", "evaluation_seconds")
+    copied = (
+        "best_epoch",
+        "first_bad_step",
+        "trainable_parameters",
+        "total_parameters",
+        "training_seconds",
+        "evaluation_seconds",
+    )
     counts = {part: happened[part] for part in ("train", "val", "test")}
     return {
         "seed": asked["seed"],
         "lora": asked["settings"]["lora"],
         **{key: happened[key] for key in (*copied, "tokens_per_second", "peak_memory_bytes")},
-        **{part: {**count, "accuracy": count["correct"] / count["reviews"]} for part, count in counts.items() if count},
+        **{
+            part: {**count, "accuracy": count["correct"] / count["reviews"]}
+            for part, count in counts.items()
+            if count
+        },
     }
 
 
 def expected_run(record: dict[str, Any]) -> dict[str, Any]:
-    test, tree = record["happened"]["test"], expected_facts(record) | {"epochs": record["happened"]["epochs"]}
+    test, tree = (
+        record["happened"]["test"],
+        expected_facts(record) | {"epochs": record["happened"]["epochs"]},
+    )
     if test:
         exact = proportion_confint(test["correct"], test["reviews"], 0.05, "beta")
         tree["test_wilson"] = wilson(test["correct"], test["reviews"])
@@ -136,17 +206,30 @@ def expected_run(record: dict[str, Any]) -> dict[str, Any]:
 def ranked_cells(facts: Facts) -> list[dict[str, Any]]:
     return sorted(
         cells(facts),
-        key=lambda cell: (-cell["happened"]["val"]["correct"] if has_val(cell) else 1, cell["happened"]["trainable_parameters"]),
+        key=lambda cell: (
+            -cell["happened"]["val"]["correct"] if has_val(cell) else 1,
+            cell["happened"]["trainable_parameters"],
+        ),
     )
 
 
 def beside_the_winner(facts: Facts) -> list[str]:
-    """The two best configurations that a z test on validation cannot tell from the winner, and the article's choice."""
+    """The two best configurations that a z test on validation cannot tell from the winner, and the
+    article's choice.
+    """
     winner, *others = [cell for cell in ranked_cells(facts) if has_val(cell)]
     best = winner["happened"]["val"]["correct"]
-    near = [cell for cell in others if not proportions_ztest([best, cell["happened"]["val"]["correct"]], [500, 500])[1] <= 0.05]
+    near = [
+        cell
+        for cell in others
+        if not proportions_ztest([best, cell["happened"]["val"]["correct"]], [500, 500])[1] <= 0.05
+    ]
     names = [cell["asked"]["name"] for cell in near[:2]]
-    return names + [cell["asked"]["name"] for cell in others if is_tuned(cell) and cell["asked"]["name"] not in names]
+    return names + [
+        cell["asked"]["name"]
+        for cell in others
+        if is_tuned(cell) and cell["asked"]["name"] not in names
+    ]
 
 
 def expected_beside(facts: Facts, name: str) -> dict[str, Any]:
@@ -164,7 +247,9 @@ def expected_grid(facts: Facts) -> dict[str, Any]:
         "one_class": sum(cell["happened"]["one_class"] for cell in ranked),
         "ended_without_result": 0,
         "winner_on_fresh_seeds": expected_method(facts, "grid_winner"),
-        "runners_up_on_fresh_seeds": [expected_beside(facts, name) for name in beside_the_winner(facts)],
+        "runners_up_on_fresh_seeds": [
+            expected_beside(facts, name) for name in beside_the_winner(facts)
+        ],
         "cells": [expected_facts(cell) for cell in ranked],
     }
 
@@ -174,7 +259,11 @@ def expected_results(facts: Facts) -> dict[str, Any]:
     for family in ("p_difference", "p_sameness"):
         with_holm(verdicts, family)
     pairs = [expected_comparison(facts, *pair) for pair in combinations(METHODS, 2)]
-    for pair, p in zip(pairs, multipletests([pair["paired"]["p_value"] for pair in pairs], method="holm")[1], strict=True):
+    for pair, p in zip(
+        pairs,
+        multipletests([pair["paired"]["p_value"] for pair in pairs], method="holm")[1],
+        strict=True,
+    ):
         pair["p_holm"] = p
     article = {
         name: {"rank": rank, "alpha": alpha}
@@ -192,7 +281,11 @@ def expected_results(facts: Facts) -> dict[str, Any]:
         "methods": {name: expected_method(facts, name) for name in METHODS},
         "comparisons": pairs,
         "test_reviews": [expected_slices(facts, name) for name in (*METHODS, "grid_winner")],
-        "runs": [expected_run(record) for name in (*METHODS, "grid_winner", *beside_the_winner(facts)) for record in facts.of(name)],
+        "runs": [
+            expected_run(record)
+            for name in (*METHODS, "grid_winner", *beside_the_winner(facts))
+            for record in facts.of(name)
+        ],
         "grid": expected_grid(facts),
         "article": {"methods": article},
         "data": facts.manifest,
@@ -203,7 +296,9 @@ def expected_results(facts: Facts) -> dict[str, Any]:
 def test_every_number_of_the_results(facts: Facts) -> None:
     found, expected = numbers(facts.results, ""), numbers(expected_results(facts), "")
     assert sorted(found) == sorted(expected)
-    rough = {path for path in found if path.endswith("smallest_by_seeds")}  # a power by quadrature, good to three digits
+    rough = {
+        path for path in found if path.endswith("smallest_by_seeds")
+    }  # a power by quadrature, good to three digits
     assert len(rough) == 6
     wrong = {
         path: (found[path], value)
@@ -216,13 +311,31 @@ def test_every_number_of_the_results(facts: Facts) -> None:
 
 def test_the_articles_numbers_in_its_claims(facts: Facts) -> None:
     tests = {f"test_accuracy_of_{name}": row[5] for name, row in ARTICLE.items()}
-    counts = {f"parameters_of_{name}": row[2] for name, row in ARTICLE.items()} | {"parameters_of_lora_tuned": 500_000}
-    others = {"tuned_as_good_as_full": 0.08, "gain_of_full": 2.87, "ratio_last_layers": 4, "ratio_full": 450}
+    counts = {f"parameters_of_{name}": row[2] for name, row in ARTICLE.items()} | {
+        "parameters_of_lora_tuned": 500_000
+    }
+    others = {
+        "tuned_as_good_as_full": 0.08,
+        "gain_of_full": 2.87,
+        "ratio_last_layers": 4,
+        "ratio_full": 450,
+    }
     others |= {"ratio_example_layer": 400, "parameters_of_example_layer": 120_000}
-    stated = {claim["name"]: claim["number"] for claim in facts.results["verdicts"] if claim["number"] is not None}
+    stated = {
+        claim["name"]: claim["number"]
+        for claim in facts.results["verdicts"]
+        if claim["number"] is not None
+    }
     assert stated == tests | counts | others
-    digits = {claim["name"]: claim["digits"] for claim in facts.results["verdicts"] if claim["digits"]}
-    assert digits == {"ratio_last_layers": 1, "ratio_full": 2, "ratio_example_layer": 1, "parameters_of_lora_tuned": 1}
+    digits = {
+        claim["name"]: claim["digits"] for claim in facts.results["verdicts"] if claim["digits"]
+    }
+    assert digits == {
+        "ratio_last_layers": 1,
+        "ratio_full": 2,
+        "ratio_example_layer": 1,
+        "parameters_of_lora_tuned": 1,
+    }
 
 
 def test_the_interval_in_words_is_the_one_in_numbers(facts: Facts) -> None:
@@ -251,9 +364,14 @@ def test_every_number_of_the_table(facts: Facts) -> None:
             **{"wilson_low": sampling["low"], "wilson_high": sampling["high"]},
             **{"t_runs": test["n"], "t_low": test["low"], "t_high": test["high"]},
             "article_trainable_parameters": article[2],
-            **{f"article_{part}_accuracy": p and p / 100 for part, p in zip(("train", "val", "test"), article[3:6], strict=True)},
+            **{
+                f"article_{part}_accuracy": p and p / 100
+                for part, p in zip(("train", "val", "test"), article[3:6], strict=True)
+            },
             "article_minutes": article[6],
         }
         texts = {"study", "title", "method", "role", "trains", "article_comparable", "remark"}
         assert set(row) - texts == set(expected)
-        assert {key: float(row[key]) if row[key] else None for key in expected} == pytest.approx(expected, abs=1e-12)
+        assert {key: float(row[key]) if row[key] else None for key in expected} == pytest.approx(
+            expected, abs=1e-12
+        )

@@ -1,4 +1,6 @@
-"""From records to what the report tells: means, both intervals, counts, what is missing, the grid's order."""
+"""From records to what the report tells: means, both intervals, counts, what is missing, the grid's
+order.
+"""
 
 from pathlib import Path
 
@@ -6,7 +8,7 @@ import pytest
 from report_records import altered, count, diverged, make_records, make_study, through_disk
 
 from lora_replication.errors import DataError
-from lora_replication.params import load_study
+from lora_replication.reading import load_study
 from lora_replication.report.summary import summarise
 from lora_replication.statistics import cut, t_interval, wilson_interval
 
@@ -16,14 +18,21 @@ def test_a_complete_study(tmp_path: Path) -> None:
     summary = summarise(study, through_disk(study, make_records(study), tmp_path))
     assert summary.missing == ()
     assert summary.asked == 12 + 8 + 3 == len(summary.records)
-    assert [row.name for row in summary.rows] == ["last_layers", "lora_default", "lora_tuned", "full", "grid_winner"]
+    assert [row.name for row in summary.rows] == [
+        "last_layers",
+        "lora_default",
+        "lora_tuned",
+        "full",
+        "grid_winner",
+    ]
     assert all(len(row.runs) == 3 for row in summary.rows)
 
 
 def test_intervals_have_the_right_n() -> None:
     study = make_study()
     row = summarise(study, make_records(study)).methods[0]
-    # 781, 779 and 790 right of the same 1,000 reviews: the mean is 2350 / 3, and n stays 1,000, not 3,000.
+    # 781, 779 and 790 right of the same 1,000 reviews: the mean is 2350 / 3, and n stays 1,000, not
+    # 3,000.
     assert row.test_sampling == wilson_interval((781 + 779 + 790) / 3, 1000, 0.95)
     assert row.parts["test"] == t_interval([0.781, 0.779, 0.790], 0.95)
 
@@ -64,7 +73,9 @@ def test_missing_runs_are_named_with_their_reason() -> None:
 def test_a_second_record_of_a_run_and_foreign_ones_are_ignored_and_counted() -> None:
     study = make_study()
     records = make_records(study)
-    foreign = records[0].model_copy(update={"asked": records[0].asked.model_copy(update={"seed": 99})})
+    foreign = records[0].model_copy(
+        update={"asked": records[0].asked.model_copy(update={"seed": 99})}
+    )
     assert summarise(study, [*records, records[0], foreign], ignored=5).ignored == 7
 
 
@@ -72,7 +83,9 @@ def test_no_record_at_all() -> None:
     summary = summarise(make_study(), [])
     assert len(summary.missing) == summary.asked == 23
     assert summary.grid.best is None
-    assert all(row.test_sampling is None and row.trainable_parameters is None for row in summary.rows)
+    assert all(
+        row.test_sampling is None and row.trainable_parameters is None for row in summary.rows
+    )
 
 
 def test_one_run_has_no_interval_over_seeds() -> None:
@@ -88,8 +101,15 @@ def test_the_grid_is_sorted_by_validation_with_ties_to_fewer_parameters_and_dive
     study = make_study()
     records = make_records(study)
     cells = records[12:20]
-    for place, (val, parameters) in enumerate([(400, 10), (450, 30), (450, 20), (449, 5), (300, 1), (450, 20), (1, 1), (2, 1)]):
-        cells[place] = altered(cells[place], val=count(val, 500), trainable_parameters=parameters, test=count(999 - place, 1000))
+    for place, (val, parameters) in enumerate(
+        [(400, 10), (450, 30), (450, 20), (449, 5), (300, 1), (450, 20), (1, 1), (2, 1)]
+    ):
+        cells[place] = altered(
+            cells[place],
+            val=count(val, 500),
+            trainable_parameters=parameters,
+            test=count(999 - place, 1000),
+        )
     cells[6] = diverged(cells[6])
     grid = summarise(study, records[:12] + cells).grid
     assert [cells.index(cell) for cell in grid.cells] == [2, 5, 1, 3, 0, 4, 7, 6]
@@ -111,7 +131,11 @@ def test_only_the_articles_setting_and_configuration_is_comparable() -> None:
     assert all(row.comparable for row in summarise(article, []).methods)
     assert not any(row.comparable for row in summarise(make_study(), []).methods)
     other = {"trains": "lora", "lora": article.methods["lora_tuned"].lora}
-    changed = article.model_copy(update={"methods": {**article.methods, "lora_default": type(article.methods["full"])(**other)}})
+    changed = article.model_copy(
+        update={
+            "methods": {**article.methods, "lora_default": type(article.methods["full"])(**other)}
+        }
+    )
     assert [row.comparable for row in summarise(changed, []).methods] == [True, False, True, True]
 
 

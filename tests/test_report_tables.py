@@ -2,7 +2,7 @@
 
 from report_records import altered, diverged, make_records, make_study
 
-from lora_replication.params import load_study
+from lora_replication.reading import load_study
 from lora_replication.report.summary import summarise
 from lora_replication.report.tables import methods_table, runs_table
 from lora_replication.report.wording import ABSENT
@@ -54,9 +54,23 @@ def test_odd_runs_are_pointed_out() -> None:
 def test_a_run_in_a_row() -> None:
     study = make_study()
     records = make_records(study)
-    table = runs_table(summarise(study, [altered(records[0], notes=["rank 8 is above 2"]), *records[1:]]))
+    table = runs_table(
+        summarise(study, [altered(records[0], notes=["rank 8 is above 2"]), *records[1:]])
+    )
     # 34.5 + 1 / 8 seconds of training and 6.25 of evaluation.
-    expected = ["last_layers", "1", "ok", "3", "82.10", "78.00", "78.10", "40.9 s", "31,234", "1.15 GiB", records[0].asked.key[:10]]
+    expected = [
+        "last_layers",
+        "1",
+        "ok",
+        "3",
+        "82.10",
+        "78.00",
+        "78.10",
+        "40.9 s",
+        "31,234",
+        "1.15 GiB",
+        records[0].asked.key[:10],
+    ]
     assert [cell.text for cell in table.rows[0]] == expected
     assert table.rows[0][0].note == "rank 8 is above 2"
     assert len(table.rows) == 15

@@ -5,7 +5,7 @@ import json
 from report_records import PARAMS, make_records, make_study
 from test_verdicts import ARTICLE, COUNTS, base, world
 
-from lora_replication.params import check_study, merge_files
+from lora_replication.reading import check_study, merge_files
 from lora_replication.report.export import verdicts_json
 from lora_replication.report.summary import summarise
 from lora_replication.report.verdict_section import verdict_statement, verdict_table
@@ -30,7 +30,9 @@ def test_sizes_of_another_encoder_are_told_apart_from_what_training_decides() ->
     table = verdict_table(found, study)
     assert not any(cell.alert for row in table.rows for cell in row)
     assert [row[0].note.partition(":")[0] for row in table.rows] == [*["order"] * 3, *["ratio"] * 3]
-    against = verdict_table(judge(world({**ARTICLE, "full": 80.0}, counts={**COUNTS, "full": 1})), base().study)
+    against = verdict_table(
+        judge(world({**ARTICLE, "full": 80.0}, counts={**COUNTS, "full": 1})), base().study
+    )
     alerted = {row[0].text for row in against.rows if row[1].alert}
     assert {"full trains 66,955,010 parameters", "Test accuracy of full: 92.31 %"} <= alerted
 
@@ -51,7 +53,9 @@ def test_the_statement_comes_first_and_the_table_has_every_claim() -> None:
 
 def test_every_cell_of_the_table_of_verdicts() -> None:
     def p(pair: tuple[float, float] | None) -> tuple[str, str]:
-        raw, corrected = ("< 0.001" if one < 0.001 else f"{one:.3f}" for one in pair) if pair else ("", "")
+        raw, corrected = (
+            ("< 0.001" if one < 0.001 else f"{one:.3f}" for one in pair) if pair else ("", "")
+        )
         return (raw, f"Holm {corrected}") if pair else (ABSENT, "")
 
     summary = world({**ARTICLE, "full": 90.0}, (-0.25, 0.1, 0.0, 0.3, -0.15))
@@ -74,9 +78,15 @@ def test_every_cell_of_the_table_of_verdicts() -> None:
 def test_the_statement_gives_each_margin_and_who_is_not_judged() -> None:
     content = merge_files(PARAMS)
     margins = {"value_margin": 0.7, "sameness_margin": 0.3, "precision": 1.5, "confidence": 0.9}
-    study = check_study(content | {"report": content["report"] | margins, "run": content["run"] | {"methods": ["full"]}})
+    study = check_study(
+        content
+        | {"report": content["report"] | margins, "run": content["run"] | {"methods": ["full"]}}
+    )
     statement = verdict_statement(judge(summarise(study, make_records(study))), study)
-    assert "0.7 points for a published accuracy, 0.3 points for sameness, 1.5 points for the half of an interval" in statement[2]
+    assert (
+        "0.7 points for a published accuracy, 0.3 points for sameness, 1.5 points for the half of an interval"
+        in statement[2]
+    )
     assert "at most 10 % of" in statement[2]
     assert (
         "Not judged, as this study does not train lora_tuned: tuned_as_good_as_full, test_accuracy_of_lora_tuned, parameters_of_lora_tuned."

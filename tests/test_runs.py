@@ -11,15 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lora_replication.classifier import Classifier
 from lora_replication.errors import DataError, EnvironmentProblem
-from lora_replication.evaluation import count, predict_logits
 from lora_replication.jobs import Job
 from lora_replication.methods import resolve
-from lora_replication.params import check_study
-from lora_replication.processes import only_writer
-from lora_replication.records import file_digest, read_record
-from lora_replication.runs import Bench, perform, record_failure
+from lora_replication.files import only_writer
+from lora_replication.reading import check_study
+from lora_replication.files import file_digest
+from lora_replication.record import read_record
+from lora_replication.training.classifier import Classifier
+from lora_replication.training.evaluation import count, predict_logits
+from lora_replication.training.run import Bench, perform, record_failure
 
 METHODS = ["last_layers", "lora_default", "full"]
 TIMES = {"training_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes"}
@@ -42,12 +43,18 @@ def bench(tiny_study, tiny_root):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_run_leaves_a_record_predictions_and_an_adapter_that_agree(bench, mirror, method, settings):
+def test_a_run_leaves_a_record_predictions_and_an_adapter_that_agree(
+    bench, mirror, method, settings
+):
     job = job_of(bench.study, method)
     record = perform(bench, job, mirror)
     folder = bench.folder(job)
     assert read_record(folder) == record
-    assert sorted(file.name for file in folder.iterdir()) == ["adapter.safetensors", "predictions.parquet", "record.json"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "adapter.safetensors",
+        "predictions.parquet",
+        "record.json",
+    ]
     assert record.happened.status == "ok"
     table = pq.read_table(folder / "predictions.parquet").to_pydict()
     logits = np.column_stack([table["logit_0"], table["logit_1"]]).astype(np.float32)
@@ -64,7 +71,9 @@ def test_a_run_leaves_a_record_predictions_and_an_adapter_that_agree(bench, mirr
     assert best.val_accuracy == record.happened.val.fraction
 
 
-def test_the_same_seed_twice_gives_the_same_files_but_for_times_and_another_seed_others(tiny_study, tiny_data, tmp_path, mirror):
+def test_the_same_seed_twice_gives_the_same_files_but_for_times_and_another_seed_others(
+    tiny_study, tiny_data, tmp_path, mirror
+):
     records, digests = [], []
     for place, seed in (("a", 1), ("b c", 1), ("d", 2)):
         root = tmp_path / place
@@ -72,7 +81,12 @@ def test_the_same_seed_twice_gives_the_same_files_but_for_times_and_another_seed
         (root / "data").symlink_to(tiny_data / "data")
         bench, job = Bench(tiny_study, root), job_of(tiny_study, "lora_default", seed)
         records.append(without_times(perform(bench, job, mirror)))
-        digests.append([file_digest(bench.folder(job) / name) for name in ("predictions.parquet", "adapter.safetensors")])
+        digests.append(
+            [
+                file_digest(bench.folder(job) / name)
+                for name in ("predictions.parquet", "adapter.safetensors")
+            ]
+        )
     assert records[0] == records[1]
     assert digests[0] == digests[1]
     assert records[0]["asked"]["key"] != records[2]["asked"]["key"]
@@ -95,11 +109,16 @@ def test_what_is_recorded_is_not_run_again_and_what_changed_is(bench, mirror, ti
 
 def test_train_is_evaluated_only_where_asked(bench, mirror):
     job = job_of(bench.study, "last_layers")
-    quick = Job("cell", "quick", type(job.settings)(**vars(job.settings) | {"evaluate_train": False}), 1)
+    quick = Job(
+        "cell", "quick", type(job.settings)(**vars(job.settings) | {"evaluate_train": False}), 1
+    )
     record = perform(bench, quick, mirror)
     assert record.happened.train is None
     assert record.happened.test is not None
-    assert set(pq.read_table(bench.folder(quick) / "predictions.parquet")["split"].to_pylist()) == {"val", "test"}
+    assert set(pq.read_table(bench.folder(quick) / "predictions.parquet")["split"].to_pylist()) == {
+        "val",
+        "test",
+    }
 
 
 @pytest.mark.fault(23)
@@ -107,13 +126,21 @@ def test_a_diverged_run_is_recorded_as_such_without_accuracies(bench, mirror, mo
     original = Classifier.parts
 
     def spoiled(classifier, batch):
-        return (logits * (float("nan") if torch.is_grad_enabled() else 1) for logits in original(classifier, batch))
+        return (
+            logits * (float("nan") if torch.is_grad_enabled() else 1)
+            for logits in original(classifier, batch)
+        )
 
     monkeypatch.setattr(Classifier, "parts", spoiled)
     job = job_of(bench.study, "lora_default")
     happened = perform(bench, job, mirror).happened
     assert (happened.status, happened.first_bad_step, happened.best_epoch) == ("diverged", 1, None)
-    assert (happened.train, happened.val, happened.test, happened.one_class) == (None, None, None, False)
+    assert (happened.train, happened.val, happened.test, happened.one_class) == (
+        None,
+        None,
+        None,
+        False,
+    )
     assert "NaN" not in (bench.folder(job) / "record.json").read_text()
     assert bench.recorded(job) is not None
 
@@ -160,9 +187,14 @@ def test_altered_tokens_and_another_encoder_are_refused(tiny_study, tiny_data, t
     content = bytearray(tokens.read_bytes())
     content[-1] ^= 1
     tokens.write_bytes(content)
-    with pytest.raises(DataError, match=r"tokens-test\.safetensors: has sha256 .* the file was altered"):
+    with pytest.raises(
+        DataError, match=r"tokens-test\.safetensors: has sha256 .* the file was altered"
+    ):
         perform(Bench(tiny_study, tmp_path), job_of(tiny_study, "full"), mirror)
-    other = check_study(tiny_study.model_dump(mode="json") | {"model": {"encoder": "tiny-bert", "path": None, "max_tokens": 64}})
+    other = check_study(
+        tiny_study.model_dump(mode="json")
+        | {"model": {"encoder": "tiny-bert", "path": None, "max_tokens": 64}}
+    )
     with pytest.raises(DataError, match="the data was prepared for weights with"):
         perform(Bench(other, tmp_path), job_of(other, "full"), mirror)
     assert not (tmp_path / "runs").exists()
@@ -174,8 +206,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from lora_replication.jobs import Job
 from lora_replication.methods import resolve
-from lora_replication.params import check_study
-from lora_replication.runs import Bench, perform
+from lora_replication.reading import check_study
+from lora_replication.training.run import Bench, perform
 study = check_study(json.loads(sys.argv[1]))
 class Told:
     def epoch(self, epoch):
@@ -192,7 +224,14 @@ perform(Bench(study, Path(sys.argv[3])), Job("method", method, resolve(study, st
 
 
 def start(study, method, root):
-    command = [sys.executable, "-c", RUN, json.dumps(study.model_dump(mode="json")), method, str(root)]
+    command = [
+        sys.executable,
+        "-c",
+        RUN,
+        json.dumps(study.model_dump(mode="json")),
+        method,
+        str(root),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -205,9 +244,16 @@ def start(study, method, root):
         pytest.param("last_layers", "epoch 2", 0.0, marks=pytest.mark.slow),
     ],
 )
-def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(tiny_study, tiny_root, mirror, method, moment, wait):
-    """SIGKILL, for real; then the same run again in a new process beside the one that nothing disturbed."""
-    study = check_study(tiny_study.model_dump(mode="json") | {"train": tiny_study.train.model_dump() | {"epochs": 3}})
+def test_a_killed_run_resumes_to_the_bits_of_an_unbroken_one(
+    tiny_study, tiny_root, mirror, method, moment, wait
+):
+    """SIGKILL, for real; then the same run again in a new process beside the one that nothing
+    disturbed.
+    """
+    study = check_study(
+        tiny_study.model_dump(mode="json")
+        | {"train": tiny_study.train.model_dump() | {"epochs": 3}}
+    )
     with start(study, method, tiny_root) as process:
         while process.stdout.readline().strip() != moment:
             pass

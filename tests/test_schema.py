@@ -19,9 +19,16 @@ DOCUMENTED = Path(__file__).parents[1] / "docs" / "results.schema.json"
 def written(*, answers: bool = True) -> bytes:
     study = make_study()
     records = make_records(study)
-    records[4], records[5] = diverged(records[4]), altered(records[5], status="failed", error="out of memory")
+    records[4], records[5] = (
+        diverged(records[4]),
+        altered(records[5], status="failed", error="out of memory"),
+    )
     summary = summarise(study, records)
-    return results_json(summary, make_manifest().model_dump(mode="json"), view(summary, make_answers(records) if answers else Answers()))
+    return results_json(
+        summary,
+        make_manifest().model_dump(mode="json"),
+        view(summary, make_answers(records) if answers else Answers()),
+    )
 
 
 @pytest.mark.parametrize("answers", [True, False])

@@ -10,7 +10,7 @@ import pytest
 from lora_replication.data.reviews import Review
 from lora_replication.data.sources import archive_path, load_imdb
 from lora_replication.errors import DataError
-from lora_replication.params import DataParams
+from lora_replication.study import DataParams
 
 
 def data(source: str, path: Path | str | None = None) -> DataParams:
@@ -23,7 +23,9 @@ def data(source: str, path: Path | str | None = None) -> DataParams:
     return DataParams.model_validate(content)
 
 
-def test_the_variable_names_the_archive_where_the_study_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_variable_names_the_archive_where_the_study_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("IMDB_ARCHIVE", "/from/variable")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert archive_path(data("archive")) == Path("/from/variable")
@@ -31,11 +33,16 @@ def test_the_variable_names_the_archive_where_the_study_does_not(monkeypatch: py
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_an_archive_that_nothing_names_is_told(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_nothing_names_is_told(
+    value: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("IMDB_ARCHIVE", raising=False)
     if value is not None:
         monkeypatch.setenv("IMDB_ARCHIVE", value)
-    with pytest.raises(DataError, match=r"data\.path is null and the variable IMDB_ARCHIVE is not set.*ai\.stanford\.edu"):
+    with pytest.raises(
+        DataError,
+        match=r"data\.path is null and the variable IMDB_ARCHIVE is not set.*ai\.stanford\.edu",
+    ):
         load_imdb(data("archive"))
 
 

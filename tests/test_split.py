@@ -1,4 +1,6 @@
-"""The article's split comes out bit for bit from every source that holds IMDb's reviews, and from nothing else."""
+"""The article's split comes out bit for bit from every source that holds IMDb's reviews, and from
+nothing else.
+"""
 
 import hashlib
 import os
@@ -26,7 +28,8 @@ ARTICLE = {
     "test": "45d55eb057e04089131f8124ceeb8f161f69edb7721668fa4d9035f326b7e23d",
 }
 
-# In the article's order: test before train, pos before neg, names as plain strings. "same" stands twice with label 1, once with 0.
+# In the article's order: test before train, pos before neg, names as plain strings. "same" stands
+# twice with label 1, once with 0.
 IN_ORDER = [
     Review("a", 1, "test/pos/10_7"),
     Review("same", 1, "test/pos/2_9"),
@@ -47,11 +50,16 @@ def test_names_come_out_in_order_from_any_order(shuffled: list[Review]) -> None:
 @given(st.permutations(IN_ORDER))
 def test_texts_and_labels_come_out_in_order_without_names(shuffled: list[Review]) -> None:
     bare = [review._replace(name=None) for review in shuffled]
-    assert [review[:2] for review in canonical_order(bare, build_order(IN_ORDER))] == [review[:2] for review in IN_ORDER]
+    assert [review[:2] for review in canonical_order(bare, build_order(IN_ORDER))] == [
+        review[:2] for review in IN_ORDER
+    ]
 
 
 def test_an_order_is_eight_bytes_of_sha256_of_label_and_text() -> None:
-    assert build_order([Review("é", 1, "test/pos/0_9")]) == hashlib.sha256(b"\x01\xc3\xa9").digest()[:8]
+    assert (
+        build_order([Review("é", 1, "test/pos/0_9")])
+        == hashlib.sha256(b"\x01\xc3\xa9").digest()[:8]
+    )
     with pytest.raises(DataError, match="reviews that have names"):
         build_order([Review("a", 1)])
 
@@ -60,10 +68,22 @@ def test_an_order_is_eight_bytes_of_sha256_of_label_and_text() -> None:
     ("reviews", "told"),
     [
         (IN_ORDER[:5], "holds 5 labelled reviews, of which 0 are not .* lacks 1 of IMDb's 6;"),
-        ([*IN_ORDER, Review("new", 0, "train/neg/9_1")], "holds 7 .* of which 1 are not .* lacks 0 .* first of those is train/neg/9_1;"),
-        ([*IN_ORDER[:5], Review("c", 1)], "holds 6 .* of which 1 are not .* lacks 1 .* first of those is row 5;"),
-        ([*IN_ORDER, IN_ORDER[0]], "of which 1 are not IMDb's or stand there too often, and lacks 0"),
-        ([*IN_ORDER[:5], Review("c ", 0, "train/neg/5_3")], "of which 1 are not .* lacks 1 .* first of those is train/neg/5_3;"),
+        (
+            [*IN_ORDER, Review("new", 0, "train/neg/9_1")],
+            "holds 7 .* of which 1 are not .* lacks 0 .* first of those is train/neg/9_1;",
+        ),
+        (
+            [*IN_ORDER[:5], Review("c", 1)],
+            "holds 6 .* of which 1 are not .* lacks 1 .* first of those is row 5;",
+        ),
+        (
+            [*IN_ORDER, IN_ORDER[0]],
+            "of which 1 are not IMDb's or stand there too often, and lacks 0",
+        ),
+        (
+            [*IN_ORDER[:5], Review("c ", 0, "train/neg/5_3")],
+            "of which 1 are not .* lacks 1 .* first of those is train/neg/5_3;",
+        ),
         ([], "holds 0 labelled reviews, of which 0 are not .* lacks 6"),
     ],
 )
@@ -74,16 +94,37 @@ def test_what_is_missing_or_unknown_is_counted_and_named(reviews: list[Review], 
 
 
 def test_reviews_that_are_not_imdbs_give_no_split() -> None:
-    with pytest.raises(DataError, match=r"holds 6 labelled reviews, of which 6 .* lacks 50,000 of IMDb's 50,000"):
+    with pytest.raises(
+        DataError, match=r"holds 6 labelled reviews, of which 6 .* lacks 50,000 of IMDb's 50,000"
+    ):
         article_split(IN_ORDER)
 
 
 def test_the_csv_is_the_one_that_pandas_writes() -> None:
-    texts = ['say "no"', "a, b", "plain", "", "line\nbreak", " spaces ", "café", "NA", "'", '"', "nul \0", "tab\t", "<br />"]
+    texts = [
+        'say "no"',
+        "a, b",
+        "plain",
+        "",
+        "line\nbreak",
+        " spaces ",
+        "café",
+        "NA",
+        "'",
+        '"',
+        "nul \0",
+        "tab\t",
+        "<br />",
+    ]
     written = b'index,text,label\n0,"say ""no""",0\n0,"a, b",0\n0,plain,0\n'
-    assert csv_digest([Review(text, 0) for text in texts[:3]]) == hashlib.sha256(written).hexdigest()
+    assert (
+        csv_digest([Review(text, 0) for text in texts[:3]]) == hashlib.sha256(written).hexdigest()
+    )
     table = pd.DataFrame({"index": 0, "text": texts, "label": 1})
-    assert csv_digest([Review(text, 1) for text in texts]) == hashlib.sha256(table.to_csv(index=False).encode("utf-8")).hexdigest()
+    assert (
+        csv_digest([Review(text, 1) for text in texts])
+        == hashlib.sha256(table.to_csv(index=False).encode("utf-8")).hexdigest()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -102,17 +143,31 @@ def article(imdb: list[Review]) -> dict[PartName, list[Review]]:
 @pytest.mark.reviews
 def test_the_archive_gives_the_articles_split(article: dict[PartName, list[Review]]) -> None:
     assert {part: csv_digest(reviews) for part, reviews in article.items()} == ARTICLE
-    assert {part: len(reviews) for part, reviews in article.items()} == {"train": 35_000, "val": 5_000, "test": 10_000}
+    assert {part: len(reviews) for part, reviews in article.items()} == {
+        "train": 35_000,
+        "val": 5_000,
+        "test": 10_000,
+    }
     names = [review.name for reviews in article.values() for review in reviews]
     assert len(set(names)) == 50_000
 
 
 @pytest.mark.reviews
-def test_the_names_stand_where_the_articles_shuffle_put_them(imdb: list[Review], article: dict[PartName, list[Review]]) -> None:
+def test_the_names_stand_where_the_articles_shuffle_put_them(
+    imdb: list[Review], article: dict[PartName, list[Review]]
+) -> None:
     folders = ["test/pos", "test/neg", "train/pos", "train/neg"]
-    in_order = [name for folder in folders for name in sorted(review.name or "" for review in imdb if f"{review.name}".startswith(folder))]
+    in_order = [
+        name
+        for folder in folders
+        for name in sorted(
+            review.name or "" for review in imdb if f"{review.name}".startswith(folder)
+        )
+    ]
     expected = [in_order[row] for row in np.random.RandomState(1).permutation(50_000)]
-    assert [review.name for part in ("train", "val", "test") for review in article[part]] == expected
+    assert [
+        review.name for part in ("train", "val", "test") for review in article[part]
+    ] == expected
 
 
 @pytest.mark.reviews
@@ -121,10 +176,14 @@ def test_the_shipped_order_is_the_archives(imdb: list[Review]) -> None:
 
 
 @pytest.mark.reviews
-def test_a_shuffled_copy_in_parquet_gives_the_same(imdb: list[Review], article: dict[PartName, list[Review]], tmp_path: Path) -> None:
+def test_a_shuffled_copy_in_parquet_gives_the_same(
+    imdb: list[Review], article: dict[PartName, list[Review]], tmp_path: Path
+) -> None:
     shuffled = random.Random(7).sample(imdb, len(imdb))  # noqa: S311
     for number, rows in enumerate((shuffled[:20_000], shuffled[20_000:])):
-        table = pa.table({"text": [review.text for review in rows], "label": [review.label for review in rows]})
+        table = pa.table(
+            {"text": [review.text for review in rows], "label": [review.label for review in rows]}
+        )
         pq.write_table(table, tmp_path / f"copy-{number}.parquet")
     copy = article_split(read_parquet_folder(tmp_path).reviews)
     assert {part: csv_digest(reviews) for part, reviews in copy.items()} == ARTICLE
@@ -134,25 +193,34 @@ def test_a_shuffled_copy_in_parquet_gives_the_same(imdb: list[Review], article: 
 
 
 @pytest.mark.reviews
-def test_an_unpacked_folder_gives_the_same_with_names(imdb: list[Review], article: dict[PartName, list[Review]], tmp_path: Path) -> None:
+def test_an_unpacked_folder_gives_the_same_with_names(
+    imdb: list[Review], article: dict[PartName, list[Review]], tmp_path: Path
+) -> None:
     root = tmp_path / "aclImdb"
     for part in ("train/pos", "train/neg", "test/pos", "test/neg"):
         (root / part).mkdir(parents=True)
     for review in imdb:
         (root / f"{review.name}.txt").write_bytes(review.text.encode())
-    without_movies = {part: [review._replace(movie=None) for review in reviews] for part, reviews in article.items()}
+    without_movies = {
+        part: [review._replace(movie=None) for review in reviews]
+        for part, reviews in article.items()
+    }
     assert article_split(read_folder(tmp_path).reviews) == without_movies
 
 
 @pytest.mark.reviews
 def test_one_changed_letter_is_found(imdb: list[Review]) -> None:
     changed = [*imdb[:-1], imdb[-1]._replace(text=imdb[-1].text + " ")]
-    with pytest.raises(DataError, match=f"of which 1 are not .* lacks 1 .* first of those is {imdb[-1].name};"):
+    with pytest.raises(
+        DataError, match=f"of which 1 are not .* lacks 1 .* first of those is {imdb[-1].name};"
+    ):
         article_split(changed)
 
 
 @pytest.mark.reviews
-def test_a_wrong_order_does_not_pass_for_the_articles(imdb: list[Review], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_order_does_not_pass_for_the_articles(
+    imdb: list[Review], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order = split.ORDER_FILE.read_bytes()
     (tmp_path / "order.bin").write_bytes(order[8:16] + order[:8] + order[16:])
     monkeypatch.setattr(split, "ORDER_FILE", tmp_path / "order.bin")

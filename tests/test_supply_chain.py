@@ -1,4 +1,6 @@
-"""Everything that is installed but torch comes by its hash from requirements.lock, and the bill of materials says the same."""
+"""Everything that is installed but torch comes by its hash from requirements.lock, and the bill of
+materials says the same.
+"""
 
 import json
 import re
@@ -48,7 +50,9 @@ def test_every_requirement_has_hashes_and_no_address():
 
 
 def test_all_that_is_needed_here_is_in_it():
-    """The metadata of what is installed in the locked versions asks for nothing that the lock lacks."""
+    """The metadata of what is installed in the locked versions asks for nothing that the lock
+    lacks.
+    """
     import importlib.metadata
 
     lacking = set()
@@ -61,13 +65,28 @@ def test_all_that_is_needed_here_is_in_it():
     assert lacking - LOCKED.keys() <= EXCLUDED
 
 
-@pytest.mark.parametrize("text", ["a==1\n", "a>=1 \\\n    --hash=sha256:" + "0" * 64 + "\n", "--extra-index-url x\n", "git+ssh://x\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a==1\n",
+        "a>=1 \\\n    --hash=sha256:" + "0" * 64 + "\n",
+        "--extra-index-url x\n",
+        "git+ssh://x\n",
+    ],
+)
 def test_a_line_without_version_and_hash_is_refused(text):
     with pytest.raises(ValueError, match="has no exact version with hashes"):
         read_lock(text)
 
 
-FLOORS = {"torch": "2.10.1", "transformers": "5.2.1", "mlflow": "3.17", "dvc": "3.67", "ray": "2.52", "pytorch-lightning": "2.6.6"}
+FLOORS = {
+    "torch": "2.10.1",
+    "transformers": "5.2.1",
+    "mlflow": "3.17",
+    "dvc": "3.67",
+    "ray": "2.52",
+    "pytorch-lightning": "2.6.6",
+}
 
 
 @pytest.mark.parametrize(("name", "least"), FLOORS.items())
@@ -83,7 +102,9 @@ def test_the_bill_of_materials_is_the_lock():
     text = SBOM.read_text("utf-8")
     assert text == sbom(list(LOCKED.values())), "run: make lock"
     components = {one["name"]: one for one in json.loads(text)["components"]}
-    assert {name: one["version"] for name, one in components.items()} == {name: one.version for name, one in LOCKED.items()}
+    assert {name: one["version"] for name, one in components.items()} == {
+        name: one.version for name, one in LOCKED.items()
+    }
 
 
 def test_make_installs_by_hash_and_wheels_only():
@@ -91,7 +112,9 @@ def test_make_installs_by_hash_and_wheels_only():
     assert "\nLOCKED := --no-deps --require-hashes --only-binary :all: --requirement\n" in makefile
     assert "\nPIP := $(BIN)/python -m pip install " in makefile
     installing = re.findall(r"\$\(PIP\) .+|\S+/uv pip install .+?(?= \|\|)", makefile)
-    assert sorted(words.split("$(BIN)/python ")[-1].removeprefix("$(PIP) ") for words in installing) == [
+    assert sorted(
+        words.split("$(BIN)/python ")[-1].removeprefix("$(PIP) ") for words in installing
+    ) == [
         "$(LOCKED) $(VENV)/uv.lock",
         "$(LOCKED) requirements.lock",
         "$(LOCKED) requirements.lock",
@@ -103,7 +126,9 @@ def test_make_installs_by_hash_and_wheels_only():
 @pytest.mark.parametrize("waiver", WAIVERS, ids=[waiver["id"] for waiver in WAIVERS])
 def test_a_waiver_says_of_what_why_and_until_when(waiver):
     assert re.fullmatch(r"CVE-\d{4}-\d+|GHSA(-\w{4}){3}|PYSEC-\d{4}-\d+", waiver["id"])
-    assert LOCKED[waiver["package"]].version == waiver["version"], "another version: is the waiver still needed?"
+    assert LOCKED[waiver["package"]].version == waiver["version"], (
+        "another version: is the waiver still needed?"
+    )
     assert isinstance(waiver["since"], date)
     assert waiver["since"] < waiver["until"]
     assert min(len(waiver["reason"]), len(waiver["closed_by"])) > 40

@@ -18,10 +18,19 @@ def record_of(job, correct=800, parameters=1000):
 
 
 class Machine:
-    """An executor that makes records up and keeps them, as a ledger would; ``broken`` jobs fail, ``cut`` stops after so many."""
+    """An executor that makes records up and keeps them, as a ledger would; ``broken`` jobs fail,
+    ``cut`` stops after so many.
+    """
 
     def __init__(self, broken=(), cut=None, correct=None):
-        self.kept, self.ran, self.broken, self.cut, self.correct, self.said = {}, [], set(broken), cut, correct or {}, []
+        self.kept, self.ran, self.broken, self.cut, self.correct, self.said = (
+            {},
+            [],
+            set(broken),
+            cut,
+            correct or {},
+            [],
+        )
         self.packs = []
 
     def ledger(self, job):
@@ -36,7 +45,9 @@ class Machine:
             self.ran.append((job.name, job.seed))
             record = record_of(job, self.correct.get(job.name, 800))
             if job.name in self.broken:
-                record = altered(record, status="failed", error="out of memory", train=None, val=None, test=None)
+                record = altered(
+                    record, status="failed", error="out of memory", train=None, val=None, test=None
+                )
             self.kept[job.name, job.seed] = record
             yield job, record
 
@@ -50,7 +61,9 @@ def test_a_sweep_runs_every_configuration_then_the_winner_on_fresh_seeds():
     assert sorted(machine.ran[:8]) == sorted((job.name, 1) for job in JOBS)
     assert machine.ran[8:] == [("grid_winner", seed) for seed in (101, 102, 103)]
     assert machine.said[0] == "grid: 0 of 8 configurations done, 0 diverged, 0 one-class, 0 failed"
-    assert machine.said[7].startswith("grid: 7 of 8 configurations done, 0 diverged, 0 one-class, 0 failed, about ")
+    assert machine.said[7].startswith(
+        "grid: 7 of 8 configurations done, 0 diverged, 0 one-class, 0 failed, about "
+    )
     assert machine.said[8] == "grid: 8 of 8 configurations done, 0 diverged, 0 one-class, 0 failed"
 
 
@@ -142,18 +155,27 @@ def test_the_time_left_is_that_of_what_was_run_in_this_sweep(monkeypatch, second
 
 def test_configurations_of_an_earlier_sweep_do_not_count_for_the_time_left(monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: 10.0)
-    assert Tally([JOBS[0]] * 12, dict.fromkeys(range(10)), 0.0, 1).time_left() == ", about 20 s left"
+    assert (
+        Tally([JOBS[0]] * 12, dict.fromkeys(range(10)), 0.0, 1).time_left() == ", about 20 s left"
+    )
 
 
 def beside(study, correct):
-    """Names of the configurations beside the winner, where the grid's have so many of 500 validation reviews right."""
+    """Names of the configurations beside the winner, where the grid's have so many of 500
+    validation reviews right.
+    """
     jobs = cell_jobs(study)
-    records = {job.name: record_of(job, 2 * right, 1000 + place) for place, (job, right) in enumerate(zip(jobs, correct, strict=True))}
+    records = {
+        job.name: record_of(job, 2 * right, 1000 + place)
+        for place, (job, right) in enumerate(zip(jobs, correct, strict=True))
+    }
     return [job.name for job in runners_up(study, jobs, records)]
 
 
 def test_configurations_that_validation_cannot_tell_from_the_winner_stand_beside_it():
-    """Of 500 reviews, 425 right cannot be told from 440 (p = 0.13), 415 can (p = 0.015); hand-worked with the pooled z test."""
+    """Of 500 reviews, 425 right cannot be told from 440 (p = 0.13), 415 can (p = 0.015);
+    hand-worked with the pooled z test.
+    """
     study = make_study(grid=STUDY.grid.model_dump() | {"runners_up": 2})
     names = [job.name for job in JOBS]
     article = names.index("r8-a1-query-value-mlp")
@@ -172,6 +194,11 @@ def test_a_sweep_trains_those_beside_the_winner_on_the_same_fresh_seeds():
     machine = Machine(correct={JOBS[5].name: 900, JOBS[4].name: 890})
     sweep(study, machine.ledger, lambda _jobs: 8, machine.executor, machine.said.append)
     article = next(job.name for job in JOBS if job.name == "r8-a1-query-value-mlp")
-    expected = [(name, seed) for name in ("grid_winner", JOBS[4].name, article) for seed in (101, 102, 103)]
+    expected = [
+        (name, seed) for name in ("grid_winner", JOBS[4].name, article) for seed in (101, 102, 103)
+    ]
     assert machine.ran[8:] == expected
-    assert f"the winner by validation is {JOBS[5].name}, and 2 beside it: {JOBS[4].name}, {article}" in machine.said[-1]
+    assert (
+        f"the winner by validation is {JOBS[5].name}, and 2 beside it: {JOBS[4].name}, {article}"
+        in machine.said[-1]
+    )

@@ -18,7 +18,11 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_file_and_its_content_give_the_same_table(file: Path) -> None:
-    assert read_table(file).to_pydict() == read_table(file.read_bytes()).to_pydict() == {"text": ["a", "b"], "label": [0, 1]}
+    assert (
+        read_table(file).to_pydict()
+        == read_table(file.read_bytes()).to_pydict()
+        == {"text": ["a", "b"], "label": [0, 1]}
+    )
 
 
 def test_columns_come_in_the_order_asked_for(file: Path) -> None:

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lora_replication.data.tokens import REVIEWS_AT_ONCE, Tokens, load_tokenizer, tokenise, tokens_from_bytes, tokens_to_bytes
+from lora_replication.data.tokens import (
+    REVIEWS_AT_ONCE,
+    Tokens,
+    load_tokenizer,
+    tokenise,
+    tokens_from_bytes,
+    tokens_to_bytes,
+)
 from lora_replication.errors import DataError
 
 TRICKY = [
@@ -52,22 +59,38 @@ def test_tokens_are_those_of_the_encoders_own_tokenizer(folder: Path, max_tokens
     from transformers import AutoTokenizer
 
     theirs = AutoTokenizer.from_pretrained(folder)
-    tokens, cut = tokenise(TRICKY, [0] * len(TRICKY), load_tokenizer(folder / "vocab.txt", max_tokens), nothing)
-    expected = [theirs(text, truncation=True, max_length=max_tokens)["input_ids"] for text in TRICKY]
-    assert [tokens.ids[start:end].tolist() for start, end in zip(tokens.starts, tokens.starts[1:], strict=False)] == expected
-    assert cut == sum(len(theirs(text, truncation=True, max_length=100_000)["input_ids"]) > max_tokens for text in TRICKY)
+    tokens, cut = tokenise(
+        TRICKY, [0] * len(TRICKY), load_tokenizer(folder / "vocab.txt", max_tokens), nothing
+    )
+    expected = [
+        theirs(text, truncation=True, max_length=max_tokens)["input_ids"] for text in TRICKY
+    ]
+    assert [
+        tokens.ids[start:end].tolist()
+        for start, end in zip(tokens.starts, tokens.starts[1:], strict=False)
+    ] == expected
+    assert cut == sum(
+        len(theirs(text, truncation=True, max_length=100_000)["input_ids"]) > max_tokens
+        for text in TRICKY
+    )
     assert load_tokenizer(folder / "vocab.txt", max_tokens).get_vocab() == theirs.get_vocab()
 
 
 def test_ids_starts_and_cut_by_hand(small: Path) -> None:
-    tokens, cut = tokenise(["a ab", "", "B c a a", "a b a b"], [1, 0, 0, 1], load_tokenizer(small, 5), nothing)
+    tokens, cut = tokenise(
+        ["a ab", "", "B c a a", "a b a b"], [1, 0, 0, 1], load_tokenizer(small, 5), nothing
+    )
     assert tokens.ids.tolist() == [1, 3, 3, 5, 2, 1, 2, 1, 4, 0, 3, 2, 1, 3, 4, 3, 2]
     assert tokens.starts.tolist() == [0, 5, 7, 12, 17]
     assert tokens.lengths.tolist() == [5, 2, 5, 5]
     assert tokens.labels.tolist() == [1, 0, 0, 1]
     assert len(tokens) == 4
     assert cut == 2
-    assert [array.dtype.name for array in (tokens.ids, tokens.starts, tokens.labels)] == ["int32", "int64", "int64"]
+    assert [array.dtype.name for array in (tokens.ids, tokens.starts, tokens.labels)] == [
+        "int32",
+        "int64",
+        "int64",
+    ]
 
 
 @pytest.mark.goal("property", "tokens ignore batches")
@@ -76,12 +99,18 @@ def test_what_is_tokenised_together_changes_nothing_and_progress_is_told(small: 
     told: list[int] = []
     tokens, cut = tokenise(texts, [0] * len(texts), load_tokenizer(small, 6), told.append)
     alone = [tokenise([text], [0], load_tokenizer(small, 6), nothing) for text in texts[:21]]
-    assert tokens.ids[: tokens.starts[21]].tolist() == [token for piece, _ in alone for token in piece.ids]
+    assert tokens.ids[: tokens.starts[21]].tolist() == [
+        token for piece, _ in alone for token in piece.ids
+    ]
     assert told == [REVIEWS_AT_ONCE, REVIEWS_AT_ONCE, 1]
     assert cut == sum(number % 7 + number % 3 > 4 for number in range(len(texts)))
 
 
-@given(st.lists(st.tuples(st.lists(st.integers(0, 2**31 - 1), min_size=2), st.integers(0, 1)), min_size=1))
+@given(
+    st.lists(
+        st.tuples(st.lists(st.integers(0, 2**31 - 1), min_size=2), st.integers(0, 1)), min_size=1
+    )
+)
 @pytest.mark.goal("property", "tokens survive")
 def test_bytes_keep_tokens(reviews: list[tuple[list[int], int]]) -> None:
     ids = np.array([token for piece, _ in reviews for token in piece], dtype=np.int32)

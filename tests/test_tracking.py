@@ -19,27 +19,31 @@ from typing import Any
 import pytest
 
 from lora_replication.errors import EnvironmentProblem, Stopped
-from lora_replication.params import TrackingParams
-from lora_replication.records import (
+from lora_replication.files import digest, file_digest
+from lora_replication.record import (
     ADAPTER,
     PREDICTIONS,
-    Asked,
+    Run,
     Count,
     Epoch,
     Happened,
     Record,
     Where,
-    digest,
-    file_digest,
     run_folder,
     write_record,
 )
+from lora_replication.study import TrackingParams
 from lora_replication.tracking import SyncResult, content, live, live_run, store, sync
 from lora_replication.tracking.address import database_file, prepare_database, resolved, shown
 from lora_replication.tracking.liveness import is_alive, this_process
 
 TRACKING = TrackingParams(uri="sqlite:///mlflow.db", experiment="mirror")
-SETTINGS = {"encoder": "minilm", "epochs": 3, "lora": {"rank": 8, "alpha": 0.5, "targets": ["query", "value"]}, "evaluate_train": True}
+SETTINGS = {
+    "encoder": "minilm",
+    "epochs": 3,
+    "lora": {"rank": 8, "alpha": 0.5, "targets": ["query", "value"]},
+    "evaluate_train": True,
+}
 COUNT = Count(correct=3, reviews=4, ones=1)
 
 
@@ -63,14 +67,33 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: P
     return folder
 
 
-def an_asked(name: str = "lora_default", role: Any = "method", seed: int = 1, settings: dict[str, Any] = SETTINGS) -> Asked:
+def an_asked(
+    name: str = "lora_default",
+    role: Any = "method",
+    seed: int = 1,
+    settings: dict[str, Any] = SETTINGS,
+) -> Asked:
     decisive = {"data": "d1", "weights": "e1", "code": "f1", "settings": settings, "seed": seed}
-    return Asked(study="toy", title="Toy reviews, not IMDb", role=role, name=name, key=digest(decisive), **decisive)
+    return Asked(
+        study="toy",
+        title="Toy reviews, not IMDb",
+        role=role,
+        name=name,
+        key=digest(decisive),
+        **decisive,
+    )
 
 
 def a_record(asked: Asked, **happened: Any) -> Record:
     epochs = [
-        Epoch(epoch=n, train_loss=1 / n, train_accuracy=0.5 + n / 10, val_loss=2 / n, val_accuracy=0.6 + n / 10, seconds=10.0 * n)
+        Epoch(
+            epoch=n,
+            train_loss=1 / n,
+            train_accuracy=0.5 + n / 10,
+            val_loss=2 / n,
+            val_accuracy=0.6 + n / 10,
+            seconds=10.0 * n,
+        )
         for n in (1, 2, 3)
     ]
     what = {
@@ -129,7 +152,9 @@ def client(uri: str = "") -> Any:
     store.load_mlflow()
     from mlflow.tracking import MlflowClient
 
-    return MlflowClient(uri or f"sqlite:///{Path('mlflow.db').absolute()}")  # MLflow keeps connections by address
+    return MlflowClient(
+        uri or f"sqlite:///{Path('mlflow.db').absolute()}"
+    )  # MLflow keeps connections by address
 
 
 def runs(uri: str = "", **tags: str) -> list[Any]:
@@ -137,11 +162,21 @@ def runs(uri: str = "", **tags: str) -> list[Any]:
     mlflow = client(uri)
     experiment = mlflow.get_experiment_by_name("mirror/toy")
     terms = " AND ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
-    return list(mlflow.search_runs([experiment.experiment_id], terms, order_by=["attributes.start_time ASC"])) if experiment else []
+    return (
+        list(
+            mlflow.search_runs(
+                [experiment.experiment_id], terms, order_by=["attributes.start_time ASC"]
+            )
+        )
+        if experiment
+        else []
+    )
 
 
 def curve(run_id: str, name: str, uri: str = "") -> list[tuple[int, float]]:
-    return sorted((point.step, point.value) for point in client(uri).get_metric_history(run_id, name))
+    return sorted(
+        (point.step, point.value) for point in client(uri).get_metric_history(run_id, name)
+    )
 
 
 def warnings_in(text: str) -> list[str]:
@@ -164,7 +199,9 @@ def test_live_run_logs_curves_finals_settings_and_files(workplace: Path) -> None
     assert run.data.tags["record_sha256"] == file_digest(folder / "record.json")
     assert run.data.tags["mlflow.note.content"] == "Toy reviews, not IMDb"
     artifacts = workplace / "mlartifacts" / "toy" / run.info.run_id / "artifacts"
-    assert {file.name: file.read_bytes() for file in artifacts.iterdir()} == {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert {file.name: file.read_bytes() for file in artifacts.iterdir()} == {
+        file.name: file.read_bytes() for file in folder.iterdir()
+    }
 
 
 def test_run_has_system_metrics_however_short() -> None:
@@ -202,7 +239,9 @@ def test_ended_run_tells_nothing_of_machine_or_user(workplace: Path) -> None:
     found = runs()
     assert len(found) == 2
     for run in found:
-        told = " ".join([*run.data.tags.values(), *run.data.params.values(), *run.data.tags, run.info.user_id]).split()
+        told = " ".join(
+            [*run.data.tags.values(), *run.data.params.values(), *run.data.tags, run.info.user_id]
+        ).split()
         assert run.info.user_id == "lora-replication"
         assert not {getpass.getuser(), socket.gethostname(), sys.argv[0]} & set(told)
         assert not [word for word in told if str(workplace.parent) in word]
@@ -210,7 +249,13 @@ def test_ended_run_tells_nothing_of_machine_or_user(workplace: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raised", "status"), [(Stopped(15), "KILLED"), (KeyboardInterrupt(), "KILLED"), (ValueError("x"), "FAILED"), (None, "FINISHED")]
+    ("raised", "status"),
+    [
+        (Stopped(15), "KILLED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (ValueError("x"), "FAILED"),
+        (None, "FINISHED"),
+    ],
 )
 def test_leaving_ends_the_run(raised: BaseException | None, status: str) -> None:
     epoch = a_record(an_asked()).happened.epochs[0]
@@ -226,9 +271,18 @@ def test_leaving_ends_the_run(raised: BaseException | None, status: str) -> None
     assert found.data.metrics["train_loss"] == 1.0
 
 
-@pytest.mark.parametrize(("status", "said"), [("diverged", "FINISHED"), ("failed", "FAILED"), ("timeout", "FAILED"), ("killed", "KILLED")])
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [("diverged", "FINISHED"), ("failed", "FAILED"), ("timeout", "FAILED"), ("killed", "KILLED")],
+)
 def test_record_status_decides(status: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    nothing: dict[str, Any] = {"best_epoch": None, "train": None, "val": None, "test": None, "epochs": []}
+    nothing: dict[str, Any] = {
+        "best_epoch": None,
+        "train": None,
+        "val": None,
+        "test": None,
+        "epochs": [],
+    }
     mirrored(a_record(an_asked(), status=status, **nothing))
     (run,) = runs()
     assert run.info.status == said
@@ -240,13 +294,28 @@ def test_record_status_decides(status: str, said: str, capsys: pytest.CaptureFix
 
 @pytest.mark.fault(23)
 def test_values_that_are_not_finite_are_left_out() -> None:
-    epoch = Epoch.model_construct(epoch=1, train_loss=math.inf, train_accuracy=0.5, val_loss=math.nan, val_accuracy=0.5, seconds=1.0)
-    assert [point.name for point in content.epoch_points(epoch, 0)] == ["train_accuracy", "val_accuracy"]
+    epoch = Epoch.model_construct(
+        epoch=1,
+        train_loss=math.inf,
+        train_accuracy=0.5,
+        val_loss=math.nan,
+        val_accuracy=0.5,
+        seconds=1.0,
+    )
+    assert [point.name for point in content.epoch_points(epoch, 0)] == [
+        "train_accuracy",
+        "val_accuracy",
+    ]
 
 
 def test_cells_share_one_parent_also_after_a_restart_and_by_sync() -> None:
     def cell(rank: int, seed: int = 1) -> Asked:
-        return an_asked(f"r{rank}", "cell", seed, SETTINGS | {"lora": {"rank": rank, "alpha": 1.0, "targets": ["query"]}})
+        return an_asked(
+            f"r{rank}",
+            "cell",
+            seed,
+            SETTINGS | {"lora": {"rank": rank, "alpha": 1.0, "targets": ["query"]}},
+        )
 
     mirrored(a_record(cell(1)))
     store._store.cache_clear()
@@ -289,9 +358,13 @@ def test_sync_creates_what_is_missing_and_nothing_twice() -> None:
     assert sync(Path("runs"), TRACKING) == SyncResult(whole=2)
     found = sorted(runs(), key=lambda run: str(run.data.params["seed"]))
     assert len(found) == 2
-    assert [curve(run.info.run_id, "val_loss") for run in found] == [[(1, 2.0), (2, 1.0), (3, 2 / 3)]] * 2
+    assert [curve(run.info.run_id, "val_loss") for run in found] == [
+        [(1, 2.0), (2, 1.0), (3, 2 / 3)]
+    ] * 2
     assert found[0].data.params == found[1].data.params | {"seed": "1"}
-    assert set(found[0].data.metrics) - set(found[1].data.metrics) == {n for n in found[0].data.metrics if n.startswith("system/")}
+    assert set(found[0].data.metrics) - set(found[1].data.metrics) == {
+        n for n in found[0].data.metrics if n.startswith("system/")
+    }
 
 
 def test_sync_completes_a_run_that_was_cut_off() -> None:
@@ -326,7 +399,9 @@ with live_run(TRACKING, record.asked) as run:
 """
 
 
-def another_process(*arguments: object, code: str = RUN, **environment: str) -> subprocess.Popen[str]:
+def another_process(
+    *arguments: object, code: str = RUN, **environment: str
+) -> subprocess.Popen[str]:
     """A process of its own that logs a run: seed, epochs told while it goes, seconds after each."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     return subprocess.Popen(  # this interpreter, code of this file
@@ -381,7 +456,10 @@ def test_run_of_a_killed_process_is_closed_and_of_a_living_one_left() -> None:
         living.kill()
         living.communicate()
     mirrored(a_record(an_asked(seed=2)))
-    assert [run.info.status for run in runs(record_key=an_asked(seed=2).key)] == ["KILLED", "FINISHED"]
+    assert [run.info.status for run in runs(record_key=an_asked(seed=2).key)] == [
+        "KILLED",
+        "FINISHED",
+    ]
 
 
 def test_living_process_is_told_from_others() -> None:
@@ -396,7 +474,9 @@ def test_living_process_is_told_from_others() -> None:
 
 
 @pytest.mark.fault(9)
-def test_dead_server_costs_one_warning_and_little_time(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dead_server_costs_one_warning_and_little_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:s3cr%40t@127.0.0.1:9")
     begun = time.monotonic()
     for seed in (1, 2):
@@ -414,9 +494,14 @@ def test_dead_server_costs_one_warning_and_little_time(monkeypatch: pytest.Monke
     assert sync(Path("runs"), TRACKING) == SyncResult(created=2)
 
 
-@pytest.mark.parametrize("uri", ["foo://bar", "./mlruns", "http://[bad", "sqlite:////proc/none/mlflow.db", "sqlite:///taken"])
+@pytest.mark.parametrize(
+    "uri",
+    ["foo://bar", "./mlruns", "http://[bad", "sqlite:////proc/none/mlflow.db", "sqlite:///taken"],
+)
 @pytest.mark.fault(9)
-def test_bad_address_costs_one_warning(uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_address_costs_one_warning(
+    uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("taken").mkdir()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     begun = time.monotonic()
@@ -429,7 +514,9 @@ def test_bad_address_costs_one_warning(uri: str, monkeypatch: pytest.MonkeyPatch
 
 @contextmanager
 def listener(answer: bytes | None) -> Iterator[str]:
-    """An address where something answers every request with ``answer``, or takes it and is silent."""
+    """An address where something answers every request with ``answer``, or takes it and is
+    silent.
+    """
     code = f"""
 import socket
 server = socket.create_server(("127.0.0.1", 0))
@@ -443,14 +530,18 @@ while True:
         kept[-1].sendall(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(answer) + answer)
         kept.pop().close()
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:  # this interpreter
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as process:  # this interpreter
         assert process.stdout
         yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
         process.kill()
 
 
 @pytest.mark.fault(9)
-def test_silent_server_is_left_after_the_patience_of_a_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_silent_server_is_left_after_the_patience_of_a_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(live, "PATIENCE_SECONDS", 1.0)
     with listener(None) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -472,9 +563,22 @@ def test_server_that_is_not_mlflow_costs_one_warning(
 
 @contextmanager
 def mlflow_server(port: int) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     places = ["--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "served"]
-    quick = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # its job runner takes seconds to start
+    quick = os.environ | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"
+    }  # its job runner takes seconds to start
     silent = subprocess.DEVNULL
     with subprocess.Popen(
         [*command, *places], stdout=silent, stderr=silent, env=quick, start_new_session=True
@@ -512,7 +616,11 @@ def test_server_killed_in_mid_run_loses_nothing_after_sync(monkeypatch: pytest.M
         (run,) = runs(uri)
         assert run.info.status == "FINISHED"
         assert curve(run.info.run_id, "val_loss", uri) == [(1, 2.0), (2, 1.0), (3, 2 / 3)]
-        assert sorted(file.path for file in client(uri).list_artifacts(run.info.run_id)) == [ADAPTER, PREDICTIONS, "record.json"]
+        assert sorted(file.path for file in client(uri).list_artifacts(run.info.run_id)) == [
+            ADAPTER,
+            PREDICTIONS,
+            "record.json",
+        ]
 
 
 def test_without_mlflow_a_run_warns_once_and_goes_on() -> None:
@@ -553,10 +661,18 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch, workplace: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "text", "said"),
     [
-        ("http://me:p@ss@host/x", "can't reach http://me:p@ss@host/x", "can't reach http://***@host/x"),
+        (
+            "http://me:p@ss@host/x",
+            "can't reach http://me:p@ss@host/x",
+            "can't reach http://***@host/x",
+        ),
         ("http://me:p%40ss@host", "password p@ss refused", "password *** refused"),
         ("http://t0ken@host", "t0ken refused", "*** refused"),
-        ("postgresql://host/db?password=p4ss&x=1", "postgresql://host/db?password=p4ss&x=1", "postgresql://host/db?password=***&x=1"),
+        (
+            "postgresql://host/db?password=p4ss&x=1",
+            "postgresql://host/db?password=p4ss&x=1",
+            "postgresql://host/db?password=***&x=1",
+        ),
         ("http://host", "http://host is down", "http://host is down"),
     ],
 )
@@ -566,7 +682,13 @@ def test_credentials_are_not_shown(uri: str, text: str, said: str) -> None:
 
 
 def test_settings_are_flattened() -> None:
-    asked = an_asked(settings={"lora": {"targets": ["query", "mlp"], "alpha": 0.5}, "device": None, "evaluate_train": False})
+    asked = an_asked(
+        settings={
+            "lora": {"targets": ["query", "mlp"], "alpha": 0.5},
+            "device": None,
+            "evaluate_train": False,
+        }
+    )
     assert content.parameters(asked) == {
         "study": "toy",
         "method": "lora_default",

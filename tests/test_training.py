@@ -2,15 +2,19 @@ import numpy as np
 import pytest
 import torch
 
-from lora_replication.checkpoints import Checkpoint
-from lora_replication.classifier import Classifier
 from lora_replication.data.manifest import read_manifest, read_tokens
 from lora_replication.encoders import locate_encoder
-from lora_replication.evaluation import predict_logits
-from lora_replication.params import ModelParams
-from lora_replication.training import train
+from lora_replication.study import ModelParams
+from lora_replication.training.checkpoints import Checkpoint
+from lora_replication.training.classifier import Classifier
+from lora_replication.training.evaluation import predict_logits
+from lora_replication.training.loop import train
 
-METHODS = [{"trains": "head"}, {"lora": {"targets": ["query", "value"], "dropout": 0.1}}, {"trains": "all", "learning_rate": 1e-3}]
+METHODS = [
+    {"trains": "head"},
+    {"lora": {"targets": ["query", "value"], "dropout": 0.1}},
+    {"trains": "all", "learning_rate": 1e-3},
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +29,23 @@ def run(tokens, settings, tmp_path):
 
     def start(seed=1, name="checkpoint", on_epoch=lambda _place, _epoch: None, **changes):
         chosen = settings(**changes)
-        classifier = Classifier(locate_encoder(ModelParams(encoder=chosen.encoder, max_tokens=64)), chosen, seed)
+        classifier = Classifier(
+            locate_encoder(ModelParams(encoder=chosen.encoder, max_tokens=64)), chosen, seed
+        )
         checkpoint = Checkpoint(tmp_path / f"{name}.safetensors", ["key"])
-        (result,) = train(classifier, seed, tokens["train"], tokens["val"], checkpoint, on_epoch, "test")
+        (result,) = train(
+            classifier, seed, tokens["train"], tokens["val"], checkpoint, on_epoch, "test"
+        )
         return classifier, result
 
     return start
 
 
 def weights(classifier):
-    return {name: parameter.detach().clone() for name, parameter in classifier.models[0].named_parameters()}
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in classifier.models[0].named_parameters()
+    }
 
 
 def same(one, other):
@@ -45,17 +56,23 @@ def same(one, other):
 @pytest.mark.goal("property", "frozen weights")
 def test_frozen_weights_stay_bit_for_bit_and_trained_ones_move(run, settings, changes):
     chosen = settings(**changes)
-    before = weights(Classifier(locate_encoder(ModelParams(encoder=chosen.encoder, max_tokens=64)), chosen, 1))
+    before = weights(
+        Classifier(locate_encoder(ModelParams(encoder=chosen.encoder, max_tokens=64)), chosen, 1)
+    )
     classifier, _ = run(**changes)
     after, trained = weights(classifier), classifier.trainable()
     for name, weight in before.items():
-        unused = name.endswith("position_embeddings.weight") or name.endswith("word_embeddings.weight")
+        unused = name.endswith("position_embeddings.weight") or name.endswith(
+            "word_embeddings.weight"
+        )
         assert torch.equal(weight, after[name]) == (name not in trained) or unused, name
 
 
 @pytest.mark.parametrize("changes", METHODS)
 def test_a_seed_fixes_everything_and_another_changes_it(run, changes):
-    first, second, other = (run(seed=seed, name=name, **changes)[0] for seed, name in ((1, "a"), (1, "b"), (2, "c")))
+    first, second, other = (
+        run(seed=seed, name=name, **changes)[0] for seed, name in ((1, "a"), (1, "b"), (2, "c"))
+    )
     assert same(weights(first), weights(second))
     assert not same(weights(first), weights(other))
 
@@ -66,7 +83,9 @@ class PowerCutError(Exception):
 
 @pytest.mark.parametrize("changes", [*METHODS, {"precision": "fp16-mixed"}])
 @pytest.mark.parametrize("cut_after", [1, 2])
-def test_an_interrupted_run_continues_to_the_bits_of_an_unbroken_one(run, tokens, changes, cut_after):
+def test_an_interrupted_run_continues_to_the_bits_of_an_unbroken_one(
+    run, tokens, changes, cut_after
+):
     def cut(_place, epoch):
         if epoch.epoch == cut_after:
             raise PowerCutError
@@ -75,7 +94,9 @@ def test_an_interrupted_run_continues_to_the_bits_of_an_unbroken_one(run, tokens
     with pytest.raises(PowerCutError):
         run(name="cut", epochs=3, on_epoch=cut, **changes)
     told = []
-    resumed, result = run(name="cut", epochs=3, on_epoch=lambda _place, epoch: told.append(epoch), **changes)
+    resumed, result = run(
+        name="cut", epochs=3, on_epoch=lambda _place, epoch: told.append(epoch), **changes
+    )
     assert [epoch.epoch for epoch in told] == list(range(cut_after + 1, 4))
     assert same(weights(unbroken), weights(resumed))
     assert np.array_equal(expected.val_logits, result.val_logits)
@@ -85,7 +106,9 @@ def test_an_interrupted_run_continues_to_the_bits_of_an_unbroken_one(run, tokens
     assert expected.tokens == result.tokens == 3 * len(tokens["train"].ids)
 
 
-def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy_and_its_weights_are_kept(run, tokens):
+def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy_and_its_weights_are_kept(
+    run, tokens
+):
     classifier, result = run(trains="all", epochs=6, learning_rate=3e-3)
     accuracies = [epoch.val_accuracy for epoch in result.epochs]
     assert len(set(accuracies)) > 1
@@ -95,9 +118,17 @@ def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy_and_it
     assert (answers == tokens["val"].labels).mean() == max(accuracies)
 
 
-def test_adam_without_decay_or_clipping_starts_with_a_step_of_the_learning_rate(run, settings, tokens):
-    """Adam's first step is lr * g / (|g| + 1e-8) whatever the gradient's size, so every bias that has a gradient moves by lr."""
-    start = weights(Classifier(locate_encoder(ModelParams(encoder="tiny-distilbert", max_tokens=64)), settings(), 1))
+def test_adam_without_decay_or_clipping_starts_with_a_step_of_the_learning_rate(
+    run, settings, tokens
+):
+    """Adam's first step is lr * g / (|g| + 1e-8) whatever the gradient's size, so every bias that
+    has a gradient moves by lr.
+    """
+    start = weights(
+        Classifier(
+            locate_encoder(ModelParams(encoder="tiny-distilbert", max_tokens=64)), settings(), 1
+        )
+    )
     classifier, _ = run(epochs=1, batch_size=48, learning_rate=1e-3)
     moved = (weights(classifier)["classifier.bias"] - start["classifier.bias"]).abs()
     assert moved.tolist() == pytest.approx([1e-3, 1e-3], rel=1e-3)
@@ -119,7 +150,9 @@ def test_mixed_precision_is_close_to_fp32_but_not_equal(run, precision):
 
 @pytest.mark.fault(23)
 def test_a_run_that_diverges_says_so(run):
-    _, result = run(lora={"alpha": 1e6, "rank": 8}, learning_rate=1.0, epochs=3, precision="fp16-mixed")
+    _, result = run(
+        lora={"alpha": 1e6, "rank": 8}, learning_rate=1.0, epochs=3, precision="fp16-mixed"
+    )
     assert result.diverged  # 1e6 times anything overflows 16 bits, as soon as B is not zero
     assert result.epochs[-1].val_loss is None
 

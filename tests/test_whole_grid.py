@@ -7,7 +7,7 @@ import time
 import pytest
 from test_pipeline import COMMAND, checkout, environment, run
 
-from lora_replication.processes import kill_tree
+from lora_replication.process import kill_tree
 
 WHOLE = """
 study: whole
@@ -27,7 +27,13 @@ def test_the_articles_grid_killed_once_comes_to_576_records_and_none_twice(tmp_p
     root = checkout(tmp_path)
     (root / "studies" / "whole.yaml").write_text(WHOLE)
     cells = root / "build/whole/runs/whole/grid"
-    process = subprocess.Popen([COMMAND, "run", "whole"], cwd=root, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [COMMAND, "run", "whole"],
+        cwd=root,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 300
     while len(list(cells.rglob("record.json"))) < 150:
         assert process.poll() is None
@@ -44,5 +50,8 @@ def test_the_articles_grid_killed_once_comes_to_576_records_and_none_twice(tmp_p
     assert {file: records[file] for file in kept} == kept
     results = json.loads((root / "build/whole/reports/whole/results.json").read_text())
     assert results["complete"]
-    assert (results["grid"]["configurations_asked"], results["grid"]["configurations_done"]) == (576, 576)
+    assert (results["grid"]["configurations_asked"], results["grid"]["configurations_done"]) == (
+        576,
+        576,
+    )
     assert len({cell["key"] for cell in results["grid"]["cells"]}) == 576

@@ -5,7 +5,7 @@ import pytest
 
 from lora_replication import workspace
 from lora_replication.errors import EnvironmentProblem, ParameterError
-from lora_replication.params import load_study
+from lora_replication.reading import load_study
 from lora_replication.workspace import open_workspace, project_root
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +49,11 @@ def test_another_study_gets_a_folder_with_merged_parameters_and_links(project):
     folder, study = open_workspace("tiny", project)
     assert folder == project / "build" / "tiny"
     assert load_study(folder / "params.yaml") == study
-    assert list(load_study(folder / "params.yaml").methods) == list(study.methods) == ["last_layers", "lora_default", "lora_tuned", "full"]
+    assert (
+        list(load_study(folder / "params.yaml").methods)
+        == list(study.methods)
+        == ["last_layers", "lora_default", "lora_tuned", "full"]
+    )
     plain = load_study(project / "params.yaml", project / "studies" / "tiny.yaml")
     assert study.model_copy(update={"tracking": plain.tracking}) == plain
     assert (folder / "stages").resolve() == project / "stages"
@@ -66,7 +70,9 @@ def test_opening_again_takes_changes_over(project):
 
 
 def test_paths_of_a_study_are_relative_to_the_project(project):
-    (project / "studies" / "mine.yaml").write_text("study: mine\ntitle: x\ndata: {source: archive, path: archive.tar.gz}\n")
+    (project / "studies" / "mine.yaml").write_text(
+        "study: mine\ntitle: x\ndata: {source: archive, path: archive.tar.gz}\n"
+    )
     folder, _ = open_workspace("mine", project)
     assert load_study(folder / "params.yaml").data.path == str(project / "archive.tar.gz")
 
@@ -93,7 +99,9 @@ def test_a_tracking_database_is_one_of_the_projects(project, name, uri, expected
 
 def test_a_path_from_the_home_folder_is_meant_so(project, monkeypatch):
     monkeypatch.setenv("HOME", "/home/ada")
-    (project / "studies" / "mine.yaml").write_text("study: mine\ndata: {source: archive, path: ~/archive.tar.gz}\n")
+    (project / "studies" / "mine.yaml").write_text(
+        "study: mine\ndata: {source: archive, path: ~/archive.tar.gz}\n"
+    )
     assert open_workspace("mine", project)[1].data.path == "/home/ada/archive.tar.gz"
 
 
@@ -111,31 +119,45 @@ def test_what_stands_in_the_way_of_a_workspace_is_named(project):
     folder, _ = open_workspace("tiny", project)
     (folder / "src").unlink()
     (folder / "src").mkdir()
-    with pytest.raises(EnvironmentProblem, match=r"src: can't be made a link to .*File exists.*move away"):
+    with pytest.raises(
+        EnvironmentProblem, match=r"src: can't be made a link to .*File exists.*move away"
+    ):
         open_workspace("tiny", project)
     shutil.rmtree(project / "build")
     (project / "build").write_text("")
-    with pytest.raises(EnvironmentProblem, match=r"build/tiny/params\.yaml: could not be written \(Not a directory; "):
+    with pytest.raises(
+        EnvironmentProblem,
+        match=r"build/tiny/params\.yaml: could not be written \(Not a directory; ",
+    ):
         open_workspace("tiny", project)
 
 
 def test_a_folder_in_the_place_of_a_study_is_told(project):
     (project / "studies" / "deep.yaml").mkdir()
-    with pytest.raises(ParameterError, match=r"deep\.yaml: can't be read \(Is a directory\); a study is a YAML file"):
+    with pytest.raises(
+        ParameterError,
+        match=r"deep\.yaml: can't be read \(Is a directory\); a study is a YAML file",
+    ):
         open_workspace("deep", project)
 
 
 def test_each_workspace_is_mirrored_to_the_address_of_its_own_study(project, monkeypatch, capsys):
     synced = []
-    monkeypatch.setattr("lora_replication.tracking.sync", lambda runs, tracking: synced.append((runs, tracking.uri)))
+    monkeypatch.setattr(
+        "lora_replication.tracking.sync", lambda runs, tracking: synced.append((runs, tracking.uri))
+    )
     monkeypatch.chdir(project)
-    (project / "studies" / "mine.yaml").write_text("study: mine\ntracking: {uri: 'sqlite:///mine.db'}\n")
+    (project / "studies" / "mine.yaml").write_text(
+        "study: mine\ntracking: {uri: 'sqlite:///mine.db'}\n"
+    )
     folders = [project / "runs", project / "build/gone/runs", project / "build/mine/singles"]
     for folder in folders:
         folder.mkdir(parents=True)
     workspace.sync_all()
     names = ("mlflow.db", "mlflow.db", "mine.db")
-    assert synced == [(folder, f"sqlite:///{project}/{name}") for folder, name in zip(folders, names, strict=True)]
+    assert synced == [
+        (folder, f"sqlite:///{project}/{name}") for folder, name in zip(folders, names, strict=True)
+    ]
 
 
 def test_without_a_home_folder_it_is_told_before_anything_is_written(project, monkeypatch):

@@ -1,4 +1,6 @@
-"""What DVC left behind, looked at before DVC does: a ``dvc.lock`` cut or badly merged, and the marks of one that was killed."""
+"""What DVC left behind, looked at before DVC does: a ``dvc.lock`` cut or badly merged, and the
+marks of one that was killed.
+"""
 
 import json
 from collections.abc import Iterator
@@ -20,8 +22,8 @@ def check_lock(folder: Path) -> None:
     """See whether ``dvc.lock`` in ``folder`` is whole, where there is one.
 
     Raises:
-        DataError: it is cut, badly merged or something else. Without it DVC takes each stage up again, and a stage runs nothing
-            that is recorded.
+        DataError: it is cut, badly merged or something else. Without it DVC takes each stage up
+            again, and a stage runs nothing that is recorded.
     """
     file = folder / FILE
     if not file.exists():
@@ -30,7 +32,9 @@ def check_lock(folder: Path) -> None:
     from voluptuous import Invalid
 
     try:
-        content = COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe", pure=True).load(file.read_text("utf-8")))
+        content = COMPILED_LOCKFILE_SCHEMA(
+            YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
+        )
         whole = all(map(_is_hashed, _files(content["stages"])))
     except (YAMLError, UnicodeDecodeError, Invalid, KeyError):
         whole = False
@@ -42,23 +46,33 @@ def check_lock(folder: Path) -> None:
 
 
 def _files(stages: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    return (file for stage in stages.values() for part in ("deps", "outs") for file in stage.get(part, ()))
+    return (
+        file
+        for stage in stages.values()
+        for part in ("deps", "outs")
+        for file in stage.get(part, ())
+    )
 
 
 def _is_hashed(file: dict[str, Any]) -> bool:
-    """Whether a file has its path and its whole hash; DVC would take a part of one for another hash."""
+    """Whether a file has its path and its whole hash; DVC would take a part of one for another
+    hash.
+    """
     return "path" in file and len(file.get("md5") or "") >= 32
 
 
 def forget_killed(folder: Path) -> None:
     """Remove the marks of DVCs that are gone from ``folder``.
 
-    A killed one leaves them, perhaps half written, and DVC takes whatever has its PID for it: another process, or its own remains that
-    nobody has waited for.
+    A killed one leaves them, perhaps half written, and DVC takes whatever has its PID for it:
+    another process, or its own remains that nobody has waited for.
     """
     try:
         marks = json.loads((folder / IN_USE).read_text("utf-8"))
-        users = [*marks.get("write", {}).values(), *(user for users in marks.get("read", {}).values() for user in users)]
+        users = [
+            *marks.get("write", {}).values(),
+            *(user for users in marks.get("read", {}).values() for user in users),
+        ]
         in_use = any(_works_in(folder, int(user["pid"])) for user in users)
     except FileNotFoundError:
         return
@@ -72,7 +86,9 @@ def _works_in(folder: Path, pid: int) -> bool:
     import psutil
 
     try:
-        return Path(psutil.Process(pid).cwd()).is_relative_to(folder.resolve())  # DVC may be started below its folder
+        return Path(psutil.Process(pid).cwd()).is_relative_to(
+            folder.resolve()
+        )  # DVC may be started below its folder
     except psutil.NoSuchProcess:  # remains count as none
         return False
     except psutil.AccessDenied:  # of another user; it may be one

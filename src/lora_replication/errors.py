@@ -31,7 +31,9 @@ class EnvironmentProblem(ReplicationError):
 
 
 class GpuLost(EnvironmentProblem):
-    """The GPU answers this process no more: after some errors every further call fails, until a new process begins afresh."""
+    """The GPU answers this process no more: after some errors every further call fails, until a new
+    process begins afresh.
+    """
 
 
 class IncompleteError(ReplicationError):
@@ -43,7 +45,8 @@ class IncompleteError(ReplicationError):
 class Stopped(BaseException):
     """A signal asked the process to stop. Not an ``Exception``, so that no handler swallows it.
 
-    ``exit_code`` is 128 + the signal's number: 129 for SIGHUP, 130 for SIGINT (Ctrl-C), 143 for SIGTERM.
+    ``exit_code`` is 128 + the signal's number: 129 for SIGHUP, 130 for SIGINT (Ctrl-C), 143 for
+    SIGTERM.
     """
 
     def __init__(self, signal_number: int) -> None:

@@ -1,4 +1,6 @@
-"""What the machine and the checkout are, for the *where* of a record. Names no user, no host and no path."""
+"""What the machine and the checkout are, for the *where* of a record. Names no user, no host and no
+path.
+"""
 
 import importlib.metadata
 import os
@@ -9,7 +11,17 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scipy", "dvc", "mlflow", "lora-replication")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "numpy",
+    "scipy",
+    "dvc",
+    "mlflow",
+    "lora-replication",
+)
 
 CPUINFO = Path("/proc/cpuinfo")
 """Where Linux tells of the processor."""
@@ -21,12 +33,21 @@ def utc_now() -> str:
 
 
 def git_state() -> tuple[str | None, bool | None]:
-    """(commit, whether tracked files differ from it) of the checkout that this code runs from; nulls outside git."""
+    """(commit, whether tracked files differ from it) of the checkout that this code runs from;
+    nulls outside git.
+    """
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603, S607  # fixed words, git from the PATH
+            done = subprocess.run(
+                ["git", *arguments],
+                cwd=here,
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=True,
+            )  # fixed words, git from the PATH
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip()
@@ -37,7 +58,9 @@ def git_state() -> tuple[str | None, bool | None]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result can depend on; absent ones are left out."""
+    """Versions of Python and of the packages that a result can depend on; absent ones are left
+    out.
+    """
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -58,7 +81,8 @@ def cpu_name() -> str:
 
 
 def multiplies_bf16() -> bool:
-    """Whether the processor has instructions for matrix products in bf16 (x86's AVX512-BF16 or AMX, Arm's bf16), as Linux tells it.
+    """Whether the processor has instructions for matrix products in bf16 (x86's AVX512-BF16 or AMX,
+    Arm's bf16), as Linux tells it.
 
     Without them torch computes such products an order of magnitude slower than those in fp32.
     """
@@ -66,19 +90,28 @@ def multiplies_bf16() -> bool:
         text = CPUINFO.read_text("utf-8")
     except OSError:
         return False
-    flags = {flag for line in text.splitlines() if line.lower().startswith(("flags", "features")) for flag in line.split()}
+    flags = {
+        flag
+        for line in text.splitlines()
+        if line.lower().startswith(("flags", "features"))
+        for flag in line.split()
+    }
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def gpu_name(device: str) -> str | None:
-    """The model of the GPU that a run on ``device``, ``cuda`` or ``cpu``, uses, or null where there is none."""
+    """The model of the GPU that a run on ``device``, ``cuda`` or ``cpu``, uses, or null where there
+    is none.
+    """
     import torch
 
     return torch.cuda.get_device_name() if device == "cuda" and torch.cuda.is_available() else None
 
 
 def gpu_is_lost(device: str) -> bool:
-    """Whether a run on ``device`` has a GPU that answers this process no more, as after an illegal access or an error of its memory."""
+    """Whether a run on ``device`` has a GPU that answers this process no more, as after an illegal
+    access or an error of its memory.
+    """
     import torch
 
     if device != "cuda" or not torch.cuda.is_available():
@@ -91,7 +124,9 @@ def gpu_is_lost(device: str) -> bool:
 
 
 def reset_peak_memory(device: str) -> None:
-    """Let ``peak_memory_bytes`` count from here, where the system can: CUDA and Linux do, others count from the process's start."""
+    """Let ``peak_memory_bytes`` count from here, where the system can: CUDA and Linux do, others
+    count from the process's start.
+    """
     if device == "cuda":
         import torch
 
@@ -103,7 +138,9 @@ def reset_peak_memory(device: str) -> None:
 
 
 def peak_memory_bytes(device: str) -> int:
-    """The most memory held since the last reset: allocated on the GPU for ``cuda``, else resident in this process."""
+    """The most memory held since the last reset: allocated on the GPU for ``cuda``, else resident
+    in this process.
+    """
     if device == "cuda":
         import torch
 

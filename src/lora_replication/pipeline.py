@@ -1,4 +1,6 @@
-"""A study from its files to its report: ``dvc repro`` in its workspace, stopped as a whole, with the exit code of the stage that failed."""
+"""A study from its files to its report: ``dvc repro`` in its workspace, stopped as a whole, with
+the exit code of the stage that failed.
+"""
 
 import json
 import os
@@ -11,10 +13,18 @@ from pathlib import Path
 from types import FrameType
 
 from lora_replication.dvc_lock import check_lock, forget_killed
-from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError, ParameterError, ReplicationError, Stopped
-from lora_replication.params import Study, expanded
-from lora_replication.processes import QUIET, STATUS_VARIABLE, only_writer, stop_signals
+from lora_replication.errors import (
+    DataError,
+    EnvironmentProblem,
+    IncompleteError,
+    ParameterError,
+    ReplicationError,
+    Stopped,
+)
+from lora_replication.files import only_writer
+from lora_replication.process import QUIET, STATUS_VARIABLE, stop_signals
 from lora_replication.report.terminal import terminal_table
+from lora_replication.study import Study, expanded
 from lora_replication.tracking import address
 from lora_replication.workspace import open_workspace, project_root, read_study, workspace_folder
 
@@ -22,11 +32,13 @@ SITE_CACHE_VARIABLE = "DVC_SITE_CACHE_DIR"
 """DVC's own; names the folder of the caches that it keeps beside a project."""
 
 SECONDS_BETWEEN_INTERRUPTS = 2.0
-"""While DVC or a stage goes on after a signal asked both to stop. A stage of ours needs one and ignores the rest."""
+"""While DVC or a stage goes on after a signal asked both to stop. A stage of ours needs one and
+ignores the rest.
+"""
 
 DVC = """
 import signal, sys
-from lora_replication.processes import die_with_parent
+from lora_replication.process import die_with_parent
 die_with_parent(signal.SIGKILL)
 from dvc.cli import main
 sys.exit(main(sys.argv[1:]))
@@ -38,10 +50,12 @@ def run_study(name: str, *, publish: bool = False) -> None:
     """Bring the study ``name`` up to date: ``dvc repro`` in its workspace.
 
     Args:
-        publish: once it is done, replace ``reports/<study>`` of the project by its report, records and predictions.
+        publish: once it is done, replace ``reports/<study>`` of the project by its report, records
+            and predictions.
 
     Raises:
-        EnvironmentProblem: another process is at this study, or the device that it asks for is missing.
+        EnvironmentProblem: another process is at this study, or the device that it asks for is
+            missing.
         ReplicationError: with the message and exit code of the stage that failed.
         Stopped: a signal stopped it.
     """
@@ -61,7 +75,9 @@ def run_study(name: str, *, publish: bool = False) -> None:
 
 
 def _check_device(study: Study) -> None:
-    """Told before hours of preparation rather than after them: what is slow is warned of. Raises ``EnvironmentProblem``."""
+    """Told before hours of preparation rather than after them: what is slow is warned of. Raises
+    ``EnvironmentProblem``.
+    """
     from lora_replication.doctor import device
 
     if study.train.device == "cpu" and (finding := device(study, Path())).state == "warning":
@@ -82,7 +98,9 @@ def _repro(folder: Path, status: Path) -> None:
     if not (folder / ".dvc").is_dir():
         if _wait([*dvc, "init", "--no-scm", "--quiet"], folder, environment):
             raise EnvironmentProblem(f"{folder}: dvc init failed; its message stands above")
-    elif not _knows_its_scm(folder) and _wait([*dvc, "config", "--local", "core.no_scm", "true"], folder, environment):
+    elif not _knows_its_scm(folder) and _wait(
+        [*dvc, "config", "--local", "core.no_scm", "true"], folder, environment
+    ):
         raise EnvironmentProblem(f"{folder}: dvc config failed; its message stands above")
     _make_private(Path(environment[SITE_CACHE_VARIABLE]))
     check_lock(folder)
@@ -92,7 +110,9 @@ def _repro(folder: Path, status: Path) -> None:
 
 
 def _make_private(site_cache: Path) -> None:
-    """Open DVC's site cache to its owner alone: DVC would let everybody write there, and unpickles what it finds."""
+    """Open DVC's site cache to its owner alone: DVC would let everybody write there, and unpickles
+    what it finds.
+    """
     try:
         site_cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         site_cache.chmod(0o700)
@@ -103,7 +123,9 @@ def _make_private(site_cache: Path) -> None:
 
 
 def _knows_its_scm(folder: Path) -> bool:
-    """Whether DVC will find git where it expects it: an unpacked archive of the project has none, and must be told so once."""
+    """Whether DVC will find git where it expects it: an unpacked archive of the project has none,
+    and must be told so once.
+    """
     if any((above / ".git").exists() for above in (folder, *folder.parents)):
         return True
     configs = [folder / ".dvc" / name for name in ("config", "config.local")]
@@ -113,8 +135,9 @@ def _knows_its_scm(folder: Path) -> bool:
 def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
     """Run ``command`` to its end, in a process group of its own.
 
-    A signal reaches the whole group, DVC and its stage, as SIGINT: on any other DVC would leave its stage behind. And again until
-    the group has ended: DVC hears none while a stage runs, and begins the next one if that stage had just come to its end.
+    A signal reaches the whole group, DVC and its stage, as SIGINT: on any other DVC would leave its
+    stage behind. And again until the group has ended: DVC hears none while a stage runs, and begins
+    the next one if that stage had just come to its end.
 
     Raises:
         Stopped: a signal came; everything in the group has ended.
@@ -165,7 +188,9 @@ def _failure(status: Path, code: int) -> ReplicationError:
 
 
 def _environment(folder: Path, status: Path) -> dict[str, str]:
-    """For DVC and its stages: our Python first, telemetry off, DVC's site cache private, paths as they are from here."""
+    """For DVC and its stages: our Python first, telemetry off, DVC's site cache private, paths as
+    they are from here.
+    """
     from lora_replication.data.sources import ARCHIVE_VARIABLE
 
     environment = QUIET | {SITE_CACHE_VARIABLE: str(folder / ".dvc" / "site-cache")} | os.environ

@@ -1,7 +1,7 @@
 """Parquet files, read by the calling thread alone.
 
-A thread of Arrow's pool that lets go of Python's memory while the interpreter ends aborts the process
-(https://github.com/apache/arrow/issues/34314), whatever exit code it had.
+A thread of Arrow's pool that lets go of Python's memory while the interpreter ends aborts the
+process (https://github.com/apache/arrow/issues/34314), whatever exit code it had.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,8 @@ def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> "p
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(pa.BufferReader(source) if isinstance(source, bytes) else source, pre_buffer=False) as file:
+    with pq.ParquetFile(
+        pa.BufferReader(source) if isinstance(source, bytes) else source, pre_buffer=False
+    ) as file:
         table = file.read(columns, use_threads=False)
     return table if columns is None else table.select(columns)

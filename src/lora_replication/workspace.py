@@ -1,181 +1,93 @@
-"""A study other than the article's runs in a folder of its own, ``build/<study>``: one graph serves all, no tracked file changes.
+"""A study's folders and what all its runs share: data, encoder, records."""
 
-The folder holds the merged ``params.yaml``, a copy of ``dvc.yaml``, links to ``stages`` and ``src``, and a DVC repository without git.
-"""
-
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Self
 
-from ruamel.yaml import YAML
-
-from lora_replication.errors import EnvironmentProblem, ParameterError
-from lora_replication.params import Study, check_study, expanded, load_study, merge_files
-from lora_replication.records import Record, write_whole
-from lora_replication.tracking.address import database_file
-
-ARTICLE = "article"
-
-
-def project_root() -> Path:
-    """The project's folder: the nearest one upwards from here with ``dvc.yaml`` and ``studies``, else the one this code was installed from.
-
-    Raises:
-        EnvironmentProblem: there is none.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
-        if (folder / "dvc.yaml").is_file() and (folder / "studies").is_dir():
-            return folder
-    raise EnvironmentProblem(f"{here} is not in a checkout of the project (no dvc.yaml and studies/ here or above); change into one")
+from lora_replication.data.manifest import Manifest, read_manifest, read_tokens
+from lora_replication.data.reviews import PARTS
+from lora_replication.data.tokens import Tokens
+from lora_replication.encoders import Encoder, locate_encoder
+from lora_replication.errors import DataError
+from lora_replication.record import Record, Role, Run, Settings, read_record
+from lora_replication.study import Study
+from lora_replication.training import RESULTS
 
 
-def study_files(name: str, root: Path) -> tuple[Path, ...]:
-    """The files that make the study ``name``. Raises ``ParameterError`` for an unknown name."""
-    if name == ARTICLE:
-        return (root / "params.yaml",)
-    file = root / "studies" / f"{name}.yaml"
-    known = sorted(path.stem for path in (root / "studies").glob("*.yaml"))
-    if name not in known:
-        raise ParameterError(f"study is {name!r}; allowed: {', '.join([ARTICLE, *known])}")
-    return (root / "params.yaml", file)
-
-
-def read_study(name: str, root: Path) -> tuple[dict[str, Any], Study]:
-    """The study ``name``, plain and checked, its relative paths taken from the project's folder. Writes nothing.
-
-    Raises:
-        ParameterError: the study is unknown, or asks for what it may not ask for.
-    """
-    files = study_files(name, root)
-    content = merge_files(*files)
-    study = check_study(content, *files)
-    if study.study != name:
-        raise ParameterError(f"{files[-1]}: study is {study.study!r}; allowed: {name!r}, the file's own name")
-    content = _with_absolute_paths(content, root)
-    return content, check_study(content, *files)
-
-
-def workspace_folder(name: str, root: Path) -> Path:
-    """Where the study ``name`` runs: the project's own folder for the article's study, ``build/<name>`` for another."""
-    return root if name == ARTICLE else root / "build" / name
-
-
-def open_workspace(name: str, root: Path) -> tuple[Path, Study]:
-    """Make or update the folder in which the study ``name`` runs; the project's own is taken as it is.
-
-    Raises:
-        ParameterError: before anything is written.
-        EnvironmentProblem: no home folder is known, or the folder can't be made, or holds something else where a link belongs.
-    """
-    content, study = read_study(name, root)
-    expanded("~")  # DVC and MLflow need a home folder, and fail without a word on what to do
-    folder = workspace_folder(name, root)
-    if folder != root:
-        _write_params(folder / "params.yaml", content)
-        write_whole(folder / "dvc.yaml", (root / "dvc.yaml").read_bytes())
-        write_whole(folder / ".dvcignore", b"__pycache__/\n")  # Python's bytecode must not look like changed code
-        for linked in ("stages", "src"):
-            _link(folder / linked, Path("../..") / linked)
-    return folder, study
-
-
-def _link(link: Path, target: Path) -> None:
-    try:
-        if link.is_symlink() and link.readlink() == target:
-            return
-        if link.is_symlink():
-            link.unlink()
-        link.symlink_to(target, target_is_directory=True)
-    except OSError as problem:
-        raise EnvironmentProblem(
-            f"{link}: can't be made a link to {target} ({problem.strerror}); move away what stands there, then run again"
-        ) from None
-
-
-def report_study(name: str, *, allow_partial: bool = False) -> Path:
-    """Write the report of the study ``name`` again from the records in its workspace, and give the page's path.
+class Workspace:
+    """Where a study's files are. Everything is read when first needed.
 
     Args:
-        allow_partial: write it also where runs are missing, and print which.
+        study: checked parameters.
+        root: the project's folder, with ``data/``, ``runs/`` and ``reports/``; ``runs``: another
+            name for the second.
 
-    Raises:
-        DataError: nothing has been prepared yet, or the records or predictions are not what they claim to be.
-        IncompleteError: some run has no result, and ``allow_partial`` is off; nothing is written.
+    Attributes:
+        data, runs, report: the study's own folders there.
+        state: of locks and checkpoints.
     """
-    from lora_replication.report.build import report_folder
-    from lora_replication.report.content import missing_runs
 
-    folder, study = open_workspace(name, project_root())
-    summary = report_folder(study, folder, allow_partial=allow_partial)
-    if summary.missing:
-        print(f"partial: {missing_runs(summary)}")
-    return folder / "reports" / name / "report.html"
+    def __init__(self, study: Study, root: Path = Path(), runs: str = "runs") -> None:
+        self.study = study
+        self.data = root / "data" / study.study
+        self.runs = root / runs / study.study
+        self.state = root / "build" / "state" / study.study
+        self.report = root / "reports" / study.study
 
+    @classmethod
+    def published(cls, study: Study, root: Path) -> Self:
+        """The one that a published report carries: ``reports/<study>/data`` and ``records``."""
+        workspace = cls(study, root)
+        workspace.data = workspace.report / "data"
+        workspace.runs = workspace.report / "records"
+        return workspace
 
-def report_published(file: Path, folder: Path | None, name: str | None) -> Path:
-    """Write the report of the results ``file`` published with the article, and give the page's path.
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Of the prepared data. Raises ``DataError`` where it is missing."""
+        return read_manifest(self.data)
 
-    Args:
-        folder: ``reports/published`` of the project where null.
-        name: a study whose grid is set beside the published one, or null.
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Found and checked.
 
-    Raises:
-        DataError: the file is not as the author's script writes it, or the study has no prepared data.
-    """
-    from lora_replication.report.published.build import build_published_report
+        Raises:
+            DataError: its weights are not those that the data was prepared for.
+        """
+        encoder = locate_encoder(self.study.model)
+        prepared = self.manifest.encoder.weights_sha256
+        if encoder.weights_sha256 != prepared:
+            raise DataError(
+                f"{encoder.weights} has sha256 {encoder.weights_sha256}; the data was prepared for "
+                f"weights with {prepared}; prepare again (dvc repro --force prepare) "
+                "or restore the weights"
+            )
+        return encoder
 
-    root = project_root()
-    folder = folder or root / "reports" / "published"
-    confidence = load_study(root / "params.yaml").report.confidence
-    if name is None:
-        build_published_report(file, folder, confidence)
-    else:
-        work, study = open_workspace(name, root)
-        build_published_report(file, folder, confidence, study=study, records=_cells(work, study))
-    return folder / "report.html"
+    @cached_property
+    def tokens(self) -> dict[str, Tokens]:
+        """Of each part, checked against the manifest. Raises ``DataError``."""
+        return {part: read_tokens(self.data, part, self.manifest) for part in PARTS}
 
+    def run(self, role: Role, name: str, settings: Settings, seed: int) -> Run:
+        """A run on this study's prepared data."""
+        return Run(
+            study=self.study.study,
+            title=self.study.title,
+            role=role,
+            name=name,
+            settings=settings,
+            seed=seed,
+            data=self.manifest.digest,
+            weights=self.manifest.encoder.weights_sha256,
+            results=RESULTS,
+        )
 
-def _cells(work: Path, study: Study) -> list[Record]:
-    """The current records of the study's grid."""
-    from lora_replication.data.manifest import read_manifest
-    from lora_replication.ledger import current_records
+    def folder(self, run: Run) -> Path:
+        """Where ``run`` is recorded."""
+        return self.runs / run.place
 
-    current = current_records(study, read_manifest(work / "data" / study.study), work / "runs")
-    return [record for record in current.records if record.asked.role == "cell"]
-
-
-def sync_all() -> None:
-    """Rebuild the tracking mirror from the records of the article's study and of every workspace, and say what was done.
-
-    Each goes to the address that its study names; the article's serves a workspace whose study is gone.
-    """
-    from lora_replication.tracking import sync
-
-    root = project_root()
-    for folder in (root, *sorted((root / "build").glob("*"))):
-        is_study = folder != root and (root / "studies" / f"{folder.name}.yaml").is_file()
-        for runs in (folder / "runs", folder / "singles"):
-            if runs.is_dir():
-                _, study = read_study(folder.name if is_study else ARTICLE, root)
-                print(f"{runs.relative_to(root)}: {sync(runs, study.tracking)}")
-
-
-def _with_absolute_paths(content: dict[str, Any], root: Path) -> dict[str, Any]:
-    """Paths in a study are relative to the project; the workspace lies deeper, and single runs may start anywhere."""
-    named = {part: path for part in ("data", "model") if (path := content[part].get("path"))}
-    paths = {part: content[part] | {"path": str(root / expanded(path))} for part, path in named.items()}
-    database = database_file(content["tracking"]["uri"])
-    if database:
-        paths["tracking"] = content["tracking"] | {"uri": f"sqlite:///{root / database}"}
-    return content | paths
-
-
-def _write_params(file: Path, content: dict[str, Any]) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8") as stream:
-            yaml = YAML(typ="safe", pure=True)
-            yaml.default_flow_style = False
-            yaml.representer.sort_base_mapping_type_on_output = False  # the order of methods is that of messages and of results.json
-            yaml.dump(content, stream)
-
-    write_whole(file, write)
+    def done(self, run: Run) -> Record | None:
+        """The record of exactly this run, where it has a result; records of other keys don't count."""
+        record = read_record(self.folder(run))
+        return record if record and record.is_done and record.asked.key == run.key else None

@@ -1,4 +1,6 @@
-"""Runs in processes of their own that end where a test wants it, by SIGKILL. They are forked from a server that has torch loaded."""
+"""Runs in processes of their own that end where a test wants it, by SIGKILL. They are forked from a
+server that has torch loaded.
+"""
 
 import itertools
 import json
@@ -15,15 +17,23 @@ from pathlib import Path
 
 from lora_replication.jobs import Job
 from lora_replication.methods import resolve
-from lora_replication.params import Study, check_study
-from lora_replication.records import Epoch, Record, file_digest, read_record
+from lora_replication.reading import check_study
+from lora_replication.files import file_digest
+from lora_replication.record import Epoch, Record, read_record
+from lora_replication.study import Study
 
 METHODS = ("last_layers", "lora_default", "full")
 TIMES = {"training_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes"}
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["torch._dynamo", "transformers.models.distilbert.modeling_distilbert", "pyarrow.parquet", "lora_replication.runs", "interrupted"]
+    [
+        "torch._dynamo",
+        "transformers.models.distilbert.modeling_distilbert",
+        "pyarrow.parquet",
+        "lora_replication.training.run",
+        "interrupted",
+    ]
 )
 
 
@@ -36,8 +46,9 @@ def start(study: Study, root: Path, name: str, seed: int = 1, at: str = "") -> B
     """Start the run ``name`` of ``study`` in ``root``.
 
     Args:
-        at: where it dies: ``step 3`` before the third update of weights, ``epoch 2`` after the second epoch is kept,
-            ``checkpoint 2 MOMENT`` while its state is written for the second time (see ``_die_writing``), or nowhere.
+        at: where it dies: ``step 3`` before the third update of weights, ``epoch 2`` after the
+            second epoch is kept, ``checkpoint 2 MOMENT`` while its state is written for the second
+            time (see ``_die_writing``), or nowhere.
     """
     process = _context.Process(target=_run, args=(study, root, name, seed, at))
     process.start()
@@ -57,7 +68,10 @@ def result(study: Study, root: Path, name: str, seed: int = 1) -> tuple[object, 
     folder = root / "runs" / study.study / name / f"seed-{seed}"
     record = read_record(folder)
     assert record is not None
-    return (without_times(record), *(file_digest(folder / file) for file in ("predictions.parquet", "adapter.safetensors")))
+    return (
+        without_times(record),
+        *(file_digest(folder / file) for file in ("predictions.parquet", "adapter.safetensors")),
+    )
 
 
 def without_times(record: Record) -> dict[str, object]:
@@ -71,7 +85,7 @@ def without_times(record: Record) -> dict[str, object]:
 def _run(study: Study, root: Path, name: str, seed: int, at: str) -> None:
     import torch
 
-    from lora_replication.runs import Bench, perform
+    from lora_replication.training.run import Bench, perform
 
     torch.set_num_threads(1)
     kind, number, moment = (*at.split(), "", "", "")[:3]
@@ -94,7 +108,9 @@ def _run(study: Study, root: Path, name: str, seed: int, at: str) -> None:
     def mirror(_asked: object) -> Iterator[Told]:
         yield Told()
 
-    perform(Bench(study, root), Job("method", name, resolve(study, study.methods[name]), seed), mirror)
+    perform(
+        Bench(study, root), Job("method", name, resolve(study, study.methods[name]), seed), mirror
+    )
 
 
 def _die_before(owner: object, name: str, number: int) -> None:
@@ -111,8 +127,8 @@ def _die_before(owner: object, name: str, number: int) -> None:
 
 
 def _die_writing(number: int, moment: str) -> None:
-    """Die while the ``number``-th checkpoint is written: ``before`` its temporary file is made, ``half`` way through it, ``whole``
-    but not yet in its place, or ``renamed``.
+    """Die while the ``number``-th checkpoint is written: ``before`` its temporary file is made,
+    ``half`` way through it, ``whole`` but not yet in its place, or ``renamed``.
     """
     make, fsync, replace, checkpoints = tempfile.mkstemp, os.fsync, Path.replace, []
 
@@ -143,10 +159,20 @@ def _die_writing(number: int, moment: str) -> None:
     tempfile.mkstemp, os.fsync, Path.replace = made, synced, replaced  # type: ignore[assignment, method-assign]
 
 
-if __name__ == "__main__":  # study as JSON, root, then runs such as full:1; CLOCK=back sets the clock back an hour at every look
+if (
+    __name__ == "__main__"
+    # study as JSON, root, then runs such as full:1; CLOCK=back sets the clock back an hour at every
+    # look
+):
     content, place, *names = sys.argv[1:]
     if os.environ.get("CLOCK") == "back":
         now, looks = time.time, itertools.count()
         time.time = lambda: now() - 3600.0 * next(looks)
     for one in names:
-        _run(check_study(json.loads(content)), Path(place), one.split(":")[0], int(one.split(":")[1]), "")
+        _run(
+            check_study(json.loads(content)),
+            Path(place),
+            one.split(":")[0],
+            int(one.split(":")[1]),
+            "",
+        )

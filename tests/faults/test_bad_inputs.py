@@ -1,4 +1,6 @@
-"""Faults 21 and 22: whatever a study file gets wrong is told in one go, quickly, and nothing on disk changes."""
+"""Faults 21 and 22: whatever a study file gets wrong is told in one go, quickly, and nothing on
+disk changes.
+"""
 
 import os
 import re
@@ -16,22 +18,41 @@ from test_params import every_key
 from test_pipeline import ROOT, checkout, environment, tree
 
 from lora_replication.errors import ParameterError
-from lora_replication.params import load_study
 from lora_replication.pipeline import run_study
+from lora_replication.reading import load_study
 
 RANK = ("methods:", "  lora_default:", "    lora:")
 SEEDS = "at least one whole number from 0 to 4294967295, none twice"
 TARGETS = "at least one of query, key, value, projection, mlp, head, none twice"
 
 BAD = [
-    *((RANK, f"rank: {value}", "a whole number from 1 to 768") for value in ("-1", "0", "2.5", '"8"', "true", "null", 10**9)),
-    *((RANK, f"alpha: {value}", "a number above 0, at most 1000000") for value in (".nan", ".inf", "-1", '"x"')),
+    *(
+        (RANK, f"rank: {value}", "a whole number from 1 to 768")
+        for value in ("-1", "0", "2.5", '"8"', "true", "null", 10**9)
+    ),
+    *(
+        (RANK, f"alpha: {value}", "a number above 0, at most 1000000")
+        for value in (".nan", ".inf", "-1", '"x"')
+    ),
     *((RANK, f"targets: {value}", TARGETS) for value in ("[qeury]", "[]", "[query, query]")),
-    *((("train:",), f"epochs: {value}", "a whole number from 1 to 1000") for value in ("0", "-1", "1.5")),
-    *((("run:",), f"seeds: {value}", SEEDS) for value in ("1", "[]", "[1, 1]", "[-1]", f"[{2**32}]")),
-    *((("train:",), f"learning_rate: {value}", "a number above 0, at most 1") for value in (".nan", "0", "-1", '"5e-5"')),
+    *(
+        (("train:",), f"epochs: {value}", "a whole number from 1 to 1000")
+        for value in ("0", "-1", "1.5")
+    ),
+    *(
+        (("run:",), f"seeds: {value}", SEEDS)
+        for value in ("1", "[]", "[1, 1]", "[-1]", f"[{2**32}]")
+    ),
+    *(
+        (("train:",), f"learning_rate: {value}", "a number above 0, at most 1")
+        for value in (".nan", "0", "-1", '"5e-5"')
+    ),
     (("train:",), "batch_size: 0", "a whole number of reviews from 1 to 4096"),
-    (("data:", "  source: archive", "  reviews:"), "train: 50001", "the article's split of IMDb has 35000"),
+    (
+        ("data:", "  source: archive", "  reviews:"),
+        "train: 50001",
+        "the article's split of IMDb has 35000",
+    ),
     (("train:", "  epochs: 1"), "epochs: 2", "write each key once"),
     (("train:",), "epochs: !!python/object/apply:os.system [canary]", "not plain YAML 1.2"),
 ]
@@ -64,10 +85,19 @@ def test_a_bad_input_is_told_and_changes_nothing(project, monkeypatch, above, li
     assert tree(project) == before
     assert told.value.exit_code == 2
     key, _, value = line.partition(": ")
-    at = number - 3 if key == "train" else number  # what is wrong with sizes is told of the whole part
+    at = (
+        number - 3 if key == "train" else number
+    )  # what is wrong with sizes is told of the whole part
     shown = re.search(r"[\w/:.-]*", value.strip('"[!.'))[0]
-    parts = (f"bad.yaml:{at}: ", key if "!!" not in value else "", shown, allowed)  # a tag is told without its key
-    assert any(all(part in message for part in parts) for message in str(told.value).splitlines()), told.value
+    parts = (
+        f"bad.yaml:{at}: ",
+        key if "!!" not in value else "",
+        shown,
+        allowed,
+    )  # a tag is told without its key
+    assert any(
+        all(part in message for part in parts) for message in str(told.value).splitlines()
+    ), told.value
 
 
 def test_there_are_thirty():
@@ -87,11 +117,17 @@ def test_all_of_a_files_problems_are_told_at_once(project, monkeypatch):
              "grid.rank.0", "grid.seed", "grid.drpout", "report.confidence", "tracking.uri", "extra")  # fmt: skip
     lines = str(told.value).splitlines()
     assert len(lines) == len(wrong)
-    assert all(any(re.search(rf"bad\.yaml:\d+: (unknown key )?{re.escape(key)}[ ;]", line) for line in lines) for key in wrong)
+    assert all(
+        any(
+            re.search(rf"bad\.yaml:\d+: (unknown key )?{re.escape(key)}[ ;]", line)
+            for line in lines
+        )
+        for key in wrong
+    )
 
 
 RUN = (
-    "import sys; from lora_replication.processes import run_command; from lora_replication.pipeline import run_study\n"
+    "import sys; from lora_replication.process import run_command; from lora_replication.pipeline import run_study\n"
     "code = run_command(lambda: run_study('bad'), 'run')\n"
     "print([name for name in ('torch', 'transformers', 'mlflow', 'dvc') if name in sys.modules]); sys.exit(code)"
 )
@@ -104,7 +140,13 @@ def test_torch_is_never_imported_for_it(project, case):
     write(project, above, line)
     before = tree(project)
     done = subprocess.run(
-        [sys.executable, "-c", RUN], cwd=project, env=environment(), capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", RUN],
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert (done.returncode, done.stdout.strip()) == (2, "[]")
     assert allowed in done.stderr
@@ -130,7 +172,11 @@ def edits(one: str, other: str) -> int:
     """The fewest changes of ``misspelt`` that make one of the other."""
     if not one or not other:
         return len(one) + len(other)
-    ways = [edits(one[1:], other) + 1, edits(one, other[1:]) + 1, edits(one[1:], other[1:]) + (one[0] != other[0])]
+    ways = [
+        edits(one[1:], other) + 1,
+        edits(one, other[1:]) + 1,
+        edits(one[1:], other[1:]) + (one[0] != other[0]),
+    ]
     if len(one) > 1 and one[:2] == other[1::-1]:
         ways.append(edits(one[2:], other[2:]) + 1)
     return min(ways)
@@ -140,15 +186,25 @@ def edits(one: str, other: str) -> int:
 @pytest.mark.parametrize("distance", [1, 2])
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(every_key()), st.data())
-def test_a_misspelt_key_is_refused_and_the_right_one_offered(tmp_path_factory, distance, path, data):
+def test_a_misspelt_key_is_refused_and_the_right_one_offered(
+    tmp_path_factory, distance, path, data
+):
     *parents, key = path
     wrong = key
     for _ in range(distance):
         wrong = misspelt(data.draw, wrong)
-    siblings = {known for *above, known in every_key() if above == parents} | {"val", "uri", "mlp", "key"}
+    siblings = {known for *above, known in every_key() if above == parents} | {
+        "val",
+        "uri",
+        "mlp",
+        "key",
+    }
     if wrong in siblings or not wrong:
         return
-    text = "".join(f"{'  ' * depth}{name}:\n" for depth, name in enumerate(parents)) + f"{'  ' * len(parents)}'{wrong}': 1\n"
+    text = (
+        "".join(f"{'  ' * depth}{name}:\n" for depth, name in enumerate(parents))
+        + f"{'  ' * len(parents)}'{wrong}': 1\n"
+    )
     file = tmp_path_factory.mktemp("misspelt") / "study.yaml"
     file.write_text(text)
     with pytest.raises(ParameterError) as told:
@@ -156,6 +212,8 @@ def test_a_misspelt_key_is_refused_and_the_right_one_offered(tmp_path_factory, d
     (line,) = (line for line in str(told.value).splitlines() if "unknown key" in line)
     assert f"study.yaml:{len(parents) + 1}: unknown key {'.'.join([*parents, wrong])};" in line
     others = min(edits(wrong, other) for other in siblings - {key})
-    if len(key) >= 4 * distance and others > distance:  # else too little is left to tell which was meant
+    if (
+        len(key) >= 4 * distance and others > distance
+    ):  # else too little is left to tell which was meant
         assert f"did you mean {'.'.join(path)}?" in line
     assert told.value.exit_code == 2

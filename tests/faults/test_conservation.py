@@ -1,4 +1,6 @@
-"""Conservation and fault 29: records, failures and missing runs always add up to what was asked, whatever became of the records."""
+"""Conservation and fault 29: records, failures and missing runs always add up to what was asked,
+whatever became of the records.
+"""
 
 import json
 import shutil
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from report_records import altered, diverged, make_answers, make_manifest, make_records, make_study
 
 from lora_replication.errors import IncompleteError
-from lora_replication.records import read_records, run_folder, write_record
+from lora_replication.record import read_records, run_folder, write_record
 from lora_replication.report.build import build_report
 from lora_replication.report.comparisons import view
 from lora_replication.report.export import results_json, table_csv
@@ -19,14 +21,23 @@ STUDY = make_study()
 RECORDS = make_records(STUDY)
 CELLS = [record for record in RECORDS if record.asked.role == "cell"]
 METHODS = [record for record in RECORDS if record.asked.role == "method"]
-FATES = st.lists(st.sampled_from(["ok", "diverged", "failed", "timeout", "killed", "lost"]), min_size=len(RECORDS), max_size=len(RECORDS))
+FATES = st.lists(
+    st.sampled_from(["ok", "diverged", "failed", "timeout", "killed", "lost"]),
+    min_size=len(RECORDS),
+    max_size=len(RECORDS),
+)
 
 
 def after(fates: list[str]) -> list:
     """The records that are left when each met its fate."""
     changed = {"ok": lambda record: record, "diverged": diverged}
     return [
-        changed.get(fate, lambda record, fate=fate: altered(record, status=fate, error="some", train=None, val=None, test=None))(record)
+        changed.get(
+            fate,
+            lambda record, fate=fate: altered(
+                record, status=fate, error="some", train=None, val=None, test=None
+            ),
+        )(record)
         for record, fate in zip(RECORDS, fates, strict=True)
         if fate != "lost"
     ]
@@ -40,12 +51,21 @@ def test_done_failed_and_missing_add_up(fates):
     records = after(fates)
     summary = summarise(STUDY, records, 0)
     for asked, role in ((CELLS, "cell"), (METHODS, "method")):
-        kinds = [fate for fate, record in zip(fates, RECORDS, strict=True) if record.asked.role == role]
+        kinds = [
+            fate for fate, record in zip(fates, RECORDS, strict=True) if record.asked.role == role
+        ]
         missing = [one for one in summary.missing if one.role == role]
         assert len(kinds) - sum(kind in ("ok", "diverged") for kind in kinds) == len(missing)
-        assert {(one.name, one.seed) for one in missing} <= {(record.asked.name, record.asked.seed) for record in asked}
-    cells = [fate for fate, record in zip(fates, RECORDS, strict=True) if record.asked.role == "cell"]
-    done, unfinished = (sum(fate in kinds for fate in cells) for kinds in (("ok", "diverged"), ("failed", "timeout", "killed")))
+        assert {(one.name, one.seed) for one in missing} <= {
+            (record.asked.name, record.asked.seed) for record in asked
+        }
+    cells = [
+        fate for fate, record in zip(fates, RECORDS, strict=True) if record.asked.role == "cell"
+    ]
+    done, unfinished = (
+        sum(fate in kinds for fate in cells)
+        for kinds in (("ok", "diverged"), ("failed", "timeout", "killed"))
+    )
     assert (len(summary.grid.cells), len(summary.grid.unfinished)) == (done, unfinished)
     if done < len(CELLS):
         assert not summary.grid.complete
@@ -53,7 +73,9 @@ def test_done_failed_and_missing_add_up(fates):
 
 def tables(records: list) -> tuple:
     summary = summarise(STUDY, records, 0)
-    return table_csv(summary), results_json(summary, make_manifest().model_dump(mode="json"), view(summary, make_answers(RECORDS)))
+    return table_csv(summary), results_json(
+        summary, make_manifest().model_dump(mode="json"), view(summary, make_answers(RECORDS))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +93,26 @@ def test_the_table_does_not_depend_on_the_order_in_which_runs_ended(in_order, sh
 @pytest.mark.fault(29)
 def test_six_deleted_records_are_counted_and_named_and_name_no_winner(tmp_path):
     for record in RECORDS:
-        write_record(record, run_folder(STUDY.study, record.asked.role, record.asked.name, record.asked.seed, tmp_path / "runs"))
+        write_record(
+            record,
+            run_folder(
+                STUDY.study,
+                record.asked.role,
+                record.asked.name,
+                record.asked.seed,
+                tmp_path / "runs",
+            ),
+        )
     lost = CELLS[:6]
     for record in lost:
-        shutil.rmtree(run_folder(STUDY.study, "cell", record.asked.name, record.asked.seed, tmp_path / "runs"))
-    left = [record for _, record in read_records(STUDY.study, tmp_path / "runs") if record.asked.role != "winner"]
+        shutil.rmtree(
+            run_folder(STUDY.study, "cell", record.asked.name, record.asked.seed, tmp_path / "runs")
+        )
+    left = [
+        record
+        for _, record in read_records(STUDY.study, tmp_path / "runs")
+        if record.asked.role != "winner"
+    ]
     with pytest.raises(IncompleteError) as told:
         build_report(STUDY, left, make_manifest(), tmp_path / "report")
     assert told.value.exit_code == 5

@@ -1,4 +1,6 @@
-"""The goal of determinism, and faults 33 and 34: where, when and in which order runs are made changes no bit of their results."""
+"""The goal of determinism, and faults 33 and 34: where, when and in which order runs are made
+changes no bit of their results.
+"""
 
 import json
 import os
@@ -10,8 +12,8 @@ from pathlib import Path
 import pytest
 from interrupted import METHODS, result
 
-from lora_replication.params import Study
-from lora_replication.records import read_record
+from lora_replication.record import read_record
+from lora_replication.study import Study
 
 RUNS = [f"{name}:1" for name in METHODS]
 
@@ -31,20 +33,32 @@ CIRCUMSTANCES = {
 
 
 def perform(
-    study: Study, tiny_data: Path, root: Path, runs: list[list[str]], umask: int = -1, **variables: str
+    study: Study,
+    tiny_data: Path,
+    root: Path,
+    runs: list[list[str]],
+    umask: int = -1,
+    **variables: str,
 ) -> list[tuple[object, ...]]:
-    """Make the runs in ``root``, each list in a process of its own, all at once; gives their results in the order of METHODS."""
+    """Make the runs in ``root``, each list in a process of its own, all at once; gives their
+    results in the order of METHODS.
+    """
     root.mkdir(parents=True)
     (root / "data").symlink_to(tiny_data / "data")
     script = Path(__file__).with_name("interrupted.py")
     command = [sys.executable, str(script), json.dumps(study.model_dump(mode="json")), str(root)]
-    started = [subprocess.Popen([*command, *names], cwd=root, env=os.environ | variables, umask=umask) for names in runs]
+    started = [
+        subprocess.Popen([*command, *names], cwd=root, env=os.environ | variables, umask=umask)
+        for names in runs
+    ]
     assert [process.wait(120) for process in started] == [0] * len(started)
     return [result(study, root, name) for name in METHODS]
 
 
 @pytest.fixture(scope="module")
-def first(tiny_study: Study, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[object, ...]]:
+def first(
+    tiny_study: Study, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[object, ...]]:
     return perform(tiny_study, tiny_data, tmp_path_factory.mktemp("first") / "root", [RUNS])
 
 
@@ -57,7 +71,16 @@ def test_every_rerun_gives_the_same_bits(first, tiny_study, tiny_data, tmp_path,
     assert perform(tiny_study, tiny_data, root, **changed) == first
     for name in METHODS:
         record = read_record(root / "runs" / tiny_study.study / name / "seed-1")
-        started, finished = (datetime.fromisoformat(stamp) for stamp in (record.where.started, record.where.finished))
+        started, finished = (
+            datetime.fromisoformat(stamp) for stamp in (record.where.started, record.where.finished)
+        )
         assert started.utcoffset() == finished.utcoffset() == timedelta(0)
         happened = record.happened
-        assert min(happened.training_seconds, happened.evaluation_seconds, *(epoch.seconds for epoch in happened.epochs)) >= 0
+        assert (
+            min(
+                happened.training_seconds,
+                happened.evaluation_seconds,
+                *(epoch.seconds for epoch in happened.epochs),
+            )
+            >= 0
+        )

@@ -1,4 +1,6 @@
-"""Faults 7 and 8 on real file systems: a full one and one that can't be written. They need leave to mount."""
+"""Faults 7 and 8 on real file systems: a full one and one that can't be written. They need leave to
+mount.
+"""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,14 +12,19 @@ from interrupted import result
 from lora_replication.errors import EnvironmentProblem
 from lora_replication.jobs import Job
 from lora_replication.methods import resolve
-from lora_replication.params import Study
-from lora_replication.records import write_whole
-from lora_replication.runs import Bench, perform
+from lora_replication.files import write_whole
+from lora_replication.study import Study
+from lora_replication.training.run import Bench, perform
 
 
 def mount(*arguments: object) -> bool:
     try:
-        return subprocess.run(["mount", *map(str, arguments)], capture_output=True, check=False, timeout=10).returncode == 0
+        return (
+            subprocess.run(
+                ["mount", *map(str, arguments)], capture_output=True, check=False, timeout=10
+            ).returncode
+            == 0
+        )
     except OSError:
         return False
 
@@ -38,7 +45,9 @@ def job(study: Study, name: str) -> Job:
 
 
 @pytest.mark.fault(7)
-def test_a_disk_that_fills_in_mid_run_is_named_and_what_stood_there_stays(small_disk, tiny_study, tiny_data, tmp_path, mirror):
+def test_a_disk_that_fills_in_mid_run_is_named_and_what_stood_there_stays(
+    small_disk, tiny_study, tiny_data, tmp_path, mirror
+):
     (small_disk / "data").symlink_to(tiny_data / "data")
     perform(Bench(tiny_study, small_disk), job(tiny_study, "last_layers"), mirror)
     before = result(tiny_study, small_disk, "last_layers")
@@ -63,6 +72,8 @@ def test_a_disk_that_fills_in_mid_run_is_named_and_what_stood_there_stays(small_
 def test_a_file_on_a_disk_that_can_not_be_written_is_named(small_disk):
     write_whole(small_disk / "file", b"old")
     assert mount("-o", "remount,ro", small_disk)
-    with pytest.raises(EnvironmentProblem, match=r"small disk/file: could not be written \(Read-only file system"):
+    with pytest.raises(
+        EnvironmentProblem, match=r"small disk/file: could not be written \(Read-only file system"
+    ):
         write_whole(small_disk / "file", b"new")
     assert (small_disk / "file").read_bytes() == b"old"

@@ -1,4 +1,5 @@
-"""What shows in large numbers alone: the whole pipeline killed at random moments, and many runs of several processes at once.
+"""What shows in large numbers alone: the whole pipeline killed at random moments, and many runs of
+several processes at once.
 
 Run by `make test-endurance` alone, with 100 kills and 500 runs; by hand with fewer.
 """
@@ -22,8 +23,8 @@ from test_pipeline import COMMAND, checkout, environment, run
 
 from lora_replication.dvc_lock import IN_USE
 from lora_replication.jobs import method_job
-from lora_replication.params import Study
-from lora_replication.records import read_records
+from lora_replication.record import read_records
+from lora_replication.study import Study
 
 pytestmark = pytest.mark.endurance
 
@@ -34,17 +35,28 @@ PROCESSES = 4
 
 
 def starters(root: Path) -> list[tuple[list[str], Path]]:
-    """The two ways to bring the study up to date: ours, and DVC alone in the workspace that ours has made."""
-    return [([str(COMMAND), "run", "small"], root), ([sys.executable, "-m", "dvc", "repro"], root / "build" / "small")]
+    """The two ways to bring the study up to date: ours, and DVC alone in the workspace that ours
+    has made.
+    """
+    return [
+        ([str(COMMAND), "run", "small"], root),
+        ([sys.executable, "-m", "dvc", "repro"], root / "build" / "small"),
+    ]
 
 
 def is_marked(root: Path) -> bool:
-    """Whether the system has yet to clear away a killed DVC: DVC alone would take its remains for one at work."""
+    """Whether the system has yet to clear away a killed DVC: DVC alone would take its remains for
+    one at work.
+    """
     try:
         marks = json.loads((root / "build/small" / IN_USE).read_text())
     except (FileNotFoundError, ValueError):
         return False
-    return any(psutil.pid_exists(int(user["pid"])) for users in marks.get("read", {}).values() for user in users)
+    return any(
+        psutil.pid_exists(int(user["pid"]))
+        for users in marks.get("read", {}).values()
+        for user in users
+    )
 
 
 def alive_in(root: Path) -> list[str]:
@@ -52,7 +64,10 @@ def alive_in(root: Path) -> list[str]:
     found = []
     for process in psutil.process_iter():
         try:
-            if Path(process.cwd()).is_relative_to(root) and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                Path(process.cwd()).is_relative_to(root)
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(" ".join(process.cmdline()))
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
@@ -74,14 +89,23 @@ def end(process: subprocess.Popen, number: int, *, group: bool) -> None:
 
 
 def outcome(root: Path) -> tuple[object, ...]:
-    """All that is left but times: the table, records with their files, and the tracked runs that ended well."""
+    """All that is left but times: the table, records with their files, and the tracked runs that
+    ended well.
+    """
     work = root / "build" / "small"
     synced = run(root, "sync")  # a kill may come between a record and its mirror
     assert synced.returncode == 0, synced.stderr
     with sqlite3.connect(root / "mlflow.db") as database:
-        tracked = database.execute("select name, count(*) from runs where status = 'FINISHED' group by name order by name").fetchall()
+        tracked = database.execute(
+            "select name, count(*) from runs where status = 'FINISHED' group by name order by name"
+        ).fetchall()
         running = database.execute("select count(*) from runs where status = 'RUNNING'").fetchone()
-    return (work / "reports/small/table.csv").read_text(), left_behind(work / "runs", "small"), tracked, running
+    return (
+        (work / "reports/small/table.csv").read_text(),
+        left_behind(work / "runs", "small"),
+        tracked,
+        running,
+    )
 
 
 @pytest.mark.fault(1, 3, 4, 5, 6)
@@ -97,12 +121,22 @@ def test_kills_at_random_moments_end_in_the_table_of_the_unbroken_run(tmp_path, 
     moments, kills, finished = random.Random(20 + share), 0, 0  # noqa: S311  # not for secrets
     while kills < KILLS // SHARES or not finished:
         # After a start of ours there is a workspace for DVC alone.
-        command, place = starters(root)[moments.randrange(2) if (root / "build/small/dvc.yaml").exists() else 0]
+        command, place = starters(root)[
+            moments.randrange(2) if (root / "build/small/dvc.yaml").exists() else 0
+        ]
         assert place == root or soon(lambda: not is_marked(root), 12)
-        activated = {"PATH": f"{COMMAND.parent}:{os.environ['PATH']}", "DVC_SITE_CACHE_DIR": str(root / "build/small/.dvc/site-cache")}
+        activated = {
+            "PATH": f"{COMMAND.parent}:{os.environ['PATH']}",
+            "DVC_SITE_CACHE_DIR": str(root / "build/small/.dvc/site-cache"),
+        }
         with (tmp_path / "output").open("wb") as output:
             process = subprocess.Popen(
-                command, cwd=place, env=environment(**activated), stdout=output, stderr=output, start_new_session=True
+                command,
+                cwd=place,
+                env=environment(**activated),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         try:
             process.wait(moments.uniform(0.1, 0.7 * took) if kills < KILLS // SHARES else 300)
@@ -116,7 +150,11 @@ def test_kills_at_random_moments_end_in_the_table_of_the_unbroken_run(tmp_path, 
             continue
         assert process.returncode == 0, (tmp_path / "output").read_text("utf-8", "replace")
         assert outcome(root) == outcome(unbroken)
-        assert not [file for file in (root / "build/small").rglob(".*.*") if file.parent.name.startswith(("seed-", "small"))]
+        assert not [
+            file
+            for file in (root / "build/small").rglob(".*.*")
+            if file.parent.name.startswith(("seed-", "small"))
+        ]
         finished += 1
         if kills < KILLS // SHARES:
             shutil.rmtree(root / "build")
@@ -128,30 +166,46 @@ def _runs(study: Study, root: Path, seeds: list[int]) -> None:
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root}/mlflow.db"
     import torch
 
-    from lora_replication.runs import Bench, perform
     from lora_replication.tracking import live_run
+    from lora_replication.training.run import Bench, perform
 
     torch.set_num_threads(1)
     bench = Bench(study, root)
     for seed in seeds:
-        perform(bench, method_job(study, "last_layers", seed), lambda asked: live_run(study.tracking, asked))
+        perform(
+            bench,
+            method_job(study, "last_layers", seed),
+            lambda asked: live_run(study.tracking, asked),
+        )
 
 
 @pytest.mark.fault(11)
-def test_many_runs_of_several_processes_share_one_ledger_and_one_database(tiny_study, tiny_root, capfd):
+def test_many_runs_of_several_processes_share_one_ledger_and_one_database(
+    tiny_study, tiny_root, capfd
+):
     seeds = list(range(1, RUNS + 1))
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_runs, args=(tiny_study, tiny_root, seeds[part::PROCESSES])) for part in range(PROCESSES)]
+    processes = [
+        context.Process(target=_runs, args=(tiny_study, tiny_root, seeds[part::PROCESSES]))
+        for part in range(PROCESSES)
+    ]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * PROCESSES
-    assert sorted(record.asked.seed for _, record in read_records(tiny_study.study, tiny_root / "runs")) == seeds
+    assert (
+        sorted(
+            record.asked.seed for _, record in read_records(tiny_study.study, tiny_root / "runs")
+        )
+        == seeds
+    )
     with sqlite3.connect(tiny_root / "mlflow.db") as database:
-        assert database.execute("select status, count(*), count(distinct name) from runs group by status").fetchall() == [
-            ("FINISHED", RUNS, RUNS)
-        ]
-        accuracies = database.execute("select count(*) from latest_metrics where key = 'final_test_accuracy'").fetchone()
+        assert database.execute(
+            "select status, count(*), count(distinct name) from runs group by status"
+        ).fetchall() == [("FINISHED", RUNS, RUNS)]
+        accuracies = database.execute(
+            "select count(*) from latest_metrics where key = 'final_test_accuracy'"
+        ).fetchone()
     assert accuracies == (RUNS,)
     assert "warning" not in capfd.readouterr().err.lower()

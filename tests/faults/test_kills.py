@@ -1,4 +1,6 @@
-"""Faults 1 and 2, and the goals of resuming and determinism: whatever ends a run, the next start comes to the same bits."""
+"""Faults 1 and 2, and the goals of resuming and determinism: whatever ends a run, the next start
+comes to the same bits.
+"""
 
 import random
 from pathlib import Path
@@ -6,7 +8,8 @@ from pathlib import Path
 import pytest
 from interrupted import METHODS, result, run, start
 
-from lora_replication.params import Study, check_study
+from lora_replication.reading import check_study
+from lora_replication.study import Study
 
 EPOCHS, STEPS = 3, 4
 """Epochs of the study below, and steps in each: 48 reviews in batches of 12."""
@@ -17,7 +20,10 @@ CUTS = [*(f"epoch {epoch}" for epoch in (1, 2, 3)), *(f"step {step}" for step in
 
 @pytest.fixture(scope="module")
 def study(tiny_study: Study) -> Study:
-    return check_study(tiny_study.model_dump(mode="json") | {"train": tiny_study.train.model_dump() | {"epochs": EPOCHS}})
+    return check_study(
+        tiny_study.model_dump(mode="json")
+        | {"train": tiny_study.train.model_dump() | {"epochs": EPOCHS}}
+    )
 
 
 def place(folder: Path, tiny_data: Path) -> Path:
@@ -27,7 +33,9 @@ def place(folder: Path, tiny_data: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unbroken(study: Study, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[object, ...]]:
+def unbroken(
+    study: Study, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[object, ...]]:
     root = place(tmp_path_factory.mktemp("unbroken") / "root", tiny_data)
     assert [run(study, root, name) for name in METHODS] == [0, 0, 0]
     return {name: result(study, root, name) for name in METHODS}
@@ -42,7 +50,9 @@ def told(root: Path) -> list[int]:
 @pytest.mark.goal("resume")
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("name", METHODS)
-def test_an_interrupted_run_resumes_to_the_bits_of_the_unbroken_one(study, unbroken, tiny_data, tmp_path, name, cut):
+def test_an_interrupted_run_resumes_to_the_bits_of_the_unbroken_one(
+    study, unbroken, tiny_data, tmp_path, name, cut
+):
     root = place(tmp_path / "root", tiny_data)
     assert run(study, root, name, at=cut) == -9
     assert not list((root).rglob("record.json"))
@@ -74,7 +84,9 @@ def test_twenty_kills_at_random_moments(study, tiny_data, tmp_path):
 
 @pytest.mark.fault(2)
 @pytest.mark.parametrize("moment", ["before", "half", "whole", "renamed"])
-def test_a_checkpoint_that_was_being_written_leaves_the_old_one_or_the_new(study, unbroken, tiny_data, tmp_path, moment):
+def test_a_checkpoint_that_was_being_written_leaves_the_old_one_or_the_new(
+    study, unbroken, tiny_data, tmp_path, moment
+):
     """It dies in the checkpoint of the second epoch, before that epoch is told."""
     root = place(tmp_path / "root", tiny_data)
     assert run(study, root, "lora_default", at=f"checkpoint 2 {moment}") == -9

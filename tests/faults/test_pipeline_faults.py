@@ -1,4 +1,6 @@
-"""Faults of the whole pipeline, with real processes: secrets, two at once, DVC killed, the reviews prepared twice."""
+"""Faults of the whole pipeline, with real processes: secrets, two at once, DVC killed, the reviews
+prepared twice.
+"""
 
 import os
 import shutil
@@ -17,15 +19,21 @@ from test_pipeline import COMMAND, ROOT, SMALL, checkout, environment, run, stag
 
 from lora_replication.data.manifest import read_manifest, read_tokens
 from lora_replication.data.reviews import PARTS
-from lora_replication.processes import kill_tree
+from lora_replication.process import kill_tree
 
-SECRETS = {"HF_TOKEN": "canary-of-the-hub", "AWS_SECRET_ACCESS_KEY": "canary-of-a-cloud", "MLFLOW_TRACKING_PASSWORD": "canary-of-a-server"}
+SECRETS = {
+    "HF_TOKEN": "canary-of-the-hub",
+    "AWS_SECRET_ACCESS_KEY": "canary-of-a-cloud",
+    "MLFLOW_TRACKING_PASSWORD": "canary-of-a-server",
+}
 ADDRESS = "http://somebody:canary-in-an-address@127.0.0.1:9"
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A checkout in which a study ran with secrets in the environment and no tracking server, and all that was printed."""
+    """A checkout in which a study ran with secrets in the environment and no tracking server, and
+    all that was printed.
+    """
     root = checkout(tmp_path_factory.mktemp("secrets"))
     done = run(root, "run", "small", "--publish", MLFLOW_TRACKING_URI=ADDRESS, **SECRETS)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -43,9 +51,18 @@ def test_secrets_are_in_no_file_and_no_output(finished):
     assert "canary" not in printed
     assert "127.0.0.1:9" in printed  # the address itself is told
     files = [file for file in root.rglob("*") if file.is_file()]
-    assert {"record.json", "report.html", "results.json", "mlflow.db", "dvc.lock", "params.yaml"} <= {file.name for file in files}
+    assert {
+        "record.json",
+        "report.html",
+        "results.json",
+        "mlflow.db",
+        "dvc.lock",
+        "params.yaml",
+    } <= {file.name for file in files}
     assert not [file for file in files if b"canary" in file.read_bytes()]
-    assert not [file for file in files if b"AWS_SECRET" in file.read_bytes()]  # nor the names: there is no dump of the environment
+    assert not [
+        file for file in files if b"AWS_SECRET" in file.read_bytes()
+    ]  # nor the names: there is no dump of the environment
 
 
 @pytest.mark.fault(9, 34)
@@ -54,7 +71,9 @@ def test_a_study_without_a_tracking_server_is_whole_and_tracked_afterwards(finis
     assert root.name == "d 2 é"
     assert len(list((root / "build" / "small" / "runs").rglob("record.json"))) == 5
     with sqlite3.connect(root / "mlflow.db") as database:
-        assert database.execute("select count(*) from runs where status = 'FINISHED'").fetchone() == (6,)
+        assert database.execute(
+            "select count(*) from runs where status = 'FINISHED'"
+        ).fetchone() == (6,)
     assert "lora-replication sync" in printed
 
 
@@ -85,7 +104,15 @@ def test_what_dvc_can_not_read_of_its_lock_file_is_told_before_it_tries(finished
     """Cut at every fiftieth byte: what our look lets pass, DVC reads."""
     work = finished[0] / "build" / "small"
     command = [sys.executable, "-c", READ]
-    done = subprocess.run(command, cwd=work, env=environment(), capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(
+        command,
+        cwd=work,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     refused, read = map(int, done.stdout.split())
     assert min(refused, read) > 20
@@ -96,7 +123,9 @@ MERGED = "<<<<<<< ours\nschema: '2.0'\n=======\nschema: '2.0'\n>>>>>>> theirs\ns
 
 @pytest.mark.fault(30, 31)
 def test_nothing_is_trained_again_when_dvc_forgets_what_it_did(finished):
-    """Its lock file is merged badly, then deleted as the message says, and its cache is lost; the records are not."""
+    """Its lock file is merged badly, then deleted as the message says, and its cache is lost; the
+    records are not.
+    """
     root, _ = finished
     work = root / "build" / "small"
     before = {file: file.read_bytes() for file in sorted((work / "runs").rglob("record.json"))}
@@ -110,11 +139,15 @@ def test_nothing_is_trained_again_when_dvc_forgets_what_it_did(finished):
     done = run(root, "run", "small")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "train@full-1" in stages_run(done)
-    assert {file: file.read_bytes() for file in sorted((work / "runs").rglob("record.json"))} == before
+    assert {
+        file: file.read_bytes() for file in sorted((work / "runs").rglob("record.json"))
+    } == before
 
 
 def test_dvcs_site_cache_is_open_to_its_owner_alone(finished):
-    """Where others can write there, they can have us run their code: CVE-2025-69872 of diskcache, see supply_chain/waivers.toml."""
+    """Where others can write there, they can have us run their code: CVE-2025-69872 of diskcache,
+    see supply_chain/waivers.toml.
+    """
     folder = finished[0] / "build" / "small" / ".dvc" / "site-cache"
     assert list(folder.rglob("cache.db"))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -127,18 +160,31 @@ def test_two_that_prepare_at_once_leave_one_whole_set_of_data(tmp_path):
     shutil.rmtree(tmp_path / "data")
     command = [sys.executable, str(ROOT / "stages" / "prepare.py")]
     pipe = subprocess.PIPE
-    both = [subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=pipe, stderr=pipe, text=True) for _ in "ab"]
+    both = [
+        subprocess.Popen(
+            command, cwd=tmp_path, env=environment(), stdout=pipe, stderr=pipe, text=True
+        )
+        for _ in "ab"
+    ]
     ends = [(*process.communicate(timeout=120), process.returncode) for process in both]
     assert 0 in [code for *_, code in ends], ends
     for _, complaint, code in ends:
         assert code in (0, 4), complaint
-        assert code == 0 or any(f"locked by process {process.pid};" in complaint for process in both)
+        assert code == 0 or any(
+            f"locked by process {process.pid};" in complaint for process in both
+        )
     assert tree(tmp_path / "data") == expected
     manifest = read_manifest(tmp_path / "data" / "tiny")
-    assert {part: len(read_tokens(tmp_path / "data" / "tiny", part, manifest)) for part in PARTS} == {"train": 48, "val": 24, "test": 24}
+    assert {
+        part: len(read_tokens(tmp_path / "data" / "tiny", part, manifest)) for part in PARTS
+    } == {"train": 48, "val": 24, "test": 24}
 
 
-LONG = SMALL.replace("study: small", "study: long").replace("epochs: 1,", "epochs: 1000,").replace("[last_layers, full]", "[full]")
+LONG = (
+    SMALL.replace("study: small", "study: long")
+    .replace("epochs: 1,", "epochs: 1000,")
+    .replace("[last_layers, full]", "[full]")
+)
 
 
 @pytest.mark.fault(6)
@@ -148,9 +194,20 @@ def test_when_dvc_is_killed_its_stage_ends_or_a_second_start_names_it(tmp_path):
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> subprocess.Popen[bytes]:
-        told = (root / f"told-{len(started)}").open("wb")  # no pipe: a stage left behind would hold it open
+        told = (root / f"told-{len(started)}").open(
+            "wb"
+        )  # no pipe: a stage left behind would hold it open
         command = [COMMAND, "run", "long"]
-        started.append(subprocess.Popen(command, cwd=root, env=environment(), stdout=told, stderr=told, start_new_session=True))
+        started.append(
+            subprocess.Popen(
+                command,
+                cwd=root,
+                env=environment(),
+                stdout=told,
+                stderr=told,
+                start_new_session=True,
+            )
+        )
         return started[-1]
 
     lock = root / "build" / "long" / "build" / "state" / "long" / "full" / "seed-1.lock"
@@ -158,7 +215,11 @@ def test_when_dvc_is_killed_its_stage_ends_or_a_second_start_names_it(tmp_path):
         first = start()
         wait_for(lambda: lock.is_file() and lock.read_text())
         stage = int(lock.read_text())
-        (dvc,) = [process for process in psutil.Process(first.pid).children() if "dvc.cli" in " ".join(process.cmdline())]
+        (dvc,) = [
+            process
+            for process in psutil.Process(first.pid).children()
+            if "dvc.cli" in " ".join(process.cmdline())
+        ]
         dvc.kill()
         assert first.wait(30) != 0
         second = start()

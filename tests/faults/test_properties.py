@@ -14,8 +14,9 @@ from lora_replication.data.split import article_split
 from lora_replication.errors import EnvironmentProblem, ParameterError
 from lora_replication.grid.space import cell_jobs
 from lora_replication.jobs import asked_of
-from lora_replication.params import ARTICLE_REVIEWS, load_study, merge_files
-from lora_replication.records import write_whole
+from lora_replication.reading import load_study, merge_files
+from lora_replication.files import write_whole
+from lora_replication.study import ARTICLE_REVIEWS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,11 +27,17 @@ def test_every_configuration_of_the_articles_grid_has_a_key_and_a_folder_of_its_
 
     study, manifest = load_study(ROOT / "params.yaml"), make_manifest()
     jobs = cell_jobs(study)
-    assert len({asked_of(study, manifest, job).key for job in jobs}) == len({job.name for job in jobs}) == 576
+    assert (
+        len({asked_of(study, manifest, job).key for job in jobs})
+        == len({job.name for job in jobs})
+        == 576
+    )
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]))
-SCALARS = st.one_of(st.integers(-(2**63), 2**63), st.floats(allow_nan=False), st.booleans(), st.none(), TEXT)
+SCALARS = st.one_of(
+    st.integers(-(2**63), 2**63), st.floats(allow_nan=False), st.booleans(), st.none(), TEXT
+)
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4), max_leaves=8)
 CONTENT = st.dictionaries(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), VALUES, max_size=6)
 
@@ -46,7 +53,9 @@ def test_parameters_mean_to_us_what_they_mean_to_dvc(tmp_path_factory, content):
     file.write_text(text.getvalue(), "utf-8")
     try:
         dvcs = parse_yaml(text.getvalue(), "params.yaml")
-    except YAMLFileCorruptedError:  # the library writes some texts, such as "?0", in a way that it can't read
+    except (
+        YAMLFileCorruptedError
+    ):  # the library writes some texts, such as "?0", in a way that it can't read
         with pytest.raises(ParameterError, match=r"params\.yaml:\d+: not plain YAML"):
             merge_files(file)
     else:
@@ -56,11 +65,30 @@ def test_parameters_mean_to_us_what_they_mean_to_dvc(tmp_path_factory, content):
 @pytest.mark.goal("property", "YAML as DVC reads it")
 @pytest.mark.parametrize(
     "value",
-    ["5e-5", "1e5", "0o17", "017", "0x1f", "yes", "no", "on", "1_000", "~", "2024-01-31", "1:30", ".5", "+1", "'5e-5'"],
+    [
+        "5e-5",
+        "1e5",
+        "0o17",
+        "017",
+        "0x1f",
+        "yes",
+        "no",
+        "on",
+        "1_000",
+        "~",
+        "2024-01-31",
+        "1:30",
+        ".5",
+        "+1",
+        "'5e-5'",
+    ],
 )
 def test_values_that_dialects_disagree_on_mean_to_us_what_they_mean_to_dvc(tmp_path, value):
     (tmp_path / "params.yaml").write_text(f"value: {value}\n")
-    ours, dvcs = merge_files(tmp_path / "params.yaml")["value"], parse_yaml(f"value: {value}\n", "params.yaml")["value"]
+    ours, dvcs = (
+        merge_files(tmp_path / "params.yaml")["value"],
+        parse_yaml(f"value: {value}\n", "params.yaml")["value"],
+    )
     assert (type(ours), ours) == (type(dvcs), dvcs)
 
 
@@ -75,14 +103,23 @@ def test_the_split_puts_every_review_in_exactly_one_part(monkeypatch):
     monkeypatch.setattr(split, "CSV_DIGESTS", dict.fromkeys(PARTS, ""))
     parts = article_split(reviews)
     assert {part: len(some) for part, some in parts.items()} == ARTICLE_REVIEWS
-    assert sorted(int(review.text) for some in parts.values() for review in some) == list(range(50_000))
+    assert sorted(int(review.text) for some in parts.values() for review in some) == list(
+        range(50_000)
+    )
 
 
 @pytest.mark.fault(7)
 @pytest.mark.goal("property", "a write is whole or not at all")
 @settings(max_examples=60, deadline=None)
-@given(st.binary(max_size=5000), st.binary(max_size=5000), st.integers(0, 5000), st.sampled_from(["content", "sync", "chmod", "replace"]))
-def test_a_write_that_fails_anywhere_leaves_the_old_content_or_the_new(tmp_path_factory, old, new, written, moment):
+@given(
+    st.binary(max_size=5000),
+    st.binary(max_size=5000),
+    st.integers(0, 5000),
+    st.sampled_from(["content", "sync", "chmod", "replace"]),
+)
+def test_a_write_that_fails_anywhere_leaves_the_old_content_or_the_new(
+    tmp_path_factory, old, new, written, moment
+):
     file = tmp_path_factory.mktemp("whole") / "file"
     write_whole(file, old)
 

@@ -1,4 +1,6 @@
-"""The security checklist, as far as a look at the files can hold it; what runs is tested beside its module."""
+"""The security checklist, as far as a look at the files can hold it; what runs is tested beside its
+module.
+"""
 
 import ast
 import os
@@ -18,10 +20,13 @@ from process_tree import descendants
 from ruamel.yaml import YAML
 from test_pipeline import ROOT, environment
 
-from lora_replication.params import NAME_RULE, Study, load_study
-from lora_replication.processes import QUIET
+from lora_replication.process import QUIET
+from lora_replication.reading import load_study
+from lora_replication.study import NAME_RULE, Study
 
-SOURCES = sorted(file for folder in ("src", "stages", "supply_chain") for file in (ROOT / folder).rglob("*.py"))
+SOURCES = sorted(
+    file for folder in ("src", "stages", "supply_chain") for file in (ROOT / folder).rglob("*.py")
+)
 
 FORBIDDEN = {"pickle", "joblib", "cloudpickle", "dill", "shelve", "marshal"}
 """Reading what these wrote can run what somebody else wrote."""
@@ -34,18 +39,29 @@ FORBIDDEN_CALLS = {
 
 def nodes(kind: type) -> Iterator[tuple[Path, ast.AST]]:
     for file in SOURCES:
-        yield from ((file, node) for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, kind))
+        yield from (
+            (file, node)
+            for node in ast.walk(ast.parse(file.read_text("utf-8")))
+            if isinstance(node, kind)
+        )
 
 
 def calls() -> Iterator[tuple[str, dict[str, ast.expr]]]:
     """Every call in the project: its name with dots, and its keywords."""
     for _, call in nodes(ast.Call):
-        yield ast.unparse(call.func), {keyword.arg or "**": keyword.value for keyword in call.keywords}
+        yield (
+            ast.unparse(call.func),
+            {keyword.arg or "**": keyword.value for keyword in call.keywords},
+        )
 
 
 def test_nothing_that_runs_code_from_a_file_is_imported():
     for file, node in (*nodes(ast.Import), *nodes(ast.ImportFrom)):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+        names = (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+        )
         assert not {name.split(".")[0] for name in names} & FORBIDDEN, file
 
 
@@ -55,13 +71,21 @@ def test_nothing_that_runs_code_from_a_file_or_a_shell_is_called():
     assert not [name for name in found if name.endswith((".extractall", ".load_from_checkpoint"))]
     for name, keywords in calls():
         assert "shell" not in keywords, name
-        assert "weights_only" not in keywords or ast.unparse(keywords["weights_only"]) == "True", name
+        assert "weights_only" not in keywords or ast.unparse(keywords["weights_only"]) == "True", (
+            name
+        )
 
 
 def test_what_comes_from_the_hub_is_pinned_and_brings_no_code():
     for name, keywords in calls():
         last = name.rsplit(".", 1)[-1]
-        if last in ("snapshot_download", "hf_hub_download", "dataset_info", "try_to_load_from_cache", "from_pretrained"):
+        if last in (
+            "snapshot_download",
+            "hf_hub_download",
+            "dataset_info",
+            "try_to_load_from_cache",
+            "from_pretrained",
+        ):
             assert "revision" in keywords, name
         if last == "from_pretrained":
             assert ast.unparse(keywords["trust_remote_code"]) == "False"
@@ -69,7 +93,11 @@ def test_what_comes_from_the_hub_is_pinned_and_brings_no_code():
 
 
 def test_templates_escape():
-    environments = [keywords for name, keywords in calls() if name.endswith("Environment") and "loader" in keywords]
+    environments = [
+        keywords
+        for name, keywords in calls()
+        if name.endswith("Environment") and "loader" in keywords
+    ]
     assert environments
     assert all(ast.unparse(keywords["autoescape"]) == "True" for keywords in environments)
 
@@ -77,7 +105,10 @@ def test_templates_escape():
 def test_yaml_is_read_by_a_safe_loader():
     loaders = [keywords for name, keywords in calls() if name == "YAML"]
     assert loaders
-    assert all(ast.unparse(keywords["typ"]) == "'safe'" and ast.unparse(keywords["pure"]) == "True" for keywords in loaders)
+    assert all(
+        ast.unparse(keywords["typ"]) == "'safe'" and ast.unparse(keywords["pure"]) == "True"
+        for keywords in loaders
+    )
 
 
 def test_only_names_and_seeds_reach_the_shell_of_dvc():
@@ -87,7 +118,25 @@ def test_only_names_and_seeds_reach_the_shell_of_dvc():
 
 
 @pytest.mark.fault(40)
-@pytest.mark.parametrize("name", ["a;b", "$(id)", "a b", "`id`", "a|b", "../a", "a/b", ".a", "", "a" * 65, "a\nb", "é", "=cmd()", "<b>"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a;b",
+        "$(id)",
+        "a b",
+        "`id`",
+        "a|b",
+        "../a",
+        "a/b",
+        ".a",
+        "",
+        "a" * 65,
+        "a\nb",
+        "é",
+        "=cmd()",
+        "<b>",
+    ],
+)
 @pytest.mark.parametrize("part", ["study", "method"])
 def test_a_name_that_a_shell_a_path_or_a_page_could_mistake_is_refused(name, part):
     content = load_study(ROOT / "params.yaml").model_dump(mode="json")
@@ -103,8 +152,13 @@ def test_a_name_that_a_shell_a_path_or_a_page_could_mistake_is_refused(name, par
 def test_the_linter_holds_the_rules_on_security():
     lint = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["ruff"]["lint"]
     assert "S" in lint["select"]
-    ignored = [*lint["ignore"], *(rule for rules in lint["per-file-ignores"].values() for rule in rules)]
-    assert not {"S", "S2", "S202", "S3", "S301", "S5", "S506", "S6", "S602", "S7", "S701"} & set(ignored)
+    ignored = [
+        *lint["ignore"],
+        *(rule for rules in lint["per-file-ignores"].values() for rule in rules),
+    ]
+    assert not {"S", "S2", "S202", "S3", "S301", "S5", "S506", "S6", "S602", "S7", "S701"} & set(
+        ignored
+    )
     excused = r"noqa.*S(202|301|506|602|701)"
     assert not [file for file in SOURCES if re.search(excused, file.read_text("utf-8"))]
 
@@ -113,7 +167,13 @@ SECRETS = r"hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[0-9A-Z]{16}|----
 
 
 def test_no_secret_is_in_the_repository():
-    done = subprocess.run(["git", "grep", "-I", "-l", "-E", SECRETS], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "grep", "-I", "-l", "-E", SECRETS],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode > 1:
         pytest.skip("not a git checkout")
     assert done.stdout == ""
@@ -122,7 +182,13 @@ def test_no_secret_is_in_the_repository():
 
 def test_telemetry_is_switched_off_and_said_so():
     recipe = (ROOT / "Makefile").read_text("utf-8")
-    for name in ("DVC_NO_ANALYTICS", "MLFLOW_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "RAY_USAGE_STATS_ENABLED"):
+    for name in (
+        "DVC_NO_ANALYTICS",
+        "MLFLOW_DISABLE_TELEMETRY",
+        "HF_HUB_DISABLE_TELEMETRY",
+        "DO_NOT_TRACK",
+        "RAY_USAGE_STATS_ENABLED",
+    ):
         assert name in QUIET
         assert f"export {name} ?=" in recipe
     assert "## Telemetry" in (ROOT / "README.md").read_text("utf-8")
@@ -130,7 +196,9 @@ def test_telemetry_is_switched_off_and_said_so():
 
 def test_mlflow_reads_no_pickles():
     assert QUIET["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
-    assert "export MLFLOW_ALLOW_PICKLE_DESERIALIZATION ?= false" in (ROOT / "Makefile").read_text("utf-8")
+    assert "export MLFLOW_ALLOW_PICKLE_DESERIALIZATION ?= false" in (ROOT / "Makefile").read_text(
+        "utf-8"
+    )
 
 
 def test_the_tracking_ui_listens_on_loopback_alone(tmp_path):
@@ -138,7 +206,11 @@ def test_the_tracking_ui_listens_on_loopback_alone(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     recipe = subprocess.run(
-        ["make", "--no-print-directory", "-n", "ui", f"PORT={port}"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "-n", "ui", f"PORT={port}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     words = recipe.stdout.splitlines()[-1].split()
     start = next(place for place, word in enumerate(words) if word.endswith("python"))
@@ -155,8 +227,16 @@ def test_the_tracking_ui_listens_on_loopback_alone(tmp_path):
             listening: set[tuple[str, int]] = set()
             while ("127.0.0.1", port) not in listening and time.monotonic() < end:
                 time.sleep(0.5)
-                family = [psutil.Process(server.pid).net_connections(), *descendants(server.pid, "net_connections").values()]
-                listening = {tuple(one.laddr) for many in family for one in many if one.status == psutil.CONN_LISTEN}
+                family = [
+                    psutil.Process(server.pid).net_connections(),
+                    *descendants(server.pid, "net_connections").values(),
+                ]
+                listening = {
+                    tuple(one.laddr)
+                    for many in family
+                    for one in many
+                    if one.status == psutil.CONN_LISTEN
+                }
             assert ("127.0.0.1", port) in listening
             assert {ip for ip, _ in listening} == {"127.0.0.1"}
         finally:

@@ -1,4 +1,6 @@
-"""Faults 20, 37 and 38: what stands on disk is believed by its sha256 alone, and nothing on disk is ever unpickled."""
+"""Faults 20, 37 and 38: what stands on disk is believed by its sha256 alone, and nothing on disk is
+ever unpickled.
+"""
 
 import os
 import pickle
@@ -11,16 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from test_pipeline import environment
 
-from lora_replication.checkpoints import Checkpoint
-from lora_replication.classifier import Classifier
 from lora_replication.data.manifest import read_manifest, read_tokens
 from lora_replication.encoders import load_classifier, locate_encoder, tiny_encoder
 from lora_replication.errors import DataError
 from lora_replication.jobs import Job
 from lora_replication.methods import resolve
-from lora_replication.params import ModelParams
 from lora_replication.report.answers import read_answers
-from lora_replication.runs import Bench, perform
+from lora_replication.study import ModelParams
+from lora_replication.training.checkpoints import Checkpoint
+from lora_replication.training.classifier import Classifier
+from lora_replication.training.run import Bench, perform
 
 
 def tamper(file: Path) -> None:
@@ -37,11 +39,19 @@ def tamper(file: Path) -> None:
 
 @pytest.mark.fault(20)
 @pytest.mark.parametrize("part", ["train", "val", "test"])
-def test_altered_tokens_stop_a_run_before_the_model_is_loaded(part, tiny_study, tiny_data, tmp_path, mirror, monkeypatch):
+def test_altered_tokens_stop_a_run_before_the_model_is_loaded(
+    part, tiny_study, tiny_data, tmp_path, mirror, monkeypatch
+):
     shutil.copytree(tiny_data / "data", tmp_path / "data")
     tamper(tmp_path / "data" / "tiny" / f"tokens-{part}.safetensors")
-    with pytest.raises(DataError, match=rf"tokens-{part}\.safetensors: has sha256 .* altered") as told:
-        perform(Bench(tiny_study, tmp_path), Job("method", "full", resolve(tiny_study, tiny_study.methods["full"]), 1), mirror)
+    with pytest.raises(
+        DataError, match=rf"tokens-{part}\.safetensors: has sha256 .* altered"
+    ) as told:
+        perform(
+            Bench(tiny_study, tmp_path),
+            Job("method", "full", resolve(tiny_study, tiny_study.methods["full"]), 1),
+            mirror,
+        )
     assert told.value.exit_code == 3
     assert not (tmp_path / "runs").exists()
 
@@ -79,8 +89,12 @@ def poison(tmp_path: Path) -> bytes:
 def test_a_pickle_under_the_name_of_weights_is_refused(tmp_path, poison):
     folder = shutil.copytree(tiny_encoder("distilbert"), tmp_path / "encoder")
     (folder / "model.safetensors").write_bytes(poison)
-    with pytest.raises(DataError, match=r"model\.safetensors: not a whole safetensors file") as told:
-        load_classifier(locate_encoder(ModelParams(encoder="folder", path=str(folder), max_tokens=64)))
+    with pytest.raises(
+        DataError, match=r"model\.safetensors: not a whole safetensors file"
+    ) as told:
+        load_classifier(
+            locate_encoder(ModelParams(encoder="folder", path=str(folder), max_tokens=64))
+        )
     assert told.value.exit_code == 3
     assert not (tmp_path / "canary").exists()
 
@@ -97,7 +111,9 @@ def test_pickled_weights_are_refused_by_the_name_that_is_missing(name, tmp_path,
 
 
 @pytest.mark.fault(37)
-def test_pickles_in_place_of_a_checkpoint_an_adapter_and_tokens_are_refused(tmp_path, poison, settings, tiny_data):
+def test_pickles_in_place_of_a_checkpoint_an_adapter_and_tokens_are_refused(
+    tmp_path, poison, settings, tiny_data
+):
     encoder = locate_encoder(ModelParams(encoder="tiny-distilbert", max_tokens=64))
     file = tmp_path / "file.safetensors"
     file.write_bytes(poison)
@@ -115,11 +131,21 @@ def test_pickles_in_place_of_a_checkpoint_an_adapter_and_tokens_are_refused(tmp_
 
 @pytest.mark.fault(37)
 def test_predict_refuses_a_pickled_adapter_with_3(tmp_path, poison, tiny_study, tiny_root, mirror):
-    bench, job = Bench(tiny_study, tiny_root), Job("method", "last_layers", resolve(tiny_study, tiny_study.methods["last_layers"]), 1)
+    bench, job = (
+        Bench(tiny_study, tiny_root),
+        Job("method", "last_layers", resolve(tiny_study, tiny_study.methods["last_layers"]), 1),
+    )
     perform(bench, job, mirror)
     (bench.folder(job) / "adapter.safetensors").write_bytes(poison)
-    command = [Path(sys.executable).with_name("lora-replication"), "predict", bench.folder(job), "I was moved."]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    command = [
+        Path(sys.executable).with_name("lora-replication"),
+        "predict",
+        bench.folder(job),
+        "I was moved.",
+    ]
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 3, done.stderr
     assert "adapter.safetensors: not a whole safetensors file" in done.stderr
     assert not (tmp_path / "canary").exists()
@@ -130,5 +156,9 @@ def test_weights_of_another_width_are_listed(tmp_path):
     folder = shutil.copytree(tiny_encoder("distilbert"), tmp_path / "encoder")
     config = folder / "config.json"
     config.write_text(config.read_text().replace('"dim": 32', '"dim": 64'))
-    with pytest.raises(DataError, match=r"does not fit config\.json beside it: .*\(32,\), not \(64,\)"):
-        load_classifier(locate_encoder(ModelParams(encoder="folder", path=str(folder), max_tokens=64)))
+    with pytest.raises(
+        DataError, match=r"does not fit config\.json beside it: .*\(32,\), not \(64,\)"
+    ):
+        load_classifier(
+            locate_encoder(ModelParams(encoder="folder", path=str(folder), max_tokens=64))
+        )

@@ -1,4 +1,6 @@
-"""The article's statements as data: what is claimed, its numbers, and which test decides it. The margins stand in params."""
+"""The article's statements as data: what is claimed, its numbers, and which test decides it. The
+margins stand in params.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -24,12 +26,16 @@ class Claim:
     Attributes:
         name: for programs.
         words: the statement in short.
-        kind: what is claimed: a count, a ratio of counts, an accuracy or a difference of two (value), which of two is better (order),
-            that two are as good (sameness), or which configuration is best (selection).
-        methods: what it is about. Ratios are of the first to the second; differences and orders of the second less the first.
+        kind: what is claimed: a count, a ratio of counts, an accuracy or a difference of two
+            (value), which of two is better (order), that two are as good (sameness), or which
+            configuration is best (selection).
+        methods: what it is about. Ratios are of the first to the second; differences and orders of
+            the second less the first.
         number: as published: a count, a ratio, percent, or percentage points; null for pure orders.
-        digits: significant digits with which the article gives a rounded count or ratio; null where it is exact.
-        layer: inputs, outputs and rank of the example layer that a count or ratio is about, null for the methods' own.
+        digits: significant digits with which the article gives a rounded count or ratio; null where
+            it is exact.
+        layer: inputs, outputs and rank of the example layer that a count or ratio is about, null
+            for the methods' own.
         source: where the article says so.
     """
 
@@ -94,20 +100,37 @@ def _sameness() -> Claim:
 
 def _selection() -> Claim:
     words = "Of all configurations, rank 8 with alpha 1 on query, value and mlp is best"
-    return Claim("best_configuration", words, "selection", ("lora_tuned",), None, f"{CITATION}, and the results file published with it")
+    return Claim(
+        "best_configuration",
+        words,
+        "selection",
+        ("lora_tuned",),
+        None,
+        f"{CITATION}, and the results file published with it",
+    )
 
 
 def _values() -> list[Claim]:
     gain = published()["full"].test_percent.value - published()["lora_default"].test_percent.value
     values = [_value(method) for method in published().values()]
     words = f"Training all layers gives “2 %” more test accuracy than LoRA with its default settings; by its numbers {gain:.2f} points"
-    return [*values, Claim("gain_of_full", words, "value", ("lora_default", "full"), round(gain, 2), CITATION)]
+    return [
+        *values,
+        Claim("gain_of_full", words, "value", ("lora_default", "full"), round(gain, 2), CITATION),
+    ]
 
 
 def _value(method: PublishedMethod) -> Claim:
     number = method.test_percent
     words = f"Test accuracy of {method.name}: {number.value:.2f} %"
-    return Claim(f"test_accuracy_of_{method.name}", words, "value", (method.name,), number.value, number.source)
+    return Claim(
+        f"test_accuracy_of_{method.name}",
+        words,
+        "value",
+        (method.name,),
+        number.value,
+        number.source,
+    )
 
 
 def _ratios() -> list[Claim]:
@@ -131,6 +154,10 @@ def _count(method: PublishedMethod) -> Claim:
     number = method.trainable_parameters
     if method.name == "lora_tuned":  # the one count that the article itself rounds
         words = "LoRA with tuned settings trains “500k” parameters"
-        return Claim("parameters_of_lora_tuned", words, "count", (method.name,), 500_000, CITATION, digits=1)
+        return Claim(
+            "parameters_of_lora_tuned", words, "count", (method.name,), 500_000, CITATION, digits=1
+        )
     words = f"{method.name} trains {number.value:,.0f} parameters"
-    return Claim(f"parameters_of_{method.name}", words, "count", (method.name,), number.value, number.source)
+    return Claim(
+        f"parameters_of_{method.name}", words, "count", (method.name,), number.value, number.source
+    )

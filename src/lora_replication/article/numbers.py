@@ -1,14 +1,13 @@
 """The article's published numbers, each with where it says so.
 
-Sebastian Raschka, "Code LoRA from Scratch", Lightning AI Studio, December 2023: DistilBERT on the whole of IMDb, one unseeded
-run per method, best of 3 epochs by validation accuracy.
+Sebastian Raschka, "Code LoRA from Scratch", Lightning AI Studio, December 2023: DistilBERT on the
+whole of IMDb, one unseeded run per method, best of 3 epochs by validation accuracy.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from lora_replication.params import LoraParams, MethodParams, Target
+from lora_replication.study import LoraParams, MethodParams, Target
 
 CITATION = 'Sebastian Raschka, "Code LoRA from Scratch", Lightning AI Studio, December 2023'
 
@@ -31,9 +30,11 @@ class PublishedMethod:
     Attributes:
         name: the method's name in this project.
         trains: "head", "lora" or "all".
-        rank, alpha, targets: the LoRA configuration, null and empty without LoRA; alpha is not divided by the rank.
+        rank, alpha, targets: the LoRA configuration, null and empty without LoRA; alpha is not
+            divided by the rank.
         trainable_parameters: number of scalars that training changes.
-        train_percent, val_percent, test_percent: accuracy of the best epoch by validation, in percent, one run.
+        train_percent, val_percent, test_percent: accuracy of the best epoch by validation, in
+            percent, one run.
         minutes: training time on one A10G GPU, null where not stated.
     """
 
@@ -52,17 +53,23 @@ class PublishedMethod:
         """Whether ``method`` trains what the article's method of this name trains."""
         return method.trains == self.trains and method.lora == self._lora
 
-    def is_lora(self, settings: Mapping[str, Any]) -> bool:
-        """Whether the plain LoRA ``settings`` of a record are those of the article's method of this name."""
-        return LoraParams(**settings) == self._lora
+    def is_lora(self, lora: LoraParams | None) -> bool:
+        """Whether ``lora`` is the configuration of the article's method of this name."""
+        return lora is not None and lora == self._lora
 
     @property
     def _lora(self) -> LoraParams | None:
-        return LoraParams(rank=self.rank, alpha=self.alpha, targets=self.targets) if self.rank and self.alpha else None
+        return (
+            LoraParams(rank=self.rank, alpha=self.alpha, targets=self.targets)
+            if self.rank and self.alpha
+            else None
+        )
 
 
 def published() -> dict[str, PublishedMethod]:
-    """The article's methods by name: last layers, LoRA default, full, LoRA tuned, in the article's order."""
+    """The article's methods by name: last layers, LoRA default, full, LoRA tuned, in the article's
+    order.
+    """
     methods = (_last_layers(), _lora_default(), _full(), _lora_tuned())
     return {method.name: method for method in methods}
 
@@ -123,7 +130,9 @@ def _lora_tuned() -> PublishedMethod:
         rank=8,
         alpha=1,
         targets=("query", "value", "mlp"),
-        trainable_parameters=PublishedNumber(516_096, 'exact count of the configuration; the article says "500k"'),
+        trainable_parameters=PublishedNumber(
+            516_096, 'exact count of the configuration; the article says "500k"'
+        ),
         train_percent=PublishedNumber(96.22, "results file published with the article"),
         val_percent=PublishedNumber(92.96, run),
         test_percent=PublishedNumber(92.39, run),

@@ -1,10 +1,13 @@
-"""Reviews composed from the project's own phrases, for a study that needs no download. They are not IMDb reviews.
+"""Reviews composed from the project's own phrases, for a study that needs no download. They are not
+IMDb reviews.
 
-Sentiment lies mostly in how a review is put together. Every sentence pattern serves both sentiments, and a sentiment word
-stands in reviews of both: stated, negated ("hardly dull"), conceded ("the acting is dull, but ..."), reported ("my aunt
-called it a triumph"), or meant ironically ("what a triumph, if you enjoy watching paint dry"). Word counts alone bring a
-linear classifier to about 77 % after 300 reviews and 84 % after 1,000. In a share ``AMBIGUOUS_FRACTION`` of the reviews the
-opinions are drawn without regard to the label and no verdict follows, so that the best possible accuracy is near 98 %.
+Sentiment lies mostly in how a review is put together. Every sentence pattern serves both
+sentiments, and a sentiment word stands in reviews of both: stated, negated ("hardly dull"),
+conceded ("the acting is dull, but ..."), reported ("my aunt called it a triumph"), or meant
+ironically ("what a triumph, if you enjoy watching paint dry"). Word counts alone bring a linear
+classifier to about 77 % after 300 reviews and 84 % after 1,000. In a share ``AMBIGUOUS_FRACTION``
+of the reviews the opinions are drawn without regard to the label and no verdict follows, so that
+the best possible accuracy is near 98 %.
 """
 
 import hashlib
@@ -28,25 +31,30 @@ T = TypeVar("T")
 def generate(reviews: dict[str, int], seed: int) -> dict[str, list[tuple[str, int]]]:
     """Compose labelled reviews of 30 to 80 words.
 
-    The draws of review i of a part are named by (seed, part, i) alone: a part stays the same when the size of another changes, and a larger
-    part begins with the smaller one. The same on every platform and Python version. No text occurs twice, in
-    one part or in two.
+    The draws of review i of a part are named by (seed, part, i) alone: a part stays the same when
+    the size of another changes, and a larger part begins with the smaller one. The same on every
+    platform and Python version. No text occurs twice, in one part or in two.
 
     Args:
         reviews: how many to compose for each part; the parts are among train, val and test.
         seed: another seed, other reviews.
 
     Returns:
-        For each part, pairs of text and label, 0 negative or 1 positive; the two labels' counts differ by at most 1.
+        For each part, pairs of text and label, 0 negative or 1 positive; the two labels' counts
+        differ by at most 1.
     """
     return {part: _compose_part(part, size, seed) for part, size in reviews.items()}
 
 
 def words() -> list[str]:
-    """Every word and punctuation mark that a generated review can hold, in lower case, sorted, each once."""
+    """Every word and punctuation mark that a generated review can hold, in lower case, sorted, each
+    once.
+    """
     phrases = [phrase for options in PATTERNS.values() for phrase in options]
     phrases += [phrase for pair in POLAR.values() for options in pair for phrase in options]
-    found = {token for phrase in phrases for token in _TOKEN.findall(_PLACE.sub(" ", phrase).lower())}
+    found = {
+        token for phrase in phrases for token in _TOKEN.findall(_PLACE.sub(" ", phrase).lower())
+    }
     return sorted(found | {"an"})
 
 
@@ -69,7 +77,9 @@ def _label(part: str, index: int, seed: int) -> int:
 
 
 def _belongs(text: str, part: str) -> bool:
-    """Whether ``text`` has the right length and is ``part``'s: each text is of one part only, so that no two parts can share one."""
+    """Whether ``text`` has the right length and is ``part``'s: each text is of one part only, so
+    that no two parts can share one.
+    """
     owner = _PARTS[hashlib.sha256(text.encode()).digest()[0] % len(_PARTS)]
     return owner == part and FEWEST_WORDS <= len(text.split()) <= MOST_WORDS
 
@@ -82,19 +92,27 @@ def _compose(label: int, rng: Random) -> str:
 
 
 def _expand(name: str, sentiment: int, rng: Random, used: set[str]) -> str:
-    """A phrase called ``name``, its places filled. ``used`` holds the review's phrases so far: none comes twice while others are left."""
+    """A phrase called ``name``, its places filled. ``used`` holds the review's phrases so far: none
+    comes twice while others are left.
+    """
     options = PATTERNS[name] if name in PATTERNS else POLAR[name][sentiment]
     phrase = _draw([option for option in options if option not in used] or options, rng)
     used.add(phrase)
 
     def fill(place: re.Match[str]) -> str:
         sign, inner = place.groups()
-        wanted = {"": sentiment, "-": 1 - sentiment, "?": _draw((0, 1), rng) if sign == "?" else sentiment}[sign]
+        wanted = {
+            "": sentiment,
+            "-": 1 - sentiment,
+            "?": _draw((0, 1), rng) if sign == "?" else sentiment,
+        }[sign]
         return _expand(inner, wanted, rng, used)
 
     return _PLACE.sub(fill, phrase)
 
 
 def _draw(options: Sequence[T], rng: Random) -> T:
-    """One of ``options``. Only ``random()`` is promised to give the same numbers in every Python version."""
+    """One of ``options``. Only ``random()`` is promised to give the same numbers in every Python
+    version.
+    """
     return options[int(rng.random() * len(options))]

@@ -7,23 +7,27 @@ from tempfile import TemporaryDirectory
 from lora_replication.data.parquet import HUB_FILES, rows_of_table
 from lora_replication.data.reviews import Loaded, Review
 from lora_replication.errors import DataError, EnvironmentProblem
-from lora_replication.records import file_digest
+from lora_replication.files import file_digest
 
 REPOSITORY = "stanfordnlp/imdb"
 REVISION = "e6281661ce1c48d982bc483cf8a173c1bbeb5d31"
 
 ANSWER_SECONDS = 10.0
-"""How long the hub may take to answer a first question. Left to themselves, the hub's clients try a dead address for up to 90 s."""
+"""How long the hub may take to answer a first question. Left to themselves, the hub's clients try a
+dead address for up to 90 s.
+"""
 
 
 def read_hub() -> Loaded:
-    """Read the labelled reviews with ``datasets``, from the hub's cache where they are there, else from the hub.
+    """Read the labelled reviews with ``datasets``, from the hub's cache where they are there, else
+    from the hub.
 
-    The pinned files of the cache serve without a question to the hub; ``HF_HOME``, ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE`` mean what they
-    mean to ``datasets``. No use is reported to anyone.
+    The pinned files of the cache serve without a question to the hub; ``HF_HOME``, ``HF_ENDPOINT``
+    and ``HF_HUB_OFFLINE`` mean what they mean to ``datasets``. No use is reported to anyone.
 
     Raises:
-        EnvironmentProblem: the files are not in the cache, and the hub is switched off, does not answer or has no such files.
+        EnvironmentProblem: the files are not in the cache, and the hub is switched off, does not
+            answer or has no such files.
         DataError: the files in the cache are damaged.
     """
     # The libraries read these when they are imported.
@@ -31,14 +35,21 @@ def read_hub() -> Loaded:
     os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
     files = _cached() or _downloaded()
     reviews = [review for file in files for review in _rows(file)]
-    return Loaded(reviews, REVISION, {name: file_digest(file) for name, file in zip(HUB_FILES, files, strict=True)})
+    return Loaded(
+        reviews,
+        REVISION,
+        {name: file_digest(file) for name, file in zip(HUB_FILES, files, strict=True)},
+    )
 
 
 def _cached() -> list[Path] | None:
     """Both files in the hub's cache, or null where one is missing."""
     from huggingface_hub import try_to_load_from_cache
 
-    files = [try_to_load_from_cache(REPOSITORY, name, revision=REVISION, repo_type="dataset") for name in HUB_FILES]
+    files = [
+        try_to_load_from_cache(REPOSITORY, name, revision=REVISION, repo_type="dataset")
+        for name in HUB_FILES
+    ]
     found = [Path(file) for file in files if isinstance(file, str)]
     return found if len(found) == len(files) else None
 
@@ -49,7 +60,10 @@ def _downloaded() -> list[Path]:
 
     try:
         HfApi().dataset_info(REPOSITORY, revision=REVISION, timeout=ANSWER_SECONDS)
-        return [Path(hf_hub_download(REPOSITORY, name, revision=REVISION, repo_type="dataset")) for name in HUB_FILES]
+        return [
+            Path(hf_hub_download(REPOSITORY, name, revision=REVISION, repo_type="dataset"))
+            for name in HUB_FILES
+        ]
     except (HTTPError, OSError) as problem:
         raise EnvironmentProblem(
             f"{REPOSITORY}, revision {REVISION}: can't be had from the hub at {constants.ENDPOINT} "
@@ -68,10 +82,19 @@ def _rows(file: Path) -> list[Review]:
     from datasets import load_dataset
 
     try:
-        # No second copy of the reviews is left in the cache of ``datasets``. Streamed, its threads can abort at exit.
+        # No second copy of the reviews is left in the cache of ``datasets``. Streamed, its threads
+        # can abort at exit.
         with TemporaryDirectory() as cache:
-            rows = load_dataset("parquet", data_files={"reviews": str(file)}, split="reviews", cache_dir=cache, keep_in_memory=True)
+            rows = load_dataset(
+                "parquet",
+                data_files={"reviews": str(file)},
+                split="reviews",
+                cache_dir=cache,
+                keep_in_memory=True,
+            )
             table = rows.with_format("arrow")[:]
     except (pa.ArrowException, OSError) as problem:
-        raise DataError(f"{file}: can't be read as parquet ({_line(problem)}); delete this copy of {REPOSITORY} and run again") from None
+        raise DataError(
+            f"{file}: can't be read as parquet ({_line(problem)}); delete this copy of {REPOSITORY} and run again"
+        ) from None
     return rows_of_table(table, str(file))

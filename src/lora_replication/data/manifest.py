@@ -1,4 +1,5 @@
-"""What was prepared: the manifest that vouches for a study's reviews and tokens, and the reading of both against it.
+"""What was prepared: the manifest that vouches for a study's reviews and tokens, and the reading of
+both against it.
 
 A file's sha256 is taken from the same bytes that are then used, each time it is read.
 """
@@ -15,13 +16,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from lora_replication.data.reviews import PARTS, PartName, Review
 from lora_replication.data.tokens import Tokens, tokens_from_bytes
 from lora_replication.errors import DataError
-from lora_replication.records import digest
+from lora_replication.files import digest
 from lora_replication.tables import read_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MANIFEST = "manifest.json"
+TEST_REVIEWS = "test_reviews.parquet"
 AGAIN = "prepare the data again (dvc repro prepare)"
 
 
@@ -30,7 +32,9 @@ class _Part(BaseModel):
 
 
 class SplitPart(_Part):
-    """One part of the split: its size, the share of its reviews with label 0 (negative), and sha256 of its two files."""
+    """One part of the split: its size, the share of its reviews with label 0 (negative), and sha256
+    of its two files.
+    """
 
     reviews: int
     negative_fraction: float
@@ -39,7 +43,9 @@ class SplitPart(_Part):
 
 
 class EncoderNote(_Part):
-    """The encoder that the data was prepared for: its name in params, its revision where it has one, sha256 of its weights."""
+    """The encoder that the data was prepared for: its name in params, its revision where it has
+    one, sha256 of its weights.
+    """
 
     name: str
     revision: str | None
@@ -47,7 +53,9 @@ class EncoderNote(_Part):
 
 
 class Lengths(_Part):
-    """Tokens per review over all parts, [CLS] and [SEP] included, after the cut; and the share of the reviews that were cut."""
+    """Tokens per review over all parts, [CLS] and [SEP] included, after the cut; and the share of
+    the reviews that were cut.
+    """
 
     mean: float
     median: float
@@ -77,14 +85,17 @@ class Manifest(_Part):
         revision: the commit of the hub's repository, or null.
         source_files: sha256 of each file that was read, where there are few.
         parts: train, val and test.
-        article_csv_sha256: of the article's three CSV files, which the whole split was found equal to; null for generated reviews.
+        article_csv_sha256: of the article's three CSV files, which the whole split was found equal
+            to; null for generated reviews.
         encoder: whose vocabulary made the tokens.
         vocabulary_sha256: of its ``vocab.txt``; ``max_tokens``: longer reviews were cut there.
         lengths, repeats: over the study's own reviews.
-        test_movies_in_train_fraction: share of test reviews of a movie that also has train reviews; null where the source names no movies.
+        test_reviews_sha256: of the file that names the test reviews, see ``read_test_reviews``.
+        test_movies_in_train_fraction: share of test reviews of a movie that also has train reviews;
+            null where the source names no movies.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     source: str
     generated_seed: int | None
     revision: str | None
@@ -96,20 +107,25 @@ class Manifest(_Part):
     max_tokens: int
     lengths: Lengths
     repeats: Repeats
+    test_reviews_sha256: str
     test_movies_in_train_fraction: float | None
 
     @field_validator("parts")
     @classmethod
     def _all_parts(cls, parts: dict[PartName, SplitPart]) -> dict[PartName, SplitPart]:
         if set(parts) != set(PARTS):
-            raise ValueError(f"train, val and test are needed, there is {', '.join(parts) or 'none'}")
+            raise ValueError(
+                f"train, val and test are needed, there is {', '.join(parts) or 'none'}"
+            )
         return parts
 
     @property
     def digest(self) -> str:
         """sha256 of what decides a run's result: the tokens, the vocabulary, the cut."""
         tokens = {name: part.tokens_sha256 for name, part in self.parts.items()}
-        return digest({"tokens": tokens, "vocabulary": self.vocabulary_sha256, "max_tokens": self.max_tokens})
+        return digest(
+            {"tokens": tokens, "vocabulary": self.vocabulary_sha256, "max_tokens": self.max_tokens}
+        )
 
 
 def reviews_file(folder: Path, part: PartName) -> Path:
@@ -123,23 +139,32 @@ def tokens_file(folder: Path, part: PartName) -> Path:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of the prepared ``folder``. Raises ``DataError`` where it is missing or damaged."""
+    """The manifest of the prepared ``folder``. Raises ``DataError`` where it is missing or
+    damaged.
+    """
     content = _content(folder / MANIFEST)
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{folder / MANIFEST}: not a manifest of this project ({where}: {first['msg']}); {AGAIN}") from None
+        raise DataError(
+            f"{folder / MANIFEST}: not a manifest of this project ({where}: {first['msg']}); {AGAIN}"
+        ) from None
 
 
 def read_tokens(folder: Path, part: PartName, manifest: Manifest) -> Tokens:
-    """The tokens of ``part``. Raises ``DataError`` where they are missing or not those that ``manifest`` vouches for."""
-    return tokens_from_bytes(_vouched(tokens_file(folder, part), manifest.parts[part].tokens_sha256))
+    """The tokens of ``part``. Raises ``DataError`` where they are missing or not those that
+    ``manifest`` vouches for.
+    """
+    return tokens_from_bytes(
+        _vouched(tokens_file(folder, part), manifest.parts[part].tokens_sha256)
+    )
 
 
 def read_reviews(folder: Path, part: PartName, manifest: Manifest) -> "pa.Table":
-    """The reviews of ``part``: text, label (0 negative, 1 positive), review (``test/pos/10_7`` or null), movie (``tt0453418`` or null).
+    """The reviews of ``part``: text, label (0 negative, 1 positive), review (``test/pos/10_7`` or
+    null), movie (``tt0453418`` or null).
 
     Raises:
         DataError: they are missing or not those that ``manifest`` vouches for.
@@ -147,10 +172,27 @@ def read_reviews(folder: Path, part: PartName, manifest: Manifest) -> "pa.Table"
     return read_table(_vouched(reviews_file(folder, part), manifest.parts[part].reviews_sha256))
 
 
+def read_test_reviews(folder: Path, manifest: Manifest) -> "pa.Table":
+    """What is known of each test review but its text, in the order of the split.
+
+    The columns are review (``test/pos/10_7``), movie (``tt0453418``), unseen_movie (whether no
+    training review is of the same movie), all null where the source doesn't say; and repeated
+    (whether its text occurs anywhere else in the study). Reports are made from it and published
+    with it.
+
+    Raises:
+        DataError: the file is missing or not the one that ``manifest`` vouches for.
+    """
+    return read_table(_vouched(folder / TEST_REVIEWS, manifest.test_reviews_sha256))
+
+
 def measure_lengths(lengths: NDArray[np.int64], cut: int) -> Lengths:
     """Summarise tokens per review, (reviews,), of which ``cut`` were cut."""
     return Lengths(
-        mean=float(lengths.mean()), median=float(np.median(lengths)), longest=int(lengths.max()), cut_fraction=cut / len(lengths)
+        mean=float(lengths.mean()),
+        median=float(np.median(lengths)),
+        longest=int(lengths.max()),
+        cut_fraction=cut / len(lengths),
     )
 
 
@@ -169,7 +211,9 @@ def measure_repeats(split: Mapping[PartName, Sequence[Review]]) -> Repeats:
 
 
 def shared_movies_fraction(split: Mapping[PartName, Sequence[Review]]) -> float | None:
-    """Share of the test reviews whose movie also has train reviews; null where a movie is unknown."""
+    """Share of the test reviews whose movie also has train reviews; null where a movie is
+    unknown.
+    """
     train, test = ([review.movie for review in split[part]] for part in ("train", "test"))
     if None in train or None in test:
         return None
@@ -181,7 +225,9 @@ def _vouched(file: Path, expected: str) -> bytes:
     content = _content(file)
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
-        raise DataError(f"{file}: has sha256 {found}, the manifest beside it says {expected}; the file was altered: {AGAIN}")
+        raise DataError(
+            f"{file}: has sha256 {found}, the manifest beside it says {expected}; the file was altered: {AGAIN}"
+        )
     return content
 
 

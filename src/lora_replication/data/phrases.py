@@ -1,8 +1,10 @@
-"""The phrases of the generated reviews, written for this project; ``generated`` says how they are put together.
+"""The phrases of the generated reviews, written for this project; ``generated`` says how they are
+put together.
 
-In a phrase, ``{name}`` stands for another phrase of that name with the same sentiment, ``{-name}`` for one with the
-opposite sentiment, ``{?name}`` for one with either. ``PATTERNS`` serve both sentiments alike; ``POLAR`` holds the words that
-carry one: the first tuple negative, the second positive. Capitals at the start of sentences and "an" are put in later.
+In a phrase, ``{name}`` stands for another phrase of that name with the same sentiment, ``{-name}``
+for one with the opposite sentiment, ``{?name}`` for one with either. ``PATTERNS`` serve both
+sentiments alike; ``POLAR`` holds the words that carry one: the first tuple negative, the second
+positive. Capitals at the start of sentences and "an" are put in later.
 """
 
 PATTERNS: dict[str, tuple[str, ...]] = {
@@ -270,7 +272,15 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         "scarcely",
         "nowhere near",
     ),
-    "scarcely": ("little", "not a trace of", "no", "hardly any", "not an ounce of", "none of the usual", "next to no"),
+    "scarcely": (
+        "little",
+        "not a trace of",
+        "no",
+        "hardly any",
+        "not an ounce of",
+        "none of the usual",
+        "next to no",
+    ),
     "degree": (
         "truly",
         "thoroughly",
@@ -293,7 +303,16 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         "every time",
         "no matter how closely you look",
     ),
-    "aside_word": ("to my mind", "in my view", "frankly", "as I see it", "in truth", "to put it plainly", "for my part", "honestly"),
+    "aside_word": (
+        "to my mind",
+        "in my view",
+        "frankly",
+        "as I see it",
+        "in truth",
+        "to put it plainly",
+        "for my part",
+        "honestly",
+    ),
     "all_told": (
         "all told",
         "in the end",
@@ -348,7 +367,14 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         "on its first night",
         "at a matinee",
     ),
-    "crowd": ("half empty", "sold out", "almost silent", "packed with students", "unheated", "smaller than a garage"),
+    "crowd": (
+        "half empty",
+        "sold out",
+        "almost silent",
+        "packed with students",
+        "unheated",
+        "smaller than a garage",
+    ),
 }
 
 POLAR: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -491,8 +517,30 @@ POLAR: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "feeling": (
-        ("bored", "annoyed", "irritated", "exhausted", "cheated", "empty", "angry", "indifferent", "disappointed", "insulted"),
-        ("moved", "enchanted", "thrilled", "amused", "grateful", "happy", "refreshed", "elated", "satisfied", "enriched"),
+        (
+            "bored",
+            "annoyed",
+            "irritated",
+            "exhausted",
+            "cheated",
+            "empty",
+            "angry",
+            "indifferent",
+            "disappointed",
+            "insulted",
+        ),
+        (
+            "moved",
+            "enchanted",
+            "thrilled",
+            "amused",
+            "grateful",
+            "happy",
+            "refreshed",
+            "elated",
+            "satisfied",
+            "enriched",
+        ),
     ),
     "irony_condition": (
         (
@@ -517,7 +565,16 @@ POLAR: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "answer": (
-        ("no", "not at all", "never", "by no means", "not in the least", "I do not think so", "not in a hundred years", "I doubt it"),
+        (
+            "no",
+            "not at all",
+            "never",
+            "by no means",
+            "not in the least",
+            "I do not think so",
+            "not in a hundred years",
+            "I doubt it",
+        ),
         (
             "yes",
             "of course",

@@ -20,7 +20,8 @@ class Review(NamedTuple):
     Attributes:
         text: as its author wrote it, ``<br />`` included.
         label: 0 (negative) or 1 (positive).
-        name: where IMDb's archive keeps it, such as ``test/pos/10_7``; null where the source doesn't say.
+        name: where IMDb's archive keeps it, such as ``test/pos/10_7``; null where the source
+            doesn't say.
         movie: the movie's number at IMDb, such as ``tt0453418``; null where the source doesn't say.
     """
 

@@ -1,4 +1,6 @@
-"""Where IMDb's labelled reviews come from: the hub, the archive, an unpacked folder or a parquet copy. All give the same reviews."""
+"""Where IMDb's labelled reviews come from: the hub, the archive, an unpacked folder or a parquet
+copy. All give the same reviews.
+"""
 
 import os
 from pathlib import Path
@@ -8,17 +10,19 @@ from lora_replication.data.hub import read_hub
 from lora_replication.data.parquet import read_parquet_folder
 from lora_replication.data.reviews import Loaded
 from lora_replication.errors import DataError
-from lora_replication.params import DataParams, expanded
+from lora_replication.study import DataParams, expanded
 
 ARCHIVE_VARIABLE = "IMDB_ARCHIVE"
 """The environment variable that names the archive where ``data.path`` is null."""
 
 
 def load_imdb(data: DataParams) -> Loaded:
-    """All labelled reviews of IMDb from the study's source, in the source's own order, without what the study leaves out.
+    """All labelled reviews of IMDb from the study's source, in the source's own order, without what
+    the study leaves out.
 
     Raises:
-        DataError: what the source holds is missing, damaged or not IMDb; ``data.path`` is needed and null.
+        DataError: what the source holds is missing, damaged or not IMDb; ``data.path`` is needed
+            and null.
         EnvironmentProblem: the hub can't be reached and its cache has no copy.
     """
     if data.source == "hub":
@@ -29,7 +33,9 @@ def load_imdb(data: DataParams) -> Loaded:
 
 
 def archive_path(data: DataParams) -> Path:
-    """The archive that ``data.path`` names, else the variable ``IMDB_ARCHIVE``. Raises ``DataError`` where neither does."""
+    """The archive that ``data.path`` names, else the variable ``IMDB_ARCHIVE``. Raises
+    ``DataError`` where neither does.
+    """
     named = data.path or os.environ.get(ARCHIVE_VARIABLE)
     if not named:
         raise DataError(

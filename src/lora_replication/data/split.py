@@ -1,9 +1,10 @@
 """The article's split of the 50,000 labelled reviews, bit for bit, from any source that holds them.
 
-The article's scripts read the reviews folder by folder, file names in plain string order, and shuffled them with
-``RandomState(1)``. A source without file names, or with another order, is put into that order by content: ``article_order.bin`` holds, for
-each place in it, the first 8 bytes of the sha256 of label and text. Equal texts with equal labels are interchangeable.
-The result is checked against the SHA-256 of the three CSV files that the article's scripts wrote.
+The article's scripts read the reviews folder by folder, file names in plain string order, and
+shuffled them with ``RandomState(1)``. A source without file names, or with another order, is put
+into that order by content: ``article_order.bin`` holds, for each place in it, the first 8 bytes of
+the sha256 of label and text. Equal texts with equal labels are interchangeable. The result is
+checked against the SHA-256 of the three CSV files that the article's scripts wrote.
 
 Source: Sebastian Raschka, "Code LoRA from Scratch", Lightning AI, December 2023.
 """
@@ -18,7 +19,7 @@ import numpy as np
 
 from lora_replication.data.reviews import PARTS, PartName, Review
 from lora_replication.errors import DataError
-from lora_replication.params import ARTICLE_REVIEWS
+from lora_replication.study import ARTICLE_REVIEWS
 
 ORDER_FILE = Path(__file__).with_name("article_order.bin")
 HASH_BYTES = 8
@@ -43,10 +44,14 @@ def article_split(reviews: list[Review]) -> dict[PartName, list[Review]]:
     """
     ordered = canonical_order(reviews, ORDER_FILE.read_bytes())
     shuffled = iter(np.random.RandomState(SHUFFLE_SEED).permutation(len(ordered)))
-    split = {part: [ordered[next(shuffled)] for _ in range(ARTICLE_REVIEWS[part])] for part in PARTS}
+    split = {
+        part: [ordered[next(shuffled)] for _ in range(ARTICLE_REVIEWS[part])] for part in PARTS
+    }
     for part, expected in CSV_DIGESTS.items():
         if (found := csv_digest(split[part])) != expected:
-            raise DataError(f"{part} split: as the article's CSV it has sha256 {found}, expected is {expected}; get the reviews again")
+            raise DataError(
+                f"{part} split: as the article's CSV it has sha256 {found}, expected is {expected}; get the reviews again"
+            )
     return split
 
 
@@ -58,17 +63,21 @@ def build_order(reviews: Iterable[Review]) -> bytes:
     """
     named = list(reviews)
     if any(review.name is None for review in named):
-        raise DataError("the order can only be taken from reviews that have names; use the source archive or folder")
+        raise DataError(
+            "the order can only be taken from reviews that have names; use the source archive or folder"
+        )
     return b"".join(_content_hash(review) for review in sorted(named, key=_place))
 
 
 def canonical_order(reviews: list[Review], order: bytes) -> list[Review]:
     """Bring ``reviews`` into the order that ``build_order`` described as ``order``.
 
-    Where a text stands twice with one label, the reviews with names take its places in the order of their names.
+    Where a text stands twice with one label, the reviews with names take its places in the order of
+    their names.
 
     Raises:
-        DataError: with the numbers of reviews that are missing and unknown (also: once too often), and the first unknown one.
+        DataError: with the numbers of reviews that are missing and unknown (also: once too often),
+            and the first unknown one.
     """
     expected = np.frombuffer(order, dtype=">u8")
     found = [int.from_bytes(_content_hash(review)) for review in reviews]
@@ -81,7 +90,9 @@ def canonical_order(reviews: list[Review], order: bytes) -> list[Review]:
 
 
 def csv_digest(reviews: Iterable[Review]) -> str:
-    """sha256 of the CSV file that the article's scripts wrote of ``reviews``: columns index (always 0), text, label."""
+    """sha256 of the CSV file that the article's scripts wrote of ``reviews``: columns index (always
+    0), text, label.
+    """
     sink = _HashSink()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(("index", "text", "label"))
@@ -104,7 +115,9 @@ def _content_hash(review: Review) -> bytes:
 
 
 def _place(review: Review) -> tuple[bool, bool, str]:
-    """What the article's order sorts by: test before train, pos before neg, names as plain strings."""
+    """What the article's order sorts by: test before train, pos before neg, names as plain
+    strings.
+    """
     half, kind, stem = review.name.split("/") if review.name else ("", "", "")
     return half != "test", kind != "pos", stem
 

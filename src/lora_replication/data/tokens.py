@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 NEEDED_TOKENS = ("[UNK]", "[CLS]", "[SEP]")
 REVIEWS_AT_ONCE = 500
-"""Reviews tokenised by one call: enough for every core, few enough for a smooth progress bar and little memory."""
+"""Reviews tokenised by one call: enough for every core, few enough for a smooth progress bar and
+little memory.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Tokens:
 
 
 def load_tokenizer(vocabulary: Path, max_tokens: int) -> "BertWordPieceTokenizer":
-    """The uncased WordPiece tokenizer of BERT and DistilBERT, as the encoders' own packages set it up.
+    """The uncased WordPiece tokenizer of BERT and DistilBERT, as the encoders' own packages set it
+    up.
 
     Args:
         vocabulary: the encoder's ``vocab.txt``, one token a line.
@@ -57,18 +60,25 @@ def load_tokenizer(vocabulary: Path, max_tokens: int) -> "BertWordPieceTokenizer
     try:
         lines = vocabulary.read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(f"{vocabulary}: the vocabulary can't be read ({problem}); get the encoder's files again") from None
+        raise DataError(
+            f"{vocabulary}: the vocabulary can't be read ({problem}); get the encoder's files again"
+        ) from None
     known = {token: number for number, token in enumerate(lines) if token}
     missing = [token for token in NEEDED_TOKENS if token not in known]
     if missing:
-        raise DataError(f"{vocabulary}: lacks {' '.join(missing)}; a vocab.txt of an uncased BERT or DistilBERT is needed")
+        raise DataError(
+            f"{vocabulary}: lacks {' '.join(missing)}; a vocab.txt of an uncased BERT or DistilBERT is needed"
+        )
     tokenizer = BertWordPieceTokenizer(known, lowercase=True)
     tokenizer.enable_truncation(max_tokens)
     return tokenizer
 
 
 def tokenise(
-    texts: Sequence[str], labels: Sequence[int], tokenizer: "BertWordPieceTokenizer", advance: Callable[[int], object]
+    texts: Sequence[str],
+    labels: Sequence[int],
+    tokenizer: "BertWordPieceTokenizer",
+    advance: Callable[[int], object],
 ) -> tuple[Tokens, int]:
     """Tokenise reviews, without padding.
 

@@ -1,67 +1,81 @@
-"""What a finished grid chooses, looking at validation alone: its winner, and the configurations that are trained again beside it."""
+"""What a finished grid chooses by validation alone: its winner, and what is trained next to it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 from lora_replication.article import published
 from lora_replication.errors import IncompleteError
-from lora_replication.jobs import Job
-from lora_replication.params import Study
-from lora_replication.records import Record
+from lora_replication.record import Count, Record, Role, Run
 from lora_replication.statistics import two_proportions_test
+from lora_replication.workspace import Workspace
 
 ARTICLES_CHOICE = "lora_tuned"
 """The article's name for the configuration that it chose from its grid."""
 
 
-def winner_by_validation(jobs: Iterable[Job], records: Mapping[str, Record]) -> Job:
-    """The configuration with the most validation reviews right; of equals the one with fewer trainable parameters, then the first.
+def winner_by_validation(cells: Iterable[Record]) -> Record:
+    """The configuration with the most validation reviews right.
 
-    Args:
-        jobs: the grid's, in its order; ``records``: by name, of those that are done.
+    Of equals the one with fewer trainable parameters, then the first.
 
     Raises:
         IncompleteError: every configuration diverged.
     """
-    ordered = _by_validation(jobs, records)
+    ordered = _by_validation(cells)
     if not ordered:
-        raise IncompleteError("grid: every configuration diverged, so there is no winner; set smaller grid.alpha or train.learning_rate")
+        raise IncompleteError(
+            "grid: every configuration diverged, so there is no winner; "
+            "set smaller grid.alpha or train.learning_rate"
+        )
     return ordered[0]
 
 
-def runners_up(study: Study, jobs: Iterable[Job], records: Mapping[str, Record]) -> list[Job]:
-    """The configurations trained again beside the winner: the ``grid.runners_up`` best that can't be told from it, the article's choice.
+def runners_up(workspace: Workspace, cells: Iterable[Record]) -> list[Record]:
+    """The configurations trained again next to the winner: ``grid.runners_up`` and the article's.
 
-    Can't be told means that two accuracies measured on as many other reviews would differ as much in more than 1 - ``report.confidence``
-    of cases. On the same reviews a paired test would tell more of them apart, so none is left out that belongs here.
+    The former are the best of those statistically indistinguishable from the winner: two accuracies
+    measured on as many other reviews would differ as much in more than 1 - ``report.confidence`` of
+    cases. On the same reviews a paired test would tell more of them apart, so none is left out that
+    belongs here.
 
     Returns:
-        Best first, the article's choice last where the grid holds it and it is neither winner nor among the others; nothing where
-        ``grid.runners_up`` is 0.
+        Best first, the article's choice last where the grid has it and it is neither the winner nor
+        among the others; nothing where ``grid.runners_up`` is 0.
     """
+    study = workspace.study
     if not study.grid.runners_up:
         return []
-    winner, *others = _by_validation(jobs, records)
-    near = [job for job in others if _p_value(records[winner.name], records[job.name]) > 1 - study.report.confidence]
+    winner, *others = _by_validation(cells)
+    near = [cell for cell in others if _p_value(winner, cell) > 1 - study.report.confidence]
     chosen = near[: study.grid.runners_up]
-    articles = [job for job in others if published()[ARTICLES_CHOICE].is_lora(job.settings.as_dict()["lora"]) and job not in chosen]
-    return chosen + articles
+    article = published()[ARTICLES_CHOICE]
+    return chosen + [
+        cell for cell in others if article.is_lora(cell.asked.settings.lora) and cell not in chosen
+    ]
 
 
-def _by_validation(jobs: Iterable[Job], records: Mapping[str, Record]) -> list[Job]:
-    live = [job for job in jobs if job.name in records and records[job.name].happened.val]
-    return sorted(live, key=lambda job: (-_correct(records[job.name])[0], records[job.name].happened.trainable_parameters or 0))
+def fresh_runs(workspace: Workspace, cells: list[Record]) -> list[Run]:
+    """The winner and the runners-up again, on fresh seeds and with their training accuracy."""
+    again: list[tuple[Role, str, Record]] = [("winner", "grid_winner", winner_by_validation(cells))]
+    again += [("runner_up", cell.asked.name, cell) for cell in runners_up(workspace, cells)]
+    update = {"evaluate_train": True, "stop_one_class": False}
+    return [
+        workspace.run(role, name, cell.asked.settings.model_copy(update=update), seed)
+        for role, name, cell in again
+        for seed in workspace.study.grid.winner_seeds
+    ]
 
 
-def _correct(record: Record) -> tuple[int, int]:
-    counted = record.happened.val
-    return (counted.correct, counted.reviews) if counted else (0, 1)
+def _by_validation(cells: Iterable[Record]) -> list[Record]:
+    def place(cell: Record) -> tuple[int, int]:
+        return -_val(cell).correct, cell.happened.trainable_parameters or 0
+
+    return sorted((cell for cell in cells if cell.happened.val), key=place)
+
+
+def _val(record: Record) -> Count:
+    return record.happened.val or Count(correct=0, reviews=1, ones=0)
 
 
 def _p_value(first: Record, second: Record) -> float:
-    (one, reviews), (other, _) = _correct(first), _correct(second)
-    return two_proportions_test(one, other, reviews)
-
-
-def chosen_names(winner: Job, beside: Sequence[Job]) -> str:
-    """For people: the winner, and how many are trained beside it."""
-    return winner.name + (f", and {len(beside)} beside it: {', '.join(job.name for job in beside)}" if beside else "")
+    one, other = _val(first), _val(second)
+    return two_proportions_test(one.correct, other.correct, one.reviews)

@@ -1,1 +1,3 @@
-"""The report of a study: records in; tables, figures, Markdown, JSON and one self-contained page out."""
+"""The report of a study: records in; tables, figures, Markdown, JSON and one self-contained page
+out.
+"""

@@ -1,4 +1,6 @@
-"""The test answers of a study's runs, review by review, and what is known of the test reviews: from predictions and the prepared data."""
+"""The test answers of a study's runs, review by review, and what is known of the test reviews: from
+predictions and the prepared data.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,8 +14,8 @@ from numpy.typing import NDArray
 from lora_replication.data.manifest import Manifest, read_reviews
 from lora_replication.data.reviews import PARTS, PartName
 from lora_replication.errors import DataError
-from lora_replication.params import Study
-from lora_replication.records import PREDICTIONS, Record, run_folder
+from lora_replication.record import PREDICTIONS, Record, run_folder
+from lora_replication.study import Study
 from lora_replication.tables import read_table
 
 if TYPE_CHECKING:
@@ -30,8 +32,10 @@ class Answers:
     Attributes:
         right: (reviews,) of bool by role, name and seed; runs without predictions are absent.
         movies: (reviews,), the movie of each test review; null where the source names none.
-        unseen_movie: (reviews,) of bool, whether no training review is of the same movie; null likewise.
-        repeated: (reviews,) of bool, whether the text stands anywhere else in the study; null where the data were not read.
+        unseen_movie: (reviews,) of bool, whether no training review is of the same movie; null
+            likewise.
+        repeated: (reviews,) of bool, whether the text stands anywhere else in the study; null where
+            the data were not read.
     """
 
     right: Mapping[RunName, NDArray[np.bool_]] = field(default_factory=dict)
@@ -44,16 +48,20 @@ class Answers:
         return self.right.get((record.asked.role, record.asked.name, record.asked.seed))
 
 
-def read_answers(study: Study, records: Iterable[Record], manifest: Manifest, data: Path, runs: Path) -> Answers:
+def read_answers(
+    study: Study, records: Iterable[Record], manifest: Manifest, data: Path, runs: Path
+) -> Answers:
     """Read the predictions of the methods' and the winner's runs, and the reviews in ``data``.
 
     Args:
         records: of the study; grid configurations are left unread.
         data: the study's prepared folder, ``data/<study>``.
-        runs: the folder of all runs; the predictions stand in ``runs/<study>/...`` beside the records.
+        runs: the folder of all runs; the predictions stand in ``runs/<study>/...`` beside the
+            records.
 
     Raises:
-        DataError: predictions contradict their record, or the reviews are not those that ``manifest`` vouches for.
+        DataError: predictions contradict their record, or the reviews are not those that
+            ``manifest`` vouches for.
     """
     right: dict[RunName, NDArray[np.bool_]] = {}
     for record in records:
@@ -80,14 +88,22 @@ def _right(file: Path, record: Record) -> NDArray[np.bool_]:
     try:
         table = read_table(file, columns)
     except (OSError, KeyError, pa.ArrowException) as problem:
-        raise DataError(f"{file}: can't be read ({problem}); delete the run's folder to run it again") from None
+        raise DataError(
+            f"{file}: can't be read ({problem}); delete the run's folder to run it again"
+        ) from None
     tested = table["split"].to_numpy() == "test"
     rows, labels, zeros, ones = (table[name].to_numpy()[tested] for name in columns[1:])
     right = np.asarray((ones > zeros) == (labels == 1))
     expected = record.happened.test
-    if expected is None or not np.array_equal(rows, np.arange(expected.reviews)) or int(right.sum()) != expected.correct:
+    if (
+        expected is None
+        or not np.array_equal(rows, np.arange(expected.reviews))
+        or int(right.sum()) != expected.correct
+    ):
         told = f"{expected.correct} of {expected.reviews}" if expected else "none"
-        raise DataError(f"{file}: {int(right.sum())} of {len(right)} test reviews right, its record says {told}; delete the run's folder")
+        raise DataError(
+            f"{file}: {int(right.sum())} of {len(right)} test reviews right, its record says {told}; delete the run's folder"
+        )
     return right
 
 

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 from lora_replication.article import CITATION, SETTING
 from lora_replication.data.manifest import Manifest
-from lora_replication.params import Study
-from lora_replication.report.comparison_section import comparison_table, predictions_statement, slices_table
+from lora_replication.report.comparison_section import (
+    comparison_table,
+    predictions_statement,
+    slices_table,
+)
 from lora_replication.report.comparisons import Views
 from lora_replication.report.data_card import data_tables
 from lora_replication.report.deviations import deviations
@@ -18,6 +21,7 @@ from lora_replication.report.tables import Table, methods_table, runs_table
 from lora_replication.report.verdict_section import verdict_statement, verdict_table
 from lora_replication.report.verdicts import judge
 from lora_replication.report.wording import level, reservation, subject, title
+from lora_replication.study import Study
 
 MISSING = "Missing runs"
 
@@ -53,7 +57,13 @@ class Content:
     files: tuple[str, ...]
 
 
-def compose(summary: Summary, manifest: Manifest, drawings: dict[str, Drawing], views: Views, without_answers: int = 0) -> Content:
+def compose(
+    summary: Summary,
+    manifest: Manifest,
+    drawings: dict[str, Drawing],
+    views: Views,
+    without_answers: int = 0,
+) -> Content:
     """Put the report together.
 
     Args:
@@ -67,13 +77,29 @@ def compose(summary: Summary, manifest: Manifest, drawings: dict[str, Drawing], 
     epochs = f"{study.train.epochs} epoch{'s' if study.train.epochs > 1 else ''}"
     sections = [
         _verdicts(summary),
-        _result(summary, _some(drawings, "accuracy_by_method", "published_against_reproduced", "accuracy_by_parameters")),
+        _result(
+            summary,
+            _some(
+                drawings,
+                "accuracy_by_method",
+                "published_against_reproduced",
+                "accuracy_by_parameters",
+            ),
+        ),
         Section("learning", "Learning curves", figures=_some(drawings, "learning_curves")),
         Section("runs", "Every run", tables=(runs_table(summary),)),
         _comparisons(summary, views, drawings, without_answers),
-        _grid(summary, _some(drawings, "grid_heatmaps", "grid_validation_against_test", "grid_collapse")),
+        _grid(
+            summary,
+            _some(drawings, "grid_heatmaps", "grid_validation_against_test", "grid_collapse"),
+        ),
         _data(summary, manifest, views),
-        Section("machine", "Cost and machine", (cost_statement(summary),), tables=(machine_table(summary.records),)),
+        Section(
+            "machine",
+            "Cost and machine",
+            (cost_statement(summary),),
+            tables=(machine_table(summary.records),),
+        ),
         Section("deviations", "Deviations from the article", deviations(study)),
         _missing(summary),
         _reproduce(study),
@@ -103,7 +129,12 @@ def _incomplete(summary: Summary) -> str:
 def _verdicts(summary: Summary) -> Section:
     verdicts = judge(summary)
     statement = verdict_statement(verdicts, summary.study)
-    return Section("verdicts", "Verdicts on the article's claims", statement, tables=(verdict_table(verdicts, summary.study),))
+    return Section(
+        "verdicts",
+        "Verdicts on the article's claims",
+        statement,
+        tables=(verdict_table(verdicts, summary.study),),
+    )
 
 
 def _result(summary: Summary, figures: tuple[Drawing, ...]) -> Section:
@@ -122,7 +153,9 @@ def _result(summary: Summary, figures: tuple[Drawing, ...]) -> Section:
     )
 
 
-def _comparisons(summary: Summary, views: Views, drawings: dict[str, Drawing], without_answers: int) -> Section | None:
+def _comparisons(
+    summary: Summary, views: Views, drawings: dict[str, Drawing], without_answers: int
+) -> Section | None:
     if not views.comparisons:
         return None
     return Section(
@@ -143,16 +176,28 @@ def _grid(summary: Summary, figures: tuple[Drawing, ...]) -> Section:
     grid = summary.grid
     choice = (choice_table(summary),) if grid.runners_up else ()
     cells = (grid_table(summary),) if grid.cells or grid.unfinished else ()
-    return Section("grid", "Grid of LoRA configurations", tuple(grid_statement(summary)), figures=figures, tables=choice + cells)
+    return Section(
+        "grid",
+        "Grid of LoRA configurations",
+        tuple(grid_statement(summary)),
+        figures=figures,
+        tables=choice + cells,
+    )
 
 
 def _missing(summary: Summary) -> Section | None:
     lines = missing_statement(summary)
-    return Section("missing", MISSING if summary.missing else "Ignored records", lines) if lines else None
+    return (
+        Section("missing", MISSING if summary.missing else "Ignored records", lines)
+        if lines
+        else None
+    )
 
 
 def missing_statement(summary: Summary) -> tuple[str, ...]:
-    """Every run without a result by name, per kind of run, and the number of records that were ignored; empty where all is well."""
+    """Every run without a result by name, per kind of run, and the number of records that were
+    ignored; empty where all is well.
+    """
     lines = []
     for role, what in (
         ("method", "runs of methods"),
@@ -162,7 +207,9 @@ def missing_statement(summary: Summary) -> tuple[str, ...]:
     ):
         missing = [run for run in summary.missing if run.role == role]
         if missing:
-            lines.append(f"{len(missing):,} of {_asked(summary, role):,} {what} missing: {', '.join(map(str, missing))}.")
+            lines.append(
+                f"{len(missing):,} of {_asked(summary, role):,} {what} missing: {', '.join(map(str, missing))}."
+            )
     if summary.ignored:
         lines.append(
             f"{summary.ignored:,} record{'s' if summary.ignored > 1 else ''} ignored: made with other parameters, data, weights or code "
@@ -170,7 +217,9 @@ def missing_statement(summary: Summary) -> tuple[str, ...]:
         )
     if summary.copies:
         copies = "copies" if len(summary.copies) > 1 else "copy"
-        lines.append(f"{len(summary.copies):,} {copies} ignored: their records name another folder than {', '.join(summary.copies)}.")
+        lines.append(
+            f"{len(summary.copies):,} {copies} ignored: their records name another folder than {', '.join(summary.copies)}."
+        )
     return tuple(lines)
 
 

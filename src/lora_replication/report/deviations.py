@@ -1,10 +1,16 @@
 """What a study does otherwise than the article, from its parameters."""
 
 from lora_replication.article import SETTING
-from lora_replication.params import Study
 from lora_replication.report.wording import listed, subject
+from lora_replication.study import Study
 
-ARTICLE = {"epochs": 3, "batch_size": 12, "learning_rate": 5e-5, "precision": "fp16-mixed", "device": "cuda"}
+ARTICLE = {
+    "epochs": 3,
+    "batch_size": 12,
+    "learning_rate": 5e-5,
+    "precision": "fp16-mixed",
+    "device": "cuda",
+}
 """How the article trained."""
 
 ALWAYS = (
@@ -20,12 +26,22 @@ def deviations(study: Study) -> tuple[str, ...]:
     if not study.is_the_articles:
         found.append(f"The article's setting is {SETTING}; here it is {subject(study)}.")
     here = study.train.model_dump()
-    changed = [f"{name} {here[name]} ({value} there)" for name, value in ARTICLE.items() if here[name] != value]
+    changed = [
+        f"{name} {here[name]} ({value} there)"
+        for name, value in ARTICLE.items()
+        if here[name] != value
+    ]
     if changed:
         found.append(f"Training: {listed(changed)}.")
-    rates = [f"{name} {method.learning_rate:g}" for name, method in study.methods.items() if method.learning_rate]
+    rates = [
+        f"{name} {method.learning_rate:g}"
+        for name, method in study.methods.items()
+        if method.learning_rate
+    ]
     if rates:
-        found.append(f"Learning rates of their own: {listed(rates)}; the article used {ARTICLE['learning_rate']:g} for all.")
+        found.append(
+            f"Learning rates of their own: {listed(rates)}; the article used {ARTICLE['learning_rate']:g} for all."
+        )
     if study.grid.scaling != "article":
         found.append("The grid scales the low-rank term by alpha / rank; the article by alpha.")
     if study.grid.dropout:

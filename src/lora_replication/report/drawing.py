@@ -1,7 +1,8 @@
-"""How figures are made: one style, colours told apart by all common kinds of colour vision, the same bytes each time.
+"""How figures are made: one style, colours told apart by all common kinds of colour vision, the
+same bytes each time.
 
-Colours are those of Okabe and Ito; markers differ as well. In the SVG that stands in the page, ink takes the colour of the page's
-text, so that it reads on light and on dark.
+Colours are those of Okabe and Ito; markers differ as well. In the SVG that stands in the page, ink
+takes the colour of the page's text, so that it reads on light and on dark.
 """
 
 import html
@@ -31,7 +32,16 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.dpi": 100,
     **dict.fromkeys(
-        ["text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color", "grid.color"], INK
+        [
+            "text.color",
+            "axes.labelcolor",
+            "axes.edgecolor",
+            "axes.titlecolor",
+            "xtick.color",
+            "ytick.color",
+            "grid.color",
+        ],
+        INK,
     ),
 }
 WIDTH_INCHES = 4.9
@@ -55,24 +65,43 @@ class Drawing:
     png: bytes
 
     def inline(self) -> str:
-        """The SVG element for an HTML page: ids of its own, ink in the colour of the text, named for screen readers."""
+        """The SVG element for an HTML page: ids of its own, ink in the colour of the text, named
+        for screen readers.
+        """
         text = self.svg.decode()
         text = text[text.index("<svg") :]
         text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{self.name}-", text)
-        text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1)
-        text = text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(self.heading)}" ', 1)
-        return re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL).replace(INK, "currentColor")
+        text = re.sub(
+            r'(<svg[^>]*?) width="[^"]*"',
+            r"\1",
+            re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1),
+            count=1,
+        )
+        text = text.replace(
+            "<svg ", f'<svg role="img" aria-label="{html.escape(self.heading)}" ', 1
+        )
+        return re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL).replace(
+            INK, "currentColor"
+        )
 
 
-def axes(rows: int, columns: int, height: float, *, width: float = WIDTH_INCHES, share: bool = True) -> "tuple[Figure, list[Axes]]":
-    """A figure of ``height`` inches with its panels, row by row; ``share`` gives all panels the same axes."""
+def axes(
+    rows: int, columns: int, height: float, *, width: float = WIDTH_INCHES, share: bool = True
+) -> "tuple[Figure, list[Axes]]":
+    """A figure of ``height`` inches with its panels, row by row; ``share`` gives all panels the
+    same axes.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share).flat)
+    return figure, list(
+        figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share).flat
+    )
 
 
-def render(name: str, heading: str, caption: str, draw: "Callable[[], Figure]", stamp: str) -> Drawing:
+def render(
+    name: str, heading: str, caption: str, draw: "Callable[[], Figure]", stamp: str
+) -> Drawing:
     """The figure that ``draw`` returns, as SVG and PNG, with ``stamp`` written inside it."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -82,6 +111,8 @@ def render(name: str, heading: str, caption: str, draw: "Callable[[], Figure]", 
         figure.suptitle(stamp, fontsize=9, x=0.01, ha="left")
         FigureCanvasAgg(figure)
         svg, png = io.BytesIO(), io.BytesIO()
-        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
         figure.savefig(png, format="png", dpi=200, facecolor="white", metadata={"Software": None})
     return Drawing(name, heading, caption, svg.getvalue(), png.getvalue())

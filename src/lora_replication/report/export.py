@@ -1,4 +1,6 @@
-"""The report for programs, at full precision: CSV and JSON. Accuracies are fractions from 0 to 1, losses in nats."""
+"""The report for programs, at full precision: CSV and JSON. Accuracies are fractions from 0 to 1,
+losses in nats.
+"""
 
 import csv
 import io
@@ -9,7 +11,7 @@ from typing import Any
 
 from lora_replication import __version__
 from lora_replication.article import CITATION, SETTING, PublishedMethod, published
-from lora_replication.records import Count, Record
+from lora_replication.record import Count, Record
 from lora_replication.report.comparisons import Views
 from lora_replication.report.schema import Results
 from lora_replication.report.summary import PARTS, MethodSummary, Summary
@@ -20,20 +22,35 @@ from lora_replication.statistics import Interval, exact_interval, wilson_interva
 
 SCHEMA = 1
 PRIVATE: dict[str, Any] = {"tracking": True, "data": {"path"}, "model": {"path"}}
-"""Keys of a study that stay on the machine: an address may hold a password, and paths tell of their owner."""
+"""Keys of a study that stay on the machine: an address may hold a password, and paths tell of their
+owner.
+"""
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def table_csv(summary: Summary) -> bytes:
-    """One row per method and for the grid's winner. Text that a spreadsheet would take for a formula gets a leading apostrophe."""
+    """One row per method and for the grid's winner. Text that a spreadsheet would take for a
+    formula gets a leading apostrophe.
+    """
     rows = [_csv_row(summary, row) for row in summary.rows]
     return csv_bytes(list(rows[0]), rows)
 
 
 def learning_curves_csv(summary: Summary) -> bytes:
     """One row per epoch of every run of a method; losses in nats, empty where not finite."""
-    names = ["method", "seed", "status", "epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds", "remark"]
+    names = [
+        "method",
+        "seed",
+        "status",
+        "epoch",
+        "train_loss",
+        "train_accuracy",
+        "val_loss",
+        "val_accuracy",
+        "seconds",
+        "remark",
+    ]
     rows = [
         {
             "method": run.asked.name,
@@ -49,8 +66,14 @@ def learning_curves_csv(summary: Summary) -> bytes:
 
 
 def inert(value: Any) -> Any:
-    """A value that no spreadsheet computes: text that starts like a formula gets a leading apostrophe."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip(" \n").startswith(FORMULA_STARTS) else value
+    """A value that no spreadsheet computes: text that starts like a formula gets a leading
+    apostrophe.
+    """
+    return (
+        f"'{value}"
+        if isinstance(value, str) and value.lstrip(" \n").startswith(FORMULA_STARTS)
+        else value
+    )
 
 
 def csv_bytes(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
@@ -64,7 +87,10 @@ def csv_bytes(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 def _csv_row(summary: Summary, row: MethodSummary) -> dict[str, Any]:
     seeds, sampling = row.parts["test"], row.test_sampling
-    accuracies = {f"{part}_accuracy": interval.estimate if interval else None for part, interval in row.parts.items()}
+    accuracies = {
+        f"{part}_accuracy": interval.estimate if interval else None
+        for part, interval in row.parts.items()
+    }
     return {
         "study": summary.study.study,
         "title": title(summary.study),
@@ -92,7 +118,9 @@ def _csv_row(summary: Summary, row: MethodSummary) -> dict[str, Any]:
 def _article_columns(row: MethodSummary) -> dict[str, Any]:
     article = row.published
     return {
-        "article_trainable_parameters": int(article.trainable_parameters.value) if article else None,
+        "article_trainable_parameters": int(article.trainable_parameters.value)
+        if article
+        else None,
         "article_train_accuracy": _fraction(article.train_percent.value) if article else None,
         "article_val_accuracy": _fraction(article.val_percent.value) if article else None,
         "article_test_accuracy": _fraction(article.test_percent.value) if article else None,
@@ -107,7 +135,9 @@ def _fraction(percent: float) -> float:
 
 
 def results_json(summary: Summary, manifest: Mapping[str, Any], views: Views) -> bytes:
-    """Everything that the report tells, for programs, by the schema ``Results``; ``manifest`` as it was written beside the data."""
+    """Everything that the report tells, for programs, by the schema ``Results``; ``manifest`` as it
+    was written beside the data.
+    """
     study = summary.study
     content = {
         "schema_version": SCHEMA,
@@ -127,7 +157,11 @@ def results_json(summary: Summary, manifest: Mapping[str, Any], views: Views) ->
         "test_reviews": [asdict(slices) for slices in views.slices],
         "runs": [_run(record, study.report.confidence) for record in summary.runs],
         "grid": _grid(summary),
-        "article": {"citation": CITATION, "setting": SETTING, "methods": {name: _published(row) for name, row in published().items()}},
+        "article": {
+            "citation": CITATION,
+            "setting": SETTING,
+            "methods": {name: _published(row) for name, row in published().items()},
+        },
         "data": manifest,
         "machines": _machines(summary.records),
     }
@@ -136,7 +170,9 @@ def results_json(summary: Summary, manifest: Mapping[str, Any], views: Views) ->
 
 
 def verdicts_json(summary: Summary) -> bytes:
-    """The verdicts alone, with what their words mean; accuracies in percent, differences in points."""
+    """The verdicts alone, with what their words mean; accuracies in percent, differences in
+    points.
+    """
     verdicts = judge(summary)
     content = {
         "schema_version": SCHEMA,
@@ -152,22 +188,41 @@ def verdicts_json(summary: Summary) -> bytes:
 
 
 def metrics_json(summary: Summary) -> bytes:
-    """The few numbers per method that ``dvc metrics`` compares: mean accuracies, the interval over seeds of the test's, runs."""
+    """The few numbers per method that ``dvc metrics`` compares: mean accuracies, the interval over
+    seeds of the test's, runs.
+    """
     metrics = {
         row.name: {
-            **{f"{part}_accuracy": interval.estimate for part, interval in row.parts.items() if interval},
-            **({"test_t_low": test.low, "test_t_high": test.high} if (test := row.parts["test"]) and test.low is not None else {}),
+            **{
+                f"{part}_accuracy": interval.estimate
+                for part, interval in row.parts.items()
+                if interval
+            },
+            **(
+                {"test_t_low": test.low, "test_t_high": test.high}
+                if (test := row.parts["test"]) and test.low is not None
+                else {}
+            ),
             "runs": len(row.runs),
         }
         for row in summary.rows
     }
-    return json.dumps({"title": title(summary.study), "missing_runs": len(summary.missing), **metrics}, indent=1).encode() + b"\n"
+    return (
+        json.dumps(
+            {"title": title(summary.study), "missing_runs": len(summary.missing), **metrics},
+            indent=1,
+        ).encode()
+        + b"\n"
+    )
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
     claim = verdict.claim
     return {
-        **{name: getattr(claim, name) for name in ("name", "words", "kind", "test", "number", "digits", "source")},
+        **{
+            name: getattr(claim, name)
+            for name in ("name", "words", "kind", "test", "number", "digits", "source")
+        },
         "methods": list(claim.methods),
         "verdict": verdict.word,
         "reason": verdict.reason,
@@ -214,8 +269,12 @@ def _run(record: Record, level: float) -> dict[str, Any]:
     return {
         **_facts(record),
         "epochs": [epoch.model_dump(mode="json") for epoch in record.happened.epochs],
-        "test_wilson": _interval(wilson_interval(test.correct, test.reviews, level)) if test else None,
-        "test_exact": _interval(exact_interval(test.correct, test.reviews, level)) if test else None,
+        "test_wilson": _interval(wilson_interval(test.correct, test.reviews, level))
+        if test
+        else None,
+        "test_exact": _interval(exact_interval(test.correct, test.reviews, level))
+        if test
+        else None,
     }
 
 
@@ -258,7 +317,12 @@ def _grid(summary: Summary) -> dict[str, Any]:
         "winner_by_validation": grid.best.asked.name if grid.complete and grid.best else None,
         "winner_on_fresh_seeds": _method(summary, grid.winner) if grid.winner else None,
         "runners_up_on_fresh_seeds": [
-            _method(summary, row) | {"difference_from_winner": _interval(grid.difference_from_winner(row, summary.study.report.confidence))}
+            _method(summary, row)
+            | {
+                "difference_from_winner": _interval(
+                    grid.difference_from_winner(row, summary.study.report.confidence)
+                )
+            }
             for row in grid.runners_up
         ],
         "cells": [_facts(record) for record in (*grid.cells, *grid.unfinished)],

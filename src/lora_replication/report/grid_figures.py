@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lora_replication.records import Record
+from lora_replication.record import Record
 from lora_replication.report.drawing import BLUE, INK, VERMILLION, Drawing, axes, render
 from lora_replication.report.summary import Summary
 from lora_replication.report.wording import level, of, remark, stamp
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLLAPSE_FRACTION = 0.6
-"""A run whose test accuracy ends below this has collapsed; answering one class gives about one half."""
+"""A run whose test accuracy ends below this has collapsed; answering one class gives about one
+half.
+"""
 
 
 def draw_grid_figures(summary: Summary) -> list[Drawing]:
@@ -59,20 +61,36 @@ def grid_heatmaps(cells: Sequence[Record]) -> "Figure":
     import matplotlib as mpl
 
     colours = mpl.colormaps["cividis"].resampled(16)  # with more, the key would be a bitmap
-    choices = sorted({tuple(_lora(cell)["targets"]) for cell in cells}, key=lambda targets: (len(targets), targets))
+    choices = sorted(
+        {tuple(_lora(cell)["targets"]) for cell in cells},
+        key=lambda targets: (len(targets), targets),
+    )
     alphas, ranks = (sorted({_lora(cell)[name] for cell in cells}) for name in ("alpha", "rank"))
     columns = min(4, len(choices))
     lines = math.ceil(len(choices) / columns)
     figure, panels = axes(lines, columns, height=0.8 + 1.5 * lines, width=max(4.9, 1.9 * columns))
-    values = {(tuple(_lora(c)["targets"]), _lora(c)["alpha"], _lora(c)["rank"]): 100 * _val(c) for c in cells}
+    values = {
+        (tuple(_lora(c)["targets"]), _lora(c)["alpha"], _lora(c)["rank"]): 100 * _val(c)
+        for c in cells
+    }
     low, high = min(values.values()), max(values.values())
     for plot, targets in zip(panels, choices, strict=False):
-        grid = [[values.get((targets, alpha, rank), math.nan) for rank in ranks] for alpha in alphas]
+        grid = [
+            [values.get((targets, alpha, rank), math.nan) for rank in ranks] for alpha in alphas
+        ]
         mesh = plot.pcolormesh(grid, cmap=colours, vmin=low, vmax=high)
         extra = [name for name in targets if name not in ("query", "value")]
-        plot.set_title(" ".join(["q v", *extra]) if {"query", "value"} <= set(targets) else " ".join(targets), fontsize=7, loc="left")
-        plot.set_xticks([x + 0.5 for x in range(len(ranks))], [f"{rank}" for rank in ranks], fontsize=7)
-        plot.set_yticks([y + 0.5 for y in range(len(alphas))], [f"{alpha:g}" for alpha in alphas], fontsize=7)
+        plot.set_title(
+            " ".join(["q v", *extra]) if {"query", "value"} <= set(targets) else " ".join(targets),
+            fontsize=7,
+            loc="left",
+        )
+        plot.set_xticks(
+            [x + 0.5 for x in range(len(ranks))], [f"{rank}" for rank in ranks], fontsize=7
+        )
+        plot.set_yticks(
+            [y + 0.5 for y in range(len(alphas))], [f"{alpha:g}" for alpha in alphas], fontsize=7
+        )
         plot.grid(visible=False)
     for plot in panels[len(choices) :]:
         plot.remove()
@@ -86,7 +104,10 @@ def grid_heatmaps(cells: Sequence[Record]) -> "Figure":
 def validation_against_test(cells: Sequence[Record]) -> "Figure":
     """Validation accuracy to the right, test accuracy upwards, in percent."""
     figure, (plot,) = axes(1, 1, height=3.4)
-    xs, ys = [100 * _val(cell) for cell in cells], [100 * cell.happened.test.fraction for cell in cells if cell.happened.test]
+    xs, ys = (
+        [100 * _val(cell) for cell in cells],
+        [100 * cell.happened.test.fraction for cell in cells if cell.happened.test],
+    )
     ends = [min(*xs, *ys), max(*xs, *ys)]
     plot.plot(ends, ends, color=INK, linewidth=0.9)
     plot.plot(xs, ys, "o", color=BLUE, markersize=4, alpha=0.6, markeredgewidth=0)
@@ -96,12 +117,22 @@ def validation_against_test(cells: Sequence[Record]) -> "Figure":
 
 
 def collapse_by_alpha(summary: Summary) -> "Figure":
-    """Share of collapsed or diverged configurations in percent by alpha with exact intervals, and of those that answer one class."""
+    """Share of collapsed or diverged configurations in percent by alpha with exact intervals, and
+    of those that answer one class.
+    """
     figure, (plot,) = axes(1, 1, height=3.0)
     rows = _by_alpha(summary.grid.cells)
     for x, cells in enumerate(rows.values()):
-        share = exact_interval(sum(map(collapsed, cells)), len(cells), summary.study.report.confidence)
-        plot.plot([x, x], [100 * (share.low or 0), 100 * (share.high or 0)], color=BLUE, linewidth=3.2, solid_capstyle="butt")
+        share = exact_interval(
+            sum(map(collapsed, cells)), len(cells), summary.study.report.confidence
+        )
+        plot.plot(
+            [x, x],
+            [100 * (share.low or 0), 100 * (share.high or 0)],
+            color=BLUE,
+            linewidth=3.2,
+            solid_capstyle="butt",
+        )
         plot.plot([x], [100 * share.estimate], "o", color=BLUE)
         one_class = sum(cell.happened.one_class for cell in cells)
         plot.plot([x], [100 * one_class / len(cells)], "s", color=VERMILLION, fillstyle="none")

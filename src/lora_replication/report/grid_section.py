@@ -1,9 +1,20 @@
-"""The report's section on the grid: every configuration, the winner by validation, the winner on fresh seeds."""
+"""The report's section on the grid: every configuration, the winner by validation, the winner on
+fresh seeds.
+"""
 
-from lora_replication.records import Record
+from lora_replication.record import Record
 from lora_replication.report.summary import MethodSummary, Summary
 from lora_replication.report.tables import Cell, Table, accuracy_cells, status_cell
-from lora_replication.report.wording import count, ends, level, percent, remark, signed, signed_ends, what_trains
+from lora_replication.report.wording import (
+    count,
+    ends,
+    level,
+    percent,
+    remark,
+    signed,
+    signed_ends,
+    what_trains,
+)
 
 
 def grid_table(summary: Summary) -> Table:
@@ -16,8 +27,22 @@ def grid_table(summary: Summary) -> Table:
             "equal ones, the one with fewer parameters first). Accuracy in percent. The choice looks at validation alone. "
             f"{remark(summary.study)}"
         ).strip(),
-        columns=("Place", "Configuration", "Rank", "Alpha", "Trainable parameters", "Train", "Validation", "Test", "Status", "Key"),
-        rows=tuple(_cell_row(place, record) for place, record in enumerate([*grid.cells, *grid.unfinished], start=1)),
+        columns=(
+            "Place",
+            "Configuration",
+            "Rank",
+            "Alpha",
+            "Trainable parameters",
+            "Train",
+            "Validation",
+            "Test",
+            "Status",
+            "Key",
+        ),
+        rows=tuple(
+            _cell_row(place, record)
+            for place, record in enumerate([*grid.cells, *grid.unfinished], start=1)
+        ),
         left=frozenset({1, 8, 9}),
     )
 
@@ -56,17 +81,34 @@ def choice_table(summary: Summary) -> Table:
             "Difference",
             "Over seeds",
         ),
-        rows=tuple(_choice_row(summary, row) for row in (*([grid.winner] if grid.winner else []), *grid.runners_up)),
+        rows=tuple(
+            _choice_row(summary, row)
+            for row in (*([grid.winner] if grid.winner else []), *grid.runners_up)
+        ),
         left=frozenset({0}),
     )
 
 
 def _choice_row(summary: Summary, row: MethodSummary) -> tuple[Cell, ...]:
     grid, test = summary.grid, row.parts["test"]
-    cell = next((c for c in grid.cells if row.runs and c.asked.settings["lora"] == row.runs[0].asked.settings["lora"]), None)
-    difference = None if row is grid.winner else grid.difference_from_winner(row, summary.study.report.confidence)
+    cell = next(
+        (
+            c
+            for c in grid.cells
+            if row.runs and c.asked.settings["lora"] == row.runs[0].asked.settings["lora"]
+        ),
+        None,
+    )
+    difference = (
+        None
+        if row is grid.winner
+        else grid.difference_from_winner(row, summary.study.report.confidence)
+    )
     return (
-        Cell((cell.asked.name if cell else row.name) + (" (winner)" if row is grid.winner else ""), row.trains),
+        Cell(
+            (cell.asked.name if cell else row.name) + (" (winner)" if row is grid.winner else ""),
+            row.trains,
+        ),
         Cell(count(row.trainable_parameters)),
         Cell(f"{len(row.runs)} of {len(row.seeds)}"),
         Cell(percent(cell.happened.val.fraction if cell and cell.happened.val else None)),
@@ -78,7 +120,9 @@ def _choice_row(summary: Summary, row: MethodSummary) -> tuple[Cell, ...]:
 
 
 def grid_statement(summary: Summary) -> list[str]:
-    """What the sweep came to, in sentences: how much of it is done, its winner by validation, the winner on fresh seeds."""
+    """What the sweep came to, in sentences: how much of it is done, its winner by validation, the
+    winner on fresh seeds.
+    """
     grid = summary.grid
     done = (
         f"{len(grid.cells):,} of {grid.asked:,} configurations done; {grid.diverged:,} diverged, {grid.one_class:,} answer one class for "
@@ -88,8 +132,12 @@ def grid_statement(summary: Summary) -> list[str]:
 
 
 def _given_up(summary: Summary) -> list[str]:
-    """What ``grid.stop_one_class`` saved, where it did; what it may have changed is said with it."""
-    stopped = [cell.happened.stopped_after for cell in summary.grid.cells if cell.happened.stopped_after]
+    """What ``grid.stop_one_class`` saved, where it did; what it may have changed is said with
+    it.
+    """
+    stopped = [
+        cell.happened.stopped_after for cell in summary.grid.cells if cell.happened.stopped_after
+    ]
     if not stopped:
         return []
     epochs = summary.study.train.epochs
@@ -123,11 +171,17 @@ def _winner_statement(summary: Summary) -> list[str]:
     test, sampling = grid.winner.parts["test"], grid.winner.test_sampling
     if test is None or sampling is None:
         return ["None of the winner's runs on fresh seeds has an accuracy."]
-    seeds = f"{confidence} t interval {ends(test)} ({test.source})" if test.low is not None else f"no t interval ({test.source})"
+    seeds = (
+        f"{confidence} t interval {ends(test)} ({test.source})"
+        if test.low is not None
+        else f"no t interval ({test.source})"
+    )
     lines = [
         f"On fresh seeds, {grid.winner.trains} ({len(grid.winner.runs)} of {len(grid.winner.seeds)} runs done): "
         f"mean test accuracy {percent(test.estimate)} %; {seeds}; {confidence} Wilson interval {ends(sampling)} ({sampling.source})."
     ]
     if grid.best and grid.best.asked.settings["lora"] != grid.winner.runs[0].asked.settings["lora"]:
-        lines.append("Mind: this is not the configuration that is best by validation in the table below.")
+        lines.append(
+            "Mind: this is not the configuration that is best by validation in the table below."
+        )
     return lines

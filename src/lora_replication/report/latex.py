@@ -1,11 +1,13 @@
-"""The table of methods for a paper: ``table.tex`` (needs the package booktabs) and ``citation.bib``."""
+"""The table of methods for a paper: ``table.tex`` (needs the package booktabs) and
+``citation.bib``.
+"""
 
 from lora_replication import __version__
-from lora_replication.params import Study
 from lora_replication.report.summary import MethodSummary, Summary
 from lora_replication.report.tables import article_note
 from lora_replication.report.wording import count, level, percent, remark, title
 from lora_replication.statistics import Interval
+from lora_replication.study import Study
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -15,13 +17,17 @@ SPECIAL = {
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX sets as it is, on one line; characters beyond ASCII that no plain LaTeX font has become question marks."""
+    """Text that LaTeX sets as it is, on one line; characters beyond ASCII that no plain LaTeX font
+    has become question marks.
+    """
     line = " ".join(text.split())
     return "".join(SPECIAL.get(sign, sign if " " <= sign <= "~" else "?") for sign in line)
 
 
 def table_tex(summary: Summary) -> bytes:
-    """A floating table: methods, parameters, runs, mean accuracies, both intervals of the test's, the article's where comparable."""
+    """A floating table: methods, parameters, runs, mean accuracies, both intervals of the test's,
+    the article's where comparable.
+    """
     confidence = level(summary.study.report.confidence)
     head = ["Method", "Parameters", "Runs", "Train", "Val.", "Test", "Seeds", "Sampling", "Article"]
     lines = [
@@ -47,7 +53,11 @@ def table_tex(summary: Summary) -> bytes:
 def _caption(summary: Summary, confidence: str) -> str:
     reviews = sorted({row.test_sampling.n for row in summary.rows if row.test_sampling})
     n = f" (n = {', '.join(f'{number:,}' for number in reviews)} reviews)" if reviews else ""
-    missing = f" {len(summary.missing):,} of {summary.asked:,} runs are missing." if summary.missing else ""
+    missing = (
+        f" {len(summary.missing):,} of {summary.asked:,} runs are missing."
+        if summary.missing
+        else ""
+    )
     return (
         f"Mean accuracy in percent over runs. Of the test accuracy, seeds: {confidence} t interval over seeds, cut to 0 to 100; sampling: "
         f"{confidence} Wilson interval for test sampling{n}. Article: its single run.{missing} {remark(summary.study)}"
@@ -78,7 +88,9 @@ def _ends(interval: Interval | None) -> str:
 
 
 def _label(study: str) -> str:
-    """A study's name holds letters, digits, dots, underscores and hyphens; a label takes all but underscores."""
+    """A study's name holds letters, digits, dots, underscores and hyphens; a label takes all but
+    underscores.
+    """
     return study.replace("_", "-")
 
 

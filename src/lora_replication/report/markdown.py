@@ -1,4 +1,6 @@
-"""The report as ``report.md``: the page's text and tables in GitHub's Markdown, everything from outside escaped."""
+"""The report as ``report.md``: the page's text and tables in GitHub's Markdown, everything from
+outside escaped.
+"""
 
 import html
 import re
@@ -13,7 +15,9 @@ SPECIAL = re.compile(r"([\\`*\[\]|~#!])|(?<!\w)_|_(?!\w)")
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is: one line, no markup, no HTML, no link, no cell border."""
-    return SPECIAL.sub(lambda found: f"\\{found[0]}", html.escape(" ".join(text.split()), quote=False))
+    return SPECIAL.sub(
+        lambda found: f"\\{found[0]}", html.escape(" ".join(text.split()), quote=False)
+    )
 
 
 def markdown(content: Content) -> bytes:
@@ -39,12 +43,18 @@ def _code(text: str) -> str:
 
 
 def _figure(drawing: Drawing) -> str:
-    return f"![{escaped(drawing.heading)}](figures/{drawing.name}.svg)\n\n*{escaped(drawing.caption)}*"
+    return (
+        f"![{escaped(drawing.heading)}](figures/{drawing.name}.svg)\n\n*{escaped(drawing.caption)}*"
+    )
 
 
 def _table(table: Table) -> str:
     rule = ["---" if position in table.left else "---:" for position in range(len(table.columns))]
-    rows = [[escaped(column) for column in table.columns], rule, *(_cells(row) for row in table.rows)]
+    rows = [
+        [escaped(column) for column in table.columns],
+        rule,
+        *(_cells(row) for row in table.rows),
+    ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

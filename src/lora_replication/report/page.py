@@ -1,6 +1,7 @@
 """The report as one self-contained HTML page: nothing fetched, everything from outside escaped.
 
-Its one script sorts and filters long tables and is named by its hash in the page's policy; nothing else can run.
+Its one script sorts and filters long tables and is named by its hash in the page's policy; nothing
+else can run.
 """
 
 import base64
@@ -18,7 +19,11 @@ from lora_replication.report.content import Content
 def page(content: Content) -> bytes:
     """The whole page. Figures are inlined as SVG, in which matplotlib has escaped all text."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["bound"] = bound
     drawings = [drawing for section in content.sections for drawing in section.figures]

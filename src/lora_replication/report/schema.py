@@ -1,4 +1,6 @@
-"""The schema of ``results.json``, version 1; ``docs/results.schema.json`` is made from it. Accuracies are fractions from 0 to 1."""
+"""The schema of ``results.json``, version 1; ``docs/results.schema.json`` is made from it.
+Accuracies are fractions from 0 to 1.
+"""
 
 import json
 from typing import Annotated, Any, Literal
@@ -7,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lora_replication.article import Kind
 from lora_replication.data.manifest import Manifest
-from lora_replication.records import Epoch, Status
+from lora_replication.record import Epoch, Status
 from lora_replication.report.comparisons import Comparison, Slices
 from lora_replication.report.summary import Missing, Part
 from lora_replication.report.verdicts import Word
@@ -28,7 +30,9 @@ class PValues(_Part):
 
 
 class VerdictRow(_Part):
-    """A verdict on one claim; ``measured_percent`` and ``number`` are in the article's units: percent, points, counts or ratios."""
+    """A verdict on one claim; ``measured_percent`` and ``number`` are in the article's units:
+    percent, points, counts or ratios.
+    """
 
     name: str
     words: str
@@ -60,9 +64,13 @@ class MethodRow(_Part):
     runs_diverged: int
     runs_one_class: int
     over_seeds: Annotated[
-        dict[Part, Interval | None], Field(description="mean accuracy over runs with its t interval over seeds, cut to 0 to 1")
+        dict[Part, Interval | None],
+        Field(description="mean accuracy over runs with its t interval over seeds, cut to 0 to 1"),
     ]
-    test_sampling: Annotated[Interval | None, Field(description="mean test accuracy with its Wilson interval over reviews")]
+    test_sampling: Annotated[
+        Interval | None,
+        Field(description="mean test accuracy with its Wilson interval over reviews"),
+    ]
     article_comparable: bool
     remark: str
 
@@ -110,7 +118,9 @@ class RunRow(Facts):
 
 
 class RunnerUpRow(MethodRow):
-    """A configuration beside the winner; the difference is of its test accuracy less the winner's, paired over fresh seeds."""
+    """A configuration beside the winner; the difference is of its test accuracy less the winner's,
+    paired over fresh seeds.
+    """
 
     difference_from_winner: Interval | None
 
@@ -125,7 +135,10 @@ class GridRow(_Part):
     ended_without_result: int
     winner_by_validation: str | None
     winner_on_fresh_seeds: MethodRow | None
-    runners_up_on_fresh_seeds: Annotated[list[RunnerUpRow], Field(description="trained again beside the winner, best by validation first")]
+    runners_up_on_fresh_seeds: Annotated[
+        list[RunnerUpRow],
+        Field(description="trained again beside the winner, best by validation first"),
+    ]
     cells: list[Facts]
 
 
@@ -136,9 +149,13 @@ class Results(_Part):
     made_by: str
     units: str
     title: str
-    reservation: Annotated[str | None, Field(description="what a study other than the article's must say first")]
+    reservation: Annotated[
+        str | None, Field(description="what a study other than the article's must say first")
+    ]
     comparable_with_the_article: bool
-    study: Annotated[dict[str, Any], Field(description="the resolved parameters, addresses and paths left out")]
+    study: Annotated[
+        dict[str, Any], Field(description="the resolved parameters, addresses and paths left out")
+    ]
     complete: bool
     runs_asked: int
     verdicts: list[VerdictRow]

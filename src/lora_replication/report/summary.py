@@ -10,10 +10,10 @@ from lora_replication.errors import DataError
 from lora_replication.grid.choice import runners_up
 from lora_replication.grid.space import cell_jobs, runner_up_jobs
 from lora_replication.jobs import method_jobs
-from lora_replication.params import MethodParams, Study
-from lora_replication.records import Record
+from lora_replication.record import Record
 from lora_replication.report.wording import of, what_trains
 from lora_replication.statistics import Interval, cut, paired_t, t_interval, wilson_interval
+from lora_replication.study import MethodParams, Study
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -42,9 +42,10 @@ class MethodSummary:
         trains: what trains, in words.
         seeds: the seeds asked for.
         runs: the runs that have a result (status ok or diverged), by seed.
-        parts: for each part of the split the mean accuracy over the ok runs, a fraction, with its interval over seeds, cut to 0
-            and 1; null without one.
-        test_sampling: the mean test accuracy with its interval over reviews (n is the size of the test set); null without a run.
+        parts: for each part of the split the mean accuracy over the ok runs, a fraction, with its
+            interval over seeds, cut to 0 and 1; null without one.
+        test_sampling: the mean test accuracy with its interval over reviews (n is the size of the
+            test set); null without a run.
         published: the article's method of this name, or null.
         comparable: whether the article's numbers are about the same thing as this method's.
     """
@@ -66,12 +67,16 @@ class MethodSummary:
 
     @property
     def tested(self) -> str:
-        """Its name and how many of the runs asked for have a test accuracy, for captions: ``full n = 3``, or ``full n = 2 of 3``."""
+        """Its name and how many of the runs asked for have a test accuracy, for captions: ``full n
+        = 3``, or ``full n = 2 of 3``.
+        """
         return f"{self.name} n = {of(self.parts['test'].n if self.parts['test'] else 0, len(self.seeds))}"
 
     @property
     def diverged(self) -> int:
-        """Runs whose loss or weights stopped being finite; they have no accuracy and are in no mean."""
+        """Runs whose loss or weights stopped being finite; they have no accuracy and are in no
+        mean.
+        """
         return sum(run.happened.status == "diverged" for run in self.runs)
 
     @property
@@ -89,7 +94,8 @@ class GridSummary:
         cells: those with a result, best validation accuracy first, diverged ones last.
         unfinished: records of configurations that ended without a result.
         winner: the configuration that was trained again, over its fresh seeds; null before that.
-        runners_up: those trained again beside it, best by validation first; with those of which no run is done yet left out.
+        runners_up: those trained again beside it, best by validation first; with those of which no
+            run is done yet left out.
     """
 
     asked: int
@@ -99,10 +105,24 @@ class GridSummary:
     runners_up: tuple[MethodSummary, ...] = ()
 
     def difference_from_winner(self, row: MethodSummary, confidence: float) -> Interval | None:
-        """Test accuracy of ``row`` less the winner's, a fraction, paired over the fresh seeds that both have; null without any."""
-        winners = {run.asked.seed: run.happened.test for run in self.winner.runs} if self.winner else {}
-        pairs = [(test, own) for run in row.runs if (test := winners.get(run.asked.seed)) and (own := run.happened.test)]
-        return paired_t([a.fraction for a, _ in pairs], [b.fraction for _, b in pairs], confidence).difference if pairs else None
+        """Test accuracy of ``row`` less the winner's, a fraction, paired over the fresh seeds that
+        both have; null without any.
+        """
+        winners = (
+            {run.asked.seed: run.happened.test for run in self.winner.runs} if self.winner else {}
+        )
+        pairs = [
+            (test, own)
+            for run in row.runs
+            if (test := winners.get(run.asked.seed)) and (own := run.happened.test)
+        ]
+        return (
+            paired_t(
+                [a.fraction for a, _ in pairs], [b.fraction for _, b in pairs], confidence
+            ).difference
+            if pairs
+            else None
+        )
 
     @property
     def complete(self) -> bool:
@@ -111,7 +131,9 @@ class GridSummary:
 
     @property
     def best(self) -> Record | None:
-        """The configuration with the highest validation accuracy so far; the winner once the grid is complete."""
+        """The configuration with the highest validation accuracy so far; the winner once the grid
+        is complete.
+        """
         return self.cells[0] if self.cells and self.cells[0].happened.val else None
 
     @property
@@ -133,11 +155,14 @@ class Summary:
         study: what was asked.
         methods: in the study's order.
         grid: the sweep.
-        runs: the records of methods and winner, also those that ended without a result, in the order of tables.
+        runs: the records of methods and winner, also those that ended without a result, in the
+            order of tables.
         missing: what the study asks for and has no result.
-        ignored: records that belong to other parameters, data, weights or code than the study's now.
+        ignored: records that belong to other parameters, data, weights or code than the study's
+            now.
         copies: folders of records that lie where they don't belong; they are counted nowhere.
-        asked_beside: number of runs asked for beside the grid's winner, known once the grid is complete.
+        asked_beside: number of runs asked for beside the grid's winner, known once the grid is
+            complete.
     """
 
     study: Study
@@ -153,7 +178,12 @@ class Summary:
     def asked(self) -> int:
         """Number of runs that the study asks for, grid and winner included."""
         study = self.study
-        return len(study.run.methods) * len(study.run.seeds) + self.grid.asked + len(study.grid.winner_seeds) + self.asked_beside
+        return (
+            len(study.run.methods) * len(study.run.seeds)
+            + self.grid.asked
+            + len(study.grid.winner_seeds)
+            + self.asked_beside
+        )
 
     @property
     def rows(self) -> tuple[MethodSummary, ...]:
@@ -166,14 +196,17 @@ class Summary:
         return self.runs + self.grid.cells + self.grid.unfinished
 
 
-def summarise(study: Study, records: Iterable[Record], ignored: int = 0, copies: Sequence[str] = ()) -> Summary:
+def summarise(
+    study: Study, records: Iterable[Record], ignored: int = 0, copies: Sequence[str] = ()
+) -> Summary:
     """Sum up ``records`` against what ``study`` asks for.
 
     Args:
         study: what was asked.
-        records: those whose key is among the study's; one that the study does not ask for, or a second one of the same run,
-            is counted as ignored.
-        ignored: number of records left out before; ``copies``: folders of records left out because they lie where they don't belong.
+        records: those whose key is among the study's; one that the study does not ask for, or a
+            second one of the same run, is counted as ignored.
+        ignored: number of records left out before; ``copies``: folders of records left out because
+            they lie where they don't belong.
 
     Raises:
         DataError: runs of one method were tested on different numbers of reviews.
@@ -190,7 +223,13 @@ def summarise(study: Study, records: Iterable[Record], ignored: int = 0, copies:
             ignored += 1
     ordered = [found[run] for run in expected if run in found]
     methods = tuple(
-        _method(study, name, "method", study.run.seeds, [r for r in ordered if r.asked.role == "method" and r.asked.name == name])
+        _method(
+            study,
+            name,
+            "method",
+            study.run.seeds,
+            [r for r in ordered if r.asked.role == "method" and r.asked.name == name],
+        )
         for name in study.run.methods
     )
     return Summary(
@@ -198,7 +237,11 @@ def summarise(study: Study, records: Iterable[Record], ignored: int = 0, copies:
         methods=methods,
         grid=_grid(study, [r for r in ordered if r.asked.role != "method"]),
         runs=tuple(record for record in ordered if record.asked.role != "cell"),
-        missing=tuple(_missing(*run, found.get(run)) for run in expected if run not in found or not found[run].is_done),
+        missing=tuple(
+            _missing(*run, found.get(run))
+            for run in expected
+            if run not in found or not found[run].is_done
+        ),
         ignored=ignored,
         copies=tuple(copies),
         asked_beside=len(beside),
@@ -206,18 +249,31 @@ def summarise(study: Study, records: Iterable[Record], ignored: int = 0, copies:
 
 
 def expected_runs(study: Study) -> Iterator[tuple[str, str, int]]:
-    """Role, name and seed of every run that the study asks for: methods, then the grid, then its winner on fresh seeds."""
+    """Role, name and seed of every run that the study asks for: methods, then the grid, then its
+    winner on fresh seeds.
+    """
     yield from ((job.role, job.name, job.seed) for job in (*method_jobs(study), *cell_jobs(study)))
     yield from (("winner", WINNER, seed) for seed in study.grid.winner_seeds)
 
 
 def _beside(study: Study, records: Sequence[Record]) -> list[tuple[str, str, int]]:
-    """Role, name and seed of the runs beside the grid's winner, once every configuration has a result."""
-    cells = {record.asked.name: record for record in records if record.asked.role == "cell" and record.is_done}
+    """Role, name and seed of the runs beside the grid's winner, once every configuration has a
+    result.
+    """
+    cells = {
+        record.asked.name: record
+        for record in records
+        if record.asked.role == "cell" and record.is_done
+    }
     jobs = cell_jobs(study)
-    if not all(job.name in cells for job in jobs) or not any(cell.happened.val for cell in cells.values()):
+    if not all(job.name in cells for job in jobs) or not any(
+        cell.happened.val for cell in cells.values()
+    ):
         return []
-    return [(job.role, job.name, job.seed) for job in runner_up_jobs(study, runners_up(study, jobs, cells))]
+    return [
+        (job.role, job.name, job.seed)
+        for job in runner_up_jobs(study, runners_up(study, jobs, cells))
+    ]
 
 
 def _missing(role: str, name: str, seed: int, record: Record | None) -> Missing:
@@ -227,19 +283,25 @@ def _missing(role: str, name: str, seed: int, record: Record | None) -> Missing:
     return Missing(role, name, seed, f"{record.happened.status}{error}")
 
 
-def _method(study: Study, name: str, role: str, seeds: Sequence[int], records: Sequence[Record]) -> MethodSummary:
+def _method(
+    study: Study, name: str, role: str, seeds: Sequence[int], records: Sequence[Record]
+) -> MethodSummary:
     runs = tuple(record for record in records if record.is_done)
     article = published().get(name) if role == "method" else None
     return MethodSummary(
         name=name,
         role=role,
-        trains=_trains(study.methods[name]) if role == "method" else what_trains("lora", runs[0].asked.settings["lora"]),
+        trains=_trains(study.methods[name])
+        if role == "method"
+        else what_trains("lora", runs[0].asked.settings["lora"]),
         seeds=tuple(seeds),
         runs=runs,
         parts={part: _over_seeds(runs, part, study.report.confidence) for part in PARTS},
         test_sampling=_over_reviews(name, runs, study.report.confidence),
         published=article,
-        comparable=article is not None and study.is_the_articles and article.configures(study.methods[name]),
+        comparable=article is not None
+        and study.is_the_articles
+        and article.configures(study.methods[name]),
     )
 
 
@@ -257,8 +319,14 @@ def _over_reviews(name: str, runs: Sequence[Record], level: float) -> Interval |
     counts = [run.happened.test for run in runs if run.happened.test]
     sizes = {count.reviews for count in counts}
     if len(sizes) > 1:
-        raise DataError(f"{name}: its runs were tested on {sorted(sizes)} reviews; train them again on one data folder")
-    return wilson_interval(fmean(count.correct for count in counts), sizes.pop(), level) if counts else None
+        raise DataError(
+            f"{name}: its runs were tested on {sorted(sizes)} reviews; train them again on one data folder"
+        )
+    return (
+        wilson_interval(fmean(count.correct for count in counts), sizes.pop(), level)
+        if counts
+        else None
+    )
 
 
 def _grid(study: Study, records: Sequence[Record]) -> GridSummary:
@@ -269,15 +337,25 @@ def _grid(study: Study, records: Sequence[Record]) -> GridSummary:
         asked=len(cell_jobs(study)),
         cells=tuple(sorted((cell for cell in cells if cell.is_done), key=_by_validation)),
         unfinished=tuple(cell for cell in cells if not cell.is_done),
-        winner=_method(study, WINNER, "winner", study.grid.winner_seeds, winners) if winners else None,
+        winner=_method(study, WINNER, "winner", study.grid.winner_seeds, winners)
+        if winners
+        else None,
         runners_up=tuple(
-            _method(study, name, "runner_up", study.grid.winner_seeds, [record for record in beside if record.asked.name == name])
+            _method(
+                study,
+                name,
+                "runner_up",
+                study.grid.winner_seeds,
+                [record for record in beside if record.asked.name == name],
+            )
             for name in dict.fromkeys(record.asked.name for record in beside)
         ),
     )
 
 
 def _by_validation(cell: Record) -> tuple[float, int]:
-    """Highest validation accuracy first; of equal ones the smallest, and of those the first in the grid's order."""
+    """Highest validation accuracy first; of equal ones the smallest, and of those the first in the
+    grid's order.
+    """
     happened = cell.happened
     return (-happened.val.fraction if happened.val else 1.0, happened.trainable_parameters or 0)

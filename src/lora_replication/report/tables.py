@@ -1,13 +1,24 @@
-"""The report's tables as data; Markdown and the page draw the same ones. Numbers here are rounded for reading."""
+"""The report's tables as data; Markdown and the page draw the same ones. Numbers here are rounded
+for reading.
+"""
 
 from dataclasses import dataclass, field
 
 from lora_replication.article import SETTING, PublishedMethod
-from lora_replication.params import Study
-from lora_replication.records import Record
+from lora_replication.record import Record
 from lora_replication.report.summary import PARTS, MethodSummary, Summary
-from lora_replication.report.wording import ABSENT, count, duration, ends, gibibytes, level, percent, remark
+from lora_replication.report.wording import (
+    ABSENT,
+    count,
+    duration,
+    ends,
+    gibibytes,
+    level,
+    percent,
+    remark,
+)
 from lora_replication.statistics import Interval
+from lora_replication.study import Study
 
 
 @dataclass(frozen=True)
@@ -66,13 +77,19 @@ def methods_table(summary: Summary) -> Table:
 
 
 def _method_row(study: Study, row: MethodSummary) -> tuple[Cell, ...]:
-    means = [percent(interval.estimate if interval else None) for interval in (row.parts[part] for part in PARTS)]
+    means = [
+        percent(interval.estimate if interval else None)
+        for interval in (row.parts[part] for part in PARTS)
+    ]
     return (
         Cell(row.name, row.trains),
         Cell(count(row.trainable_parameters)),
         _runs_cell(row),
         *(Cell(mean) for mean in means),
-        Cell(ends(row.test_sampling), f"n = {row.test_sampling.n:,} reviews" if row.test_sampling else ""),
+        Cell(
+            ends(row.test_sampling),
+            f"n = {row.test_sampling.n:,} reviews" if row.test_sampling else "",
+        ),
         _seeds_cell(row.parts["test"]),
         *_article_cells(row.published, article_note(study, row)),
     )
@@ -81,7 +98,11 @@ def _method_row(study: Study, row: MethodSummary) -> tuple[Cell, ...]:
 def _runs_cell(row: MethodSummary) -> Cell:
     counts = {"diverged": row.diverged, "one class": row.one_class}
     notes = [f"{number} {what}" for what, number in counts.items() if number]
-    return Cell(f"{len(row.runs)} of {len(row.seeds)}", ", ".join(notes), alert=bool(notes) or len(row.runs) < len(row.seeds))
+    return Cell(
+        f"{len(row.runs)} of {len(row.seeds)}",
+        ", ".join(notes),
+        alert=bool(notes) or len(row.runs) < len(row.seeds),
+    )
 
 
 def _seeds_cell(interval: Interval | None) -> Cell:
@@ -93,10 +114,16 @@ def _seeds_cell(interval: Interval | None) -> Cell:
 
 
 def article_note(study: Study, row: MethodSummary) -> str:
-    """Why the article's numbers are not about the same thing as this row's; empty where they are."""
+    """Why the article's numbers are not about the same thing as this row's; empty where they
+    are.
+    """
     if row.published is None or row.comparable:
         return ""
-    return "the article's configuration differs" if study.is_the_articles else f"not comparable: {SETTING}"
+    return (
+        "the article's configuration differs"
+        if study.is_the_articles
+        else f"not comparable: {SETTING}"
+    )
 
 
 def _article_cells(article: PublishedMethod | None, note: str) -> tuple[Cell, ...]:
@@ -106,7 +133,9 @@ def _article_cells(article: PublishedMethod | None, note: str) -> tuple[Cell, ..
     return (
         Cell(count(article.trainable_parameters.value), note),
         Cell(" / ".join(f"{number.value:.2f}" for number in accuracies), note),
-        Cell(f"{article.minutes.value:.2f}", note) if article.minutes else Cell(ABSENT, "not stated"),
+        Cell(f"{article.minutes.value:.2f}", note)
+        if article.minutes
+        else Cell(ABSENT, "not stated"),
     )
 
 

@@ -7,7 +7,8 @@ HEADINGS = ("method", "trainable", "runs", "train", "val", "test", "test samplin
 
 
 def terminal_table(table: Path) -> str:
-    """Title, one line per method with accuracies in percent and the two intervals of the test accuracy, and what the study is not.
+    """Title, one line per method with accuracies in percent and the two intervals of the test
+    accuracy, and what the study is not.
 
     Args:
         table: ``reports/<study>/table.csv``.
@@ -17,7 +18,10 @@ def terminal_table(table: Path) -> str:
     lines = [HEADINGS, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
     body = [
-        "  ".join(cell.ljust(w) if column == 0 else cell.rjust(w) for column, (cell, w) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            cell.ljust(w) if column == 0 else cell.rjust(w)
+            for column, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
     ]
     level = f"{float(rows[0]['confidence_level']):.0%}"

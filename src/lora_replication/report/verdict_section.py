@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from lora_replication.params import Study
 from lora_replication.report.tables import Cell, Table
 from lora_replication.report.verdicts import WORDS, Verdict, headline
 from lora_replication.report.wording import ABSENT, count, level, remark
+from lora_replication.study import Study
 
 
 def verdict_statement(verdicts: Sequence[Verdict], study: Study) -> tuple[str, ...]:
@@ -14,7 +14,10 @@ def verdict_statement(verdicts: Sequence[Verdict], study: Study) -> tuple[str, .
     report = study.report
     meaning = "; ".join(f"{word}: {WORDS[word]}" for word in used)
     silent = [verdict for verdict in verdicts if verdict.word == "not judged"]
-    reasons = {verdict.reason: [one.claim.name for one in silent if one.reason == verdict.reason] for verdict in silent}
+    reasons = {
+        verdict.reason: [one.claim.name for one in silent if one.reason == verdict.reason]
+        for verdict in silent
+    }
     return (
         headline(verdicts),
         f"{meaning[0].upper()}{meaning[1:]}.",
@@ -44,9 +47,17 @@ def verdict_table(verdicts: Sequence[Verdict], study: Study) -> Table:
 def _row(verdict: Verdict) -> tuple[Cell, ...]:
     return (
         Cell(verdict.claim.words, f"{verdict.claim.kind}: {verdict.claim.test}"),
-        Cell(verdict.word, verdict.scope, alert=verdict.word == "not reproduced" and not (verdict.scope and verdict.claim.is_about_sizes)),
+        Cell(
+            verdict.word,
+            verdict.scope,
+            alert=verdict.word == "not reproduced"
+            and not (verdict.scope and verdict.claim.is_about_sizes),
+        ),
         Cell(verdict.reason),
-        *(Cell(_p(pair[0]), f"Holm {_p(pair[1])}") if pair else Cell(ABSENT) for pair in (verdict.p_difference, verdict.p_sameness)),
+        *(
+            Cell(_p(pair[0]), f"Holm {_p(pair[1])}") if pair else Cell(ABSENT)
+            for pair in (verdict.p_difference, verdict.p_sameness)
+        ),
         Cell(count(verdict.seeds_needed)),
     )
 

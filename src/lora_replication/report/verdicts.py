@@ -1,6 +1,8 @@
-"""A verdict on each of the article's claims, from a study's summary. All accuracies here are in percent, differences in points.
+"""A verdict on each of the article's claims, from a study's summary. All accuracies here are in
+percent, differences in points.
 
-Decisive verdicts rest on p values corrected by Holm over all claims of the study: one family for differences, one for sameness.
+Decisive verdicts rest on p values corrected by Holm over all claims of the study: one family for
+differences, one for sameness.
 """
 
 from collections.abc import Sequence
@@ -9,7 +11,6 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from lora_replication.article import SETTING, Claim, claims, published
-from lora_replication.params import ReportParams
 from lora_replication.report.summary import MethodSummary, Summary
 from lora_replication.report.wording import level, points
 from lora_replication.statistics import (
@@ -27,6 +28,7 @@ from lora_replication.statistics import (
     t_interval,
     two_proportions_test,
 )
+from lora_replication.study import ReportParams
 
 Word = Literal["reproduced", "consistent", "not reproduced", "inconclusive", "not judged"]
 
@@ -52,12 +54,16 @@ class Verdict:
         claim: the statement.
         word: see ``WORDS``.
         reason: the measured numbers and why they give this word.
-        measured: what was measured here: an accuracy or difference with its interval; null for counts and what is not judged.
+        measured: what was measured here: an accuracy or difference with its interval; null for
+            counts and what is not judged.
         count: the measured count or ratio; null otherwise.
-        p_difference, p_sameness: of the tests, as they came out and after Holm; null where there is none.
-        seeds_needed: with how many seeds the study would decide, if the true effect and scatter were those observed; null where
-            it has decided, where no number of seeds would, or where that cannot be told.
-        scope: which study the verdict is about, where it is not the article's setting; otherwise empty.
+        p_difference, p_sameness: of the tests, as they came out and after Holm; null where there is
+            none.
+        seeds_needed: with how many seeds the study would decide, if the true effect and scatter
+            were those observed; null where it has decided, where no number of seeds would, or where
+            that cannot be told.
+        scope: which study the verdict is about, where it is not the article's setting; otherwise
+            empty.
     """
 
     claim: Claim
@@ -84,7 +90,9 @@ class _Evidence:
 
 @dataclass(frozen=True)
 class _Tested:
-    """Evidence with its corrected p values, 1 where there is no test; ``tests`` of a difference were corrected together."""
+    """Evidence with its corrected p values, 1 where there is no test; ``tests`` of a difference
+    were corrected together.
+    """
 
     evidence: _Evidence
     difference: float
@@ -92,7 +100,9 @@ class _Tested:
     tests: int
 
     def strict(self, confidence: float) -> float:
-        """The level that a difference needs at most to stand after Holm's correction: its first step, which is Bonferroni's."""
+        """The level that a difference needs at most to stand after Holm's correction: its first
+        step, which is Bonferroni's.
+        """
         return 1 - (1 - confidence) / self.tests
 
 
@@ -108,7 +118,9 @@ def judge(summary: Summary) -> tuple[Verdict, ...]:
 
 
 def headline(verdicts: Sequence[Verdict]) -> str:
-    """How many claims came out how; those that follow from sizes alone stand apart, as no training bears on them."""
+    """How many claims came out how; those that follow from sizes alone stand apart, as no training
+    bears on them.
+    """
     sizes = [verdict for verdict in verdicts if verdict.claim.is_about_sizes]
     trained = [verdict for verdict in verdicts if not verdict.claim.is_about_sizes]
     return (
@@ -123,7 +135,11 @@ def _tally(verdicts: Sequence[Verdict]) -> str:
 
 
 def _scope(summary: Summary) -> str:
-    return "" if summary.study.is_the_articles else f"about the study {summary.study.study}, not {SETTING}"
+    return (
+        ""
+        if summary.study.is_the_articles
+        else f"about the study {summary.study.study}, not {SETTING}"
+    )
 
 
 def _corrected(p_values: Sequence[float | None]) -> list[float]:
@@ -148,7 +164,10 @@ def _evidence(claim: Claim, summary: Summary) -> _Evidence:
         return _Evidence(claim, values, prediction_test(values, number) if values else None, same)
     margin = report.sameness_margin if claim.kind == "sameness" else 0.0
     return _Evidence(
-        claim, values, minimal_effect_test(values, margin), equivalence_test(values, margin) if claim.kind == "sameness" else None
+        claim,
+        values,
+        minimal_effect_test(values, margin),
+        equivalence_test(values, margin) if claim.kind == "sameness" else None,
     )
 
 
@@ -166,8 +185,13 @@ def _obstacle(claim: Claim, summary: Summary) -> str:
 
 
 def _values(rows: Sequence[MethodSummary]) -> tuple[float, ...]:
-    """Test accuracy per seed; for two methods the second less the first over the seeds that both have."""
-    by_seed = [{run.asked.seed: 100 * run.happened.test.fraction for run in row.runs if run.happened.test} for row in rows]
+    """Test accuracy per seed; for two methods the second less the first over the seeds that both
+    have.
+    """
+    by_seed = [
+        {run.asked.seed: 100 * run.happened.test.fraction for run in row.runs if run.happened.test}
+        for row in rows
+    ]
     if len(by_seed) == 1:
         return tuple(by_seed[0].values())
     first, second = by_seed
@@ -178,33 +202,78 @@ def _exact(claim: Claim, rows: Sequence[MethodSummary], scope: str) -> Verdict:
     counts = [float(row.trainable_parameters) for row in rows if row.trainable_parameters]
     if claim.layer:
         inputs, outputs, rank = claim.layer
-        counts = [float(inputs * outputs), float(rank * (inputs + outputs))][-1 if claim.kind == "count" else 0 :]
+        counts = [float(inputs * outputs), float(rank * (inputs + outputs))][
+            -1 if claim.kind == "count" else 0 :
+        ]
     needed = 2 if claim.kind == "ratio" else 1
     if len(counts) < needed or claim.number is None:
-        return Verdict(claim, "inconclusive", "no run has been made yet; one decides", seeds_needed=1, scope=scope)
+        return Verdict(
+            claim,
+            "inconclusive",
+            "no run has been made yet; one decides",
+            seeds_needed=1,
+            scope=scope,
+        )
     measured = counts[0] / counts[1] if claim.kind == "ratio" else counts[0]
     rounded = float(f"{measured:.{claim.digits - 1}e}") if claim.digits else measured
     shown = f"{measured:,.2f}" if claim.kind == "ratio" else f"{measured:,.0f}"
-    at = f" at {claim.digits} significant digit{'s' if claim.digits > 1 else ''}" if claim.digits else ""
+    at = (
+        f" at {claim.digits} significant digit{'s' if claim.digits > 1 else ''}"
+        if claim.digits
+        else ""
+    )
     word: Word = "reproduced" if rounded == claim.number else "not reproduced"
-    why = "; this follows from the sizes of this study's encoder, not from training" if scope else ""
-    return Verdict(claim, word, f"{shown} here, {claim.number:,.0f} in the article{at}{why}", count=measured, scope=scope)
+    why = (
+        "; this follows from the sizes of this study's encoder, not from training" if scope else ""
+    )
+    return Verdict(
+        claim,
+        word,
+        f"{shown} here, {claim.number:,.0f} in the article{at}{why}",
+        count=measured,
+        scope=scope,
+    )
 
 
 def _selection(claim: Claim, summary: Summary) -> _Evidence:
     grid = summary.grid
     tuned = published()["lora_tuned"]
-    places = [place for place, cell in enumerate(grid.cells, start=1) if tuned.is_lora(cell.asked.settings["lora"])]
+    places = [
+        place
+        for place, cell in enumerate(grid.cells, start=1)
+        if tuned.is_lora(cell.asked.settings["lora"])
+    ]
     if not grid.complete or grid.best is None or not places:
-        found = f"{len(grid.cells):,} of {grid.asked:,} configurations have a result" if grid.asked else "there is no grid"
-        return _Evidence(claim, verdict=Verdict(claim, "inconclusive", f"{found}; the whole grid with the article's choice is needed"))
+        found = (
+            f"{len(grid.cells):,} of {grid.asked:,} configurations have a result"
+            if grid.asked
+            else "there is no grid"
+        )
+        return _Evidence(
+            claim,
+            verdict=Verdict(
+                claim,
+                "inconclusive",
+                f"{found}; the whole grid with the article's choice is needed",
+            ),
+        )
     best, chosen = grid.best.happened.val, grid.cells[places[0] - 1].happened.val
     if places[0] == 1 or best is None or chosen is None:
         word: Word = "reproduced" if places[0] == 1 else "not reproduced"
-        return _Evidence(claim, verdict=Verdict(claim, word, f"it is number {places[0]:,} of {grid.asked:,} by validation here"))
-    # The winner is the best of many, so each of the others stands for a test that could have been made.
-    p = min(1.0, (grid.asked - 1) * two_proportions_test(chosen.correct, best.correct, best.reviews))
-    return _Evidence(claim, (places[0], grid.asked, 100 * (best.fraction - chosen.fraction)), p_difference=p)
+        return _Evidence(
+            claim,
+            verdict=Verdict(
+                claim, word, f"it is number {places[0]:,} of {grid.asked:,} by validation here"
+            ),
+        )
+    # The winner is the best of many, so each of the others stands for a test that could have been
+    # made.
+    p = min(
+        1.0, (grid.asked - 1) * two_proportions_test(chosen.correct, best.correct, best.reviews)
+    )
+    return _Evidence(
+        claim, (places[0], grid.asked, 100 * (best.fraction - chosen.fraction)), p_difference=p
+    )
 
 
 def _decide(tested: _Tested, report: ReportParams, scope: str) -> Verdict:
@@ -223,7 +292,9 @@ def _decide(tested: _Tested, report: ReportParams, scope: str) -> Verdict:
         word,
         reason,
         measured,
-        p_difference=None if evidence.p_difference is None else (evidence.p_difference, tested.difference),
+        p_difference=None
+        if evidence.p_difference is None
+        else (evidence.p_difference, tested.difference),
         p_sameness=None if evidence.p_sameness is None else (evidence.p_sameness, tested.sameness),
         seeds_needed=needed,
         scope=scope,
@@ -234,7 +305,11 @@ _Decision = tuple[Word, str, Interval | None, int | None]
 
 
 def _decide_value(tested: _Tested, report: ReportParams) -> _Decision:
-    values, number, alpha = tested.evidence.values, float(tested.evidence.claim.number or 0), 1 - report.confidence
+    values, number, alpha = (
+        tested.evidence.values,
+        float(tested.evidence.claim.number or 0),
+        1 - report.confidence,
+    )
     whole = prediction_interval(values, report.confidence)
     half = (float(whole.high or 0) - float(whole.low or 0)) / 2
     interval = cut(whole, 0.0 if len(tested.evidence.claim.methods) == 1 else -100.0, 100.0)
@@ -249,10 +324,17 @@ def _decide_value(tested: _Tested, report: ReportParams) -> _Decision:
         return "not reproduced", seen, interval, None
     if half > report.precision:
         needed = seeds_for_prediction(stdev(values), report.precision, level=report.confidence)
-        return "inconclusive", f"{seen}; its half is wider than {report.precision:g} points", interval, needed
+        return (
+            "inconclusive",
+            f"{seen}; its half is wider than {report.precision:g} points",
+            interval,
+            needed,
+        )
     if low <= number <= high:
         return "consistent", seen, interval, None
-    needed = seeds_for_exclusion(number - interval.estimate, stdev(values), level=tested.strict(report.confidence))
+    needed = seeds_for_exclusion(
+        number - interval.estimate, stdev(values), level=tested.strict(report.confidence)
+    )
     return "inconclusive", f"{seen}; outside, but not after Holm's correction", interval, needed
 
 
@@ -262,10 +344,19 @@ def _decide_order(tested: _Tested, report: ReportParams) -> _Decision:
     seen = _difference(interval)
     if tested.difference < 1 - report.confidence:
         return "reproduced" if interval.estimate > 0 else "not reproduced", seen, interval, None
-    almost = tested.evidence.p_difference is not None and tested.evidence.p_difference < 1 - report.confidence
+    almost = (
+        tested.evidence.p_difference is not None
+        and tested.evidence.p_difference < 1 - report.confidence
+    )
     needed_level = tested.strict(report.confidence) if almost else report.confidence
-    needed = seeds_for_difference(interval.estimate, stdev(values), level=needed_level, power=report.power)
-    why = "a difference before Holm's correction, none after it" if almost else "the paired test finds no difference"
+    needed = seeds_for_difference(
+        interval.estimate, stdev(values), level=needed_level, power=report.power
+    )
+    why = (
+        "a difference before Holm's correction, none after it"
+        if almost
+        else "the paired test finds no difference"
+    )
     return "inconclusive", f"{seen}; {why}", interval, needed
 
 
@@ -278,10 +369,15 @@ def _decide_sameness(tested: _Tested, report: ReportParams) -> _Decision:
         return "reproduced", f"{seen}; less than {margin:g} points apart", interval, None
     if tested.difference < alpha:
         return "not reproduced", f"{seen}; more than {margin:g} points apart", interval, None
-    if low <= float(tested.evidence.claim.number or 0) <= high and (high - low) / 2 <= report.precision:
+    if (
+        low <= float(tested.evidence.claim.number or 0) <= high
+        and (high - low) / 2 <= report.precision
+    ):
         return "consistent", f"{seen}; within {margin:g} points is not shown", interval, None
     distance = margin - abs(fmean(values))
-    needed = seeds_for_difference(distance, stdev(values), level=report.confidence, power=report.power)
+    needed = seeds_for_difference(
+        distance, stdev(values), level=report.confidence, power=report.power
+    )
     return "inconclusive", seen, interval, needed
 
 

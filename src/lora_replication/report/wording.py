@@ -1,11 +1,13 @@
-"""Words and rounded numbers for the reader; whatever is rounded is rounded here and nowhere else."""
+"""Words and rounded numbers for the reader; whatever is rounded is rounded here and nowhere
+else.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_replication.article import SETTING
-from lora_replication.params import Study
 from lora_replication.statistics import Interval
+from lora_replication.study import Study
 
 GENERATED = "generated reviews, not IMDb"
 """Stands in every output of a study on generated reviews, its title included."""
@@ -33,7 +35,11 @@ def title(study: Study) -> str:
 def subject(study: Study) -> str:
     """Which encoder on which reviews, in one line."""
     reviews = study.data.reviews
-    what = "generated reviews" if study.data.source == "generated" else "reviews of the article's split of IMDb"
+    what = (
+        "generated reviews"
+        if study.data.source == "generated"
+        else "reviews of the article's split of IMDb"
+    )
     return (
         f"{ENCODERS[study.model.encoder]} on {reviews.train:,} training, {reviews.val:,} validation and {reviews.test:,} test "
         f"{what}, at most {study.model.max_tokens} tokens each"
@@ -63,7 +69,11 @@ def stamp(study: Study) -> str:
     """What stands inside every figure; empty for the article's own study."""
     if study.is_the_articles:
         return ""
-    return f"{GENERATED[0].upper()}{GENERATED[1:]}" if study.data.source == "generated" else f"Not {SETTING}"
+    return (
+        f"{GENERATED[0].upper()}{GENERATED[1:]}"
+        if study.data.source == "generated"
+        else f"Not {SETTING}"
+    )
 
 
 def what_trains(trains: str, lora: Mapping[str, Any] | None) -> str:

@@ -1,4 +1,6 @@
-"""Intervals and tests, each named by its source of variance: test sampling (reviews), seeds (runs), or both. No torch, no plots."""
+"""Intervals and tests, each named by its source of variance: test sampling (reviews), seeds (runs),
+or both. No torch, no plots.
+"""
 
 from lora_replication.statistics.bootstrap import two_level_bootstrap
 from lora_replication.statistics.comparisons import (

@@ -1,4 +1,6 @@
-"""The two-level bootstrap: seeds and reviews drawn again together, as a second view beside the t intervals."""
+"""The two-level bootstrap: seeds and reviews drawn again together, as a second view beside the t
+intervals.
+"""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -6,27 +8,36 @@ from numpy.typing import ArrayLike, NDArray
 from lora_replication.statistics.intervals import Interval
 
 
-def two_level_bootstrap(values: ArrayLike, level: float, *, draws: int, seed: int, clusters: ArrayLike | None = None) -> Interval:
-    """The percentile interval of a mean when both the seeds and the reviews (or their movies) are drawn again, with replacement.
+def two_level_bootstrap(
+    values: ArrayLike, level: float, *, draws: int, seed: int, clusters: ArrayLike | None = None
+) -> Interval:
+    """The percentile interval of a mean when both the seeds and the reviews (or their movies) are
+    drawn again, with replacement.
 
-    With few seeds it is too narrow (5 seeds: about 84 % coverage at nominal 95 %), because resampled seeds scatter less than seeds do;
-    it shows how much the reviews add, and is not what verdicts rest on.
+    With few seeds it is too narrow (5 seeds: about 84 % coverage at nominal 95 %), because
+    resampled seeds scatter less than seeds do; it shows how much the reviews add, and is not what
+    verdicts rest on.
 
     Args:
-        values: (seeds, reviews): right answers as 0 or 1, or differences of two methods' answers, -1, 0 or 1.
+        values: (seeds, reviews): right answers as 0 or 1, or differences of two methods' answers,
+            -1, 0 or 1.
         level: nominal coverage, above 0 and below 1.
         draws: number of resamples, at least 1.
         seed: of the generator; the same seed gives the same interval.
-        clusters: (reviews,), labels of groups that are drawn whole, such as movies; null draws single reviews.
+        clusters: (reviews,), labels of groups that are drawn whole, such as movies; null draws
+            single reviews.
 
     Raises:
         ValueError: a shape or number is out of its range.
 
-    Source: B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", section 8.3, on two levels at once.
+    Source: B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", section 8.3, on two levels
+    at once.
     """
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 2 or not x.size or draws < 1 or not 0 < level < 1:
-        raise ValueError(f"values {x.shape}, {draws} draws, level {level}; allowed: (seeds, reviews), at least 1, above 0 and below 1")
+        raise ValueError(
+            f"values {x.shape}, {draws} draws, level {level}; allowed: (seeds, reviews), at least 1, above 0 and below 1"
+        )
     totals, sizes = _by_cluster(x, clusters)
     generator = np.random.default_rng(seed)
     means = np.empty(draws)
@@ -37,10 +48,20 @@ def two_level_bootstrap(values: ArrayLike, level: float, *, draws: int, seed: in
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     unit = "reviews" if clusters is None else f"reviews in {len(sizes):,} movies"
     source = f"seeds and test sampling, n = {len(x)} run{'s' if len(x) > 1 else ''} on {x.shape[1]:,} {unit}"
-    return Interval(float(x.mean()), float(low), float(high), level, len(x), "two-level bootstrap, percentile", source)
+    return Interval(
+        float(x.mean()),
+        float(low),
+        float(high),
+        level,
+        len(x),
+        "two-level bootstrap, percentile",
+        source,
+    )
 
 
-def _by_cluster(x: NDArray[np.float64], clusters: ArrayLike | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _by_cluster(
+    x: NDArray[np.float64], clusters: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Totals (seeds, clusters) and sizes (clusters,)."""
     if clusters is None:
         return x, np.ones(x.shape[1], dtype=np.float64)

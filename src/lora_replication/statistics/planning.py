@@ -1,4 +1,6 @@
-"""How much n reviews and k seeds can show, and how many seeds would be needed. All differences in the unit of the input."""
+"""How much n reviews and k seeds can show, and how many seeds would be needed. All differences in
+the unit of the input.
+"""
 
 import math
 from collections.abc import Callable
@@ -11,11 +13,15 @@ from scipy import optimize, stats
 MOST_SEEDS = 10_000
 
 
-def smallest_difference_of_reviews(discordant: float, reviews: int, *, level: float, power: float) -> float:
-    """The smallest difference of two runs' accuracies that a McNemar test on ``reviews`` reviews finds with chance ``power``.
+def smallest_difference_of_reviews(
+    discordant: float, reviews: int, *, level: float, power: float
+) -> float:
+    """The smallest difference of two runs' accuracies that a McNemar test on ``reviews`` reviews
+    finds with chance ``power``.
 
     Args:
-        discordant: share of reviews on which the two disagree, above 0, at most 1; it bounds the difference.
+        discordant: share of reviews on which the two disagree, above 0, at most 1; it bounds the
+            difference.
         reviews: number of test reviews, at least 1.
         level: 1 - the chance of a false find, above 0 and below 1.
         power: above 0 and below 1.
@@ -29,16 +35,25 @@ def smallest_difference_of_reviews(discordant: float, reviews: int, *, level: fl
     Source: R. J. Connor, Biometrics 43 (1987), normal approximation.
     """
     if not 0 < discordant <= 1 or reviews < 1:
-        raise ValueError(f"discordant {discordant}, reviews {reviews}; allowed: above 0 to 1, at least 1")
+        raise ValueError(
+            f"discordant {discordant}, reviews {reviews}; allowed: above 0 to 1, at least 1"
+        )
     _check(level, power)
     alpha, beta = (float(stats.norm.isf(tail)) for tail in ((1 - level) / 2, 1 - power))
     # d sqrt(n) = alpha sqrt(p) + beta sqrt(p - d^2), a quadratic in d.
-    a, b, c = reviews + beta**2, -2 * alpha * math.sqrt(discordant * reviews), discordant * (alpha**2 - beta**2)
+    a, b, c = (
+        reviews + beta**2,
+        -2 * alpha * math.sqrt(discordant * reviews),
+        discordant * (alpha**2 - beta**2),
+    )
     return min(1.0, (-b + math.sqrt(max(0.0, b * b - 4 * a * c))) / (2 * a))
 
 
-def smallest_difference_of_seeds(deviation: float, seeds: int, *, level: float, power: float) -> float | None:
-    """The smallest mean difference that a paired t test over ``seeds`` seeds finds with chance ``power``; null for one seed.
+def smallest_difference_of_seeds(
+    deviation: float, seeds: int, *, level: float, power: float
+) -> float | None:
+    """The smallest mean difference that a paired t test over ``seeds`` seeds finds with chance
+    ``power``; null for one seed.
 
     Args:
         deviation: standard deviation of the differences over seeds, 0 or more.
@@ -54,12 +69,19 @@ def smallest_difference_of_seeds(deviation: float, seeds: int, *, level: float, 
         raise ValueError(f"deviation {deviation}, seeds {seeds}; allowed: at least 0, at least 1")
     if seeds == 1:
         return None
-    shift = optimize.brentq(lambda ncp: _power(ncp, seeds - 1, level) - power, 0.0, 2000.0) if power > 1 - level else 0.0
+    shift = (
+        optimize.brentq(lambda ncp: _power(ncp, seeds - 1, level) - power, 0.0, 2000.0)
+        if power > 1 - level
+        else 0.0
+    )
     return float(shift) * deviation / math.sqrt(seeds)
 
 
-def seeds_for_difference(difference: float, deviation: float, *, level: float, power: float) -> int | None:
-    """The fewest shared seeds with which a paired t test finds ``difference`` with chance ``power``; null where over 10,000.
+def seeds_for_difference(
+    difference: float, deviation: float, *, level: float, power: float
+) -> int | None:
+    """The fewest shared seeds with which a paired t test finds ``difference`` with chance
+    ``power``; null where over 10,000.
 
     Args:
         difference: the true mean difference.
@@ -80,7 +102,8 @@ def seeds_for_difference(difference: float, deviation: float, *, level: float, p
 
 
 def seeds_for_prediction(deviation: float, half_width: float, *, level: float) -> int | None:
-    """The fewest runs whose prediction interval for one more run has at most ``half_width`` on each side; null where none has.
+    """The fewest runs whose prediction interval for one more run has at most ``half_width`` on each
+    side; null where none has.
 
     Args:
         deviation: standard deviation of runs over seeds, 0 or more.
@@ -89,13 +112,17 @@ def seeds_for_prediction(deviation: float, half_width: float, *, level: float) -
     """
 
     def enough(seeds: int) -> bool:
-        return float(stats.t.isf((1 - level) / 2, seeds - 1)) * deviation * math.sqrt(1 + 1 / seeds) <= half_width
+        return (
+            float(stats.t.isf((1 - level) / 2, seeds - 1)) * deviation * math.sqrt(1 + 1 / seeds)
+            <= half_width
+        )
 
     return _first(enough)
 
 
 def seeds_for_exclusion(difference: float, deviation: float, *, level: float) -> int | None:
-    """The fewest runs whose prediction interval leaves out a run ``difference`` away from their mean; null where none does.
+    """The fewest runs whose prediction interval leaves out a run ``difference`` away from their
+    mean; null where none does.
 
     Args:
         difference: of the single run from the mean, as it was observed.
@@ -119,16 +146,24 @@ def _first(enough: Callable[[int], bool]) -> int | None:
 def _power(shift: float, freedom: int, level: float) -> float:
     """The chance that a two-sided t test finds a mean ``shift`` standard errors from 0.
 
-    The mean, over equally likely values of the estimated deviation, of the chance given it: scipy's noncentral t gives NaN in its tails.
+    The mean, over equally likely values of the estimated deviation, of the chance given it: scipy's
+    noncentral t gives NaN in its tails.
     """
     critical = float(stats.t.isf((1 - level) / 2, freedom))
     deviations = _deviations(freedom)
-    return float(np.mean(stats.norm.sf(critical * deviations - shift) + stats.norm.cdf(-critical * deviations - shift)))
+    return float(
+        np.mean(
+            stats.norm.sf(critical * deviations - shift)
+            + stats.norm.cdf(-critical * deviations - shift)
+        )
+    )
 
 
 @lru_cache(maxsize=64)
 def _deviations(freedom: int) -> NDArray[np.float64]:
-    """Equally likely values of the estimated standard deviation of runs whose true one is 1, (1000,)."""
+    """Equally likely values of the estimated standard deviation of runs whose true one is 1,
+    (1000,).
+    """
     return np.asarray(np.sqrt(stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, freedom) / freedom))
 
 

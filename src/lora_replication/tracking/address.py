@@ -1,4 +1,6 @@
-"""Addresses of MLflow stores: which one is meant, how it is shown, and making a SQLite database safely."""
+"""Addresses of MLflow stores: which one is meant, how it is shown, and making a SQLite database
+safely.
+"""
 
 import fcntl
 import os
@@ -12,11 +14,15 @@ from urllib.parse import unquote
 VARIABLE = "MLFLOW_TRACKING_URI"
 
 LOCK_WAIT_SECONDS = 20.0
-"""How long a write to SQLite waits for another process's; the value that MLflow gives its own connections."""
+"""How long a write to SQLite waits for another process's; the value that MLflow gives its own
+connections.
+"""
 
 
 def resolved(uri: str) -> str:
-    """The address in ``MLFLOW_TRACKING_URI`` or else ``uri``; the file of a SQLite address made absolute."""
+    """The address in ``MLFLOW_TRACKING_URI`` or else ``uri``; the file of a SQLite address made
+    absolute.
+    """
     address = os.environ.get(VARIABLE, "").strip() or uri
     file = database_file(address)
     return f"sqlite:///{file.absolute()}" if file else address
@@ -29,13 +35,17 @@ def database_file(uri: str) -> Path | None:
 
 
 def artifact_folder(uri: str, study: str) -> str | None:
-    """``mlartifacts/<study>`` beside a SQLite database, as a file address; null where a server decides."""
+    """``mlartifacts/<study>`` beside a SQLite database, as a file address; null where a server
+    decides.
+    """
     file = database_file(uri)
     return (file.absolute().parent / "mlartifacts" / study).as_uri() if file else None
 
 
 def shown(text: str, uri: str) -> str:
-    """``text`` without the user name, password and keys of ``uri`` or of any other address in it."""
+    """``text`` without the user name, password and keys of ``uri`` or of any other address in
+    it.
+    """
     credentials = re.match(r"[^/]*://(\S*)@", uri)
     if credentials:
         user, _, password = credentials[1].partition(":")
@@ -46,13 +56,16 @@ def shown(text: str, uri: str) -> str:
 
 
 def prepare_database(uri: str) -> None:
-    """Make the SQLite database of ``uri`` where there is none, and let readers and a writer work on it at once.
+    """Make the SQLite database of ``uri`` where there is none, and let readers and a writer work on
+    it at once.
 
-    A process killed while MLflow makes its tables would leave a database that nobody can use any more. So the tables are made
-    in a file of another name, which takes its place when it is done. Other addresses are left alone.
+    A process killed while MLflow makes its tables would leave a database that nobody can use any
+    more. So the tables are made in a file of another name, which takes its place when it is done.
+    Other addresses are left alone.
 
     Raises:
-        OSError, sqlite3.Error: the folder can't be written, or the file is not a database. (MLflow would retry for an hour.)
+        OSError, sqlite3.Error: the folder can't be written, or the file is not a database. (MLflow
+            would retry for an hour.)
     """
     file = database_file(uri)
     if file is None:

@@ -1,4 +1,6 @@
-"""What a run looks like in MLflow: its name, parameters, tags and values. Knows records, not MLflow."""
+"""What a run looks like in MLflow: its name, parameters, tags and values. Knows records, not
+MLflow.
+"""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from lora_replication.errors import DataError
-from lora_replication.records import ADAPTER, PREDICTIONS, RECORD, Asked, Epoch, Happened, Record, Status, digest
+from lora_replication.files import digest
+from lora_replication.record import (
+    ADAPTER,
+    PREDICTIONS,
+    RECORD,
+    Epoch,
+    Happened,
+    Record,
+    Run,
+    Status,
+)
 
 ARTIFACTS = (RECORD, PREDICTIONS, ADAPTER)
 """The files of a run's folder that are mirrored, where they are there."""
@@ -15,13 +27,21 @@ ARTIFACTS = (RECORD, PREDICTIONS, ADAPTER)
 AUTHOR = "lora-replication"
 """Stands where MLflow would write the login name and the path of the script."""
 
-RUN_STATUS: dict[Status, str] = {"ok": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "timeout": "FAILED", "killed": "KILLED"}
+RUN_STATUS: dict[Status, str] = {
+    "ok": "FINISHED",
+    "diverged": "FINISHED",
+    "failed": "FAILED",
+    "timeout": "FAILED",
+    "killed": "KILLED",
+}
 """MLflow's word for the status of a record; a diverged run has run to its end."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One value of a metric. ``milliseconds`` since 1970, UTC; ``step`` is the epoch, or 0 for what a run has once."""
+    """One value of a metric. ``milliseconds`` since 1970, UTC; ``step`` is the epoch, or 0 for what
+    a run has once.
+    """
 
     name: str
     value: float
@@ -29,14 +49,16 @@ class Point:
     step: int
 
 
-def run_name(asked: Asked) -> str:
+def run_name(asked: Run) -> str:
     """The name under which people see the run: ``lora_default seed-1``."""
     return f"{asked.name} seed-{asked.seed}"
 
 
-def parameters(asked: Asked) -> dict[str, str]:
+def parameters(asked: Run) -> dict[str, str]:
     """The settings with dotted keys (``lora.rank``), the seed, the method's name and the study."""
-    return {"study": asked.study, "method": asked.name, "seed": str(asked.seed)} | _flat(asked.settings)
+    return {"study": asked.study, "method": asked.name, "seed": str(asked.seed)} | _flat(
+        asked.settings
+    )
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -55,7 +77,7 @@ def _text(value: Any) -> str:
     return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def identity(asked: Asked) -> dict[str, str]:
+def identity(asked: Run) -> dict[str, str]:
     """The tags by which the runs of a record are found again.
 
     The key alone does not do: a grid's cell and a method with equal settings share it.
@@ -63,13 +85,15 @@ def identity(asked: Asked) -> dict[str, str]:
     return {"role": asked.role, "method": asked.name, "record_key": asked.key}
 
 
-def run_tags(asked: Asked, git_commit: str | None) -> dict[str, str]:
+def run_tags(asked: Run, git_commit: str | None) -> dict[str, str]:
     """Tags of a run: what it is and what it was made from; nothing of the machine or its user."""
-    commit = {"git_commit": git_commit, "mlflow.source.git.commit": git_commit} if git_commit else {}
+    commit = (
+        {"git_commit": git_commit, "mlflow.source.git.commit": git_commit} if git_commit else {}
+    )
     return _common_tags(asked) | identity(asked) | commit
 
 
-def _common_tags(asked: Asked) -> dict[str, str]:
+def _common_tags(asked: Run) -> dict[str, str]:
     return {
         "study": asked.study,
         "title": asked.title,
@@ -83,15 +107,16 @@ def _common_tags(asked: Asked) -> dict[str, str]:
     }
 
 
-def sweep_name(asked: Asked) -> str:
+def sweep_name(asked: Run) -> str:
     """The name of the run under which the cells of a grid are nested."""
     return f"grid seed-{asked.seed}"
 
 
-def sweep_tags(asked: Asked) -> dict[str, str]:
+def sweep_tags(asked: Run) -> dict[str, str]:
     """Tags of the parent of a grid's cells.
 
-    ``sweep`` is the digest of what all cells share: study, seed, data, weights, code, all settings but LoRA's.
+    ``sweep`` is the digest of what all cells share: study, seed, data, weights, code, all settings
+    but LoRA's.
     """
     shared = {key: value for key, value in asked.settings.items() if key != "lora"}
     sweep = digest([asked.study, asked.seed, asked.data, asked.weights, asked.code, shared])
@@ -99,7 +124,9 @@ def sweep_tags(asked: Asked) -> dict[str, str]:
 
 
 def outcome_tags(happened: Happened) -> dict[str, str]:
-    """Tags for what came of a run: the record's status, and whether one class was answered for every review."""
+    """Tags for what came of a run: the record's status, and whether one class was answered for
+    every review.
+    """
     return {"record_status": happened.status, "one_class": _text(happened.one_class)}
 
 
@@ -115,10 +142,14 @@ def epoch_points(epoch: Epoch, milliseconds: int) -> list[Point]:
 
 
 def final_points(happened: Happened, milliseconds: int) -> list[Point]:
-    """What a run has once: accuracies at the best epoch (0 to 1), parameter counts, seconds, tokens per second, bytes."""
+    """What a run has once: accuracies at the best epoch (0 to 1), parameter counts, seconds, tokens
+    per second, bytes.
+    """
     counts = {"train": happened.train, "val": happened.val, "test": happened.test}
     values: dict[str, float | None] = {
-        f"final_{split}_accuracy": count.fraction for split, count in counts.items() if count and count.reviews
+        f"final_{split}_accuracy": count.fraction
+        for split, count in counts.items()
+        if count and count.reviews
     }
     for name in (
         "best_epoch",
@@ -135,7 +166,9 @@ def final_points(happened: Happened, milliseconds: int) -> list[Point]:
 
 
 def record_points(record: Record, file: Path) -> list[Point]:
-    """Every value of a record, at the times that it tells: it finished, before that it evaluated, before that came its epochs."""
+    """Every value of a record, at the times that it tells: it finished, before that it evaluated,
+    before that came its epochs.
+    """
     finished = utc_milliseconds(record.where.finished, file)
     end = finished - 1000 * (record.happened.evaluation_seconds or 0.0)
     points: list[Point] = []
@@ -146,13 +179,21 @@ def record_points(record: Record, file: Path) -> list[Point]:
 
 
 def utc_milliseconds(time: str, file: Path) -> int:
-    """Milliseconds since 1970 of an ISO 8601 time in ``file``, UTC where it names no zone. Raises ``DataError``."""
+    """Milliseconds since 1970 of an ISO 8601 time in ``file``, UTC where it names no zone. Raises
+    ``DataError``.
+    """
     try:
         moment = datetime.fromisoformat(time)
     except ValueError:
-        raise DataError(f"{file}: {time!r} is not a time; allowed: ISO 8601, such as 2024-01-31T12:00:00+00:00; run it again") from None
+        raise DataError(
+            f"{file}: {time!r} is not a time; allowed: ISO 8601, such as 2024-01-31T12:00:00+00:00; run it again"
+        ) from None
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _points(values: dict[str, float | None], milliseconds: int, step: int) -> list[Point]:
-    return [Point(name, float(value), milliseconds, step) for name, value in values.items() if value is not None and math.isfinite(value)]
+    return [
+        Point(name, float(value), milliseconds, step)
+        for name, value in values.items()
+        if value is not None and math.isfinite(value)
+    ]

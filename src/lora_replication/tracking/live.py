@@ -1,4 +1,6 @@
-"""Logging a run while it goes on, in the background: training never waits for MLflow, and its end waits only so long."""
+"""Logging a run while it goes on, in the background: training never waits for MLflow, and its end
+waits only so long.
+"""
 
 import threading
 import time
@@ -11,8 +13,8 @@ from typing import Self
 
 from lora_replication.errors import Stopped
 from lora_replication.machine import git_state
-from lora_replication.params import TrackingParams
-from lora_replication.records import Asked, Epoch, Record
+from lora_replication.record import Epoch, Record, Run
+from lora_replication.study import TrackingParams
 from lora_replication.tracking import content
 from lora_replication.tracking.store import Store, failures, load_mlflow, store_at
 from lora_replication.tracking.system import SystemSampler
@@ -28,7 +30,8 @@ STOP_PATIENCE_SECONDS = 5.0
 
 
 class Worker(threading.Thread):
-    """Makes calls one after another on a thread of its own, up to the first that fails, which ``give_up`` is told.
+    """Makes calls one after another on a thread of its own, up to the first that fails, which
+    ``give_up`` is told.
 
     It is a daemon: what hangs in it does not hold up the end of the process.
     """
@@ -61,11 +64,11 @@ class Worker(threading.Thread):
 class LiveRun:
     """The MLflow run of one training run. A context: leaving it ends the MLflow run.
 
-    Left normally, it ends as FINISHED, or as the record given to ``finish`` says; by ``Stopped`` or Ctrl-C as KILLED; by any
-    other exception as FAILED. Nothing here raises because of MLflow.
+    Left normally, it ends as FINISHED, or as the record given to ``finish`` says; by ``Stopped`` or
+    Ctrl-C as KILLED; by any other exception as FAILED. Nothing here raises because of MLflow.
     """
 
-    def __init__(self, store: Store, asked: Asked) -> None:
+    def __init__(self, store: Store, asked: Run) -> None:
         self._store = store
         self._asked = asked
         self._worker: Worker | None = None
@@ -100,17 +103,32 @@ class LiveRun:
             record: the record, whole.
         """
         self._finished = True
-        sizes = [(folder / name).stat().st_size for name in content.ARTIFACTS if (folder / name).is_file()]
+        sizes = [
+            (folder / name).stat().st_size
+            for name in content.ARTIFACTS
+            if (folder / name).is_file()
+        ]
         self._patience += sum(sizes) / SLOWEST_UPLOAD
         self._put(partial(self._complete, folder, record, _now()))
 
-    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         stopped = kind is not None and issubclass(kind, Stopped | KeyboardInterrupt)
         if not self._finished:
             status = "KILLED" if stopped else "FAILED" if kind else "FINISHED"
             self._put(partial(self._end, status, _now()))
         if self._worker:
-            seconds = 0.0 if self._store.is_quiet else STOP_PATIENCE_SECONDS if stopped else self._patience
+            seconds = (
+                0.0
+                if self._store.is_quiet
+                else STOP_PATIENCE_SECONDS
+                if stopped
+                else self._patience
+            )
             if not self._worker.finish(seconds):
                 self._store.give_up(TimeoutError(f"no answer within {seconds:.0f} seconds"))
         self._ended.set()
@@ -120,7 +138,9 @@ class LiveRun:
             self._worker.put(call)
 
     def _open(self, now: int) -> None:
-        self._store.kill_stale(self._store.experiment_id(self._asked), content.identity(self._asked))
+        self._store.kill_stale(
+            self._store.experiment_id(self._asked), content.identity(self._asked)
+        )
         self._run_id = self._store.create_run(self._asked, git_state()[0], now)
         self._sampler = SystemSampler(self._ended)
         self._sampler.start()
@@ -130,7 +150,11 @@ class LiveRun:
         self._epochs.add(epoch.epoch)
 
     def _complete(self, folder: Path, record: Record, now: int) -> None:
-        missed = [point for point in content.record_points(record, folder) if point.step and point.step not in self._epochs]
+        missed = [
+            point
+            for point in content.record_points(record, folder)
+            if point.step and point.step not in self._epochs
+        ]
         points = missed + content.final_points(record.happened, now) + self._sampled(last=True)
         self._store.complete(self._run_id, folder, record, points, now)
 
@@ -147,11 +171,11 @@ class LiveRun:
         return self._sampler.taken()
 
 
-def live_run(tracking: TrackingParams, asked: Asked) -> LiveRun:
+def live_run(tracking: TrackingParams, asked: Run) -> LiveRun:
     """The MLflow run for a training run that is about to start, to be used in a ``with``.
 
-    A RUNNING run of the same record whose process is gone is set to KILLED. A grid's cell is nested under the run of its sweep.
-    An address that can't be used costs one warning on stderr.
+    A RUNNING run of the same record whose process is gone is set to KILLED. A grid's cell is nested
+    under the run of its sweep. An address that can't be used costs one warning on stderr.
 
     Args:
         tracking: where to; the variable MLFLOW_TRACKING_URI overrules its ``uri``.

@@ -6,11 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_replication.errors import EnvironmentProblem
-from lora_replication.params import TrackingParams
-from lora_replication.records import RECORD, Record, file_digest, read_records
+from lora_replication.files import file_digest
+from lora_replication.record import RECORD, Record, read_records
+from lora_replication.study import TrackingParams
 from lora_replication.tracking import content
 from lora_replication.tracking.live import PATIENCE_SECONDS, Worker
-from lora_replication.tracking.store import RECORD_DIGEST, Store, failures, goes_on, is_whole, load_mlflow, store_at
+from lora_replication.tracking.store import (
+    RECORD_DIGEST,
+    Store,
+    failures,
+    goes_on,
+    is_whole,
+    load_mlflow,
+    store_at,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -44,9 +53,12 @@ def sync(root: Path, tracking: TrackingParams) -> SyncResult:
 
     Raises:
         DataError: a file is not a record.
-        EnvironmentProblem: MLflow is not there, or its address does not answer (told within 30 seconds).
+        EnvironmentProblem: MLflow is not there, or its address does not answer (told within 30
+            seconds).
     """
-    studies = sorted(folder.name for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
+    studies = (
+        sorted(folder.name for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
+    )
     records = [found for study in studies for found in read_records(study, root)]
     store = store_at(tracking)
     try:
@@ -74,7 +86,9 @@ def _rebuild(store: Store, records: list[tuple[Path, Record]]) -> SyncResult:
     for experiment_id in store.experiment_ids():
         for run in store.runs(experiment_id, {}):
             tags = run.data.tags
-            known[tuple(tags.get(name, "") for name in ("study", "role", "method", "record_key"))].append(run)
+            known[
+                tuple(tags.get(name, "") for name in ("study", "role", "method", "record_key"))
+            ].append(run)
     done = {"created": 0, "completed": 0, "whole": 0, "running": 0}
     for folder, record in records:
         asked = record.asked
@@ -92,8 +106,11 @@ def _mirror(store: Store, folder: Path, record: Record, runs: "list[Run]") -> st
         return "running"
     points = content.record_points(record, folder / RECORD)
     ended = content.utc_milliseconds(record.where.finished, folder / RECORD)
-    # A run that mirrors another record of this key is an earlier attempt and stays; the newest of the others is completed.
-    partial = [run for run in runs if run.data.tags.get(RECORD_DIGEST, record_digest) == record_digest]
+    # A run that mirrors another record of this key is an earlier attempt and stays; the newest of
+    # the others is completed.
+    partial = [
+        run for run in runs if run.data.tags.get(RECORD_DIGEST, record_digest) == record_digest
+    ]
     if not partial:
         began = content.utc_milliseconds(record.where.started, folder / RECORD)
         run_id = store.create_run(record.asked, record.where.git_commit, began)
@@ -106,7 +123,13 @@ def _mirror(store: Store, folder: Path, record: Record, runs: "list[Run]") -> st
 
 
 def _missing(store: Store, run_id: str, points: list[content.Point]) -> list[content.Point]:
-    """Those of ``points`` that the run does not have yet, whatever the time at which it has them."""
+    """Those of ``points`` that the run does not have yet, whatever the time at which it has
+    them.
+    """
     names = {point.name for point in points}
-    logged = {(name, metric.step, metric.value) for name in names for metric in store.client().get_metric_history(run_id, name)}
+    logged = {
+        (name, metric.step, metric.value)
+        for name in names
+        for metric in store.client().get_metric_history(run_id, name)
+    }
     return [point for point in points if (point.name, point.step, point.value) not in logged]

@@ -1,4 +1,6 @@
-"""Processor, memory and GPU use while a run goes on, under the names of MLflow's own system metrics."""
+"""Processor, memory and GPU use while a run goes on, under the names of MLflow's own system
+metrics.
+"""
 
 import os
 import threading
@@ -8,14 +10,16 @@ from typing import Any
 from lora_replication.tracking.content import Point
 
 LONGEST_PAUSE_SECONDS = 10.0
-"""MLflow's own interval. It starts at one second and grows with the run, so that short runs get samples too."""
+"""MLflow's own interval. It starts at one second and grows with the run, so that short runs get
+samples too.
+"""
 
 
 class SystemSampler(threading.Thread):
     """Samples until ``stopped`` is set and keeps what it saw until it is taken.
 
-    MLflow's own sampling thread asks the store before every sample and logs on its own; here the thread touches no store, so
-    that a dead one can't hold it up.
+    MLflow's own sampling thread asks the store before every sample and logs on its own; here the
+    thread touches no store, so that a dead one can't hold it up.
     """
 
     def __init__(self, stopped: threading.Event) -> None:
@@ -27,7 +31,9 @@ class SystemSampler(threading.Thread):
         self._step = 0
 
     def run(self) -> None:
-        """Sample at growing intervals; a first sample stands at the start, a last one where the points are taken at the end."""
+        """Sample at growing intervals; a first sample stands at the start, a last one where the
+        points are taken at the end.
+        """
         began = time.monotonic()
         fixed = os.environ.get("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "")
         pause = 0.2
@@ -63,5 +69,7 @@ def _monitors() -> list[Any]:
     kinds: list[Any] = [CPUMonitor, GPUMonitor]  # untyped in MLflow
     try:
         return [kind() for kind in kinds]
-    except Exception:  # no NVIDIA library, driver or GPU, or one that may not be asked; NVML's errors share no narrower class
+    # no NVIDIA library, driver or GPU, or one that may not be asked; NVML's errors share no
+    # narrower class
+    except Exception:
         return [kinds[0]()]

@@ -7,13 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lora_replication.article import SETTING
-from lora_replication.params import ARTICLE_REVIEWS, LoraParams, Study
-from lora_replication.published_grid import PublishedCell, PublishedGrid
-from lora_replication.records import Record
+from lora_replication.article.published_file import PublishedCell, PublishedGrid
+from lora_replication.record import Record
 from lora_replication.report.published.summary import COLLAPSE_PERCENT, is_live
 from lora_replication.report.tables import Cell, Table
 from lora_replication.report.wording import ABSENT, level, percent, signed, signed_ends
-from lora_replication.statistics import Interval, RankCorrelation, holm, rank_correlation, t_interval, two_proportions_test
+from lora_replication.statistics import (
+    Interval,
+    RankCorrelation,
+    holm,
+    rank_correlation,
+    t_interval,
+    two_proportions_test,
+)
+from lora_replication.study import ARTICLE_REVIEWS, LoraParams, Study
 
 
 @dataclass(frozen=True)
@@ -23,8 +30,9 @@ class Pair:
     Attributes:
         name: of the configuration.
         ours, published: test accuracy as a fraction, one run each; ours is null where it diverged.
-        p_value, p_holm: that both accuracies are equal, for the sampling of reviews, before and after Holm's correction over all
-            pairs; null where ours diverged or was tested on another number of reviews.
+        p_value, p_holm: that both accuracies are equal, for the sampling of reviews, before and
+            after Holm's correction over all pairs; null where ours diverged or was tested on
+            another number of reviews.
     """
 
     name: str
@@ -41,9 +49,12 @@ class Beside:
     Attributes:
         study: the study's name; same_setting: whether it is about what the article is about.
         pairs: configurations with a result in both, in the published file's order.
-        ours_collapsed, published_collapsed, both_collapsed: how many of the pairs ended below 60 % on test, or diverged.
-        ranks: rank correlation of test accuracy over pairs live in both; null for fewer than 2 or without variation.
-        difference: mean over pairs live in both, with its t interval over configurations; null without any.
+        ours_collapsed, published_collapsed, both_collapsed: how many of the pairs ended below 60 %
+            on test, or diverged.
+        ranks: rank correlation of test accuracy over pairs live in both; null for fewer than 2 or
+            without variation.
+        difference: mean over pairs live in both, with its t interval over configurations; null
+            without any.
         beyond_chance: pairs whose p after Holm is below 1 - level.
     """
 
@@ -58,20 +69,38 @@ class Beside:
     beyond_chance: int
 
 
-def set_beside(grid: PublishedGrid, study: Study, records: Sequence[Record], confidence: float) -> Beside | None:
-    """Match the ``records`` of a study's grid with the published ``grid`` by configuration; null where they share none."""
+def set_beside(
+    grid: PublishedGrid, study: Study, records: Sequence[Record], confidence: float
+) -> Beside | None:
+    """Match the ``records`` of a study's grid with the published ``grid`` by configuration; null
+    where they share none.
+    """
     named = {cell.name: cell for cell in grid.cells}
-    ours = {name: record for record in records if record.is_done and (name := _published_name(record)) in named}
+    ours = {
+        name: record
+        for record in records
+        if record.is_done and (name := _published_name(record)) in named
+    }
     if not ours:
         return None
     matched = [(named[name], ours[name]) for name in named if name in ours]
     raw = [_p_value(cell, record) for cell, record in matched]
     adjusted = iter(holm([p for p in raw if p is not None]))
     pairs = tuple(
-        Pair(cell.name, _accuracy(record), cell.test_percent / 100, p, None if p is None else next(adjusted))
+        Pair(
+            cell.name,
+            _accuracy(record),
+            cell.test_percent / 100,
+            p,
+            None if p is None else next(adjusted),
+        )
         for (cell, record), p in zip(matched, raw, strict=True)
     )
-    live = [(_accuracy(record) or 0.0, cell.test_percent / 100) for cell, record in matched if is_live(cell) and not _collapsed(record)]
+    live = [
+        (_accuracy(record) or 0.0, cell.test_percent / 100)
+        for cell, record in matched
+        if is_live(cell) and not _collapsed(record)
+    ]
     return Beside(
         study=study.study,
         same_setting=study.is_the_articles,
@@ -79,14 +108,20 @@ def set_beside(grid: PublishedGrid, study: Study, records: Sequence[Record], con
         ours_collapsed=sum(_collapsed(record) for _, record in matched),
         published_collapsed=sum(not is_live(cell) for cell, _ in matched),
         both_collapsed=sum(_collapsed(record) and not is_live(cell) for cell, record in matched),
-        ranks=rank_correlation([a for a, _ in live], [b for _, b in live], confidence) if len(live) > 1 else None,
+        ranks=rank_correlation([a for a, _ in live], [b for _, b in live], confidence)
+        if len(live) > 1
+        else None,
         difference=t_interval([a - b for a, b in live], confidence) if live else None,
-        beyond_chance=sum(pair.p_holm is not None and pair.p_holm < 1 - confidence for pair in pairs),
+        beyond_chance=sum(
+            pair.p_holm is not None and pair.p_holm < 1 - confidence for pair in pairs
+        ),
     )
 
 
 def _published_name(record: Record) -> str:
-    """The name under which the published file would have this configuration; empty where it could not."""
+    """The name under which the published file would have this configuration; empty where it could
+    not.
+    """
     lora = LoraParams(**record.asked.settings["lora"])
     return record.asked.name if lora.scaling == "article" and lora.dropout == 0 else ""
 
@@ -110,13 +145,18 @@ def _p_value(cell: PublishedCell, record: Record) -> float | None:
 def beside_statement(beside: Beside) -> list[str]:
     """What both grids together say, in sentences."""
     n = len(beside.pairs)
-    stand = "configurations of the study {} stand" if n > 1 else "configuration of the study {} stands"
+    stand = (
+        "configurations of the study {} stand" if n > 1 else "configuration of the study {} stands"
+    )
     said = [
         f"{n:,} {stand.format(beside.study)} beside the published ones; "
         f"{beside.published_collapsed:,} collapsed as published, {beside.ours_collapsed:,} here, {beside.both_collapsed:,} in both."
     ]
     if not beside.same_setting:
-        said.insert(0, f"The study {beside.study} is not {SETTING}: only the order of configurations can be compared, not their accuracy.")
+        said.insert(
+            0,
+            f"The study {beside.study} is not {SETTING}: only the order of configurations can be compared, not their accuracy.",
+        )
     if beside.difference:
         interval = f" ({level(beside.difference.level)} interval over configurations {signed_ends(beside.difference)})"
         said.append(
@@ -135,12 +175,18 @@ def beside_statement(beside: Beside) -> list[str]:
 def _rank_words(ranks: RankCorrelation | None) -> str:
     if ranks is None:
         return "their ranks allow no correlation"
-    return f"rank correlation {ranks.spearman.estimate:.3f} (Spearman), {ranks.kendall:.3f} (Kendall)"
+    return (
+        f"rank correlation {ranks.spearman.estimate:.3f} (Spearman), {ranks.kendall:.3f} (Kendall)"
+    )
 
 
 def beside_table(beside: Beside, confidence: float) -> Table:
-    """The pairs that differ beyond chance by most points first, at most 20, so that the published file is not repeated."""
-    found = [pair for pair in beside.pairs if pair.p_holm is not None and pair.p_holm < 1 - confidence]
+    """The pairs that differ beyond chance by most points first, at most 20, so that the published
+    file is not repeated.
+    """
+    found = [
+        pair for pair in beside.pairs if pair.p_holm is not None and pair.p_holm < 1 - confidence
+    ]
     largest = sorted(found, key=lambda pair: -abs((pair.ours or 0.0) - pair.published))[:20]
     return Table(
         name="beside",

@@ -8,31 +8,44 @@ from typing import Any
 
 from lora_replication import __version__
 from lora_replication.article import CITATION, SETTING
-from lora_replication.params import Study
-from lora_replication.published_grid import PublishedGrid, read_published_grid
-from lora_replication.records import Record, write_whole
+from lora_replication.article.published_file import PublishedGrid, read_published_grid
+from lora_replication.files import write_whole
+from lora_replication.record import Record
 from lora_replication.report.export import csv_bytes
 from lora_replication.report.markdown import markdown
 from lora_replication.report.page import page
 from lora_replication.report.published.beside import Beside, set_beside
 from lora_replication.report.published.content import compose_published
 from lora_replication.report.published.figures import draw_beside, draw_published
-from lora_replication.report.published.summary import COLLAPSE_PERCENT, Choice, PublishedSummary, summarise_published
+from lora_replication.report.published.summary import (
+    COLLAPSE_PERCENT,
+    Choice,
+    PublishedSummary,
+    summarise_published,
+)
 from lora_replication.statistics import RankCorrelation
+from lora_replication.study import Study
 
 SCHEMA = 1
 
 
 def build_published_report(
-    file: Path, folder: Path, level: float, *, study: Study | None = None, records: Sequence[Record] = ()
+    file: Path,
+    folder: Path,
+    level: float,
+    *,
+    study: Study | None = None,
+    records: Sequence[Record] = (),
 ) -> PublishedSummary:
     """Write the report of the results ``file`` into ``folder``; the same file gives the same bytes.
 
-    The files are ``report.html``, ``report.md``, ``results.json``, ``alpha_by_rank.csv`` and each figure as SVG and PNG.
+    The files are ``report.html``, ``report.md``, ``results.json``, ``alpha_by_rank.csv`` and each
+    figure as SVG and PNG.
 
     Args:
         level: of all intervals, above 0 and below 1.
-        study, records: a study whose grid is set beside the published one, and the records of its configurations.
+        study, records: a study whose grid is set beside the published one, and the records of its
+            configurations.
 
     Raises:
         DataError: the file is not as the author's script writes it; nothing is written then.
@@ -54,9 +67,18 @@ def build_published_report(
 
 
 def alpha_by_rank_csv(summary: PublishedSummary) -> bytes:
-    """One row per alpha and rank: mean test accuracy as a fraction, its t interval over configurations, n."""
+    """One row per alpha and rank: mean test accuracy as a fraction, its t interval over
+    configurations, n.
+    """
     rows = [
-        {"alpha": alpha, "rank": rank, "test_accuracy": cell.estimate, "t_low": cell.low, "t_high": cell.high, "configurations": cell.n}
+        {
+            "alpha": alpha,
+            "rank": rank,
+            "test_accuracy": cell.estimate,
+            "t_low": cell.low,
+            "t_high": cell.high,
+            "configurations": cell.n,
+        }
         for (alpha, rank), cell in summary.by_alpha_and_rank.items()
     ]
     return csv_bytes(list(rows[0]), rows)
@@ -73,7 +95,8 @@ def published_json(summary: PublishedSummary, beside: Beside | None = None) -> b
         "collapse_below": COLLAPSE_PERCENT / 100,
         "collapse": [asdict(row) for row in summary.collapse],
         "by_alpha_and_rank": [
-            {"alpha": alpha, "rank": rank, "test": asdict(cell)} for (alpha, rank), cell in summary.by_alpha_and_rank.items()
+            {"alpha": alpha, "rank": rank, "test": asdict(cell)}
+            for (alpha, rank), cell in summary.by_alpha_and_rank.items()
         ],
         "validation_against_test": {
             "live": _ranks(summary.ranks_live),
@@ -82,14 +105,19 @@ def published_json(summary: PublishedSummary, beside: Beside | None = None) -> b
         },
         "choices": [_choice(choice) for choice in summary.choices],
         "beside_a_study": _beside(beside) if beside else None,
-        "not_told_from_the_best": {"on_validation": summary.tied_by_val, "on_test": summary.tied_by_test},
+        "not_told_from_the_best": {
+            "on_validation": summary.tied_by_val,
+            "on_test": summary.tied_by_test,
+        },
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def _beside(beside: Beside) -> dict[str, Any]:
     """Without the pairs: half of each is a row of the published file."""
-    return {name: value for name, value in asdict(beside).items() if name != "pairs"} | {"configurations": len(beside.pairs)}
+    return {name: value for name, value in asdict(beside).items() if name != "pairs"} | {
+        "configurations": len(beside.pairs)
+    }
 
 
 def _counts(grid: PublishedGrid) -> dict[str, Any]:
@@ -106,4 +134,7 @@ def _ranks(ranks: RankCorrelation | None) -> dict[str, Any] | None:
 
 
 def _choice(choice: Choice) -> dict[str, Any]:
-    return {"configuration": choice.cell.name, **{name: value for name, value in asdict(choice).items() if name != "cell"}}
+    return {
+        "configuration": choice.cell.name,
+        **{name: value for name, value in asdict(choice).items() if name != "cell"},
+    }

@@ -1,47 +1,91 @@
 """What the report of the published grid says."""
 
 from lora_replication.article import CITATION, SETTING
-from lora_replication.params import ARTICLE_REVIEWS
-from lora_replication.published_grid import ALPHAS, RANKS
+from lora_replication.article.published_file import ALPHAS, RANKS
 from lora_replication.report.content import Content, Section
 from lora_replication.report.drawing import Drawing
 from lora_replication.report.published.beside import Beside, beside_statement, beside_table
-from lora_replication.report.published.summary import COLLAPSE_PERCENT, Choice, Collapse, PublishedSummary
+from lora_replication.report.published.summary import (
+    COLLAPSE_PERCENT,
+    Choice,
+    Collapse,
+    PublishedSummary,
+)
 from lora_replication.report.tables import Cell, Table
 from lora_replication.report.wording import ABSENT, count, ends, level, percent
 from lora_replication.statistics import Interval, RankCorrelation
+from lora_replication.study import ARTICLE_REVIEWS
 
 TITLE = "The published grid: what the article's own runs say"
 
 
-def compose_published(summary: PublishedSummary, drawings: dict[str, Drawing], beside: Beside | None = None) -> Content:
+def compose_published(
+    summary: PublishedSummary, drawings: dict[str, Drawing], beside: Beside | None = None
+) -> Content:
     """The whole report of the published grid."""
     grid = summary.grid
-    missing = f" Missing, and nowhere said to be: {', '.join(grid.missing)}." if grid.missing else ""
+    missing = (
+        f" Missing, and nowhere said to be: {', '.join(grid.missing)}." if grid.missing else ""
+    )
     asked = len(grid.cells) + len(grid.missing)
     return Content(
         title=TITLE,
         subtitle=f"{len(grid.cells):,} of {asked:,} LoRA configurations of {SETTING}, published with {CITATION}. No run here is ours.",
-        warnings=(f"{len(grid.cells):,} of {asked:,} configurations are in the file.{missing}",) if grid.missing else (),
+        warnings=(f"{len(grid.cells):,} of {asked:,} configurations are in the file.{missing}",)
+        if grid.missing
+        else (),
         sections=(
-            Section("findings", "What they say", tuple(findings(summary)), tables=(choices_table(summary),)),
-            Section("alpha", "Accuracy by alpha and rank", figures=(drawings["alpha_by_rank"],), tables=(alpha_rank_table(summary),)),
-            Section("collapse", "Collapse by alpha", figures=(drawings["collapse"],), tables=(collapse_table(summary),)),
-            Section("validation", "Validation against test", (_agreement(summary),), figures=(drawings["validation_against_test"],)),
+            Section(
+                "findings",
+                "What they say",
+                tuple(findings(summary)),
+                tables=(choices_table(summary),),
+            ),
+            Section(
+                "alpha",
+                "Accuracy by alpha and rank",
+                figures=(drawings["alpha_by_rank"],),
+                tables=(alpha_rank_table(summary),),
+            ),
+            Section(
+                "collapse",
+                "Collapse by alpha",
+                figures=(drawings["collapse"],),
+                tables=(collapse_table(summary),),
+            ),
+            Section(
+                "validation",
+                "Validation against test",
+                (_agreement(summary),),
+                figures=(drawings["validation_against_test"],),
+            ),
             *_beside(beside, summary, drawings),
-            Section("method", "How this was computed", _method(summary), code=("lora-replication published results.txt",)),
+            Section(
+                "method",
+                "How this was computed",
+                _method(summary),
+                code=("lora-replication published results.txt",),
+            ),
         ),
         files=("results.json", "alpha_by_rank.csv"),
     )
 
 
-def _beside(beside: Beside | None, summary: PublishedSummary, drawings: dict[str, Drawing]) -> tuple[Section, ...]:
+def _beside(
+    beside: Beside | None, summary: PublishedSummary, drawings: dict[str, Drawing]
+) -> tuple[Section, ...]:
     if beside is None:
         return ()
     table = beside_table(beside, summary.level)
     figure = (drawings["published_beside_ours"],)
     return (
-        Section("beside", "Our grid beside it", tuple(beside_statement(beside)), figures=figure, tables=(table,) if table.rows else ()),
+        Section(
+            "beside",
+            "Our grid beside it",
+            tuple(beside_statement(beside)),
+            figures=figure,
+            tables=(table,) if table.rows else (),
+        ),
     )
 
 
@@ -88,7 +132,15 @@ def choices_table(summary: PublishedSummary) -> Table:
             f"What choosing comes to. Accuracy in percent of one unseeded run each, with the {confidence} Wilson interval over reviews "
             f"(validation n = {ARTICLE_REVIEWS['val']:,}, test n = {ARTICLE_REVIEWS['test']:,}), which knows nothing of seeds."
         ),
-        columns=("Chosen as", "Configuration", "Train", "Validation", "Test", "Place by validation", "Place on test"),
+        columns=(
+            "Chosen as",
+            "Configuration",
+            "Train",
+            "Validation",
+            "Test",
+            "Place by validation",
+            "Place on test",
+        ),
         rows=tuple(_choice_row(choice) for choice in summary.choices),
         left=frozenset({0, 1}),
     )
@@ -115,7 +167,13 @@ def alpha_rank_table(summary: PublishedSummary) -> Table:
             f"{level(summary.level)} t interval over them (n runs). Where some runs collapse, the mean is of two kinds of runs."
         ),
         columns=("Alpha", *(f"Rank {rank}" for rank in RANKS)),
-        rows=tuple((Cell(str(alpha)), *(_mean(summary.by_alpha_and_rank.get((alpha, rank))) for rank in RANKS)) for alpha in ALPHAS),
+        rows=tuple(
+            (
+                Cell(str(alpha)),
+                *(_mean(summary.by_alpha_and_rank.get((alpha, rank))) for rank in RANKS),
+            )
+            for alpha in ALPHAS
+        ),
         left=frozenset(),
     )
 
@@ -170,7 +228,11 @@ def _rho(ranks: RankCorrelation | None) -> str:
     if ranks is None:
         return "none"
     rho = ranks.spearman
-    inside = f" ({level(rho.level)} interval {rho.low:.3f} to {rho.high:.3f})" if rho.low is not None and rho.high is not None else ""
+    inside = (
+        f" ({level(rho.level)} interval {rho.low:.3f} to {rho.high:.3f})"
+        if rho.low is not None and rho.high is not None
+        else ""
+    )
     return f"Spearman {rho.estimate:.3f}{inside}, Kendall {ranks.kendall:.3f}, n = {ranks.n:,}"
 
 

@@ -1,11 +1,13 @@
-"""Figures of the published grid. They show sums over runs: the file itself belongs to its author and is not drawn point by point."""
+"""Figures of the published grid. They show sums over runs: the file itself belongs to its author
+and is not drawn point by point.
+"""
 
 import math
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lora_replication.published_grid import ALPHAS, RANKS
+from lora_replication.article.published_file import ALPHAS, RANKS
 from lora_replication.report.drawing import BLUE, INK, VERMILLION, Drawing, axes, render
 from lora_replication.report.published.beside import Beside
 from lora_replication.report.published.summary import COLLAPSE_PERCENT, PublishedSummary, is_live
@@ -66,12 +68,26 @@ def draw_beside(beside: Beside) -> Drawing:
 def alpha_by_rank(summary: PublishedSummary) -> "Figure":
     """Heatmap of mean test accuracy in percent: alpha downwards, rank to the right."""
     figure, (plot,) = axes(1, 1, height=3.6)
-    values = [[100 * cell.estimate if (cell := summary.by_alpha_and_rank.get((a, r))) else float("nan") for r in RANKS] for a in ALPHAS]
+    values = [
+        [
+            100 * cell.estimate if (cell := summary.by_alpha_and_rank.get((a, r))) else float("nan")
+            for r in RANKS
+        ]
+        for a in ALPHAS
+    ]
     plot.pcolormesh(values, cmap="cividis", vmin=50, vmax=95)
     for y, row in enumerate(values):
         for x, value in enumerate(row):
             if not math.isnan(value):
-                plot.text(x + 0.5, y + 0.5, f"{value:.1f}", ha="center", va="center", fontsize=8, color="white" if value < 75 else "black")
+                plot.text(
+                    x + 0.5,
+                    y + 0.5,
+                    f"{value:.1f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if value < 75 else "black",
+                )
     plot.set_xticks([x + 0.5 for x in range(len(RANKS))], [str(rank) for rank in RANKS])
     plot.set_yticks([y + 0.5 for y in range(len(ALPHAS))], [str(alpha) for alpha in ALPHAS])
     plot.invert_yaxis()
@@ -82,12 +98,26 @@ def alpha_by_rank(summary: PublishedSummary) -> "Figure":
 
 
 def collapse_by_alpha(summary: PublishedSummary) -> "Figure":
-    """Share of collapsed configurations in percent by alpha with exact intervals, and of those that answer one class."""
+    """Share of collapsed configurations in percent by alpha with exact intervals, and of those that
+    answer one class.
+    """
     figure, (plot,) = axes(1, 1, height=3.0)
     for x, row in enumerate(summary.collapse):
-        plot.plot([x, x], [100 * (row.share.low or 0.0), 100 * (row.share.high or 0.0)], color=BLUE, linewidth=3.2, solid_capstyle="butt")
+        plot.plot(
+            [x, x],
+            [100 * (row.share.low or 0.0), 100 * (row.share.high or 0.0)],
+            color=BLUE,
+            linewidth=3.2,
+            solid_capstyle="butt",
+        )
     xs = range(len(summary.collapse))
-    plot.plot(xs, [100 * row.share.estimate for row in summary.collapse], "o", color=BLUE, label=f"below {COLLAPSE_PERCENT:g} % on test")
+    plot.plot(
+        xs,
+        [100 * row.share.estimate for row in summary.collapse],
+        "o",
+        color=BLUE,
+        label=f"below {COLLAPSE_PERCENT:g} % on test",
+    )
     one_class = [100 * row.one_class / row.configurations for row in summary.collapse]
     plot.plot(xs, one_class, "s", color=VERMILLION, fillstyle="none", label="answers one class")
     plot.set_xticks(list(xs), [str(row.alpha) for row in summary.collapse])
@@ -105,12 +135,18 @@ def validation_against_test(summary: PublishedSummary) -> "Figure":
 
 
 def published_beside_ours(beside: Beside) -> "Figure":
-    """Counts of live configurations in squares of half a point: published to the right, ours upwards."""
-    return _counts_in_squares(_live_pairs(beside), "test accuracy as published, %", "test accuracy here, %")
+    """Counts of live configurations in squares of half a point: published to the right, ours
+    upwards.
+    """
+    return _counts_in_squares(
+        _live_pairs(beside), "test accuracy as published, %", "test accuracy here, %"
+    )
 
 
 def _live_pairs(beside: Beside) -> list[tuple[float, float]]:
-    percent = [(100 * pair.published, 100 * pair.ours) for pair in beside.pairs if pair.ours is not None]
+    percent = [
+        (100 * pair.published, 100 * pair.ours) for pair in beside.pairs if pair.ours is not None
+    ]
     return [pair for pair in percent if min(pair) >= COLLAPSE_PERCENT]
 
 
@@ -119,12 +155,25 @@ def _counts_in_squares(points: Sequence[tuple[float, float]], across: str, up: s
 
     figure, (plot,) = axes(1, 1, height=3.6)
     edges = np.arange(COLLAPSE_PERCENT - 2, 100 + BIN_POINTS, BIN_POINTS)
-    counts, _, _ = np.histogram2d([y for _, y in points], [x for x, _ in points], bins=[edges, edges])
+    counts, _, _ = np.histogram2d(
+        [y for _, y in points], [x for x, _ in points], bins=[edges, edges]
+    )
     rows, columns = np.nonzero(counts)
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
         strength = 0.25 + 0.75 * counts[row, column] / counts.max()
-        plot.fill_between(edges[column : column + 2], edges[row], edges[row + 1], color=BLUE, alpha=strength, linewidth=0)
-    shown = [edges[min(rows.min(), columns.min())], edges[max(rows.max(), columns.max()) + 1]] if points else [80.0, 95.0]
+        plot.fill_between(
+            edges[column : column + 2],
+            edges[row],
+            edges[row + 1],
+            color=BLUE,
+            alpha=strength,
+            linewidth=0,
+        )
+    shown = (
+        [edges[min(rows.min(), columns.min())], edges[max(rows.max(), columns.max()) + 1]]
+        if points
+        else [80.0, 95.0]
+    )
     plot.plot(shown, shown, color=INK, linewidth=0.9)
     plot.set_xlim(*shown)
     plot.set_ylim(*shown)

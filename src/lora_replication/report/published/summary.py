@@ -1,10 +1,11 @@
-"""What the runs of the published grid say: by alpha and rank, collapse, validation against test, and what choosing comes to."""
+"""What the runs of the published grid say: by alpha and rank, collapse, validation against test,
+and what choosing comes to.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from lora_replication.params import ARTICLE_REVIEWS
-from lora_replication.published_grid import ALPHAS, RANKS, PublishedCell, PublishedGrid
+from lora_replication.article.published_file import ALPHAS, RANKS, PublishedCell, PublishedGrid
 from lora_replication.statistics import (
     Interval,
     RankCorrelation,
@@ -15,6 +16,7 @@ from lora_replication.statistics import (
     two_proportions_test,
     wilson_interval,
 )
+from lora_replication.study import ARTICLE_REVIEWS
 
 COLLAPSE_PERCENT = 60.0
 """A run whose test accuracy ends below this has collapsed; answering one class gives about 50."""
@@ -66,14 +68,17 @@ class PublishedSummary:
 
     Attributes:
         grid: the file; level: of all intervals.
-        by_alpha_and_rank: mean test accuracy over the choices of targets, with a t interval over them.
+        by_alpha_and_rank: mean test accuracy over the choices of targets, with a t interval over
+            them.
         collapse: by alpha.
         live: number of runs that did not collapse.
-        ranks_live, ranks_all: rank correlation of validation and test accuracy, without and with collapsed runs; null without variation.
+        ranks_live, ranks_all: rank correlation of validation and test accuracy, without and with
+            collapsed runs; null without variation.
         gap: validation less test accuracy over live runs, with a t interval over configurations.
         choices: what the rules choose.
-        tied_by_val, tied_by_test: configurations that Holm's test does not tell from the best by validation (on validation), and
-            from the best on test (on test), the best itself among them.
+        tied_by_val, tied_by_test: configurations that Holm's test does not tell from the best by
+            validation (on validation), and from the best on test (on test), the best itself among
+            them.
     """
 
     grid: PublishedGrid
@@ -96,14 +101,24 @@ def summarise_published(grid: PublishedGrid, level: float) -> PublishedSummary:
         grid=grid,
         level=level,
         by_alpha_and_rank=_by_alpha_and_rank(grid.cells, level),
-        collapse=tuple(_collapse(grid.cells, alpha, level) for alpha in ALPHAS if any(cell.alpha == alpha for cell in grid.cells)),
+        collapse=tuple(
+            _collapse(grid.cells, alpha, level)
+            for alpha in ALPHAS
+            if any(cell.alpha == alpha for cell in grid.cells)
+        ),
         live=len(live),
         ranks_live=_ranks(live, level),
         ranks_all=_ranks(grid.cells, level),
-        gap=_over_configurations([(cell.val_percent - cell.test_percent) / 100 for cell in live], level) if live else None,
+        gap=_over_configurations(
+            [(cell.val_percent - cell.test_percent) / 100 for cell in live], level
+        )
+        if live
+        else None,
         choices=_choices(grid.cells, level),
         tied_by_val=_tied([cell.val_correct for cell in grid.cells], ARTICLE_REVIEWS["val"], level),
-        tied_by_test=_tied([cell.test_correct for cell in grid.cells], ARTICLE_REVIEWS["test"], level),
+        tied_by_test=_tied(
+            [cell.test_correct for cell in grid.cells], ARTICLE_REVIEWS["test"], level
+        ),
     )
 
 
@@ -117,11 +132,17 @@ def _over_configurations(values: Sequence[float], level: float) -> Interval:
     return replace(interval, source=f"configurations, n = {len(values)}, one unseeded run each")
 
 
-def _by_alpha_and_rank(cells: Sequence[PublishedCell], level: float) -> dict[tuple[int, int], Interval]:
+def _by_alpha_and_rank(
+    cells: Sequence[PublishedCell], level: float
+) -> dict[tuple[int, int], Interval]:
     means = {}
     for alpha in ALPHAS:
         for rank in RANKS:
-            values = [cell.test_percent / 100 for cell in cells if (cell.alpha, cell.rank) == (alpha, rank)]
+            values = [
+                cell.test_percent / 100
+                for cell in cells
+                if (cell.alpha, cell.rank) == (alpha, rank)
+            ]
             if values:
                 means[alpha, rank] = _over_configurations(values, level)
     return means
@@ -130,21 +151,29 @@ def _by_alpha_and_rank(cells: Sequence[PublishedCell], level: float) -> dict[tup
 def _collapse(cells: Sequence[PublishedCell], alpha: int, level: float) -> Collapse:
     mine = [cell for cell in cells if cell.alpha == alpha]
     collapsed = sum(not is_live(cell) for cell in mine)
-    share = replace(exact_interval(collapsed, len(mine), level), source=f"configurations, n = {len(mine)}, one unseeded run each")
+    share = replace(
+        exact_interval(collapsed, len(mine), level),
+        source=f"configurations, n = {len(mine)}, one unseeded run each",
+    )
     return Collapse(alpha, len(mine), collapsed, share, sum(cell.one_class for cell in mine))
 
 
 def _ranks(cells: Sequence[PublishedCell], level: float) -> RankCorrelation | None:
     if len(cells) < 2:
         return None
-    return rank_correlation([cell.val_percent for cell in cells], [cell.test_percent for cell in cells], level)
+    return rank_correlation(
+        [cell.val_percent for cell in cells], [cell.test_percent for cell in cells], level
+    )
 
 
 def _choices(cells: Sequence[PublishedCell], level: float) -> tuple[Choice, ...]:
     named = {cell.name: cell for cell in cells}
     chosen = [
         ("best on validation", _best(cells, lambda cell: cell.val_percent)),
-        ("best on test (flattered: chosen by the number it is quoted with)", _best(cells, lambda cell: cell.test_percent)),
+        (
+            "best on test (flattered: chosen by the number it is quoted with)",
+            _best(cells, lambda cell: cell.test_percent),
+        ),
         ("the article's tuned configuration", named.get(ARTICLES_CHOICE)),
         ("the article's default configuration", named.get(ARTICLES_DEFAULT)),
     ]
@@ -162,7 +191,9 @@ def _choices(cells: Sequence[PublishedCell], level: float) -> tuple[Choice, ...]
     )
 
 
-def _best(cells: Sequence[PublishedCell], quantity: Callable[[PublishedCell], float]) -> PublishedCell:
+def _best(
+    cells: Sequence[PublishedCell], quantity: Callable[[PublishedCell], float]
+) -> PublishedCell:
     """The first of the best in the file's order."""
     return max(cells, key=quantity)
 
@@ -170,5 +201,9 @@ def _best(cells: Sequence[PublishedCell], quantity: Callable[[PublishedCell], fl
 def _tied(correct: Sequence[int], reviews: int, level: float) -> int:
     """How many are not told from the best, the best itself included."""
     best = max(range(len(correct)), key=correct.__getitem__)
-    others = [two_proportions_test(count, correct[best], reviews) for place, count in enumerate(correct) if place != best]
+    others = [
+        two_proportions_test(count, correct[best], reviews)
+        for place, count in enumerate(correct)
+        if place != best
+    ]
     return 1 + sum(p >= 1 - level for p in holm(others))

@@ -1,0 +1,119 @@
+"""Files as the project writes them: whole or not at all, by one process at a time, known by sha256."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from lora_replication.errors import EnvironmentProblem
+
+
+def digest(content: Any) -> str:
+    """sha256 of plain content, the same whatever the order of its keys."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(file: Path) -> str:
+    """sha256 of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_whole(file: Path, content: bytes | Callable[[Path], None]) -> None:
+    """Write ``file`` so that a reader, or a crash at any moment, finds the old content or the new.
+
+    Args:
+        content: the bytes, or a function that writes them to the path that it gets.
+
+    Raises:
+        EnvironmentProblem: the disk is full, or the folder can't be written; the old file is as it
+            was.
+    """
+    temporary: Path | None = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        os.close(handle)
+        temporary = Path(name)
+        if callable(content):
+            content(temporary)
+        else:
+            temporary.write_bytes(content)
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(file)
+    except (OSError, SafetensorError) as problem:  # the latter is safetensors' word for a full disk
+        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else problem
+        raise EnvironmentProblem(
+            f"{file}: could not be written ({reason}{_sizes(file, content)}); "
+            "free space or choose another folder, then run again"
+        ) from problem
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _sizes(file: Path, content: bytes | Callable[[Path], None]) -> str:
+    """The size of what was to be written, where known, and the free space, for a message."""
+    folder = next(folder for folder in file.absolute().parents if folder.exists())
+    needed = "" if callable(content) else f"; it has {len(content):,} bytes"
+    return f"{needed}; {shutil.disk_usage(folder).free:,} bytes are free"
+
+
+@contextmanager
+def only_writer(lock: Path) -> Iterator[None]:
+    """Hold ``lock`` while writing an output; the lock goes with the process, however it ends.
+
+    Raises:
+        EnvironmentProblem: another process holds it; its PID is named. Or it can't be made.
+    """
+    with ExitStack() as opened:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            stream = opened.enter_context(lock.open("a+"))
+        except OSError as problem:
+            raise EnvironmentProblem(
+                f"{lock}: can't be opened ({problem.strerror}); "
+                "this folder must be writable, and everything above it a folder"
+            ) from None
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EnvironmentProblem(
+                f"{lock}: locked by process {_holder(lock)}; wait for it, or stop it, "
+                "then run again"
+            ) from None
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+def is_locked(lock: Path) -> bool:
+    """Whether a living process holds ``lock``; a file that nobody holds is only a file."""
+    with suppress(OSError), lock.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _holder(lock: Path) -> str:
+    """The PID of the process that holds ``lock``, which writes it down just after taking it."""
+    for _ in range(20):
+        if number := lock.read_text("utf-8").strip():
+            return number
+        time.sleep(0.05)
+    return "unknown"

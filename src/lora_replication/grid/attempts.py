@@ -1,0 +1,127 @@
+"""Running packs, and what becomes of one that fails.
+
+It is tried again, then its configurations are tried one by one, then they are recorded as failed.
+``local`` runs packs in this process; ``grid.ray`` on Ray, with the same rules.
+"""
+
+import sys
+import traceback
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lora_replication import machine
+from lora_replication.errors import GpuLost, ReplicationError
+from lora_replication.record import Record, Run
+from lora_replication.training.run import OpenMirror, perform, record_failure
+from lora_replication.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pack to be run; ``attempt`` counts from 1."""
+
+    runs: Sequence[Run]
+    attempt: int = 1
+
+    def __str__(self) -> str:
+        """For people."""
+        others = len(self.runs) - 1
+        return self.runs[0].label + (f" and {others} more" if others else "")
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A pack that failed: how (see ``record.Happened``), why, and its peak memory where known."""
+
+    status: Literal["failed", "killed", "timeout"]
+    error: str
+    peak_memory_bytes: int | None = None
+
+
+Outcome = Sequence[Record] | Broken | ReplicationError
+
+
+def attempt(workspace: Workspace, task: Task, mirror: OpenMirror) -> Outcome:
+    """Run ``task`` here. Errors are returned, so that they can travel between processes.
+
+    Raises:
+        GpuLost: this process can run nothing more.
+    """
+    settings = task.runs[0].settings
+    try:
+        return perform(workspace, task.runs, mirror, task.attempt)
+    except ReplicationError as problem:
+        return problem
+    except Exception as problem:  # one configuration must not end a sweep of days
+        traceback.print_exc()
+        if machine.gpu_is_lost(settings.device):
+            raise GpuLost(
+                f"the GPU no longer answers this process ({problem}); "
+                "finished runs are kept, run again to continue"
+            ) from None
+        peak = machine.peak_memory_bytes(settings.device)
+        size = (
+            f"batch_size {settings.batch_size}, {len(task.runs)} in the pack, "
+            f"peak memory {peak / 2**30:.2f} GiB"
+        )
+        return Broken("failed", f"{type(problem).__name__} at {size}: {problem}", peak)
+
+
+class Attempts:
+    """The packs of a sweep that wait for a try.
+
+    Attributes:
+        waiting: in the order in which they are taken; those that failed come last.
+    """
+
+    def __init__(self, workspace: Workspace, packs: Sequence[Sequence[Run]]) -> None:
+        self._workspace = workspace
+        self.waiting = deque(Task(pack) for pack in packs)
+
+    def settle(self, task: Task, outcome: Outcome) -> list[Record]:
+        """The records that ``outcome`` of ``task`` leaves; failures once all attempts are spent.
+
+        Raises:
+            ReplicationError: where that is the outcome: data, parameters or the machine are wrong,
+                for every pack.
+        """
+        if isinstance(outcome, ReplicationError):
+            raise outcome
+        if not isinstance(outcome, Broken):
+            return list(outcome)
+        print(
+            f"grid: attempt {task.attempt} of {task} {outcome.status}: {outcome.error}",
+            file=sys.stderr,
+        )
+        found = [(run, self._workspace.done(run)) for run in task.runs]
+        settled = [record for _, record in found if record]
+        rest = [run for run, record in found if record is None]
+        if rest and task.attempt < self._workspace.study.execution.attempts:
+            self.waiting.append(Task(rest, task.attempt + 1))
+        elif len(task.runs) > 1:
+            self.waiting.extend(Task([run], task.attempt + 1) for run in rest)
+        else:
+            settled += [
+                record_failure(
+                    self._workspace,
+                    run,
+                    outcome.status,
+                    outcome.error,
+                    outcome.peak_memory_bytes,
+                    task.attempt,
+                )
+                for run in rest
+            ]
+        return settled
+
+
+def run_locally(
+    workspace: Workspace, packs: Sequence[Sequence[Run]], mirror: OpenMirror
+) -> Generator[Record]:
+    """Run packs one after another in this process, those that fail again at the end."""
+    attempts = Attempts(workspace, packs)
+    while attempts.waiting:
+        task = attempts.waiting.popleft()
+        yield from attempts.settle(task, attempt(workspace, task, mirror))

@@ -1,0 +1,193 @@
+"""How a command of the project behaves as a process: one writer per output, clean stops, no
+orphans, exit codes, no telemetry.
+"""
+
+import ctypes
+import gc
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from lora_replication.errors import ReplicationError, Stopped
+from lora_replication.files import write_whole
+
+STATUS_VARIABLE = "LORA_REPLICATION_STATUS"
+"""Names the file that takes a stage's exit code and message, set by whoever starts DVC: DVC itself
+shows 255 for every failure.
+"""
+
+SECONDS_TO_STOP = 8
+"""Of a process that a signal asked to stop; what it has not finished by then is lost."""
+
+OBJECTS_BETWEEN_COLLECTIONS = 50_000
+"""Of cyclic garbage. Torch, transformers and MLflow are 600,000 objects that stay; looking through
+them is a third of their import.
+"""
+
+QUIET = {
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "true",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
+"""Telemetry off; no pickles in MLflow; and the workspace that deterministic cuBLAS needs."""
+
+
+def run_command(command: Callable[[], None], name: str) -> int:
+    """Run ``command`` and turn how it ends into an exit code, and one message on stderr.
+
+    Errors that a person can mend give their own code; a signal gives 128 + its number; anything
+    else is our bug: its traceback is shown and the code is 1. Where nobody reads the output any
+    more (``| head``) it ends at once and quietly.
+    """
+    set_up_libraries()
+    stop_on_signals()
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    if "DVC_STAGE" in os.environ:  # a stage; what a person starts may outlive its terminal
+        die_with_parent(signal.SIGTERM)
+    code, message = 0, ""
+    try:
+        command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        return 128 + signal.SIGPIPE
+    except ReplicationError as problem:
+        code, message = problem.exit_code, str(problem)
+    except Stopped as stop:
+        code, message = (
+            stop.exit_code,
+            f"{stop}; everything finished is kept, run again to continue",
+        )
+    if code:
+        with suppress(OSError):  # the terminal may be gone
+            print(f"{name}: {message}\n{name}: exit code {code}", file=sys.stderr, flush=True)
+        if STATUS_VARIABLE in os.environ:
+            status = json.dumps({"command": name, "exit_code": code, "message": message}, indent=1)
+            write_whole(Path(os.environ[STATUS_VARIABLE]), status.encode() + b"\n")
+    gc.freeze()  # the process ends here; Python would look through everything once more
+    return code
+
+
+def set_up_libraries() -> None:
+    """Set the variables of ``QUIET`` that the user did not set, and keep freed memory."""
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep memory that is freed for what is taken next, where it is glibc.
+
+    It would give every large tensor back to the system at once, which clears the pages of the next
+    one of that size again: an eighth of a training step on a CPU.
+    """
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of <malloc.h>
+    with suppress(AttributeError):  # another C library has no such function
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_max, 0)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that stop a command cleanly: Ctrl-C, SIGTERM, and the hang-up of its terminal,
+    unless ``nohup`` says to ignore it.
+    """
+    asked = [signal.SIGINT, signal.SIGTERM]
+    return asked if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [*asked, signal.SIGHUP]
+
+
+def stop_on_signals() -> None:
+    """Have the ``stop_signals`` raise ``Stopped`` from now on."""
+    for number in stop_signals():
+        signal.signal(number, _stop)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    # A second signal while cleaning up must not cut the cleaning short.
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, signal.SIG_IGN)
+    threading.Thread(target=_end_at_last, args=(number,), daemon=True).start()
+    raise Stopped(number)
+
+
+def _end_at_last(number: int) -> None:
+    # Python drops an exception that is raised in a destructor or a callback, wherever a library has
+    # one.
+    time.sleep(SECONDS_TO_STOP)
+    os.write(
+        2,
+        f"stopped by signal {number}, without an end of its own in {SECONDS_TO_STOP} s\n".encode(),
+    )
+    os._exit(128 + number)
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe whose reader is gone, such as ``head``; from then on what is written
+    there goes nowhere.
+    """
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # closed, or no file
+        return False
+    state = select.poll()
+    state.register(number, 0)  # asks for nothing, so it tells of errors and hang-ups alone
+    if not state.poll(0):
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+    return True
+
+
+def die_with_parent(number: int) -> None:
+    """Have the signal ``number`` sent to this process when its parent is gone, even by SIGKILL.
+
+    On Linux the kernel sees to it; elsewhere a thread looks once a second.
+    """
+    parent = os.getppid()
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
+        ctypes.CDLL(None).prctl(set_parent_death_signal, ctypes.c_ulong(number))
+        if os.getppid() != parent:  # it went before the kernel was asked
+            os.kill(os.getpid(), number)
+    else:
+        threading.Thread(
+            target=watch_parent, args=(parent, number), name="parent", daemon=True
+        ).start()
+
+
+def watch_parent(parent: int, number: int) -> None:
+    """Wait until the process ``parent`` is no longer this one's parent, then send this one the
+    signal ``number``.
+    """
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), number)
+
+
+def kill_tree(pid: int) -> None:
+    """SIGKILL the process ``pid`` with all that it started; one that is gone already is fine."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        tree = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for one in tree:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()

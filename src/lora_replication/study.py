@@ -1,0 +1,353 @@
+"""What a study holds: its parts, their keys, and what is allowed for each."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from lora_replication.errors import EnvironmentProblem
+
+Target = Literal["query", "key", "value", "projection", "mlp", "head"]
+
+TARGETS: tuple[Target, ...] = ("query", "key", "value", "projection", "mlp", "head")
+"""Where LoRA can sit, under the article's names; a target is one or two linears of the encoder."""
+
+ARTICLE_REVIEWS = {"train": 35_000, "val": 5_000, "test": 10_000}
+"""Sizes of the article's split of the 50,000 labelled reviews."""
+
+LARGEST_RANK = 768
+"""The width of DistilBERT: a larger rank could not add anything to any of its layers."""
+
+NAME_RULE = "1 to 64 of the characters A-Z a-z 0-9 . _ -, not starting with . or -"
+"""Names of studies and methods become folders and arguments of commands."""
+
+RESERVED = {"grid", "grid_winner", "grid_runners_up"}
+"""Names in a study's folder of runs that are no method's."""
+
+Scaling = Literal["article", "paper"]
+Name = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$", description=NAME_RULE),
+]
+Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]
+Rank = Annotated[
+    int, Field(ge=1, le=LARGEST_RANK, description=f"a whole number from 1 to {LARGEST_RANK}")
+]
+Alpha = Annotated[float, Field(gt=0, le=1e6, description="a number above 0, at most 1000000")]
+LearningRate = Annotated[
+    float, Field(gt=0, le=1, description="a number above 0, at most 1, written without quotes")
+]
+Points = Annotated[
+    float, Field(gt=0, le=100, description="percentage points, a number above 0, at most 100")
+]
+Dropout = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 1")]
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    if len(set(values)) != len(values):
+        raise ValueError("no value twice")
+    return values
+
+
+class Part(BaseModel):
+    """A mapping of known keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Reviews(Part):
+    """How many reviews of each part of the split, from its start."""
+
+    train: Annotated[int, Field(ge=1, description="a whole number from 1; at most 35000 of IMDb")]
+    val: Annotated[int, Field(ge=1, description="a whole number from 1; at most 5000 of IMDb")]
+    test: Annotated[int, Field(ge=1, description="a whole number from 1; at most 10000 of IMDb")]
+
+
+class DataParams(Part):
+    """Where the reviews come from."""
+
+    source: Annotated[
+        Literal["hub", "archive", "folder", "parquet", "generated"],
+        Field(description="one of hub, archive, folder, parquet, generated"),
+    ]
+    path: Annotated[str | None, Field(description="a path, or null")] = None
+    reviews: Reviews
+    generated_seed: Seed
+
+    @model_validator(mode="after")
+    def _sizes_fit_source(self) -> Self:
+        if self.source != "generated":
+            for part, most in ARTICLE_REVIEWS.items():
+                if getattr(self.reviews, part) > most:
+                    raise ValueError(
+                        f"reviews.{part} is {getattr(self.reviews, part)}, but the article's split of IMDb has {most}"
+                    )
+        if self.source in ("folder", "parquet") and not self.path:
+            raise ValueError(f"source {self.source} needs data.path")
+        if self.source in ("hub", "generated") and self.path:
+            raise ValueError(
+                f"data.path is {self.path!r}, but source {self.source} reads no path; set it to null, or source to what lies there"
+            )
+        return self
+
+
+class ModelParams(Part):
+    """Which encoder, and how much of a review it sees."""
+
+    encoder: Annotated[
+        Literal["distilbert-base-uncased", "minilm", "folder"],
+        Field(description="one of distilbert-base-uncased, minilm, folder"),
+    ]
+    path: Annotated[str | None, Field(description="a path, or null")] = None
+    max_tokens: Annotated[int, Field(ge=3, le=512, description="a whole number from 3 to 512")]
+
+    @model_validator(mode="after")
+    def _path_fits_encoder(self) -> Self:
+        if (self.encoder == "folder") != bool(self.path):
+            raise ValueError("model.path is needed by encoder folder, and by no other")
+        return self
+
+
+class TrainParams(Part):
+    """How every method trains."""
+
+    epochs: Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")]
+    batch_size: Annotated[
+        int, Field(ge=1, le=4096, description="a whole number of reviews from 1 to 4096")
+    ]
+    learning_rate: LearningRate
+    precision: Annotated[
+        Literal["fp16-mixed", "bf16-mixed", "fp32"],
+        Field(description="one of fp16-mixed, bf16-mixed, fp32"),
+    ]
+    device: Annotated[Literal["cuda", "cpu"], Field(description="one of cuda, cpu")]
+
+
+class LoraParams(Part):
+    """A LoRA configuration: y = linear(x) + s * (dropout(x) @ A @ B), s = alpha (article) or alpha
+    / rank (paper).
+    """
+
+    rank: Rank
+    alpha: Alpha
+    targets: Annotated[
+        tuple[Target, ...],
+        Field(
+            min_length=1,
+            strict=False,
+            description=f"at least one of {', '.join(TARGETS)}, none twice",
+        ),
+    ]
+    scaling: Annotated[Scaling, Field(description="one of article, paper")] = "article"
+    dropout: Dropout = 0.0
+
+    @field_validator("targets")
+    @classmethod
+    def _in_standard_order(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        _distinct(list(targets))
+        return tuple(sorted(targets, key=TARGETS.index))
+
+
+class MethodParams(Part):
+    """What trains: the head, LoRA terms, or everything."""
+
+    trains: Annotated[Literal["head", "lora", "all"], Field(description="one of head, lora, all")]
+    learning_rate: LearningRate | None = None
+    lora: LoraParams | None = None
+
+    @model_validator(mode="after")
+    def _lora_where_needed(self) -> Self:
+        if (self.trains == "lora") != (self.lora is not None):
+            raise ValueError("lora settings are needed where trains is lora, and nowhere else")
+        return self
+
+
+class RunParams(Part):
+    """Which methods are trained, once for each seed."""
+
+    methods: Annotated[
+        list[Name], Field(min_length=1, description="at least one name from methods, none twice")
+    ]
+    seeds: Annotated[
+        list[Seed],
+        Field(
+            min_length=1, description="at least one whole number from 0 to 4294967295, none twice"
+        ),
+    ]
+
+    _once = field_validator("methods", "seeds")(_distinct)
+
+
+Switch = Annotated[
+    list[bool],
+    Field(min_length=1, max_length=2, description="a list of true, false or both, none twice"),
+]
+
+
+class GridParams(Part):
+    """The space of LoRA configurations: every combination of the lists."""
+
+    alpha: Annotated[
+        list[Alpha], Field(min_length=1, description="at least one number above 0, none twice")
+    ]
+    rank: Annotated[
+        list[Rank],
+        Field(
+            min_length=1,
+            description=f"at least one whole number from 1 to {LARGEST_RANK}, none twice",
+        ),
+    ]
+    query: Switch
+    key: Switch
+    value: Switch
+    projection: Switch
+    mlp: Switch
+    head: Switch
+    scaling: Annotated[Scaling, Field(description="one of article, paper")]
+    dropout: Dropout
+    seed: Seed
+    evaluate_train: Annotated[bool, Field(description="true or false")]
+    stop_one_class: Annotated[bool, Field(description="true or false")]
+    winner_seeds: Annotated[
+        list[Seed],
+        Field(
+            min_length=1, description="at least one whole number from 0 to 4294967295, none twice"
+        ),
+    ]
+    runners_up: Annotated[
+        int, Field(ge=0, le=100, description="a whole number of configurations from 0 to 100")
+    ]
+    _once = field_validator("alpha", "rank", "winner_seeds", *TARGETS)(_distinct)
+
+    @model_validator(mode="after")
+    def _fresh_seeds_and_some_target(self) -> Self:
+        if self.seed in self.winner_seeds:
+            raise ValueError(
+                f"winner_seeds holds the grid's own seed {self.seed}; the winner is trained again on fresh seeds"
+            )
+        if all(False in getattr(self, target) for target in TARGETS):
+            raise ValueError(
+                f"one configuration would have no target; set one of {', '.join(TARGETS)} to [true]"
+            )
+        return self
+
+
+class ExecutionParams(Part):
+    """How and where the grid is computed, never what: no key and no DVC stage depends on it."""
+
+    pack: Annotated[
+        int | None,
+        Field(
+            ge=1, le=1024, description="a whole number of configurations from 1 to 1024, or null"
+        ),
+    ]
+    executor: Annotated[Literal["local", "ray"], Field(description="one of local, ray")]
+    attempts: Annotated[int, Field(ge=1, le=100, description="a whole number from 1 to 100")]
+    pack_timeout: Annotated[
+        float | None, Field(gt=0, description="seconds, a number above 0, or null")
+    ]
+    ray_address: Annotated[
+        str | None,
+        Field(
+            pattern=r"^(auto|[A-Za-z0-9_.-]+:[0-9]{1,5})$",
+            description="null, auto, or the head's host:port, without ray://",
+        ),
+    ]
+    ray_cpus: Annotated[
+        int, Field(ge=1, le=1024, description="a whole number of CPUs from 1 to 1024")
+    ]
+    ray_gpu_share: Annotated[
+        float, Field(gt=0, le=1, description="a share of one GPU, above 0, at most 1")
+    ]
+
+    @model_validator(mode="after")
+    def _executor_can_do_it(self) -> Self:
+        if self.executor == "ray" and self.pack is None:
+            raise ValueError(
+                "pack null measures the memory of this machine, not of Ray's; "
+                "set execution.pack to a number for executor ray"
+            )
+        if self.executor == "local" and self.pack_timeout is not None:
+            raise ValueError(
+                "pack_timeout needs executor ray, which can kill what hangs; "
+                "set it to null for executor local"
+            )
+        return self
+
+
+class ReportParams(Part):
+    """What the report computes."""
+
+    confidence: Annotated[float, Field(ge=0.5, lt=1, description="a number from 0.5 to below 1")]
+    value_margin: Points
+    sameness_margin: Points
+    precision: Points
+    power: Annotated[float, Field(ge=0.5, lt=1, description="a number from 0.5 to below 1")]
+    bootstrap_draws: Annotated[
+        int, Field(ge=100, le=100_000, description="a whole number from 100 to 100000")
+    ]
+    bootstrap_seed: Seed
+
+
+class TrackingParams(Part):
+    """Where MLflow keeps its mirror of the records."""
+
+    uri: Annotated[
+        str,
+        Field(min_length=1, description="an MLflow tracking address, such as sqlite:///mlflow.db"),
+    ]
+    experiment: Name
+
+
+class Study(Part):
+    """Everything that a study asks for."""
+
+    study: Name
+    root: Annotated[Literal[".", "../.."], Field(description="one of ., ../..")]
+    title: Annotated[
+        str, Field(min_length=1, max_length=200, description="a line of at most 200 characters")
+    ]
+    data: DataParams
+    model: ModelParams
+    train: TrainParams
+    methods: Annotated[
+        dict[Name, MethodParams], Field(min_length=1, description="method names with what trains")
+    ]
+    run: RunParams
+    grid: GridParams
+    execution: ExecutionParams
+    report: ReportParams
+    tracking: TrackingParams
+
+    @model_validator(mode="after")
+    def _methods_exist(self) -> Self:
+        for name in RESERVED & self.methods.keys():
+            raise ValueError(f"methods.{name}: this name is the grid's own; allowed: any other")
+        for name in self.run.methods:
+            if name not in self.methods:
+                raise ValueError(f"run.methods names {name!r}; allowed: {', '.join(self.methods)}")
+        return self
+
+    @property
+    def is_the_articles(self) -> bool:
+        """Whether the study is about DistilBERT on the whole of IMDb, so that the article's numbers
+        can be compared.
+        """
+        return (
+            self.model.encoder == "distilbert-base-uncased"
+            and self.model.max_tokens == 512
+            and self.data.source != "generated"
+            and self.data.reviews.model_dump() == ARTICLE_REVIEWS
+        )
+
+
+def expanded(path: str) -> Path:
+    """The path that a user wrote, ``~`` at its start being the home folder. Raises
+    ``EnvironmentProblem`` where none is known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise EnvironmentProblem(
+            f"{path}: the home folder is not known here; set HOME, or write the path out"
+        ) from None

@@ -1,0 +1,268 @@
+"""Runs, alone or in packs, from what is asked to their records on disk; recorded runs are skipped."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from lora_replication import machine
+from lora_replication.data.reviews import PARTS
+from lora_replication.data.tokens import Tokens
+from lora_replication.errors import IncompleteError
+from lora_replication.files import digest, only_writer, write_whole
+from lora_replication.record import (
+    ADAPTER,
+    PREDICTIONS,
+    RECORD,
+    Count,
+    Epoch,
+    Happened,
+    Record,
+    Run,
+    Status,
+    Where,
+    write_record,
+)
+from lora_replication.training.checkpoints import Checkpoint, Training
+from lora_replication.training.classifier import Classifier
+from lora_replication.training.evaluation import count, predict_logits
+from lora_replication.training.loop import train
+from lora_replication.workspace import Workspace
+
+OUT_OF_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
+"""Words of the plain ``RuntimeError`` by which torch and its libraries tell of it on some devices."""
+
+
+class Mirror(Protocol):
+    """Follows a run as it goes; ``tracking`` has one."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        """An epoch ended."""
+
+    def finish(self, folder: Path, record: Record) -> None:
+        """The run is on disk."""
+
+
+OpenMirror = Callable[[Run], AbstractContextManager[Mirror]]
+
+
+def perform_one(workspace: Workspace, run: Run, mirror: OpenMirror) -> Record:
+    """Train, evaluate and record ``run``, or return the record that is there already.
+
+    Raises:
+        EnvironmentProblem: another process is at this run, the device is missing, the disk is full.
+        IncompleteError: memory ran out; the run is recorded as failed and tried again by the next
+            start.
+    """
+    try:
+        return perform(workspace, [run], mirror)[0]
+    except (RuntimeError, MemoryError) as problem:
+        known = isinstance(problem, MemoryError)
+        if not known and not any(words in str(problem) for words in OUT_OF_MEMORY):
+            raise  # a bug to be seen
+        error = f"{type(problem).__name__} at batch_size {run.settings.batch_size}: {problem}"
+        peak = machine.peak_memory_bytes(run.settings.device)
+        record_failure(workspace, run, "failed", error, peak)
+        raise IncompleteError(
+            f"{run.label}: failed, recorded in {workspace.folder(run)}: {error}; "
+            "set a smaller train.batch_size, then run again"
+        ) from None
+
+
+def perform(
+    workspace: Workspace, runs: Sequence[Run], mirror: OpenMirror, attempt: int = 1
+) -> list[Record]:
+    """Train, evaluate and record ``runs`` together, leaving out those that are recorded already.
+
+    Args:
+        runs: one run, or LoRA configurations that share everything but the configuration.
+        mirror: opens what follows each run while it goes.
+        attempt: see ``record.Happened``.
+
+    Returns:
+        The record of each run, in their order.
+
+    Raises:
+        EnvironmentProblem: another process is at one of these runs, the device is missing, the disk
+            is full.
+    """
+    with ExitStack() as stack:
+        for run in runs:
+            stack.enter_context(only_writer(lock_file(workspace, run)))
+        records = {run.place: workspace.done(run) for run in runs}
+        missing = [run for run in runs if records[run.place] is None]
+        if missing:
+            mirrors = [stack.enter_context(mirror(run)) for run in missing]
+            made = _train(workspace, missing, mirrors, attempt)
+            for run, record, live in zip(missing, made, mirrors, strict=True):
+                records[run.place] = record
+                live.finish(workspace.folder(run), record)
+        return [record for record in records.values() if record is not None]
+
+
+def lock_file(workspace: Workspace, run: Run) -> Path:
+    """Held by the process that trains ``run``."""
+    return workspace.state / f"{run.place}.lock"
+
+
+def _checkpoint(workspace: Workspace, runs: Sequence[Run]) -> Checkpoint:
+    keys = [run.key for run in runs]
+    if len(runs) == 1:
+        return Checkpoint(workspace.state / f"{runs[0].place}.safetensors", keys)
+    return Checkpoint(workspace.state / "packs" / f"{digest(keys)[:16]}.safetensors", keys)
+
+
+def _train(
+    workspace: Workspace, runs: Sequence[Run], mirrors: Sequence[Mirror], attempt: int
+) -> Iterator[Record]:
+    """Train the pack; write each run's files and yield its record."""
+    started = machine.utc_now()
+    # Checked before anything large is loaded.
+    encoder, tokens = workspace.encoder, workspace.tokens
+    seed, settings = runs[0].seed, runs[0].settings
+    machine.reset_peak_memory(settings.device)
+    classifier = Classifier(encoder, settings, seed, [run.settings for run in runs[1:]])
+    checkpoint = _checkpoint(workspace, runs)
+    more = len(runs) - 1
+    trainings = train(
+        classifier,
+        seed,
+        tokens["train"],
+        tokens["val"],
+        checkpoint,
+        lambda place, epoch: mirrors[place].epoch(epoch),
+        f"{runs[0].name} and {more} more" if more else runs[0].label,
+    )
+    begun = time.monotonic()
+    parts = ("train", "test") if settings.evaluate_train else ("test",)
+    logits = _evaluate(classifier, trainings, tokens, parts)
+    evaluated = (time.monotonic() - begun) / len(runs)
+    where = _where(workspace, started, settings.device)
+    peak = machine.peak_memory_bytes(settings.device)
+    for place, (run, training, own) in enumerate(zip(runs, trainings, logits, strict=True)):
+        counts = {part: count(values, tokens[part].labels) for part, values in own.items()}
+        trainable, total = classifier.parameter_counts(place)
+        happened = _happened(training, counts).model_copy(
+            update={
+                "attempt": attempt,
+                "trainable_parameters": trainable,
+                "total_parameters": total,
+                "notes": classifier.notes[place],
+                "pack": len(runs),
+                "evaluation_seconds": training.evaluation_seconds + evaluated,
+                "peak_memory_bytes": peak,
+            }
+        )
+        record, folder = Record(asked=run, happened=happened, where=where), workspace.folder(run)
+        # A stale record must not be next to new predictions.
+        (folder / RECORD).unlink(missing_ok=True)
+        write_whole(folder / PREDICTIONS, partial(write_predictions, logits=own, tokens=tokens))
+        classifier.save_adapter(folder / ADAPTER, place)
+        write_record(record, folder)
+        yield record
+    checkpoint.remove()
+
+
+def _happened(training: Training, counts: dict[str, Count]) -> Happened:
+    return Happened(
+        status="ok" if counts else "diverged",
+        first_bad_step=training.first_bad_step,
+        one_class=bool(counts) and counts["test"].one_class,
+        epochs=training.epochs,
+        best_epoch=training.best_epoch if counts else None,
+        stopped_after=len(training.epochs) if training.gave_up else None,
+        train=counts.get("train"),
+        val=counts.get("val"),
+        test=counts.get("test"),
+        training_seconds=training.seconds,
+        tokens_per_second=training.tokens / training.seconds,
+    )
+
+
+def _evaluate(
+    classifier: Classifier,
+    trainings: Sequence[Training],
+    tokens: dict[str, Tokens],
+    parts: Sequence[str],
+) -> list[dict[str, np.ndarray]]:
+    """For each run the logits of each part at its best epoch; none for a run that diverged."""
+    kept = [
+        place
+        for place, training in enumerate(trainings)
+        if training.best_epoch is not None and not training.diverged
+    ]
+    logits: list[dict[str, np.ndarray]] = [{} for _ in trainings]
+    for place in kept:
+        if (validated := trainings[place].val_logits) is not None:
+            logits[place]["val"] = validated
+    if kept:
+        classifier.activate(kept)
+        for part in parts:
+            for place, own in zip(kept, predict_logits(classifier, tokens[part]), strict=True):
+                logits[place][part] = own
+    return logits
+
+
+def write_predictions(file: Path, logits: dict[str, np.ndarray], tokens: dict[str, Tokens]) -> None:
+    """Write a table of split, row, label, logit_0, logit_1, in the order train, val, test."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = [part for part in PARTS if part in logits]
+    rows = [np.arange(len(tokens[part]), dtype=np.int32) for part in parts]
+    labels = [tokens[part].labels.astype(np.int8) for part in parts]
+    both = np.concatenate([np.empty((0, 2), np.float32), *(logits[part] for part in parts)])
+    names = pa.array([part for part in parts for _ in range(len(tokens[part]))], pa.string())
+    columns = {
+        "split": names.dictionary_encode(),
+        "row": np.concatenate([np.empty(0, np.int32), *rows]),
+        "label": np.concatenate([np.empty(0, np.int8), *labels]),
+        "logit_0": both[:, 0],
+        "logit_1": both[:, 1],
+    }
+    pq.write_table(pa.table(columns), file, compression="zstd")
+
+
+def _where(workspace: Workspace, started: str, device: str) -> Where:
+    import torch
+
+    commit, dirty = machine.git_state()
+    manifest = workspace.manifest
+    return Where(
+        git_commit=commit,
+        git_dirty=dirty,
+        versions=machine.versions(),
+        cpu=machine.cpu_name(),
+        cores=machine.cores(),
+        memory_bytes=machine.memory_bytes(),
+        gpu=machine.gpu_name(device),
+        threads=torch.get_num_threads(),
+        platform=machine.platform_name(),
+        started=started,
+        finished=machine.utc_now(),
+        data_source=manifest.source,
+        data_revision=manifest.revision,
+        encoder_revision=manifest.encoder.revision,
+    )
+
+
+def record_failure(
+    workspace: Workspace,
+    run: Run,
+    status: Status,
+    error: str,
+    peak_memory_bytes: int | None,
+    attempt: int = 1,
+) -> Record:
+    """Record that ``run`` failed; it is tried again by the next start."""
+    happened = Happened(
+        status=status, attempt=attempt, error=error, peak_memory_bytes=peak_memory_bytes
+    )
+    where = _where(workspace, machine.utc_now(), run.settings.device)
+    record = Record(asked=run, happened=happened, where=where)
+    write_record(record, workspace.folder(run))
+    return record
