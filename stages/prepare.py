@@ -13,9 +13,11 @@ def prepare() -> None:
     study = load_study(Path("params.yaml"))
     from lora_replication.data.prepare import prepare as prepare_data
     from lora_replication.encoders import locate_encoder
+    from lora_replication.workspace import Workspace
 
-    with only_writer(Path("build/state") / study.study / "prepare.lock"):
-        prepare_data(study, locate_encoder(study.model), Path("data") / study.study)
+    workspace = Workspace(study, Path(study.root))
+    with only_writer(workspace.state / "prepare.lock"):
+        prepare_data(study, locate_encoder(study.model), workspace.data)
 
 
 if __name__ == "__main__":

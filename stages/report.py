@@ -10,9 +10,11 @@ from lora_replication.reading import load_study
 def report() -> None:
     """Read params.yaml, data/<study> and runs/<study>; write reports/<study>."""
     study = load_study(Path("params.yaml"))
-    from lora_replication.report.build import report_folder
+    from lora_replication.report.build import build_report
+    from lora_replication.workspace import Workspace
 
-    report_folder(study, Path())
+    workspace = Workspace(study, Path(study.root))
+    build_report(workspace, workspace.report)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""DVC stage: one method with one seed becomes one record."""
+"""DVC stage: one method becomes one record for each seed."""
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from lora_replication.process import run_command
@@ -9,22 +10,19 @@ from lora_replication.reading import load_study
 
 
 def train() -> None:
-    """Read params.yaml, write runs/<study>/<method>/seed-<k>."""
+    """Read params.yaml and data/<study>, write runs/<study>/<method>/seed-<k>."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", required=True)
-    parser.add_argument("--seed", required=True, type=int)
-    asked = parser.parse_args()
+    method = parser.parse_args().method
     study = load_study(Path("params.yaml"))
-    from lora_replication.jobs import method_job
-    from lora_replication.single import perform_one
-    from lora_replication.tracking import live_run
-    from lora_replication.training.run import Bench
+    from lora_replication.plan import method_runs
+    from lora_replication.tracking.mirror import open_mirror
+    from lora_replication.training.run import perform_one
+    from lora_replication.workspace import Workspace
 
-    perform_one(
-        Bench(study),
-        method_job(study, asked.method, asked.seed),
-        lambda run: live_run(study.tracking, run),
-    )
+    workspace = Workspace(study, Path(study.root))
+    for run in method_runs(workspace, method):
+        perform_one(workspace, run, partial(open_mirror, study.tracking))
 
 
 if __name__ == "__main__":

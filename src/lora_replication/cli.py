@@ -1,18 +1,37 @@
-"""``lora-replication``: whole studies, single runs, predictions, and the tracking mirror from the
-command line.
-"""
+"""``lora-replication``: whole studies, single runs, predictions, and the MLflow copy."""
 
-import argparse
+import json
 import sys
-from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
+
+import click
 
 from lora_replication import __version__
 from lora_replication.errors import ParameterError
 from lora_replication.process import run_command
-from lora_replication.study import expanded
+from lora_replication.study import TARGETS, expanded
 
-Command = Callable[[argparse.Namespace], None]
+FIRST_STEPS = """\b
+First steps:
+  lora-replication run demo            the whole study in minutes, without a hub or a GPU
+  lora-replication list                the studies of this project
+  lora-replication doctor article      is this machine ready for the article's study?
+"""
+
+
+class UserPath(click.ParamType[Path]):
+    """A path in which ``~`` is the home folder."""
+
+    name = "path"
+
+    def convert(self, value: Any, _param: Any, _context: Any) -> Path:
+        """The path."""
+        return expanded(str(value))
+
+
+STUDY = click.argument("study")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def main() -> None:
@@ -21,183 +40,185 @@ def main() -> None:
 
 
 def _main() -> None:
-    arguments = _parser().parse_args()
-    command: Command = arguments.command
-    command(arguments)
+    try:
+        cli(prog_name="lora-replication", standalone_mode=False)
+    except click.ClickException as problem:
+        context = getattr(problem, "ctx", None)
+        hint = f"; see {context.command_path} --help" if context else ""
+        raise ParameterError(f"{problem.format_message().rstrip('.')}{hint}") from None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lora-replication", description='A replication of "Code LoRA from Scratch".'
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    run = commands.add_parser("run", help="bring a study up to date (dvc repro in its workspace)")
-    run.add_argument("study", help="article, or a file of studies/ without .yaml")
-    run.add_argument("--publish", action="store_true", help="copy the report to reports/STUDY")
-    run.set_defaults(command=_run)
-
-    doctor = commands.add_parser(
-        "doctor", help="look whether this machine is ready for a study; changes nothing"
-    )
-    doctor.add_argument(
-        "study", nargs="?", default="article", help="article, or a file of studies/ without .yaml"
-    )
-    doctor.set_defaults(command=_doctor)
-
-    report = commands.add_parser("report", help="write a study's report again from its records")
-    report.add_argument("study", help="article, or a file of studies/ without .yaml")
-    report.add_argument(
-        "--allow-partial",
-        action="store_true",
-        help="also where runs are missing; the report says how many of how many",
-    )
-    report.add_argument("--open", action="store_true", help="show the page in the browser")
-    report.set_defaults(command=_report)
-
-    train = commands.add_parser(
-        "train", help="train one run", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    train.add_argument(
-        "--study", default="article", help="where data, encoder and training settings come from"
-    )
-    train.add_argument(
-        "--method", help="a method of the study; without it, LoRA with the switches below"
-    )
-    train.add_argument("--seed", type=int, default=1)
-    train.add_argument("--lora_r", type=int, default=8, action=_Given, help="rank")
-    train.add_argument(
-        "--lora_alpha", type=float, default=16.0, action=_Given, help="factor of the low-rank term"
-    )
-    for target in ("query", "key", "value", "projection", "mlp", "head"):
-        train.add_argument(
-            f"--lora_{target}",
-            type=_switch,
-            default=target in ("query", "value"),
-            action=_Given,
-            metavar="True|False",
-        )
-    train.set_defaults(command=_train, given=())
-
-    predict = commands.add_parser("predict", help="tell the sentiment of texts with a trained run")
-    predict.add_argument("run", type=expanded, help="a run's folder, with record.json")
-    predict.add_argument("texts", nargs="*", metavar="TEXT")
-    predict.add_argument(
-        "--file", type=expanded, help="a file with one text a line; - reads standard input"
-    )
-    predict.add_argument(
-        "--encoder-path",
-        type=expanded,
-        help="the encoder's folder, for runs whose encoder was a local folder",
-    )
-    predict.add_argument(
-        "--device",
-        choices=("cpu", "cuda"),
-        help="the run's own where not given; on cpu a run of fp16-mixed predicts in fp32",
-    )
-    predict.add_argument("--json", action="store_true", help="one JSON object a line")
-    predict.set_defaults(command=_predict)
-
-    published = commands.add_parser(
-        "published", help="report what the grid published with the article says"
-    )
-    published.add_argument("file", type=expanded, help="the results file of the article's studio")
-    published.add_argument(
-        "--folder", type=expanded, help="where to write; reports/published where not given"
-    )
-    published.add_argument(
-        "--study", help="set the finished configurations of this study's grid beside it"
-    )
-    published.set_defaults(command=_published)
-
-    sync = commands.add_parser(
-        "sync", help="rebuild the MLflow mirror from the records of all studies"
-    )
-    sync.set_defaults(command=_sync)
-    return parser
+@click.group(
+    invoke_without_command=True,
+    help=f'A replication of "Code LoRA from Scratch".\n\n{FIRST_STEPS}',
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="lora-replication")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Without a command: the help."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
-class _Given(argparse.Action):
-    """Stores a value, and in ``given`` that it was."""
+@cli.command("list", epilog="Example: lora-replication list --json")
+@AS_JSON
+def list_studies(as_json: bool) -> None:
+    """List the studies of this project."""
+    from lora_replication.studies import project_root, read_study, study_names
 
-    def __call__(
-        self,
-        _parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option: str | None = None,
-    ) -> None:
-        setattr(namespace, self.dest, values)
-        namespace.given = (*namespace.given, option)
-
-
-def _switch(text: str) -> bool:
-    values = {"true": True, "false": False}
-    if text.lower() not in values:
-        raise argparse.ArgumentTypeError(f"is {text!r}; allowed: True, False")
-    return values[text.lower()]
+    root = project_root()
+    titles = {name: read_study(name, root).title for name in study_names(root)}
+    width = max(map(len, titles))
+    lines = [f"{name:{width}}  {title}" for name, title in titles.items()]
+    click.echo(json.dumps(titles, indent=1) if as_json else "\n".join(lines))
 
 
-def _run(arguments: argparse.Namespace) -> None:
+@cli.command(epilog="Example: lora-replication run demo")
+@STUDY
+@click.option(
+    "--publish", is_flag=True, help="Copy the records next to the report, to commit both."
+)
+@click.option(
+    "--without-grid", is_flag=True, help="Leave out the grid; the report is a partial one."
+)
+@click.option("--verbose", is_flag=True, help="Show what DVC says.")
+def run(study: str, publish: bool, without_grid: bool, verbose: bool) -> None:
+    """Bring STUDY up to date: prepare, train, gridsearch, report (dvc repro in its folder)."""
     from lora_replication.pipeline import run_study
 
-    run_study(arguments.study, publish=arguments.publish)
+    if publish and without_grid:
+        raise ParameterError("--publish and --without-grid exclude each other; leave one out")
+    run_study(study, publish=publish, without_grid=without_grid, verbose=verbose)
 
 
-def _doctor(arguments: argparse.Namespace) -> None:
+@cli.command(epilog="Example: lora-replication status demo --json")
+@STUDY
+@AS_JSON
+def status(study: str, as_json: bool) -> None:
+    """Show which runs of STUDY are done, failed and missing; changes nothing."""
+    from lora_replication.status import show_status
+
+    show_status(study, as_json=as_json)
+
+
+@cli.command(epilog="Example: lora-replication doctor article")
+@click.argument("study", default="article")
+@AS_JSON
+def doctor(study: str, as_json: bool) -> None:
+    """Check whether this machine is ready for STUDY (the article's by default); changes nothing."""
     from lora_replication.doctor import examine_study
 
-    examine_study(arguments.study)
+    examine_study(study, as_json=as_json)
 
 
-def _report(arguments: argparse.Namespace) -> None:
-    from lora_replication.workspace import report_study
+@cli.command(epilog="Example: lora-replication report minilm-small --open")
+@STUDY
+@click.option("--allow-partial", is_flag=True, help="Also where runs are missing; it says so.")
+@click.option("--open", "show", is_flag=True, help="Show the page in the browser.")
+@AS_JSON
+def report(study: str, allow_partial: bool, show: bool, as_json: bool) -> None:
+    """Rebuild the report of STUDY from its records, or from those committed with it."""
+    from lora_replication.report.build import report_study
+    from lora_replication.report.terminal import terminal_table
+    from lora_replication.studies import project_root
 
-    page = report_study(arguments.study, allow_partial=arguments.allow_partial)
-    print(f"report: {page}")
-    if arguments.open:
-        import webbrowser
+    folder = report_study(study, project_root(), allow_partial=allow_partial)
+    page = folder / "report.html"
+    if as_json:
+        click.echo((folder / "results.json").read_text("utf-8"))
+    else:
+        click.echo(f"{terminal_table(folder)}\nreport: {page}")
+    if show:
+        click.launch(page.resolve().as_uri())
 
-        webbrowser.open(page.resolve().as_uri())
+
+def _switches(command: Any) -> Any:
+    """``--lora-mlp/--no-lora-mlp`` for each target, and the article's ``--lora_mlp True``."""
+    for target in reversed(TARGETS):
+        is_on = target in ("query", "value")
+        flag = f"--lora-{target}/--no-lora-{target}"
+        command = click.option(flag, target, default=is_on, show_default=True)(command)
+        article = click.option(f"--lora_{target}", f"article_{target}", type=bool, hidden=True)
+        command = article(command)
+    return command
 
 
-def _train(arguments: argparse.Namespace) -> None:
+@cli.command(epilog="Example: lora-replication train --study demo --lora-r 4 --lora-mlp")
+@click.option(
+    "--study", default="article", show_default=True, help="Gives data, encoder, settings."
+)
+@click.option("--method", help="A method of the study; without it, LoRA with the switches below.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--lora-r", "--lora_r", "rank", type=int, default=8, show_default=True, help="Rank.")
+@click.option(
+    "--lora-alpha",
+    "--lora_alpha",
+    "alpha",
+    type=float,
+    default=16.0,
+    show_default=True,
+    help="Factor of the low-rank term.",
+)
+@_switches
+@click.pass_context
+def train(context: click.Context, study: str, method: str | None, seed: int, **given: Any) -> None:
+    """Train one run. The article's own form of the switches, --lora_mlp True, works too."""
+    from click.core import ParameterSource
+
+    default = ParameterSource.DEFAULT
+    given = {n: v for n, v in given.items() if context.get_parameter_source(n) is not default}
+    switches = {name: context.params[name] for name in ("rank", "alpha", *TARGETS)}
+    switches |= {
+        name.removeprefix("article_"): value
+        for name, value in given.items()
+        if name.startswith("article_")
+    }
+    if method is not None and given:
+        names = ", ".join(f"--lora-{name.removeprefix('article_')}" for name in given)
+        raise ParameterError(
+            f"--method {method} and {names} exclude each other; "
+            "allowed: a method of the study as it is, or LoRA with the switches"
+        )
     from lora_replication.single import train_single
 
-    if arguments.method is not None and arguments.given:
-        raise ParameterError(
-            f"--method {arguments.method} and {', '.join(arguments.given)} exclude each other; allowed: a method of the study as it is, "
-            "or LoRA with the switches"
-        )
-    switches = {
-        name.removeprefix("lora_"): value
-        for name, value in vars(arguments).items()
-        if name.startswith("lora_")
-    }
-    train_single(arguments.study, arguments.method, arguments.seed, switches)
+    train_single(study, method, seed, switches)
 
 
-def _predict(arguments: argparse.Namespace) -> None:
-    from lora_replication.single import predict_texts
+@cli.command(
+    epilog='Example: lora-replication predict runs/demo/lora_default/seed-1 "A joy from start to end."'
+)
+@click.argument("run", type=UserPath())
+@click.argument("texts", nargs=-1, metavar="[TEXT]...")
+@click.option("--file", type=UserPath(), help="A file with one text a line; - is standard input.")
+@click.option("--encoder-path", type=UserPath(), help="For runs whose encoder was a local folder.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="The run's own by default.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def predict(run: Path, texts: tuple[str, ...], **options: Any) -> None:
+    """Predict the sentiment of each TEXT with the trained run in the folder RUN."""
+    from lora_replication.predict import predict_texts
 
-    predict_texts(
-        arguments.run,
-        arguments.texts,
-        arguments.file,
-        encoder_path=arguments.encoder_path,
-        device=arguments.device,
-        as_json=arguments.json,
-    )
-
-
-def _published(arguments: argparse.Namespace) -> None:
-    from lora_replication.workspace import report_published
-
-    print(f"report: {report_published(arguments.file, arguments.folder, arguments.study)}")
+    predict_texts(run, texts, options.pop("file"), **options)
 
 
-def _sync(_arguments: argparse.Namespace) -> None:
-    from lora_replication.workspace import sync_all
+@cli.command("article-grid", epilog="Example: lora-replication article-grid results.txt")
+@click.argument("file", type=UserPath())
+@click.option("--folder", type=UserPath(), help="Where to write; reports/published by default.")
+@click.option("--study", help="Compare with the finished configurations of this study's grid.")
+def article_grid(file: Path, folder: Path | None, study: str | None) -> None:
+    """Report what the grid published with the article says; FILE is its author's results file."""
+    from lora_replication.report.build import report_article_grid
+    from lora_replication.studies import project_root
 
-    sync_all()
+    root = project_root()
+    target = report_article_grid(file, folder or root / "reports" / "published", root, study)
+    click.echo(f"report: {target / 'report.html'}")
+
+
+@cli.command(epilog="Example: lora-replication sync, then make ui")
+def sync() -> None:
+    """Rebuild the MLflow copy from the records of all studies and committed reports."""
+    from lora_replication.studies import project_root
+    from lora_replication.tracking.sync import sync_all
+
+    sync_all(project_root())

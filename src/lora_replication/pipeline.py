@@ -1,18 +1,19 @@
-"""A study from its files to its report: ``dvc repro`` in its workspace, stopped as a whole, with
-the exit code of the stage that failed.
-"""
+"""A study from its files to its report: ``dvc repro`` in its folder, stopped as a whole."""
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from lora_replication.dvc_lock import check_lock, forget_killed
+from lora_replication.dvc_lock import FILE, check_lock, forget_killed
 from lora_replication.errors import (
     DataError,
     EnvironmentProblem,
@@ -23,35 +24,55 @@ from lora_replication.errors import (
 )
 from lora_replication.files import only_writer
 from lora_replication.process import QUIET, STATUS_VARIABLE, stop_signals
-from lora_replication.report.terminal import terminal_table
+from lora_replication.studies import project_root, read_study, study_folder
 from lora_replication.study import Study, expanded
 from lora_replication.tracking import address
-from lora_replication.workspace import open_workspace, project_root, read_study, workspace_folder
+from lora_replication.workspace import Workspace
 
 SITE_CACHE_VARIABLE = "DVC_SITE_CACHE_DIR"
-"""DVC's own; names the folder of the caches that it keeps beside a project."""
+"""DVC's own; names the folder of the caches that it keeps next to a project."""
 
 SECONDS_BETWEEN_INTERRUPTS = 2.0
-"""While DVC or a stage goes on after a signal asked both to stop. A stage of ours needs one and
-ignores the rest.
-"""
+"""While DVC or a stage goes on after a signal asked both to stop. A stage of ours needs one."""
 
 DVC = """
-import signal, sys
-from lora_replication.process import die_with_parent
+import json, logging, os, signal, sys
+from pathlib import Path
+from lora_replication.process import STATUS_VARIABLE, die_with_parent
 die_with_parent(signal.SIGKILL)
 from dvc.cli import main
+
+def told_elsewhere(record):
+    if record.levelno < logging.ERROR:
+        return False
+    words, cause = [record.getMessage()], record.exc_info and record.exc_info[1]
+    while cause:
+        words.append(str(cause))
+        cause = cause.__cause__
+    status = Path(os.environ[STATUS_VARIABLE])
+    if not status.exists():
+        message = ": ".join(filter(None, words))
+        status.write_text(json.dumps({"exit_code": 1, "message": message}))
+    return False
+
+if sys.argv.pop(1) == "quiet":
+    for handler in logging.getLogger("dvc").handlers:
+        handler.addFilter(told_elsewhere)
 sys.exit(main(sys.argv[1:]))
 """
-"""DVC that does not outlive us. Its stages do not outlive it, and stop cleanly."""
+"""DVC that does not outlive us, and whose own words are left to us where we are asked to be quiet.
+Its stages do not outlive it, and stop cleanly."""
 
 
-def run_study(name: str, *, publish: bool = False) -> None:
-    """Bring the study ``name`` up to date: ``dvc repro`` in its workspace.
+def run_study(
+    name: str, *, publish: bool = False, without_grid: bool = False, verbose: bool = False
+) -> None:
+    """Bring the study ``name`` up to date: ``dvc repro`` in its folder.
 
     Args:
-        publish: once it is done, replace ``reports/<study>`` of the project by its report, records
-            and predictions.
+        publish: once it is done, copy its records next to its report, as committed reports have it.
+        without_grid: leave out the grid; the report is then a partial one.
+        verbose: show what DVC says.
 
     Raises:
         EnvironmentProblem: another process is at this study, or the device that it asks for is
@@ -60,75 +81,98 @@ def run_study(name: str, *, publish: bool = False) -> None:
         Stopped: a signal stopped it.
     """
     root = project_root()
-    _, study = read_study(name, root)
+    study = read_study(name, root)
     _check_device(study)
-    state = workspace_folder(name, root) / "build" / "state" / name
-    with only_writer(state / "run.lock"):
-        folder, study = open_workspace(name, root)
-        _repro(folder, state / "status.json")
-        if publish:
-            from lora_replication.publishing import publish_study  # scipy takes a second
+    expanded("~")  # DVC and MLflow need a home folder, and fail without a word on what to do
+    workspace = Workspace(study, root)
+    pipeline = (study_folder(name, root) / "dvc.yaml").relative_to(root)
+    targets = [f"{pipeline}:train"] if without_grid else [str(pipeline)]
+    with only_writer(workspace.state / "run.lock"), _scratch_lock(workspace, root, pipeline.parent):
+        _repro(root, targets, workspace.state / "status.json", verbose=verbose)
+    from lora_replication.report.terminal import terminal_table  # pandas takes a second
 
-            publish_study(study, folder, root)
-    report = folder / "reports" / name
-    print(f"\n{terminal_table(report / 'table.csv')}\nreport: {report / 'report.html'}")
+    if without_grid:
+        from lora_replication.report.build import build_report
+
+        build_report(workspace, workspace.report, allow_partial=True)
+    elif publish:
+        from lora_replication.report.publish import publish as publish_records
+
+        publish_records(workspace)
+    table = terminal_table(workspace.report)
+    print(f"\n{table}\nreport: {workspace.report / 'report.html'}")
 
 
 def _check_device(study: Study) -> None:
-    """Told before hours of preparation rather than after them: what is slow is warned of. Raises
-    ``EnvironmentProblem``.
-    """
+    """Before hours of preparation rather than after them. Raises ``EnvironmentProblem``."""
     from lora_replication.doctor import device
 
-    if study.train.device == "cpu" and (finding := device(study, Path())).state == "warning":
-        print(f"warning: {finding.told}", file=sys.stderr)
+    finding = device(study, Path())
+    if study.train.device == "cpu" and finding.state == "warning":
+        print(f"warning: {finding.text}", file=sys.stderr)
     if study.train.device == "cuda":
         import torch  # takes seconds, so only where a GPU is asked for
 
         if not torch.cuda.is_available():
             raise EnvironmentProblem(
-                f"{study.study}: train.device is cuda, but torch sees no GPU here; set train.device to cpu, or run on a machine with one"
+                f"{study.study}: train.device is cuda, but torch sees no GPU here; "
+                "set train.device to cpu, or run on a machine with one"
             )
 
 
-def _repro(folder: Path, status: Path) -> None:
-    environment = _environment(folder, status)
+@contextmanager
+def _scratch_lock(workspace: Workspace, root: Path, folder: Path) -> Iterator[None]:
+    """Keep ``dvc.lock`` of a study whose report git ignores out of the work tree between starts.
+
+    DVC refuses a lock that git ignores, and what ran here must not show as a change of the project.
+    """
+    lock, kept = root / folder / FILE, workspace.state / FILE
+    ignored = ["git", "check-ignore", "--quiet", str(workspace.report)]
+    try:
+        done = subprocess.run(ignored, cwd=root, capture_output=True, check=False)  # noqa: S603
+        is_scratch = done.returncode == 0
+    except OSError:  # no git
+        is_scratch = False
+    if is_scratch and kept.is_file() and not lock.exists():
+        shutil.copy(kept, lock)
+    try:
+        yield
+    finally:
+        if is_scratch and lock.is_file():
+            shutil.move(lock, kept)
+
+
+def _repro(root: Path, targets: list[str], status: Path, *, verbose: bool) -> None:
+    environment = _environment(root, status)
     status.unlink(missing_ok=True)
-    dvc = [sys.executable, "-c", DVC]
-    if not (folder / ".dvc").is_dir():
-        if _wait([*dvc, "init", "--no-scm", "--quiet"], folder, environment):
-            raise EnvironmentProblem(f"{folder}: dvc init failed; its message stands above")
-    elif not _knows_its_scm(folder) and _wait(
-        [*dvc, "config", "--local", "core.no_scm", "true"], folder, environment
-    ):
-        raise EnvironmentProblem(f"{folder}: dvc config failed; its message stands above")
+    dvc = [sys.executable, "-c", DVC, "verbose" if verbose else "quiet"]
+    no_scm = [*dvc, "config", "--local", "core.no_scm", "true"]
+    if not _knows_its_scm(root) and _wait(no_scm, root, environment):
+        raise EnvironmentProblem(f"{root}: dvc config failed: {_message(status)}")
     _make_private(Path(environment[SITE_CACHE_VARIABLE]))
-    check_lock(folder)
-    forget_killed(folder)
-    if code := _wait([*dvc, "repro"], folder, environment):
+    check_lock(root / Path(targets[0].partition(":")[0]).parent)
+    forget_killed(root)
+    if code := _wait([*dvc, "repro", *targets], root, environment):
         raise _failure(status, code)
 
 
 def _make_private(site_cache: Path) -> None:
-    """Open DVC's site cache to its owner alone: DVC would let everybody write there, and unpickles
-    what it finds.
-    """
+    """Open DVC's site cache to its owner alone: DVC would let everybody write there, and unpickles."""
     try:
         site_cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         site_cache.chmod(0o700)
     except OSError as problem:
         raise EnvironmentProblem(
-            f"{site_cache}: can't be made private ({problem.strerror}); set {SITE_CACHE_VARIABLE} to a folder of yours"
+            f"{site_cache}: can't be made private ({problem.strerror}); "
+            f"set {SITE_CACHE_VARIABLE} to a folder of yours"
         ) from None
 
 
-def _knows_its_scm(folder: Path) -> bool:
-    """Whether DVC will find git where it expects it: an unpacked archive of the project has none,
-    and must be told so once.
-    """
-    if any((above / ".git").exists() for above in (folder, *folder.parents)):
+def _knows_its_scm(root: Path) -> bool:
+    """Whether DVC will find git: an unpacked archive of the project has none, and DVC must know."""
+    if any((above / ".git").exists() for above in (root, *root.parents)):
         return True
-    configs = [folder / ".dvc" / name for name in ("config", "config.local")]
+    configs = [root / ".dvc" / name for name in ("config", "config.local")]
     return any("no_scm" in config.read_text("utf-8") for config in configs if config.is_file())
 
 
@@ -163,7 +207,9 @@ def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
     # Before there is a group: what came in between would find no one to stop it.
     before = {number: signal.signal(number, hand_on) for number in stop_signals()}
     try:
-        with subprocess.Popen(command, cwd=folder, env=environment, process_group=0) as process:  # noqa: S603  # fixed words
+        with subprocess.Popen(  # noqa: S603  # fixed words
+            command, cwd=folder, env=environment, process_group=0
+        ) as process:
             groups.append(process.pid)
             if received:
                 begin_to_interrupt()
@@ -177,27 +223,42 @@ def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
     return code
 
 
+def _message(status: Path) -> str:
+    with suppress(OSError, ValueError, KeyError):
+        return str(json.loads(status.read_text("utf-8"))["message"])
+    return "its message is above"
+
+
 def _failure(status: Path, code: int) -> ReplicationError:
     """The error that the failed stage wrote down, or DVC's own."""
+    message = _message(status)
     with suppress(OSError, ValueError, KeyError):
-        told = json.loads(status.read_text("utf-8"))
+        exit_code = json.loads(status.read_text("utf-8"))["exit_code"]
         for kind in (ParameterError, DataError, EnvironmentProblem, IncompleteError):
-            if kind.exit_code == told["exit_code"]:
-                return kind(told["message"])
-    return ReplicationError(f"dvc repro ended with {code}; its message stands above")
+            if kind.exit_code == exit_code:
+                return kind(message)
+    if killed := re.search(r"'([^']+)'.*exited with -(\d+)", message, re.DOTALL):
+        name = signal.Signals(int(killed[2])).name
+        return IncompleteError(
+            f"stage {killed[1]} was killed by {name}"
+            f"{', often by the system when memory runs out' if name == 'SIGKILL' else ''}; "
+            "what is finished is kept, run again to continue (a smaller train.batch_size or "
+            "execution.pack takes less memory)"
+        )
+    return ReplicationError(f"dvc repro ended with {code}: {message}")
 
 
-def _environment(folder: Path, status: Path) -> dict[str, str]:
-    """For DVC and its stages: our Python first, telemetry off, DVC's site cache private, paths as
-    they are from here.
-    """
+def _environment(root: Path, status: Path) -> dict[str, str]:
+    """For DVC and its stages: our Python first, telemetry off, DVC's site cache private."""
     from lora_replication.data.sources import ARCHIVE_VARIABLE
 
-    environment = QUIET | {SITE_CACHE_VARIABLE: str(folder / ".dvc" / "site-cache")} | os.environ
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    site_cache = {SITE_CACHE_VARIABLE: str(root / ".dvc" / "site-cache")}
+    environment = QUIET | site_cache | os.environ
+    path = os.environ.get("PATH", "")
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{path}"
     # The stages run in another folder.
-    if environment.get(ARCHIVE_VARIABLE):
-        environment[ARCHIVE_VARIABLE] = str(expanded(environment[ARCHIVE_VARIABLE]).absolute())
+    if archive := environment.get(ARCHIVE_VARIABLE):
+        environment[ARCHIVE_VARIABLE] = str(expanded(archive).absolute())
     if environment.get(address.VARIABLE, "").strip():
         environment[address.VARIABLE] = address.resolved("")
     environment[STATUS_VARIABLE] = str(status)

@@ -8,6 +8,7 @@ from lora_replication.errors import ParameterError
 from lora_replication.grid.choice import fresh_runs
 from lora_replication.grid.space import grid_runs
 from lora_replication.record import Record, Run, Settings, read_records
+from lora_replication.study import MethodParams, Study
 from lora_replication.workspace import Workspace
 
 
@@ -49,11 +50,15 @@ def method_runs(workspace: Workspace, method: str | None = None) -> list[Run]:
 
 def method_run(workspace: Workspace, method: str, seed: int) -> Run:
     """One run of one method. Raises ``ParameterError`` for an unknown method or a wrong seed."""
-    methods = workspace.study.methods
-    if method not in methods:
-        raise ParameterError(f"--method is {method!r}; allowed: {', '.join(methods)}")
-    settings = Settings.of(workspace.study, methods[method])
+    settings = Settings.of(workspace.study, checked_method(workspace.study, method))
     return workspace.run("method", method, settings, checked_seed(seed))
+
+
+def checked_method(study: Study, method: str) -> MethodParams:
+    """The method of this name. Raises ``ParameterError`` where the study has none."""
+    if method not in study.methods:
+        raise ParameterError(f"--method is {method!r}; allowed: {', '.join(study.methods)}")
+    return study.methods[method]
 
 
 def checked_seed(seed: int) -> int:

@@ -72,12 +72,12 @@ def run_command(command: Callable[[], None], name: str) -> int:
             stop.exit_code,
             f"{stop}; everything finished is kept, run again to continue",
         )
-    if code:
+    if code and STATUS_VARIABLE in os.environ:  # whoever started this tells it, once
+        status = json.dumps({"command": name, "exit_code": code, "message": message}, indent=1)
+        write_whole(Path(os.environ[STATUS_VARIABLE]), status.encode() + b"\n")
+    elif code:
         with suppress(OSError):  # the terminal may be gone
             print(f"{name}: {message}\n{name}: exit code {code}", file=sys.stderr, flush=True)
-        if STATUS_VARIABLE in os.environ:
-            status = json.dumps({"command": name, "exit_code": code, "message": message}, indent=1)
-            write_whole(Path(os.environ[STATUS_VARIABLE]), status.encode() + b"\n")
     gc.freeze()  # the process ends here; Python would look through everything once more
     return code
 

@@ -91,3 +91,7 @@ class Workspace:
         """The record of exactly this run, where it has a result; records of other keys don't count."""
         record = read_record(self.folder(run))
         return record if record and record.is_done and record.asked.key == run.key else None
+
+    def lock(self, run: Run) -> Path:
+        """Held by the process that trains ``run``."""
+        return self.state / f"{run.place}.lock"

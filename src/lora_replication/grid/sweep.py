@@ -38,7 +38,9 @@ def sweep(
     """
     before = progress(workspace)
     if before.stale:
-        say(f"grid: {before.stale} records of other parameters, data, weights or results are not read")
+        say(
+            f"grid: {before.stale} records of other parameters, data, weights or results are not read"
+        )
     cells = [run for run in before.asked if run.role == "cell"]
     records = {r.asked.name: r for r in before.done if r.asked.role == "cell"}
     say(f"grid: {tally(len(cells), records.values())}")

@@ -1,0 +1,95 @@
+"""How far a study is: asked of the records and locks on disk, from any terminal, changing nothing."""
+
+import json
+from statistics import fmean
+from typing import Any
+
+from lora_replication.data.manifest import MANIFEST
+from lora_replication.files import is_locked
+from lora_replication.plan import Progress, progress
+from lora_replication.record import Record, Run
+from lora_replication.studies import project_root, read_study
+from lora_replication.workspace import Workspace
+
+
+def show_status(name: str, *, as_json: bool) -> None:
+    """Print what is done, failed, missing and under way in the study ``name``.
+
+    Raises:
+        ParameterError: there is no such study, or its parameters are wrong.
+        DataError: a record is damaged.
+    """
+    root = project_root()
+    workspace = Workspace(read_study(name, root), root)
+    if not (workspace.data / MANIFEST).is_file():
+        text = f"{name}: nothing is done yet; run: lora-replication run {name}"
+        print(json.dumps({"study": name, "prepared": False}) if as_json else text)
+        return
+    state = progress(workspace)
+    content = summary(workspace, state)
+    print(json.dumps(content, indent=1) if as_json else _text(content))
+
+
+def summary(workspace: Workspace, state: Progress) -> dict[str, Any]:
+    """Counts and names as plain values; times in seconds."""
+    failed = [record for record in state.records.values() if not record.is_done]
+    last = max(state.done, key=lambda record: record.where.finished, default=None)
+    return {
+        "study": workspace.study.study,
+        "prepared": True,
+        "asked": len(state.asked),
+        "done": len(state.done),
+        "failed": [f"{r.asked.label}: {r.happened.status}" for r in failed],
+        "missing": [run.label for run in state.missing],
+        "running": [run.label for run in state.missing if is_locked(workspace.lock(run))],
+        "other_records": state.stale + len(state.copies),
+        "seconds_left": seconds_left(state),
+        "last": _last(last) if last else None,
+    }
+
+
+def seconds_left(state: Progress) -> float | None:
+    """Of the missing runs, each taken to last as the mean of those done of its name or role."""
+    total = 0.0
+    for run in state.missing:
+        alike = [_seconds(record) for record in state.done if _is_like(record, run)]
+        if not alike:
+            return None
+        total += fmean(alike)
+    return total
+
+
+def _is_like(record: Record, run: Run) -> bool:
+    if record.asked.settings.trains != run.settings.trains:
+        return False
+    return run.role != "method" or record.asked.role == "method"
+
+
+def _seconds(record: Record) -> float:
+    happened = record.happened
+    return (happened.training_seconds or 0.0) + (happened.evaluation_seconds or 0.0)
+
+
+def _last(record: Record) -> dict[str, Any]:
+    test = record.happened.test
+    accuracy = test.fraction if test else None
+    return {"run": record.asked.label, "test_accuracy": accuracy, "at": record.where.finished}
+
+
+def _text(content: dict[str, Any]) -> str:
+    lines = [f"{content['study']}: {content['done']} of {content['asked']} runs done"]
+    if content["missing"] and content["seconds_left"] is not None:
+        minutes = content["seconds_left"] / 60
+        lines[0] += f", about {minutes:.0f} min left" if minutes >= 1 else ", less than 1 min left"
+    for part in ("running", "failed", "missing"):
+        names = content[part]
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        if names:
+            lines.append(f"{part}: {', '.join(names[:8])}{more}")
+    if last := content["last"]:
+        accuracy = last["test_accuracy"]
+        result = "no accuracy" if accuracy is None else f"test {100 * accuracy:.1f} %"
+        lines.append(f"last: {last['run']}, {result}, {last['at']}")
+    if content["other_records"]:
+        lines.append(f"not read: {content['other_records']} records of other parameters or places")
+    return "\n".join(lines)
