@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
-LOCKED := --no-deps --require-hashes --only-binary :all: --requirement
+# By hash, and as wheels, but for one package that has none and is pure Python.
+LOCKED := --no-deps --require-hashes --only-binary :all: --no-binary antlr4-python3-runtime --no-build-isolation --requirement
 TORCH := 2.13.0
 PYTEST := $(BIN)/python -m pytest
 SCORED := PYTHONPATH=tests/faults $(PYTEST) -p scoreboard
@@ -28,35 +29,36 @@ help: ## this list
 
 setup: $(VENV)/.ready ## prepare .venv with the versions of requirements.lock
 
-# Everything but torch comes from requirements.lock, wheels alone and each by its hash, uv first: it installs the rest in a tenth of pip's
-# time. It does not read pip's configuration, so where it can't reach an index, pip does its work. The build of torch depends on the machine
-# (CPU or CUDA), so it is pinned by its version, and it pins CUDA's libraries itself. Building the project needs nothing but the lock's
-# setuptools. Python compiles what is imported when it is first; pip would compile everything, for a minute and a half.
+# Everything but torch comes from requirements.lock, each package by its hash, uv and the build backend
+# first: uv installs the rest in a tenth of pip's time. It does not read pip's configuration, so where it
+# can't reach an index, pip does its work. The build of torch depends on the machine (CPU or CUDA), so it
+# is pinned by its version. Python compiles what is imported when it is first.
 $(VENV)/.ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; name another with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	awk '/^uv==/ {found = 1} found {print} !/\\$$/ {found = 0}' requirements.lock > $(VENV)/uv.lock
-	$(PIP) $(LOCKED) $(VENV)/uv.lock
+	awk '/^(uv|setuptools)==/ {found = 1} found {print} !/\\$$/ {found = 0}' requirements.lock > $(VENV)/first.lock
+	$(PIP) $(LOCKED) $(VENV)/first.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python $(LOCKED) requirements.lock || $(PIP) $(LOCKED) requirements.lock
 	$(PIP) --only-binary :all: torch==$(TORCH)
 	$(PIP) --no-deps --no-build-isolation --editable .
+	@mkdir -p -m 700 .dvc/site-cache && $(BIN)/dvc config --quiet --local core.site_cache_dir "$(CURDIR)/.dvc/site-cache"
 	@touch $@
 
-demo: setup ## MiniLM on generated reviews: the whole way in minutes, without a hub
+demo: setup ## run MiniLM on generated reviews from start to report, without a hub
 	$(BIN)/lora-replication run demo
 
-study: setup ## bring STUDY=name up to date (studies/*.yaml); the IMDb archive is named by IMDB_ARCHIVE
+study: setup ## bring STUDY=name up to date; IMDB_ARCHIVE names the archive of reviews
 	$(BIN)/lora-replication run $(STUDY)
 
-publish: setup ## the same, and copy the report to reports/STUDY
+publish: setup ## bring STUDY=name up to date and copy its records next to its report
 	$(BIN)/lora-replication run $(STUDY) --publish
 
-reproduce: setup ## dvc repro of the article's study: DistilBERT on all of IMDb; needs a CUDA GPU and the hub
+reproduce: setup ## run the article's study: DistilBERT on all of IMDb; needs a CUDA GPU and the hub
 	$(BIN)/lora-replication run article
 
-# The server's job queue, unused here, would cost eight more processes, a GiB of memory and eight seconds at the start.
+# The server's job queue, unused here, would cost eight more processes, a GiB of memory and eight seconds.
 ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION ?= false
-ui: setup ## the MLflow UI on 127.0.0.1:$(PORT)
+ui: sync ## show all runs in the MLflow UI on 127.0.0.1 (PORT=5000)
 	$(BIN)/python -m mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
 
 sync: setup ## rebuild the MLflow database from the records
@@ -67,7 +69,7 @@ lint: setup ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint ## lint, then all tests but those of the targets below; those that need IMDb run where IMDB_ARCHIVE names the archive
+test: lint ## lint, then the tests that take seconds each; IMDB_ARCHIVE adds those on real reviews
 	$(PYTEST) -m 'not slow and not endurance' --numprocesses auto --dist loadfile
 
 bench: setup ## time this project beside the article's loop and the HF Trainer: on two cores a quarter of an hour; on a GPU BENCH="--device cuda"
@@ -76,7 +78,7 @@ bench: setup ## time this project beside the article's loop and the HF Trainer: 
 test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; ten minutes
 	$(SCORED) --reliability $(FIGURES) -m '(fault or goal) and not endurance' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test-slow: setup ## what else takes long: Ray, benchmarks, whole studies; ten minutes
+test-slow: setup ## the tests that take long: Ray, benchmarks, whole studies, DVC from a clone; ten minutes
 	$(PYTEST) -m 'slow and not (fault or goal or endurance)' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-endurance: setup ## 100 kills of the pipeline at random moments, and 500 runs of four processes into one database; half an hour
@@ -88,12 +90,12 @@ $(TOOLS)/.ready:
 	@touch $@
 
 audit: $(TOOLS)/.ready ## known vulnerabilities of the locked versions, less supply_chain/waivers.toml; needs the network
-	$(TOOLS)/bin/python supply_chain/audit.py $(TORCH)
+	$(TOOLS)/bin/python supply_chain/audit.py $(TORCH) $(AUDIT)
 
-lock: setup ## bring requirements.lock and its SBOM up to date with pyproject.toml; UPGRADE=--upgrade takes the newest versions
-	$(BIN)/uv pip compile pyproject.toml --all-extras --group lock --universal --python-version 3.11 --only-binary :all: --generate-hashes \
-	  --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(UPGRADE) --quiet --output-file requirements.lock
-	$(PYTHON) supply_chain/sbom.py
+lock: setup ## bring requirements.lock up to date with pyproject.toml; UPGRADE=--upgrade takes the newest versions
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group lock --universal --python-version 3.11 --only-binary :all: \
+	  --no-binary antlr4-python3-runtime --generate-hashes --no-emit-index-url --no-annotate \
+	  --custom-compile-command 'make lock' $(UPGRADE) --quiet --output-file requirements.lock
 
 clean: ## remove everything that the studies made (build, data, runs, the MLflow database), not .venv
 	rm -rf build data runs mlflow.db* mlartifacts
