@@ -1,16 +1,20 @@
+import json
 import os
-import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from lora_replication import __version__
+
 COMMAND = Path(sys.executable).with_name("lora-replication")
+COMMANDS = (
+    "article-grid", "doctor", "list", "predict", "report", "run", "status", "sync", "train",
+)  # fmt: skip
 
 
-def call(*arguments: str, **more: str) -> subprocess.CompletedProcess:
+def call(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [COMMAND, *arguments],
         env=os.environ | more,
@@ -21,72 +25,68 @@ def call(*arguments: str, **more: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_help_is_fast_and_names_every_command():
-    best = 9.0
-    for _ in range(3):
-        started = time.monotonic()
-        done = call("--help")
-        best = min(best, time.monotonic() - started)
+def test_without_arguments_it_shows_the_help_with_first_steps():
+    done = call()
     assert done.returncode == 0
-    assert all(
-        re.search(rf"^    {command}\s", done.stdout, re.MULTILINE)
-        for command in ("run", "report", "train", "predict", "published", "sync")
+    assert "lora-replication run demo" in done.stdout
+    assert all(f"\n  {command} " in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_has_an_example(command):
+    assert f"Example: lora-replication {command}" in call(command, "--help").stdout
+
+
+def test_the_help_loads_nothing_heavy():
+    heavy = "{'torch', 'transformers', 'mlflow', 'scipy', 'pandas', 'dvc'}"
+    code = (
+        "import sys; from lora_replication import cli; sys.argv[1:] = ['--help']\n"
+        f"try: cli.main()\nexcept SystemExit: print('loaded', sorted({heavy} & set(sys.modules)))"
     )
-    assert best < 0.5
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("loaded []\n")
 
 
-def test_the_articles_switches_are_offered_under_its_names():
-    told = call("train", "--help").stdout
-    for switch in (
-        "lora_r",
-        "lora_alpha",
-        "lora_query",
-        "lora_key",
-        "lora_value",
-        "lora_projection",
-        "lora_mlp",
-        "lora_head",
-    ):
-        assert f"--{switch} " in told
-    assert "--method" in told
-    assert "--seed" in told
-    assert "--study" in told
+def test_the_version_has_its_name():
+    assert call("--version").stdout == f"lora-replication, version {__version__}\n"
 
 
-@pytest.mark.parametrize("value", ["yes", "1", ""])
-def test_a_switch_is_true_or_false(value):
-    done = call("train", "--lora_key", value)
-    assert done.returncode == 2
-    assert f"argument --lora_key: is {value!r}; allowed: True, False" in done.stderr
+def test_studies_are_listed_with_their_titles():
+    titles = json.loads(call("list", "--json").stdout)
+    assert next(iter(titles)) == "article"
+    assert titles["demo"] == "MiniLM on generated reviews, not IMDb (demonstration)"
+    assert f"demo          {titles['demo']}" in call("list").stdout
 
 
-def test_the_switches_defaults_are_told():
-    told = " ".join(call("train", "--help").stdout.split())
-    assert "--lora_r LORA_R rank (default: 8)" in told
-    assert "factor of the low-rank term (default: 16.0)" in told
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "No such command 'trian'. Did you mean 'train'?; see lora-replication --help"),
+        (["run"], "Missing argument 'STUDY'; see lora-replication run --help"),
+        (["run", "none"], "study is 'none'; allowed: article, demo,"),
+        (["train", "--lora_q", "True"], "No such option '--lora_q'"),
+        (["train", "--lora-mlpp"], "No such option '--lora-mlpp'"),
+        (["train", "--lora_key", "maybe"], "'maybe' is not a valid boolean"),
+        (["train", "--method", "full", "--lora_key", "False"], "full and --lora-key exclude each"),
+        (["train", "--method", "full", "--lora-r", "8"], "full and --lora-rank exclude each other"),
+        (["run", "demo", "--publish", "--without-grid"], "exclude each other; leave one out"),
+    ],
+)
+def test_a_wrong_call_is_refused_with_one_message(arguments, message):
+    done = call(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("lora-replication: ") == 2
+    assert done.stderr.endswith("\nlora-replication: exit code 2\n")
 
 
-@pytest.mark.parametrize("given", [["--lora_r", "8"], ["--lora_key", "False"]])
-def test_a_method_and_switches_exclude_each_other(given):
-    done = call("train", "--study", "tiny", "--method", "full", *given)
-    assert done.returncode == 2
-    assert f"--method full and {given[0]} exclude each other" in done.stderr
-
-
-def test_predicting_on_another_device_is_offered_with_what_it_computes_in():
-    told = " ".join(call("predict", "--help").stdout.split())
-    assert (
-        "--device {cpu,cuda} the run's own where not given; on cpu a run of fp16-mixed predicts in fp32"
-        in told
-    )
-
-
-def test_a_path_from_the_home_folder_is_meant_so(tmp_path):
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path):
     done = call("predict", "~/run", "a text", HOME=str(tmp_path))
+    assert done.returncode == 3
     assert f"{tmp_path}/run/record.json: there is no such record" in done.stderr
 
 
-def test_a_missing_command_is_told():
-    done = call()
-    assert done.returncode == 2
-    assert "COMMAND" in done.stderr
+def test_output_has_no_control_sequences_and_fits_a_narrow_terminal():
+    done = call("run", "--help", COLUMNS="60", TERM="xterm-256color", LC_ALL="C")
+    assert "\x1b" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80

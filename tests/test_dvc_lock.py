@@ -4,10 +4,10 @@ import subprocess
 import sys
 
 import pytest
-from grid_faults import soon
 
 from lora_replication.dvc_lock import IN_USE, check_lock, forget_killed
 from lora_replication.errors import DataError
+from tests.process_tree import soon
 
 WHOLE = """schema: '2.0'
 stages:

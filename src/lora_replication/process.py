@@ -1,6 +1,4 @@
-"""How a command of the project behaves as a process: one writer per output, clean stops, no
-orphans, exit codes, no telemetry.
-"""
+"""How a command behaves as a process: clean stops, no orphans, exit codes, no telemetry."""
 
 import ctypes
 import gc
@@ -20,8 +18,8 @@ from lora_replication.errors import ReplicationError, Stopped
 from lora_replication.files import write_whole
 
 STATUS_VARIABLE = "LORA_REPLICATION_STATUS"
-"""Names the file that takes a stage's exit code and message, set by whoever starts DVC: DVC itself
-shows 255 for every failure.
+"""Names the file that takes a stage's exit code and message, set by whoever starts DVC, which has
+255 for every failure.
 """
 
 SECONDS_TO_STOP = 8
@@ -68,10 +66,8 @@ def run_command(command: Callable[[], None], name: str) -> int:
     except ReplicationError as problem:
         code, message = problem.exit_code, str(problem)
     except Stopped as stop:
-        code, message = (
-            stop.exit_code,
-            f"{stop}; everything finished is kept, run again to continue",
-        )
+        code = stop.exit_code
+        message = f"{stop}; everything finished is kept, run again to continue"
     if code and STATUS_VARIABLE in os.environ:  # whoever started this tells it, once
         status = json.dumps({"command": name, "exit_code": code, "message": message}, indent=1)
         write_whole(Path(os.environ[STATUS_VARIABLE]), status.encode() + b"\n")
@@ -103,9 +99,7 @@ def keep_freed_memory() -> None:
 
 
 def stop_signals() -> list[signal.Signals]:
-    """The signals that stop a command cleanly: Ctrl-C, SIGTERM, and the hang-up of its terminal,
-    unless ``nohup`` says to ignore it.
-    """
+    """Those that stop a command cleanly: Ctrl-C, SIGTERM, and SIGHUP unless ``nohup`` ignores it."""
     asked = [signal.SIGINT, signal.SIGTERM]
     return asked if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [*asked, signal.SIGHUP]
 
@@ -177,17 +171,3 @@ def watch_parent(parent: int, number: int) -> None:
     while os.getppid() == parent:
         time.sleep(1.0)
     os.kill(os.getpid(), number)
-
-
-def kill_tree(pid: int) -> None:
-    """SIGKILL the process ``pid`` with all that it started; one that is gone already is fine."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        tree = [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for one in tree:
-        with suppress(psutil.NoSuchProcess):
-            one.kill()

@@ -1,0 +1,65 @@
+import pytest
+
+from lora_replication.errors import EnvironmentProblem, ParameterError
+from lora_replication.reading import load_study
+from lora_replication.studies import project_root, read_study, study_folder, study_names
+from lora_replication.study import ARTICLE_REVIEWS
+from tests.projects import ROOT, add_study, checkout
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return checkout(tmp_path_factory.mktemp("studies"), git=False)
+
+
+@pytest.mark.parametrize("place", [".", "studies", "studies/small"])
+def test_the_project_is_found_from_below(root, monkeypatch, place):
+    monkeypatch.chdir(root / place)
+    assert project_root() == root
+
+
+def test_elsewhere_the_project_that_was_installed_is_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert project_root() == ROOT
+    monkeypatch.setattr("lora_replication.studies.__file__", str(tmp_path / "a/b/c/d.py"))
+    with pytest.raises(EnvironmentProblem, match="is not in a checkout of the project"):
+        project_root()
+
+
+def test_a_study_is_a_folder_and_the_articles_the_root(root):
+    assert study_names(root) == ["article", "small"]
+    assert study_folder("article", root) == root
+    assert study_folder("small", root) == root / "studies" / "small"
+    with pytest.raises(ParameterError, match="study is 'other'; allowed: article, small"):
+        study_folder("other", root)
+
+
+def test_a_study_has_the_name_of_its_folder(root):
+    add_study(root, "renamed", study="small")
+    with pytest.raises(ParameterError, match="study is 'small'; allowed: 'renamed'"):
+        read_study("renamed", root)
+
+
+def test_relative_paths_are_of_the_studys_folder_and_the_database_is_the_projects(root):
+    add_study(root, "own", data={"source": "folder", "path": "texts"})
+    study = read_study("own", root)
+    assert study.data.path == str(root / "studies" / "own" / "texts")
+    assert study.tracking.uri.endswith("/d%202%20%C3%A9/mlflow.db") or study.tracking.uri == (
+        f"sqlite:///{root}/mlflow.db"
+    )
+
+
+@pytest.mark.parametrize("name", study_names(ROOT))
+def test_every_study_of_the_project_can_be_read_and_says_what_it_is(name):
+    study = read_study(name, ROOT)
+    if name == "article":
+        assert study.data.reviews.model_dump() == ARTICLE_REVIEWS
+    else:
+        assert "not" in study.title
+
+
+def test_the_articles_parameters_are_the_articles():
+    study = load_study(ROOT / "params.yaml")
+    train = study.train
+    assert (train.epochs, train.batch_size, train.learning_rate) == (3, 12, 5e-5)
+    assert (train.precision, study.model.max_tokens) == ("fp16-mixed", 512)
