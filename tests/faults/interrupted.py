@@ -1,9 +1,9 @@
-"""Runs in processes of their own that end where a test wants it, by SIGKILL. They are forked from a
-server that has torch loaded.
+"""Runs in processes of their own that end where a test wants it, by SIGKILL.
+
+They are forked from a server that has torch loaded.
 """
 
 import itertools
-import json
 import multiprocessing
 import os
 import signal
@@ -15,12 +15,11 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from lora_replication.jobs import Job
-from lora_replication.methods import resolve
-from lora_replication.reading import check_study
 from lora_replication.files import file_digest
-from lora_replication.record import Epoch, Record, read_record
+from lora_replication.plan import method_run
+from lora_replication.record import Epoch, Record, Run, read_record
 from lora_replication.study import Study
+from lora_replication.workspace import Workspace
 
 METHODS = ("last_layers", "lora_default", "full")
 TIMES = {"training_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes"}
@@ -32,7 +31,7 @@ _context.set_forkserver_preload(
         "transformers.models.distilbert.modeling_distilbert",
         "pyarrow.parquet",
         "lora_replication.training.run",
-        "interrupted",
+        "tests.faults.interrupted",
     ]
 )
 
@@ -50,15 +49,15 @@ def start(study: Study, root: Path, name: str, seed: int = 1, at: str = "") -> B
             second epoch is kept, ``checkpoint 2 MOMENT`` while its state is written for the second
             time (see ``_die_writing``), or nowhere.
     """
-    process = _context.Process(target=_run, args=(study, root, name, seed, at))
+    process = _context.Process(target=perform_run, args=(study, root, name, seed, at))
     process.start()
     return process
 
 
 def run(study: Study, root: Path, name: str, seed: int = 1, at: str = "") -> int:
-    """The same to its end; gives its exit code, -9 where it died."""
+    """The same to its end; returns its exit code, -9 where it died."""
     process = start(study, root, name, seed, at)
-    process.join(60)
+    process.join(120)
     assert process.exitcode is not None, "it does not end"
     return process.exitcode
 
@@ -68,10 +67,8 @@ def result(study: Study, root: Path, name: str, seed: int = 1) -> tuple[object, 
     folder = root / "runs" / study.study / name / f"seed-{seed}"
     record = read_record(folder)
     assert record is not None
-    return (
-        without_times(record),
-        *(file_digest(folder / file) for file in ("predictions.parquet", "adapter.safetensors")),
-    )
+    files = ("predictions.parquet", "adapter.safetensors")
+    return without_times(record), *(file_digest(folder / file) for file in files)
 
 
 def without_times(record: Record) -> dict[str, object]:
@@ -82,10 +79,11 @@ def without_times(record: Record) -> dict[str, object]:
     return content
 
 
-def _run(study: Study, root: Path, name: str, seed: int, at: str) -> None:
+def perform_run(study: Study, root: Path, name: str, seed: int, at: str) -> None:
+    """What the process does."""
     import torch
 
-    from lora_replication.training.run import Bench, perform
+    from lora_replication.training.run import perform
 
     torch.set_num_threads(1)
     kind, number, moment = (*at.split(), "", "", "")[:3]
@@ -105,12 +103,11 @@ def _run(study: Study, root: Path, name: str, seed: int, at: str) -> None:
             """Nothing to do."""
 
     @contextmanager
-    def mirror(_asked: object) -> Iterator[Told]:
+    def mirror(_run: Run) -> Iterator[Told]:
         yield Told()
 
-    perform(
-        Bench(study, root), Job("method", name, resolve(study, study.methods[name]), seed), mirror
-    )
+    workspace = Workspace(study, root)
+    perform(workspace, [method_run(workspace, name, seed)], mirror)
 
 
 def _die_before(owner: object, name: str, number: int) -> None:
@@ -127,15 +124,17 @@ def _die_before(owner: object, name: str, number: int) -> None:
 
 
 def _die_writing(number: int, moment: str) -> None:
-    """Die while the ``number``-th checkpoint is written: ``before`` its temporary file is made,
-    ``half`` way through it, ``whole`` but not yet in its place, or ``renamed``.
+    """Die while the ``number``-th checkpoint is written.
+
+    ``before`` its temporary file is made, ``half`` way through it, ``whole`` but not yet in its
+    place, or ``renamed``.
     """
     make, fsync, replace, checkpoints = tempfile.mkstemp, os.fsync, Path.replace, []
 
     def is_now(at: str) -> bool:
         return moment == at and len(checkpoints) == number
 
-    def made(*, prefix: str, dir: Path) -> tuple[int, str]:  # noqa: A002  # as in the standard library
+    def made(*, prefix: str, dir: Path) -> tuple[int, str]:  # noqa: A002  # as in the library
         if prefix.startswith(".seed-"):
             checkpoints.append(prefix)
         if is_now("before"):
@@ -159,20 +158,11 @@ def _die_writing(number: int, moment: str) -> None:
     tempfile.mkstemp, os.fsync, Path.replace = made, synced, replaced  # type: ignore[assignment, method-assign]
 
 
-if (
-    __name__ == "__main__"
-    # study as JSON, root, then runs such as full:1; CLOCK=back sets the clock back an hour at every
-    # look
-):
+if __name__ == "__main__":  # study as JSON, root, then runs such as full:1
     content, place, *names = sys.argv[1:]
-    if os.environ.get("CLOCK") == "back":
+    if os.environ.get("CLOCK") == "back":  # an hour at every look
         now, looks = time.time, itertools.count()
         time.time = lambda: now() - 3600.0 * next(looks)
     for one in names:
-        _run(
-            check_study(json.loads(content)),
-            Path(place),
-            one.split(":")[0],
-            int(one.split(":")[1]),
-            "",
-        )
+        method, _, seed = one.partition(":")
+        perform_run(Study.model_validate_json(content), Path(place), method, int(seed), "")

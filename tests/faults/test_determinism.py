@@ -2,7 +2,6 @@
 changes no bit of their results.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -10,10 +9,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from interrupted import METHODS, result
 
 from lora_replication.record import read_record
 from lora_replication.study import Study
+from tests.faults.interrupted import METHODS, result
+from tests.projects import ROOT
 
 RUNS = [f"{name}:1" for name in METHODS]
 
@@ -46,9 +46,10 @@ def perform(
     root.mkdir(parents=True)
     (root / "data").symlink_to(tiny_data / "data")
     script = Path(__file__).with_name("interrupted.py")
-    command = [sys.executable, str(script), json.dumps(study.model_dump(mode="json")), str(root)]
+    command = [sys.executable, str(script), study.model_dump_json(), str(root)]
+    source = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     started = [
-        subprocess.Popen([*command, *names], cwd=root, env=os.environ | variables, umask=umask)
+        subprocess.Popen([*command, *names], cwd=root, env=source | variables, umask=umask)
         for names in runs
     ]
     assert [process.wait(120) for process in started] == [0] * len(started)

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from interrupted import result
 
 from lora_replication.errors import EnvironmentProblem
-from lora_replication.jobs import Job
-from lora_replication.methods import resolve
 from lora_replication.files import write_whole
+from lora_replication.plan import method_run
 from lora_replication.study import Study
-from lora_replication.training.run import Bench, perform
+from lora_replication.training.run import perform
+from lora_replication.workspace import Workspace
+from tests.faults.interrupted import result
 
 
 def mount(*arguments: object) -> bool:
@@ -40,8 +40,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-def job(study: Study, name: str) -> Job:
-    return Job("method", name, resolve(study, study.methods[name]), 1)
+def train(study: Study, root: Path, name: str, mirror) -> None:
+    workspace = Workspace(study, root)
+    perform(workspace, [method_run(workspace, name, 1)], mirror)
 
 
 @pytest.mark.fault(7)
@@ -49,10 +50,10 @@ def test_a_disk_that_fills_in_mid_run_is_named_and_what_stood_there_stays(
     small_disk, tiny_study, tiny_data, tmp_path, mirror
 ):
     (small_disk / "data").symlink_to(tiny_data / "data")
-    perform(Bench(tiny_study, small_disk), job(tiny_study, "last_layers"), mirror)
+    train(tiny_study, small_disk, "last_layers", mirror)
     before = result(tiny_study, small_disk, "last_layers")
     with pytest.raises(EnvironmentProblem) as told:
-        perform(Bench(tiny_study, small_disk), job(tiny_study, "full"), mirror)
+        train(tiny_study, small_disk, "full", mirror)
     assert told.value.exit_code == 4
     assert str(small_disk) in str(told.value)
     assert "No space left on device" in str(told.value)
@@ -60,11 +61,11 @@ def test_a_disk_that_fills_in_mid_run_is_named_and_what_stood_there_stays(
     assert result(tiny_study, small_disk, "last_layers") == before
     assert not [file for file in small_disk.rglob(".*") if file.is_file()]
     assert mount("-o", "remount,size=8m", small_disk)
-    perform(Bench(tiny_study, small_disk), job(tiny_study, "full"), mirror)
+    train(tiny_study, small_disk, "full", mirror)
     roomy = tmp_path / "roomy"
     roomy.mkdir()
     (roomy / "data").symlink_to(tiny_data / "data")
-    perform(Bench(tiny_study, roomy), job(tiny_study, "full"), mirror)
+    train(tiny_study, roomy, "full", mirror)
     assert result(tiny_study, small_disk, "full") == result(tiny_study, roomy, "full")
 
 

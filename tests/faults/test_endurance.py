@@ -14,17 +14,20 @@ import sqlite3
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
-from grid_faults import left_behind, soon
-from test_pipeline import COMMAND, checkout, environment, run
 
 from lora_replication.dvc_lock import IN_USE
-from lora_replication.jobs import method_job
+from lora_replication.plan import method_run
 from lora_replication.record import read_records
 from lora_replication.study import Study
+from lora_replication.workspace import Workspace
+from tests.grid_faults import left_behind
+from tests.process_tree import soon
+from tests.projects import COMMAND, checkout, environment, run
 
 pytestmark = pytest.mark.endurance
 
@@ -35,12 +38,10 @@ PROCESSES = 4
 
 
 def starters(root: Path) -> list[tuple[list[str], Path]]:
-    """The two ways to bring the study up to date: ours, and DVC alone in the workspace that ours
-    has made.
-    """
+    """The two ways to bring the study up to date: ours, and DVC alone in the study's folder."""
     return [
         ([str(COMMAND), "run", "small"], root),
-        ([sys.executable, "-m", "dvc", "repro"], root / "build" / "small"),
+        ([sys.executable, "-m", "dvc", "repro"], root / "studies" / "small"),
     ]
 
 
@@ -49,7 +50,7 @@ def is_marked(root: Path) -> bool:
     one at work.
     """
     try:
-        marks = json.loads((root / "build/small" / IN_USE).read_text())
+        marks = json.loads((root / IN_USE).read_text())
     except (FileNotFoundError, ValueError):
         return False
     return any(
@@ -92,7 +93,6 @@ def outcome(root: Path) -> tuple[object, ...]:
     """All that is left but times: the table, records with their files, and the tracked runs that
     ended well.
     """
-    work = root / "build" / "small"
     synced = run(root, "sync")  # a kill may come between a record and its mirror
     assert synced.returncode == 0, synced.stderr
     with sqlite3.connect(root / "mlflow.db") as database:
@@ -101,8 +101,8 @@ def outcome(root: Path) -> tuple[object, ...]:
         ).fetchall()
         running = database.execute("select count(*) from runs where status = 'RUNNING'").fetchone()
     return (
-        (work / "reports/small/table.csv").read_text(),
-        left_behind(work / "runs", "small"),
+        (root / "reports/small/table.csv").read_text(),
+        left_behind(root / "runs" / "small"),
         tracked,
         running,
     )
@@ -120,20 +120,14 @@ def test_kills_at_random_moments_end_in_the_table_of_the_unbroken_run(tmp_path, 
     took = time.monotonic() - began
     moments, kills, finished = random.Random(20 + share), 0, 0  # noqa: S311  # not for secrets
     while kills < KILLS // SHARES or not finished:
-        # After a start of ours there is a workspace for DVC alone.
-        command, place = starters(root)[
-            moments.randrange(2) if (root / "build/small/dvc.yaml").exists() else 0
-        ]
-        assert place == root or soon(lambda: not is_marked(root), 12)
-        activated = {
-            "PATH": f"{COMMAND.parent}:{os.environ['PATH']}",
-            "DVC_SITE_CACHE_DIR": str(root / "build/small/.dvc/site-cache"),
-        }
+        command, place = starters(root)[moments.randrange(2)]
+        assert place == root or soon(lambda: not is_marked(root), 30)
+        activated = {"DVC_SITE_CACHE_DIR": str(root / ".dvc/site-cache")}
         with (tmp_path / "output").open("wb") as output:
             process = subprocess.Popen(
                 command,
                 cwd=place,
-                env=environment(**activated),
+                env=environment(root, **activated),
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -145,38 +139,36 @@ def test_kills_at_random_moments_end_in_the_table_of_the_unbroken_run(tmp_path, 
             end(process, number, group=moments.random() < 0.5)
             kills += 1
             assert soon(lambda: not alive_in(root), 12), alive_in(root)
-            if (root / "build/small/runs").is_dir():
-                list(read_records("small", root / "build/small/runs"))  # none is half
+            read_records(root / "runs" / "small")  # none is half
             continue
         assert process.returncode == 0, (tmp_path / "output").read_text("utf-8", "replace")
         assert outcome(root) == outcome(unbroken)
         assert not [
             file
-            for file in (root / "build/small").rglob(".*.*")
+            for file in (root / "runs").rglob(".*.*")
             if file.parent.name.startswith(("seed-", "small"))
         ]
         finished += 1
         if kills < KILLS // SHARES:
-            shutil.rmtree(root / "build")
+            for folder in ("build", "data", "runs", "reports"):
+                shutil.rmtree(root / folder)
             (root / "mlflow.db").unlink()
+            (root / "studies/small/dvc.lock").unlink()
 
 
 def _runs(study: Study, root: Path, seeds: list[int]) -> None:
     """The runs of one process."""
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root}/mlflow.db"
     import torch
+    from lora_replication.tracking.mirror import open_mirror
 
-    from lora_replication.tracking import live_run
-    from lora_replication.training.run import Bench, perform
+    from lora_replication.training.run import perform
 
     torch.set_num_threads(1)
-    bench = Bench(study, root)
+    workspace = Workspace(study, root)
     for seed in seeds:
-        perform(
-            bench,
-            method_job(study, "last_layers", seed),
-            lambda asked: live_run(study.tracking, asked),
-        )
+        run = method_run(workspace, "last_layers", seed)
+        perform(workspace, [run], partial(open_mirror, study.tracking))
 
 
 @pytest.mark.fault(11)
@@ -195,9 +187,7 @@ def test_many_runs_of_several_processes_share_one_ledger_and_one_database(
         process.join()
     assert [process.exitcode for process in processes] == [0] * PROCESSES
     assert (
-        sorted(
-            record.asked.seed for _, record in read_records(tiny_study.study, tiny_root / "runs")
-        )
+        sorted(record.asked.seed for _, record in read_records(tiny_root / "runs" / "tiny"))
         == seeds
     )
     with sqlite3.connect(tiny_root / "mlflow.db") as database:
@@ -205,7 +195,7 @@ def test_many_runs_of_several_processes_share_one_ledger_and_one_database(
             "select status, count(*), count(distinct name) from runs group by status"
         ).fetchall() == [("FINISHED", RUNS, RUNS)]
         accuracies = database.execute(
-            "select count(*) from latest_metrics where key = 'final_test_accuracy'"
+            "select count(*) from latest_metrics where key = 'accuracy/test'"
         ).fetchone()
     assert accuracies == (RUNS,)
     assert "warning" not in capfd.readouterr().err.lower()

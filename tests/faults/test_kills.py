@@ -6,10 +6,9 @@ import random
 from pathlib import Path
 
 import pytest
-from interrupted import METHODS, result, run, start
 
-from lora_replication.reading import check_study
 from lora_replication.study import Study
+from tests.faults.interrupted import METHODS, result, run, start
 
 EPOCHS, STEPS = 3, 4
 """Epochs of the study below, and steps in each: 48 reviews in batches of 12."""
@@ -20,10 +19,8 @@ CUTS = [*(f"epoch {epoch}" for epoch in (1, 2, 3)), *(f"step {step}" for step in
 
 @pytest.fixture(scope="module")
 def study(tiny_study: Study) -> Study:
-    return check_study(
-        tiny_study.model_dump(mode="json")
-        | {"train": tiny_study.train.model_dump() | {"epochs": EPOCHS}}
-    )
+    train = tiny_study.train.model_copy(update={"epochs": EPOCHS})
+    return tiny_study.model_copy(update={"train": train})
 
 
 def place(folder: Path, tiny_data: Path) -> Path:

@@ -2,6 +2,7 @@
 prepared twice.
 """
 
+import hashlib
 import os
 import shutil
 import signal
@@ -9,17 +10,15 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
-from test_archives import prepare
-from test_pipeline import COMMAND, ROOT, SMALL, checkout, environment, run, stages_run, tree
 
 from lora_replication.data.manifest import read_manifest, read_tokens
 from lora_replication.data.reviews import PARTS
-from lora_replication.process import kill_tree
+from tests.process_tree import kill_tree, soon
+from tests.projects import COMMAND, SMALL, add_study, checkout, environment, run, tree
 
 SECRETS = {
     "HF_TOKEN": "canary-of-the-hub",
@@ -69,7 +68,7 @@ def test_secrets_are_in_no_file_and_no_output(finished):
 def test_a_study_without_a_tracking_server_is_whole_and_tracked_afterwards(finished):
     root, printed = finished
     assert root.name == "d 2 é"
-    assert len(list((root / "build" / "small" / "runs").rglob("record.json"))) == 5
+    assert len(list((root / "runs" / "small").rglob("record.json"))) == 5
     with sqlite3.connect(root / "mlflow.db") as database:
         assert database.execute(
             "select count(*) from runs where status = 'FINISHED'"
@@ -83,164 +82,158 @@ from pathlib import Path
 from dvc.repo import Repo
 from lora_replication.dvc_lock import check_lock
 from lora_replication.errors import DataError
-whole, refused, read = Path("dvc.lock").read_bytes(), 0, 0
-check_lock(Path())
+lock, refused, read = Path("studies/small/dvc.lock"), 0, 0
+whole = lock.read_bytes()
+check_lock(lock.parent)
 for cut in range(0, len(whole), 50):
-    Path("dvc.lock").write_bytes(whole[:cut])
+    lock.write_bytes(whole[:cut])
     try:
-        check_lock(Path())
+        check_lock(lock.parent)
     except DataError:
         refused += 1
     else:
         Repo().index.stages
         read += 1
-Path("dvc.lock").write_bytes(whole)
+lock.write_bytes(whole)
 print(refused, read)
 """
+
+MERGED = "<<<<<<< ours\nschema: '2.0'\n=======\nschema: '2.0'\n>>>>>>> theirs\nstages: {}\n"
 
 
 @pytest.mark.fault(31)
 def test_what_dvc_can_not_read_of_its_lock_file_is_told_before_it_tries(finished):
     """Cut at every fiftieth byte: what our look lets pass, DVC reads."""
-    work = finished[0] / "build" / "small"
+    root, _ = finished
     command = [sys.executable, "-c", READ]
     done = subprocess.run(
-        command,
-        cwd=work,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
+        command, cwd=root, env=environment(root), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     refused, read = map(int, done.stdout.split())
-    assert min(refused, read) > 20
+    assert refused > 20
+    assert read < 20
 
 
-MERGED = "<<<<<<< ours\nschema: '2.0'\n=======\nschema: '2.0'\n>>>>>>> theirs\nstages: {}\n"
-
-
-@pytest.mark.fault(30, 31)
-def test_nothing_is_trained_again_when_dvc_forgets_what_it_did(finished):
-    """Its lock file is merged badly, then deleted as the message says, and its cache is lost; the
-    records are not.
-    """
+@pytest.mark.fault(31)
+def test_a_badly_merged_lock_is_named_and_without_it_nothing_is_trained_again(finished):
     root, _ = finished
-    work = root / "build" / "small"
-    before = {file: file.read_bytes() for file in sorted((work / "runs").rglob("record.json"))}
-    (work / "dvc.lock").write_text(MERGED)
+    lock = root / "studies" / "small" / "dvc.lock"
+    before = {file: file.read_bytes() for file in sorted((root / "runs").rglob("record.json"))}
+    lock.write_text(MERGED)
     refused = run(root, "run", "small")
     assert refused.returncode == 3
-    assert f"{work / 'dvc.lock'}: not whole" in refused.stderr
+    assert f"{lock}: not whole" in refused.stderr
     assert "git checkout dvc.lock" in refused.stderr
-    (work / "dvc.lock").unlink()
-    shutil.rmtree(work / ".dvc" / "cache")
+    lock.unlink()
+    shutil.rmtree(root / ".dvc" / "cache")
     done = run(root, "run", "small")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "train@full-1" in stages_run(done)
-    assert {
-        file: file.read_bytes() for file in sorted((work / "runs").rglob("record.json"))
-    } == before
+    after = {file: file.read_bytes() for file in sorted((root / "runs").rglob("record.json"))}
+    assert after == before
 
 
 def test_dvcs_site_cache_is_open_to_its_owner_alone(finished):
-    """Where others can write there, they can have us run their code: CVE-2025-69872 of diskcache,
-    see supply_chain/waivers.toml.
-    """
-    folder = finished[0] / "build" / "small" / ".dvc" / "site-cache"
+    """Who can write there can have us run his code: CVE-2025-69872, supply_chain/waivers.toml."""
+    folder = finished[0] / ".dvc" / "site-cache"
     assert list(folder.rglob("cache.db"))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+def prepare(root: Path) -> list[str]:
+    return [sys.executable, str(root / "stages" / "prepare.py")]
+
+
 @pytest.mark.fault(13)
 def test_two_that_prepare_at_once_leave_one_whole_set_of_data(tmp_path):
-    assert prepare(tmp_path, {}).returncode == 0
-    expected = tree(tmp_path / "data")
-    shutil.rmtree(tmp_path / "data")
-    command = [sys.executable, str(ROOT / "stages" / "prepare.py")]
+    root = checkout(tmp_path)
+    folder, data = root / "studies" / "small", root / "data" / "small"
+    subprocess.run(prepare(root), cwd=folder, env=environment(root), check=True)
+    expected = tree(data)
+    shutil.rmtree(data)
     pipe = subprocess.PIPE
     both = [
         subprocess.Popen(
-            command, cwd=tmp_path, env=environment(), stdout=pipe, stderr=pipe, text=True
+            prepare(root), cwd=folder, env=environment(root), stdout=pipe, stderr=pipe, text=True
         )
         for _ in "ab"
     ]
-    ends = [(*process.communicate(timeout=120), process.returncode) for process in both]
+    ends = [(*process.communicate(timeout=240), process.returncode) for process in both]
     assert 0 in [code for *_, code in ends], ends
     for _, complaint, code in ends:
         assert code in (0, 4), complaint
-        assert code == 0 or any(
-            f"locked by process {process.pid};" in complaint for process in both
-        )
-    assert tree(tmp_path / "data") == expected
-    manifest = read_manifest(tmp_path / "data" / "tiny")
-    assert {
-        part: len(read_tokens(tmp_path / "data" / "tiny", part, manifest)) for part in PARTS
-    } == {"train": 48, "val": 24, "test": 24}
+        holders = [f"locked by process {process.pid};" for process in both]
+        assert code == 0 or any(holder in complaint for holder in holders)
+    assert tree(data) == expected
+    manifest = read_manifest(data)
+    assert {part: len(read_tokens(data, part, manifest)) for part in PARTS} == {
+        "train": 24, "val": 12, "test": 12,
+    }  # fmt: skip
 
 
-LONG = (
-    SMALL.replace("study: small", "study: long")
-    .replace("epochs: 1,", "epochs: 1000,")
-    .replace("[last_layers, full]", "[full]")
-)
+@pytest.mark.fault(15)
+def test_a_wrong_archive_ends_the_stage_with_3_and_harms_neither_it_nor_earlier_data(tmp_path):
+    root = checkout(tmp_path)
+    assert run(root, "run", "small", "--without-grid").returncode == 0
+    page = root / "aclImdb_v1.tar.gz"
+    page.write_text("<html>404</html>")
+    before = tree(root / "data")
+    reviews = SMALL["data"]["reviews"]
+    add_study(
+        root,
+        "small",
+        **SMALL | {"data": {"source": "archive", "path": str(page), "reviews": reviews}},
+    )
+    done = run(root, "run", "small")
+    assert done.returncode == 3, done.stderr
+    assert f"{page}: has sha256 {hashlib.sha256(b'<html>404</html>').hexdigest()}" in done.stderr
+    assert page.read_text() == "<html>404</html>"
+    assert tree(root / "data") == before
 
 
 @pytest.mark.fault(6)
 def test_when_dvc_is_killed_its_stage_ends_or_a_second_start_names_it(tmp_path):
     root = checkout(tmp_path)
-    (root / "studies" / "long.yaml").write_text(LONG)
+    add_study(root, "long", **SMALL | {"train": {"epochs": 1000}, "run": {"methods": ["full"]}})
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> subprocess.Popen[bytes]:
-        told = (root / f"told-{len(started)}").open(
-            "wb"
-        )  # no pipe: a stage left behind would hold it open
-        command = [COMMAND, "run", "long"]
+        # No pipe: a stage left behind would hold it open.
+        output = (root / f"output-{len(started)}").open("wb")
         started.append(
             subprocess.Popen(
-                command,
+                [COMMAND, "run", "long"],
                 cwd=root,
-                env=environment(),
-                stdout=told,
-                stderr=told,
+                env=environment(root),
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
         )
         return started[-1]
 
-    lock = root / "build" / "long" / "build" / "state" / "long" / "full" / "seed-1.lock"
+    lock = root / "build" / "state" / "long" / "full" / "seed-1.lock"
     try:
         first = start()
-        wait_for(lambda: lock.is_file() and lock.read_text())
+        assert soon(lambda: lock.is_file() and lock.read_text(), 120)
         stage = int(lock.read_text())
-        (dvc,) = [
-            process
-            for process in psutil.Process(first.pid).children()
-            if "dvc.cli" in " ".join(process.cmdline())
-        ]
+        children = psutil.Process(first.pid).children()
+        (dvc,) = [one for one in children if "dvc.cli" in " ".join(one.cmdline())]
         dvc.kill()
-        assert first.wait(30) != 0
+        assert first.wait(60) != 0
         second = start()
-        wait_for(lambda: second.poll() is not None or lock.read_text() not in ("", str(stage)))
+        assert soon(
+            lambda: second.poll() is not None or lock.read_text() not in ("", str(stage)), 120
+        )
         if second.poll() is None:  # the stage went with DVC, and its work goes on
             assert not psutil.pid_exists(stage)
             os.killpg(second.pid, signal.SIGINT)
-            assert second.wait(30) == 130
+            assert second.wait(60) == 130
         else:
             assert second.returncode == 4
-            assert f"locked by process {stage};" in (root / "told-1").read_text()
-            assert psutil.pid_exists(stage)
+            assert f"locked by process {stage};" in (root / "output-1").read_text()
     finally:
         for process in psutil.process_iter(["cwd"]):
             if (process.info["cwd"] or "").startswith(str(tmp_path)):
                 kill_tree(process.pid)
-        assert [process.wait(10) is not None for process in started] == [True] * len(started)
-
-
-def wait_for(condition, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
+        assert [process.wait(30) is not None for process in started] == [True] * len(started)

@@ -12,26 +12,20 @@ from ruamel.yaml import YAML
 from lora_replication.data.reviews import PARTS, Review
 from lora_replication.data.split import article_split
 from lora_replication.errors import EnvironmentProblem, ParameterError
-from lora_replication.grid.space import cell_jobs
-from lora_replication.jobs import asked_of
-from lora_replication.reading import load_study, merge_files
 from lora_replication.files import write_whole
+from lora_replication.grid.space import grid_runs
+from lora_replication.reading import _plain_values, load_study
 from lora_replication.study import ARTICLE_REVIEWS
-
-ROOT = Path(__file__).resolve().parents[2]
+from lora_replication.workspace import Workspace
+from tests.projects import ROOT
 
 
 @pytest.mark.goal("property", "keys are distinct")
-def test_every_configuration_of_the_articles_grid_has_a_key_and_a_folder_of_its_own():
-    from report_records import make_manifest
-
-    study, manifest = load_study(ROOT / "params.yaml"), make_manifest()
-    jobs = cell_jobs(study)
-    assert (
-        len({asked_of(study, manifest, job).key for job in jobs})
-        == len({job.name for job in jobs})
-        == 576
-    )
+def test_every_configuration_of_the_articles_grid_has_a_key_and_a_folder_of_its_own(tiny_data):
+    workspace = Workspace(load_study(ROOT / "params.yaml"))
+    workspace.data = tiny_data / "data" / "tiny"
+    runs = grid_runs(workspace)
+    assert len({run.key for run in runs}) == len({run.place for run in runs}) == 576
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]))
@@ -50,16 +44,15 @@ def test_parameters_mean_to_us_what_they_mean_to_dvc(tmp_path_factory, content):
     text = io.StringIO()
     YAML(typ="safe", pure=True).dump(content, text)
     file = tmp_path_factory.mktemp("yaml") / "params.yaml"
-    file.write_text(text.getvalue(), "utf-8")
     try:
         dvcs = parse_yaml(text.getvalue(), "params.yaml")
     except (
         YAMLFileCorruptedError
     ):  # the library writes some texts, such as "?0", in a way that it can't read
         with pytest.raises(ParameterError, match=r"params\.yaml:\d+: not plain YAML"):
-            merge_files(file)
+            _plain_values(text.getvalue(), file)
     else:
-        assert merge_files(file) == dvcs
+        assert _plain_values(text.getvalue(), file) == dvcs
 
 
 @pytest.mark.goal("property", "YAML as DVC reads it")
@@ -84,9 +77,8 @@ def test_parameters_mean_to_us_what_they_mean_to_dvc(tmp_path_factory, content):
     ],
 )
 def test_values_that_dialects_disagree_on_mean_to_us_what_they_mean_to_dvc(tmp_path, value):
-    (tmp_path / "params.yaml").write_text(f"value: {value}\n")
     ours, dvcs = (
-        merge_files(tmp_path / "params.yaml")["value"],
+        _plain_values(f"value: {value}\n", tmp_path / "params.yaml")["value"],
         parse_yaml(f"value: {value}\n", "params.yaml")["value"],
     )
     assert (type(ours), ours) == (type(dvcs), dvcs)

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from process_tree import descendants
 from ruamel.yaml import YAML
-from test_pipeline import ROOT, environment
 
 from lora_replication.process import QUIET
 from lora_replication.reading import load_study
 from lora_replication.study import NAME_RULE, Study
+from tests.process_tree import descendants
+from tests.projects import ROOT, environment
 
 SOURCES = sorted(
     file for folder in ("src", "stages", "supply_chain") for file in (ROOT / folder).rglob("*.py")
@@ -111,10 +111,12 @@ def test_yaml_is_read_by_a_safe_loader():
     )
 
 
-def test_only_names_and_seeds_reach_the_shell_of_dvc():
+def test_only_a_methods_name_and_the_root_reach_the_shell_of_dvc():
     stages = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
     used = {word for stage in stages.values() for word in re.findall(r"\$\{[^}]*\}", stage["cmd"])}
-    assert used == {"${item.method}", "${item.seed}"}
+    assert used == {"${item}", "${root}"}, (
+        "DVC quotes what it unpacks of ${item}; root has two values"
+    )
 
 
 @pytest.mark.fault(40)
@@ -191,7 +193,7 @@ def test_telemetry_is_switched_off_and_said_so():
     ):
         assert name in QUIET
         assert f"export {name} ?=" in recipe
-    assert "## Telemetry" in (ROOT / "README.md").read_text("utf-8")
+    assert "## Telemetry" in (ROOT / "docs" / "usage.md").read_text("utf-8")
 
 
 def test_mlflow_reads_no_pickles():
@@ -217,7 +219,7 @@ def test_the_tracking_ui_listens_on_loopback_alone(tmp_path):
     with subprocess.Popen(
         [sys.executable, *words[start + 1 :]],
         cwd=tmp_path,
-        env=environment(),
+        env=environment(ROOT),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

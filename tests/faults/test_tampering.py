@@ -11,18 +11,24 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from test_pipeline import environment
 
-from lora_replication.data.manifest import read_manifest, read_tokens
-from lora_replication.encoders import load_classifier, locate_encoder, tiny_encoder
+from lora_replication.data.manifest import (
+    read_manifest,
+    read_reviews,
+    read_test_reviews,
+    read_tokens,
+)
+from lora_replication.encoders import locate_encoder
 from lora_replication.errors import DataError
-from lora_replication.jobs import Job
-from lora_replication.methods import resolve
-from lora_replication.report.answers import read_answers
+from lora_replication.plan import method_run
 from lora_replication.study import ModelParams
 from lora_replication.training.checkpoints import Checkpoint
 from lora_replication.training.classifier import Classifier
-from lora_replication.training.run import Bench, perform
+from lora_replication.training.load import load_classifier
+from lora_replication.training.run import perform
+from lora_replication.workspace import Workspace
+from tests.projects import ROOT, environment
+from tests.tiny_encoders import tiny_encoder
 
 
 def tamper(file: Path) -> None:
@@ -47,11 +53,8 @@ def test_altered_tokens_stop_a_run_before_the_model_is_loaded(
     with pytest.raises(
         DataError, match=rf"tokens-{part}\.safetensors: has sha256 .* altered"
     ) as told:
-        perform(
-            Bench(tiny_study, tmp_path),
-            Job("method", "full", resolve(tiny_study, tiny_study.methods["full"]), 1),
-            mirror,
-        )
+        workspace = Workspace(tiny_study, tmp_path)
+        perform(workspace, [method_run(workspace, "full", 1)], mirror)
     assert told.value.exit_code == 3
     assert not (tmp_path / "runs").exists()
 
@@ -64,7 +67,10 @@ def test_altered_reviews_stop_the_report(tiny_study, tiny_data, tmp_path):
     assert reviews.num_rows == 24
     tamper(data / "test.parquet")
     with pytest.raises(DataError, match=r"test\.parquet: has sha256 .* altered"):
-        read_answers(tiny_study, [], read_manifest(data), data, tmp_path / "runs")
+        read_reviews(data, "test", read_manifest(data))
+    tamper(data / "test_reviews.parquet")
+    with pytest.raises(DataError, match=r"test_reviews\.parquet: has sha256 .* altered"):
+        read_test_reviews(data, read_manifest(data))
 
 
 class Canary:
@@ -114,7 +120,9 @@ def test_pickled_weights_are_refused_by_the_name_that_is_missing(name, tmp_path,
 def test_pickles_in_place_of_a_checkpoint_an_adapter_and_tokens_are_refused(
     tmp_path, poison, settings, tiny_data
 ):
-    encoder = locate_encoder(ModelParams(encoder="tiny-distilbert", max_tokens=64))
+    encoder = locate_encoder(
+        ModelParams(encoder="folder", path=str(tiny_encoder("distilbert")), max_tokens=64)
+    )
     file = tmp_path / "file.safetensors"
     file.write_bytes(poison)
     classifier = Classifier(encoder, settings(), 1)
@@ -131,20 +139,20 @@ def test_pickles_in_place_of_a_checkpoint_an_adapter_and_tokens_are_refused(
 
 @pytest.mark.fault(37)
 def test_predict_refuses_a_pickled_adapter_with_3(tmp_path, poison, tiny_study, tiny_root, mirror):
-    bench, job = (
-        Bench(tiny_study, tiny_root),
-        Job("method", "last_layers", resolve(tiny_study, tiny_study.methods["last_layers"]), 1),
-    )
-    perform(bench, job, mirror)
-    (bench.folder(job) / "adapter.safetensors").write_bytes(poison)
+    workspace = Workspace(tiny_study, tiny_root)
+    run = method_run(workspace, "last_layers", 1)
+    perform(workspace, [run], mirror)
+    (workspace.folder(run) / "adapter.safetensors").write_bytes(poison)
     command = [
         Path(sys.executable).with_name("lora-replication"),
         "predict",
-        bench.folder(job),
+        workspace.folder(run),
         "I was moved.",
+        "--encoder-path",
+        tiny_encoder("distilbert"),
     ]
     done = subprocess.run(
-        command, env=environment(), capture_output=True, text=True, timeout=60, check=False
+        command, env=environment(ROOT), capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 3, done.stderr
     assert "adapter.safetensors: not a whole safetensors file" in done.stderr
