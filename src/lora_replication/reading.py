@@ -13,14 +13,15 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from lora_replication.errors import ParameterError
 from lora_replication.study import METHOD_RULE, Part, Study, expanded
 from lora_replication.tracking.address import database_file
 
-MOST_BYTES, MOST_CHARACTERS, MOST_PROBLEMS = 100_000, 2_000, 50
-"""Of a file, which usually has 5,000; of one value in it; of lines of a message."""
+MOST_BYTES, MOST_CHARACTERS, DEEPEST, MOST_PROBLEMS = 100_000, 2_000, 9, 50
+"""Of a file, which usually has 5,000; of a value; levels of mappings and lists; lines told."""
 
 Location = tuple[str | int, ...]
 
@@ -74,8 +75,7 @@ def _read_text(file: Path) -> str:
 def _plain_values(text: str, file: Path) -> dict[str, Any]:
     """The content of plain YAML: no aliases, which can stand for more than memory holds, no tags."""
     try:
-        for event in YAML(typ="safe", pure=True).parse(text):
-            _refuse_extras(event, f"{file}:{event.start_mark.line + 1}")
+        _refuse_extras(text, file)
         content = YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as problem:
         place = f"{file}:{problem.problem_mark.line + 1}" if problem.problem_mark else str(file)
@@ -83,7 +83,7 @@ def _plain_values(text: str, file: Path) -> dict[str, Any]:
         if isinstance(problem, DuplicateKeyError):
             raise ParameterError(f"{place}: {reason}; write each key once") from None
         raise ParameterError(f"{place}: not plain YAML 1.2: {reason}") from None
-    except (YAMLError, ValueError, RecursionError) as problem:
+    except (YAMLError, ValueError) as problem:
         raise ParameterError(f"{file}: not plain YAML 1.2: {problem}") from None
     if not isinstance(content, dict):
         raise ParameterError(
@@ -92,11 +92,15 @@ def _plain_values(text: str, file: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_extras(event: Any, place: str) -> None:
-    if getattr(event, "anchor", None) or getattr(event, "tag", None):
-        raise ParameterError(f"{place}: no plain YAML: write values out, without &, * and !")
-    if (size := len(getattr(event, "value", ""))) > MOST_CHARACTERS:
-        raise ParameterError(f"{place}: has {size:,} characters; allowed: {MOST_CHARACTERS:,}")
+def _refuse_extras(text: str, file: Path) -> None:
+    depth = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        place = f"{file}:{event.start_mark.line + 1}"
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if getattr(event, "anchor", None) or getattr(event, "tag", None) or depth > DEEPEST:
+            raise ParameterError(f"{place}: no plain YAML: no &, no *, no !, {DEEPEST} levels")
+        if (size := len(getattr(event, "value", ""))) > MOST_CHARACTERS:
+            raise ParameterError(f"{place}: has {size:,} characters; allowed: {MOST_CHARACTERS:,}")
 
 
 def _message(problem: Mapping[str, Any]) -> str:

@@ -146,11 +146,7 @@ class LoraParams(Part):
     alpha: Alpha
     targets: Annotated[
         tuple[Target, ...],
-        Field(
-            min_length=1,
-            strict=False,
-            description=f"at least one of {', '.join(TARGETS)}, none twice",
-        ),
+        Field(strict=False, description=f"at least one of {', '.join(TARGETS)}, none twice"),
     ]
     scaling: Scaling = "article"
     dropout: Dropout = 0.0
@@ -158,6 +154,8 @@ class LoraParams(Part):
     @field_validator("targets")
     @classmethod
     def _in_standard_order(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        if not targets:
+            raise ValueError("at least one")
         _distinct(list(targets))
         return tuple(sorted(targets, key=TARGETS.index))
 
