@@ -180,7 +180,10 @@ BOMB = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\na: 2", 'params.yaml:2: found duplicate key "a"; write each key once'),
+        (
+            "a: 1\na: 2",
+            'params.yaml:2: not plain YAML 1.2: found duplicate key "a"; write each key once',
+        ),
         ("study: x\ntitle: !!python/object:os.system x", "params.yaml:2: no plain YAML"),
         (f"a0: &a0 [x]\n{BOMB}", "params.yaml:1: no plain YAML: no &, no *"),
         ("run:\n  seeds: *x", "params.yaml:2: no plain YAML"),

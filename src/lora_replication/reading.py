@@ -4,17 +4,16 @@ All problems of a study are reported at once, each with its file and line.
 """
 
 import difflib
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from lora_replication.errors import ParameterError
 from lora_replication.study import METHOD_RULE, Part, Study, expanded
@@ -38,10 +37,10 @@ def load_study(file: Path) -> Study:
     try:
         study = Study.model_validate(content)
     except ValidationError as problems:
-        node = YAML(typ="safe", pure=True).compose(text)
+        with_lines = YAML(pure=True).load(text)
         found = problems.errors(include_url=False)[:MOST_PROBLEMS]
-        lines = {_position(problem["loc"], file, node) + _message(problem) for problem in found}
-        raise ParameterError("\n".join(sorted(lines))) from None
+        told = {_position(each["loc"], file, with_lines) + _message(each) for each in found}
+        raise ParameterError("\n".join(sorted(told))) from None
     return _with_absolute_paths(study, file.absolute().parent)
 
 
@@ -73,18 +72,18 @@ def _read_text(file: Path) -> str:
 
 
 def _plain_values(text: str, file: Path) -> dict[str, Any]:
-    """The content of plain YAML: no aliases, which can stand for more than memory holds, no tags."""
+    """The content of plain YAML; aliases, which can name more than memory holds, are refused."""
     try:
         _refuse_extras(text, file)
         content = YAML(typ="safe", pure=True).load(text)
-    except MarkedYAMLError as problem:
-        place = f"{file}:{problem.problem_mark.line + 1}" if problem.problem_mark else str(file)
-        reason = str(problem.problem or problem.context).splitlines()[0].split(" with value ")[0]
-        if isinstance(problem, DuplicateKeyError):
-            raise ParameterError(f"{place}: {reason}; write each key once") from None
-        raise ParameterError(f"{place}: not plain YAML 1.2: {reason}") from None
     except (YAMLError, ValueError) as problem:
-        raise ParameterError(f"{file}: not plain YAML 1.2: {problem}") from None
+        mark = getattr(problem, "problem_mark", None)
+        place = f"{file}:{mark.line + 1}" if mark else str(file)
+        reason = str(getattr(problem, "problem", None) or problem).splitlines()[0]
+        remedy = "; write each key once" if isinstance(problem, DuplicateKeyError) else ""
+        raise ParameterError(
+            f"{place}: not plain YAML 1.2: {reason.split(' with value ')[0]}{remedy}"
+        ) from None
     if not isinstance(content, dict):
         raise ParameterError(
             f"{file}: holds {type(content).__name__}; a study is a mapping of keys to values"
@@ -123,9 +122,8 @@ def _shown(value: object) -> str:
     """As in YAML, where it differs from Python, and not too long."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return text if len(text := repr(value)) <= 80 else f"{text[:77]}..."
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _hint(location: Location) -> str:
@@ -174,22 +172,15 @@ def _described(annotation: Any) -> str:
     return next((text for kind in get_args(annotation) if (text := _described(kind))), "")
 
 
-def _position(location: Location, file: Path, node: Node | None) -> str:
+def _position(location: Location, file: Path, content: Any) -> str:
     """``file:line: `` of the deepest part of ``location`` that is in the file."""
     line = 1
-    for part in location:
-        step = _child(node, part)
-        if step is None:
+    for step in location:
+        if isinstance(content, CommentedMap) and step in content:
+            line = content.lc.key(step)[0] + 1
+        elif isinstance(content, CommentedSeq) and isinstance(step, int) and step < len(content):
+            line = content.lc.item(step)[0] + 1
+        else:
             break
-        line, node = step
+        content = content[step]
     return f"{file}:{line}: "
-
-
-def _child(node: Node | None, part: str | int) -> tuple[int, Node] | None:
-    if isinstance(node, MappingNode):
-        for key, value in node.value:
-            if key.value == str(part):
-                return key.start_mark.line + 1, value
-    if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part].start_mark.line + 1, node.value[part]
-    return None
