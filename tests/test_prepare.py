@@ -8,46 +8,47 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_replication.data.generated import generate, words
+from lora_replication.data.generated import generate
 from lora_replication.data.manifest import (
     MANIFEST,
-    Manifest,
+    Repeats,
     read_manifest,
     read_reviews,
+    read_test_reviews,
     read_tokens,
 )
-from lora_replication.data.prepare import is_prepared, prepare, reviews_to_bytes, summary
+from lora_replication.data.prepare import (
+    is_prepared,
+    measure_repeats,
+    prepare,
+    reviews_to_bytes,
+    reviews_without_text,
+    summary,
+)
 from lora_replication.data.reviews import PARTS, Review
 from lora_replication.encoders import Encoder, locate_encoder
 from lora_replication.errors import DataError, EnvironmentProblem
-from lora_replication.reading import check_study, merge_files
 from lora_replication.files import file_digest
 from lora_replication.study import ModelParams, Study
 from lora_replication.tables import read_table
-from lora_replication.training.layouts import LAYOUTS
+from tests.study_files import read_params, study_params
+from tests.tiny_encoders import tiny_encoder
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
 SIZES: dict[str, int] = {"train": 12, "val": 5, "test": 8}
 
 
-def study(
-    source: str = "generated", path: str | None = None, sizes: dict[str, int] = SIZES, **data: Any
-) -> Study:
-    content = merge_files(PARAMS)
-    content["data"] |= {"source": source, "path": path, "reviews": dict(sizes)} | data
-    content["model"]["max_tokens"] = 40
-    return check_study(content)
+def study(max_tokens: int = 40, sizes: dict[str, int] = SIZES, **data: Any) -> Study:
+    changes = {"data": {"reviews": sizes} | data, "model": {"max_tokens": max_tokens}}
+    return Study.model_validate(study_params(**changes))
 
 
 @pytest.fixture
-def encoder(tmp_path: Path) -> Encoder:
-    folder = tmp_path / "an encoder"
-    folder.mkdir()
-    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words()]))
-    return Encoder("folder", folder, "revision 7", LAYOUTS["bert"], "weights' sha256")
+def encoder() -> Encoder:
+    path = str(tiny_encoder("bert"))
+    return locate_encoder(ModelParams(encoder="folder", path=path, max_tokens=40))
 
 
 @pytest.fixture
@@ -64,47 +65,33 @@ def test_generated_reviews_are_written_and_read_back(
 ) -> None:
     manifest = prepare(study(), encoder, folder)
     assert read_manifest(folder) == manifest
-    assert sorted(contents(folder)) == sorted(
-        [
-            MANIFEST,
-            *(f"{part}.parquet" for part in PARTS),
-            *(f"tokens-{part}.safetensors" for part in PARTS),
-        ]
-    )
+    assert set(contents(folder)) == {
+        MANIFEST, "test_reviews.parquet", *(f"{part}.parquet" for part in PARTS),
+        *(f"tokens-{part}.safetensors" for part in PARTS),
+    }  # fmt: skip
     made = generate(SIZES, 1)
     for part in PARTS:
         table = read_reviews(folder, part, manifest)
         assert table.column_names == ["text", "label", "review", "movie"]
-        assert (
-            list(zip(table["text"].to_pylist(), table["label"].to_pylist(), strict=True))
-            == made[part]
-        )
-        assert table["review"].null_count == table["movie"].null_count == SIZES[part]
+        columns = (table[name].to_pylist() for name in ("text", "label"))
+        assert list(zip(*columns, strict=True)) == made[part]
         tokens = read_tokens(folder, part, manifest)
         assert tokens.labels.tolist() == [label for _, label in made[part]]
         assert tokens.lengths.max() <= 40
+        negative = sum(label == 0 for _, label in made[part])
         assert manifest.parts[part].reviews == len(tokens) == SIZES[part]
-        assert (
-            manifest.parts[part].negative_fraction
-            == sum(label == 0 for _, label in made[part]) / SIZES[part]
-        )
-    assert (
-        manifest.source,
-        manifest.revision,
-        manifest.article_csv_sha256,
-        manifest.max_tokens,
-    ) == ("generated", None, None, 40)
-    assert manifest.test_movies_in_train_fraction is None
-    assert manifest.encoder.model_dump() == {
-        "name": "folder",
-        "revision": "revision 7",
-        "weights_sha256": "weights' sha256",
-    }
+        assert manifest.parts[part].negative_fraction == negative / SIZES[part]
+    lengths = [read_tokens(folder, part, manifest).lengths for part in PARTS]
+    assert manifest.lengths.mean == sum(map(sum, lengths)) / sum(SIZES.values())
     assert manifest.vocabulary_sha256 == file_digest(encoder.vocabulary)
-    told = capfd.readouterr()
-    assert "generated reviews, not IMDb" in told.out
-    assert "12 train" in told.out
-    assert told.err == ""  # no terminal, no bar
+    assert manifest.article_csv_sha256 is manifest.test_movies_in_train_fraction is None
+    tests = read_test_reviews(folder, manifest)
+    assert [tests[name].null_count for name in ("review", "movie", "unseen_movie")] == [8] * 3
+    assert tests["repeated"].to_pylist() == [False] * 8
+    printed = capfd.readouterr()
+    assert "generated reviews, not IMDb" in printed.out
+    assert "12 train" in printed.out
+    assert printed.err == ""  # no terminal, no bar
 
 
 def test_preparing_twice_gives_the_same_bytes_and_another_seed_others(
@@ -115,6 +102,9 @@ def test_preparing_twice_gives_the_same_bytes_and_another_seed_others(
     prepare(study(), encoder, folder)
     assert contents(folder) == before
     assert prepare(study(generated_seed=2), encoder, folder).digest != first.digest
+    (folder / MANIFEST).write_bytes(before[MANIFEST])  # as if killed before its last file
+    with pytest.raises(DataError, match=r"tokens-train\.safetensors: has sha256"):
+        read_tokens(folder, "train", first)
 
 
 @pytest.mark.parametrize("fault", ["source", "vocabulary"])
@@ -123,13 +113,12 @@ def test_bad_input_leaves_what_was_there(
 ) -> None:
     prepare(study(), encoder, folder)
     before = contents(folder)
-    if fault == "vocabulary":
-        encoder.vocabulary.unlink()
     (tmp_path / "a.tar.gz").write_bytes(b"<html>404</html>")
-    with pytest.raises(
-        DataError, match=r"a\.tar\.gz: has sha256" if fault == "source" else r"vocab\.txt"
-    ):
-        prepare(study("archive", str(tmp_path / "a.tar.gz")), encoder, folder)
+    expected = r"a\.tar\.gz: has sha256"
+    if fault == "vocabulary":
+        encoder, expected = replace(encoder, folder=tmp_path), r"vocab\.txt"
+    with pytest.raises(DataError, match=expected):
+        prepare(study(source="archive", path=str(tmp_path / "a.tar.gz")), encoder, folder)
     assert contents(folder) == before
 
 
@@ -138,60 +127,28 @@ def test_prepared_data_are_known_by_everything_that_decides_them(
 ) -> None:
     assert not is_prepared(study(), encoder, folder)
     prepare(study(), encoder, folder)
-    asked = study()
-    assert is_prepared(asked, encoder, folder)
-    changes = [
-        asked.model_copy(
-            update={
-                "data": asked.data.model_copy(
-                    update={"generated_seed": asked.data.generated_seed + 1}
-                )
-            }
-        ),
-        asked.model_copy(update={"data": asked.data.model_copy(update={"source": "hub"})}),
-        asked.model_copy(
-            update={
-                "data": asked.data.model_copy(
-                    update={"reviews": asked.data.reviews.model_copy(update={"test": 1})}
-                )
-            }
-        ),
-        asked.model_copy(
-            update={
-                "model": asked.model.model_copy(update={"max_tokens": asked.model.max_tokens - 1})
-            }
-        ),
-    ]
-    assert not any(is_prepared(changed, encoder, folder) for changed in changes)
-    assert not is_prepared(asked, replace(encoder, weights_sha256="other"), folder)
+    assert is_prepared(study(), encoder, folder)
+    changed = [
+        study(generated_seed=2), study(source="hub"), study(39), study(sizes=SIZES | {"test": 1}),
+    ]  # fmt: skip
+    assert not any(is_prepared(other, encoder, folder) for other in changed)
+    assert not is_prepared(study(), replace(encoder, weights_sha256="other"), folder)
 
 
-def test_a_manifest_of_earlier_files_does_not_vouch_for_later_ones(
-    encoder: Encoder, folder: Path
-) -> None:
-    earlier = prepare(study(), encoder, folder)
-    written = (folder / MANIFEST).read_bytes()
-    prepare(study(generated_seed=2), encoder, folder)
-    (folder / MANIFEST).write_bytes(written)  # as if it had been killed before its last file
-    with pytest.raises(DataError, match=r"tokens-train\.safetensors: has sha256"):
-        read_tokens(folder, "train", earlier)
-
-
-def test_a_folder_that_can_not_be_written_is_told(encoder: Encoder, folder: Path) -> None:
+def test_a_folder_that_can_not_be_written_is_named(encoder: Encoder, folder: Path) -> None:
     folder.parent.mkdir()
     folder.write_text("in the way")
-    with pytest.raises(EnvironmentProblem, match="could not be written"):
+    with pytest.raises(EnvironmentProblem, match=r"could not be written .* move away what is"):
         prepare(study(), encoder, folder)
 
 
-@given(
-    st.lists(
-        st.builds(
-            Review, st.text(), st.integers(0, 1), st.none() | st.text(), st.none() | st.text()
-        ),
-        min_size=1,
-    )
+REVIEWS = st.builds(
+    Review, st.text(), st.integers(0, 1), st.none() | st.text(), st.none() | st.text()
 )
+
+
+@settings(deadline=None)
+@given(st.lists(REVIEWS, min_size=1))
 @pytest.mark.fault(18)
 @pytest.mark.goal("property", "texts survive")
 def test_reviews_survive_their_file(reviews: list[Review]) -> None:
@@ -199,13 +156,48 @@ def test_reviews_survive_their_file(reviews: list[Review]) -> None:
     assert [Review(*row.values()) for row in table.to_pylist()] == reviews
 
 
+@pytest.mark.fault(19)
+def test_repeats_by_hand() -> None:
+    train = [Review("a", 1), Review("b", 0), Review("a", 1), Review("c", 1)]
+    val = [Review("c", 0), Review("d", 0)]
+    test = [Review("a", 1), Review("a", 0), Review("d", 0), Review("e", 0)]
+    split = {"train": train, "val": val, "test": test}
+    # Earlier texts: a (train), c (val), a, a, d (test). In train: a, a. With both labels: a, c.
+    assert measure_repeats(split) == Repeats(of_earlier=5, test_in_train=2, conflicting=2)
+    repeated = read_table(reviews_without_text(split))["repeated"].to_pylist()
+    assert repeated == [True, True, True, False]
+
+
+def test_movies_that_train_lacks_by_hand() -> None:
+    train = [Review("1", 1, "train/pos/1_8", "tt1"), Review("2", 1, "train/pos/2_8", "tt2")]
+    test = [Review("3", 0, "test/neg/3_1", "tt2"), Review("4", 0, "test/neg/4_1", "tt3")]
+    table = read_table(reviews_without_text({"train": train, "val": [], "test": test}))
+    assert table.to_pydict() == {
+        "review": ["test/neg/3_1", "test/neg/4_1"],
+        "movie": ["tt2", "tt3"],
+        "unseen_movie": [False, True],
+        "repeated": [False, False],
+    }
+    for unknown in ({"train": [*train, Review("5", 0)]}, {"test": [*test, Review("5", 0)]}):
+        split = {"train": train, "val": [], "test": test} | unknown
+        unseen = read_table(reviews_without_text(split))["unseen_movie"]
+        assert unseen.null_count == len(split["test"])
+
+
 def test_importing_loads_nothing_heavy() -> None:
-    check = (
-        "import sys, lora_replication.data.prepare\n"
-        "print(sorted({'torch', 'transformers', 'datasets', 'mlflow', 'matplotlib', 'tokenizers', 'huggingface_hub'} & set(sys.modules)))"
-    )
-    told = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    heavy = "{'torch', 'transformers', 'datasets', 'mlflow', 'tokenizers', 'huggingface_hub'}"
+    check = f"import sys, lora_replication.data.prepare; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.fault(19)
+def test_the_summary_counts_repeats(encoder: Encoder, folder: Path) -> None:
+    manifest = prepare(study(), encoder, folder)
+    repeats = manifest.repeats.model_copy(update={"of_earlier": 1234})
+    text = summary(manifest.model_copy(update={"repeats": repeats}), folder)
+    assert "1,234 reviews repeat an earlier one" in text
+    assert str(folder) in text
 
 
 @pytest.fixture(scope="module")
@@ -216,26 +208,19 @@ def archive() -> str:
     return named
 
 
-def minilm() -> Encoder:
-    return locate_encoder(ModelParams(encoder="minilm", max_tokens=512))
-
-
 @pytest.mark.reviews
 def test_all_of_imdb_gives_the_known_numbers(
     archive: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    content = merge_files(PARAMS)
+    content = read_params()
     content["data"] |= {"source": "archive", "path": archive}
-    manifest = prepare(check_study(content), minilm(), folder)
+    minilm = locate_encoder(ModelParams(encoder="minilm", max_tokens=512))
+    manifest = prepare(Study.model_validate(content), minilm, folder)
     assert manifest.source_files == {Path(archive).name: file_digest(Path(archive))}
-    assert {
-        name: (part.reviews, round(100 * part.negative_fraction, 2))
-        for name, part in manifest.parts.items()
-    } == {
-        "train": (35_000, 49.86),
-        "val": (5_000, 50.84),
-        "test": (10_000, 50.06),
-    }
+    parts = manifest.parts.items()
+    assert {name: (p.reviews, round(100 * p.negative_fraction, 2)) for name, p in parts} == {
+        "train": (35_000, 49.86), "val": (5_000, 50.84), "test": (10_000, 50.06),
+    }  # fmt: skip
     lengths = manifest.lengths
     assert (round(lengths.mean), lengths.median, lengths.longest) == (273, 231, 512)
     full = sum(int((read_tokens(folder, part, manifest).lengths == 512).sum()) for part in PARTS)
@@ -244,7 +229,8 @@ def test_all_of_imdb_gives_the_known_numbers(
     assert round(lengths.cut_fraction * 50_000) == full - 38
     assert (manifest.repeats.of_earlier, manifest.repeats.test_in_train) == (418, 116)
     assert round(100 * (manifest.test_movies_in_train_fraction or 0), 1) == 95.2
-    assert manifest.article_csv_sha256 is not None
+    unseen = read_test_reviews(folder, manifest)["unseen_movie"].to_pylist()
+    assert unseen.count(False) / 10_000 == manifest.test_movies_in_train_fraction
     assert "the whole split is the article's, bit for bit" in capsys.readouterr().out
 
 
@@ -252,30 +238,12 @@ def test_all_of_imdb_gives_the_known_numbers(
 def test_a_smaller_study_takes_the_first_of_each_part(
     archive: str, encoder: Encoder, folder: Path
 ) -> None:
-    small = prepare(study("archive", archive), encoder, folder)
+    small = prepare(study(source="archive", path=archive), encoder, folder)
     first = {part: read_reviews(folder, part, small) for part in PARTS}
-    larger = prepare(
-        study("archive", archive, {"train": 20, "val": 9, "test": 30}), encoder, folder
-    )
+    sizes = {"train": 20, "val": 9, "test": 30}
+    larger = prepare(study(sizes=sizes, source="archive", path=archive), encoder, folder)
     assert small.article_csv_sha256 == larger.article_csv_sha256
     assert "movies: " in summary(small, folder)
     for part in PARTS:
         assert first[part].num_rows == SIZES[part]
         assert read_reviews(folder, part, larger).slice(0, SIZES[part]).equals(first[part])
-        assert all(
-            name.startswith(("train/", "test/")) for name in first[part]["review"].to_pylist()
-        )
-        assert all(movie.startswith("tt") for movie in first[part]["movie"].to_pylist())
-
-
-@pytest.mark.fault(19)
-def test_the_summary_tells_repeats(encoder: Encoder, folder: Path) -> None:
-    manifest: Manifest = prepare(study(), encoder, folder)
-    told = summary(
-        manifest.model_copy(
-            update={"repeats": manifest.repeats.model_copy(update={"of_earlier": 1234})}
-        ),
-        folder,
-    )
-    assert "1,234 reviews repeat an earlier one" in told
-    assert str(folder) in told

@@ -16,10 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora_replication.data import split
-from lora_replication.data.aclimdb import read_archive, read_folder
-from lora_replication.data.parquet import read_parquet_folder
+from lora_replication.data.imdb import read_archive, read_folder, read_parquet_folder
 from lora_replication.data.reviews import PartName, Review
-from lora_replication.data.split import article_split, build_order, canonical_order, csv_digest
+from lora_replication.data.split import article_split, canonical_order, csv_digest
 from lora_replication.errors import DataError
 
 ARTICLE = {
@@ -40,28 +39,24 @@ IN_ORDER = [
 ]
 
 
+def order_of(reviews: list[Review]) -> bytes:
+    """What ``article_order.bin`` holds: 8 bytes of sha256 of label and text, in order."""
+    contents = (bytes([review.label]) + review.text.encode() for review in reviews)
+    return b"".join(hashlib.sha256(content).digest()[:8] for content in contents)
+
+
+ORDER = order_of(IN_ORDER)
+
+
 @given(st.permutations(IN_ORDER))
 @pytest.mark.goal("property", "order of the source")
-def test_names_come_out_in_order_from_any_order(shuffled: list[Review]) -> None:
-    assert build_order(shuffled) == build_order(IN_ORDER)
-    assert canonical_order(shuffled, build_order(IN_ORDER)) == IN_ORDER
-
-
-@given(st.permutations(IN_ORDER))
-def test_texts_and_labels_come_out_in_order_without_names(shuffled: list[Review]) -> None:
+def test_reviews_come_out_in_order_from_any_order_with_names_and_without(
+    shuffled: list[Review],
+) -> None:
+    assert canonical_order(shuffled, ORDER) == IN_ORDER
     bare = [review._replace(name=None) for review in shuffled]
-    assert [review[:2] for review in canonical_order(bare, build_order(IN_ORDER))] == [
-        review[:2] for review in IN_ORDER
-    ]
-
-
-def test_an_order_is_eight_bytes_of_sha256_of_label_and_text() -> None:
-    assert (
-        build_order([Review("é", 1, "test/pos/0_9")])
-        == hashlib.sha256(b"\x01\xc3\xa9").digest()[:8]
-    )
-    with pytest.raises(DataError, match="reviews that have names"):
-        build_order([Review("a", 1)])
+    expected = [review[:2] for review in IN_ORDER]
+    assert [review[:2] for review in canonical_order(bare, ORDER)] == expected
 
 
 @pytest.mark.parametrize(
@@ -78,7 +73,7 @@ def test_an_order_is_eight_bytes_of_sha256_of_label_and_text() -> None:
         ),
         (
             [*IN_ORDER, IN_ORDER[0]],
-            "of which 1 are not IMDb's or stand there too often, and lacks 0",
+            "of which 1 are not IMDb's or there too often, and lacks 0",
         ),
         (
             [*IN_ORDER[:5], Review("c ", 0, "train/neg/5_3")],
@@ -90,7 +85,7 @@ def test_an_order_is_eight_bytes_of_sha256_of_label_and_text() -> None:
 @pytest.mark.fault(16)
 def test_what_is_missing_or_unknown_is_counted_and_named(reviews: list[Review], told: str) -> None:
     with pytest.raises(DataError, match=told):
-        canonical_order(reviews, build_order(IN_ORDER))
+        canonical_order(reviews, ORDER)
 
 
 def test_reviews_that_are_not_imdbs_give_no_split() -> None:
@@ -153,26 +148,17 @@ def test_the_archive_gives_the_articles_split(article: dict[PartName, list[Revie
 
 
 @pytest.mark.reviews
-def test_the_names_stand_where_the_articles_shuffle_put_them(
+def test_the_shipped_order_and_the_split_are_the_archives_by_name(
     imdb: list[Review], article: dict[PartName, list[Review]]
 ) -> None:
+    """Folder by folder, names in plain string order; then numpy's permutation."""
     folders = ["test/pos", "test/neg", "train/pos", "train/neg"]
-    in_order = [
-        name
-        for folder in folders
-        for name in sorted(
-            review.name or "" for review in imdb if f"{review.name}".startswith(folder)
-        )
-    ]
-    expected = [in_order[row] for row in np.random.RandomState(1).permutation(50_000)]
-    assert [
-        review.name for part in ("train", "val", "test") for review in article[part]
-    ] == expected
-
-
-@pytest.mark.reviews
-def test_the_shipped_order_is_the_archives(imdb: list[Review]) -> None:
-    assert build_order(imdb) == split.ORDER_FILE.read_bytes()
+    in_order = sorted(
+        imdb, key=lambda review: (folders.index(review.name.rpartition("/")[0]), review.name)
+    )
+    assert order_of(in_order) == split.ORDER_FILE.read_bytes()
+    expected = [in_order[row].name for row in np.random.RandomState(1).permutation(50_000)]
+    assert [review.name for reviews in article.values() for review in reviews] == expected
 
 
 @pytest.mark.reviews

@@ -1,5 +1,6 @@
-"""Files as the project writes them: whole or not at all, by one process at a time, known by sha256."""
+"""Files as the project writes them: whole or not at all, by one process, known by sha256."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -15,6 +16,13 @@ from typing import Any
 from safetensors import SafetensorError
 
 from lora_replication.errors import EnvironmentProblem
+
+REMEDIES = {
+    "free space": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    "give this user permission to write there": (errno.EACCES, errno.EPERM, errno.EROFS),
+    "move away what is in its place": (errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+}
+"""What to do where a file can't be written, by the system's error."""
 
 
 def digest(content: Any) -> str:
@@ -54,21 +62,30 @@ def write_whole(file: Path, content: bytes | Callable[[Path], None]) -> None:
         temporary.chmod(0o644)
         temporary.replace(file)
     except (OSError, SafetensorError) as problem:  # the latter is safetensors' word for a full disk
-        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else problem
-        raise EnvironmentProblem(
-            f"{file}: could not be written ({reason}{_sizes(file, content)}); "
-            "free space or choose another folder, then run again"
-        ) from problem
+        raise EnvironmentProblem(_not_written(file, content, problem)) from problem
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
-def _sizes(file: Path, content: bytes | Callable[[Path], None]) -> str:
-    """The size of what was to be written, where known, and the free space, for a message."""
-    folder = next(folder for folder in file.absolute().parents if folder.exists())
-    needed = "" if callable(content) else f"; it has {len(content):,} bytes"
-    return f"{needed}; {shutil.disk_usage(folder).free:,} bytes are free"
+def _not_written(
+    file: Path, content: bytes | Callable[[Path], None], problem: OSError | SafetensorError
+) -> str:
+    """What went wrong in the system's words, which safetensors only has in its text; what to do."""
+    reason = (isinstance(problem, OSError) and problem.strerror) or str(problem)
+    remedy = next(
+        (remedy for remedy, numbers in REMEDIES.items()
+         if any(os.strerror(number) in reason for number in numbers)),
+        "check the disk",
+    )  # fmt: skip
+    if remedy == "free space":
+        folder = next(folder for folder in file.absolute().parents if folder.exists())
+        needed = "" if callable(content) else f"; it has {len(content):,} bytes"
+        reason += f"{needed}; {shutil.disk_usage(folder).free:,} bytes are free"
+    return (
+        f"{file}: could not be written ({reason}); {remedy} or choose another folder, "
+        "then run again"
+    )
 
 
 @contextmanager

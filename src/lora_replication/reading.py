@@ -4,20 +4,25 @@ All problems of a study are reported at once, each with its file and line.
 """
 
 import difflib
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from lora_replication.errors import ParameterError
-from lora_replication.study import NAME_RULE, Part, Study, expanded
+from lora_replication.study import METHOD_RULE, Part, Study, expanded
 from lora_replication.tracking.address import database_file
+
+MOST_BYTES, MOST_CHARACTERS, DEEPEST, MOST_PROBLEMS = 100_000, 2_000, 9, 50
+"""Of a file, which usually has 5,000; of a value; levels of mappings and lists; lines told."""
+
+Location = tuple[str | int, ...]
 
 
 def load_study(file: Path) -> Study:
@@ -27,12 +32,15 @@ def load_study(file: Path) -> Study:
         ParameterError: with every problem found, one line each: file, line, key, value, what is
             allowed.
     """
-    content = _read_yaml(file)
+    text = _read_text(file)
+    content = _plain_values(text, file)
     try:
         study = Study.model_validate(content)
     except ValidationError as problems:
-        lines = sorted({_message(problem, file) for problem in problems.errors(include_url=False)})
-        raise ParameterError("\n".join(lines)) from None
+        with_lines = YAML(pure=True).load(text)
+        found = problems.errors(include_url=False)[:MOST_PROBLEMS]
+        told = {_position(each["loc"], file, with_lines) + _message(each) for each in found}
+        raise ParameterError("\n".join(sorted(told))) from None
     return _with_absolute_paths(study, file.absolute().parent)
 
 
@@ -49,27 +57,33 @@ def _with_absolute_paths(study: Study, folder: Path) -> Study:
     return study.model_copy(update={"data": data, "model": model, "tracking": tracking})
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def _read_text(file: Path) -> str:
     try:
-        content = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ParameterError(
-            f"{file}: there is no such file; run in the project's folder, or name another one"
-        ) from None
+        if (size := file.stat().st_size) > MOST_BYTES:
+            raise ParameterError(f"{file}: has {size:,} bytes; allowed: at most {MOST_BYTES:,}")
+        return file.read_text("utf-8")
     except OSError as problem:
         raise ParameterError(
-            f"{file}: can't be read ({problem.strerror}); a study is a YAML file"
+            f"{file}: can't be read ({problem.strerror}); a study is a params.yaml, "
+            "that of the article is in the project's folder"
         ) from None
-    except DuplicateKeyError as problem:
+    except UnicodeDecodeError as problem:
+        raise ParameterError(f"{file}: not in UTF-8: {problem}") from None
+
+
+def _plain_values(text: str, file: Path) -> dict[str, Any]:
+    """The content of plain YAML; aliases, which can name more than memory holds, are refused."""
+    try:
+        _refuse_extras(text, file)
+        content = YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError) as problem:
+        mark = getattr(problem, "problem_mark", None)
+        place = f"{file}:{mark.line + 1}" if mark else str(file)
+        reason = str(getattr(problem, "problem", None) or problem).splitlines()[0]
+        remedy = "; write each key once" if isinstance(problem, DuplicateKeyError) else ""
         raise ParameterError(
-            f"{_place(file, problem)}: {_first_sentence(problem)}; write each key once"
+            f"{place}: not plain YAML 1.2: {reason.split(' with value ')[0]}{remedy}"
         ) from None
-    except MarkedYAMLError as problem:
-        raise ParameterError(
-            f"{_place(file, problem)}: not plain YAML 1.2: {_first_sentence(problem)}"
-        ) from None
-    except (YAMLError, UnicodeDecodeError) as problem:
-        raise ParameterError(f"{file}: not plain YAML 1.2 in UTF-8: {problem}") from None
     if not isinstance(content, dict):
         raise ParameterError(
             f"{file}: holds {type(content).__name__}; a study is a mapping of keys to values"
@@ -77,61 +91,62 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return content
 
 
-def _place(file: Path, problem: MarkedYAMLError) -> str:
-    return f"{file}:{problem.problem_mark.line + 1}" if problem.problem_mark else str(file)
+def _refuse_extras(text: str, file: Path) -> None:
+    depth = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        place = f"{file}:{event.start_mark.line + 1}"
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if getattr(event, "anchor", None) or getattr(event, "tag", None) or depth > DEEPEST:
+            raise ParameterError(f"{place}: no plain YAML: no &, no *, no !, {DEEPEST} levels")
+        if (size := len(getattr(event, "value", ""))) > MOST_CHARACTERS:
+            raise ParameterError(f"{place}: has {size:,} characters; allowed: {MOST_CHARACTERS:,}")
 
 
-def _first_sentence(problem: MarkedYAMLError) -> str:
-    return (
-        str(problem.problem or problem.context or "unreadable")
-        .splitlines()[0]
-        .split(" with value ")[0]
-    )
-
-
-def _message(problem: Mapping[str, Any], file: Path) -> str:
-    if problem["loc"][-1:] == ("[key]",):
-        return f"{_position(problem['loc'][:-1], file)}the name {problem['input']!r} is not allowed; allowed: {NAME_RULE}"
-    location = tuple(problem["loc"])
-    key = ".".join(str(part) for part in location)
-    place = _position(location, file)
+def _message(problem: Mapping[str, Any]) -> str:
+    """The problem in words: key, value, what is allowed."""
+    location, kind, value = tuple(problem["loc"]), problem["type"], problem["input"]
+    key = ".".join(map(str, location))
+    if location[-1:] == ("[key]",):
+        return f"the name {_shown(value)} is not allowed; allowed: {METHOD_RULE}"
+    if kind == "extra_forbidden":
+        return f"unknown key {key}; {_hint(location)}"
     _, allowed = _expected(location)
-    if problem["type"] == "extra_forbidden":
-        parent, _ = _expected(location[:-1])
-        keys = list(parent.model_fields) if parent else []
-        near = difflib.get_close_matches(str(location[-1]), keys, n=1)
-        hint = (
-            f"did you mean {'.'.join(map(str, (*location[:-1], near[0])))}?"
-            if near
-            else f"allowed here: {', '.join(keys)}"
-        )
-        return f"{place}unknown key {key}; {hint}"
-    if problem["type"] == "missing":
-        return f"{place}{key} is missing; allowed: {allowed}"
-    if problem["type"] == "value_error" and isinstance(problem["input"], dict | BaseModel):
-        return f"{place}{key + ': ' if key else ''}{problem['ctx']['error']}"
-    value = problem["input"]
-    shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
+    if kind == "missing":
+        return f"{key} is missing; allowed: {allowed}"
+    if kind == "value_error" and isinstance(value, dict | BaseModel):
+        return f"{key + ': ' if key else ''}{problem['ctx']['error']}"
+    return f"{key} is {_shown(value)}; allowed: {allowed}"
+
+
+def _shown(value: object) -> str:
+    """As in YAML, where it differs from Python, and not too long."""
     if isinstance(value, bool) or value is None:
-        shown = {True: "true", False: "false", None: "null"}[value]
-    elif isinstance(value, float) and not math.isfinite(value):
-        shown = str(value)
-    return f"{place}{key} is {shown}; allowed: {allowed}"
+        return {True: "true", False: "false", None: "null"}[value]
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _expected(location: tuple[Any, ...]) -> tuple[type[Part] | None, str]:
-    """What stands at ``location`` of a study: the part with its keys, if it is one, and what is
-    allowed there in words.
-    """
+def _hint(location: Location) -> str:
+    parent, _ = _expected(location[:-1])
+    keys = list(parent.model_fields) if parent else []
+    for near in difflib.get_close_matches(str(location[-1]), keys, n=1):
+        return f"did you mean {'.'.join(map(str, (*location[:-1], near)))}?"
+    return f"allowed here: {', '.join(keys)}"
+
+
+def _expected(location: Location) -> tuple[type[Part] | None, str]:
+    """The part with keys at ``location`` of a study, if it is one, and what is allowed there."""
     annotation: Any = Study
     text = ""
     for step in location:
         part = _part_in(annotation)
         if part is not None and step in part.model_fields:
-            annotation = part.model_fields[step].annotation
-            text = part.model_fields[step].description or _described(annotation) or ""
-        elif get_origin(annotation) is dict:
-            annotation = get_args(annotation)[1]
+            field = part.model_fields[str(step)]
+            annotation = field.annotation
+            text = field.description or _described(annotation)
+        elif get_origin(annotation) in (dict, list):
+            annotation = get_args(annotation)[-1]
+            text = _described(annotation)
     part = _part_in(annotation)
     return part, f"the keys {', '.join(part.model_fields)}" if part else text
 
@@ -143,31 +158,29 @@ def _part_in(annotation: Any) -> type[Part] | None:
     )
 
 
-def _described(annotation: Any) -> str | None:
-    """The description inside a type such as ``LearningRate | None``."""
-    extras = [extra for kind in get_args(annotation) for extra in getattr(kind, "__metadata__", ())]
-    return next(
-        (extra.description for extra in extras if getattr(extra, "description", None)), None
-    )
+def _described(annotation: Any) -> str:
+    """What a type allows, in words; of ``X | None`` what X allows."""
+    if annotation is bool:
+        return "true or false"
+    if get_origin(annotation) is Literal:
+        return f"one of {', '.join(get_args(annotation))}"
+    if get_origin(annotation) is list:
+        return f"a list of at least one, none twice, each {_described(get_args(annotation)[0])}"
+    for extra in getattr(annotation, "__metadata__", ()):
+        if text := getattr(extra, "description", None):
+            return str(text)
+    return next((text for kind in get_args(annotation) if (text := _described(kind))), "")
 
 
-def _position(location: tuple[Any, ...], file: Path) -> str:
+def _position(location: Location, file: Path, content: Any) -> str:
     """``file:line: `` of the deepest part of ``location`` that is in the file."""
-    node: Node | None = YAML(typ="safe", pure=True).compose(file.read_text("utf-8"))
     line = 1
-    for part in location:
-        step = _child(node, part)
-        if step is None:
+    for step in location:
+        if isinstance(content, CommentedMap) and step in content:
+            line = content.lc.key(step)[0] + 1
+        elif isinstance(content, CommentedSeq) and isinstance(step, int) and step < len(content):
+            line = content.lc.item(step)[0] + 1
+        else:
             break
-        line, node = step
+        content = content[step]
     return f"{file}:{line}: "
-
-
-def _child(node: Node | None, part: Any) -> tuple[int, Node] | None:
-    if isinstance(node, MappingNode):
-        for key, value in node.value:
-            if key.value == str(part):
-                return key.start_mark.line + 1, value
-    if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part].start_mark.line + 1, node.value[part]
-    return None

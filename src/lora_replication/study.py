@@ -1,11 +1,13 @@
 """What a study holds: its parts, their keys, and what is allowed for each."""
 
+import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lora_replication.errors import EnvironmentProblem
+from lora_replication.pins import ENCODERS, FOLDER
 
 Target = Literal["query", "key", "value", "projection", "mlp", "head"]
 
@@ -19,20 +21,39 @@ LARGEST_RANK = 768
 """The width of DistilBERT: a larger rank could not add anything to any of its layers."""
 
 NAME_RULE = "1 to 64 of the characters A-Z a-z 0-9 . _ -, not starting with . or -"
-"""Names of studies and methods become folders and arguments of commands."""
+"""Names of studies become folders and arguments of commands."""
+
+METHOD_RULE = "1 to 64 of the characters A-Z a-z 0-9 _ -, not starting with -"
+"""Names of methods become items of a DVC stage too, which can't hold a dot."""
 
 RESERVED = {"grid", "grid_winner", "grid_runners_up"}
 """Names in a study's folder of runs that are no method's."""
 
+MOST_CELLS = 100_000
+"""Configurations of a grid; the article's has 576."""
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    if len(set(values)) != len(values):
+        raise ValueError("no value twice")
+    return values
+
+
+def _whole(low: int, high: int, what: str = "") -> Any:
+    return Field(ge=low, le=high, description=f"a whole number{what} from {low} to {high}")
+
+
+T = TypeVar("T")
+Several = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
+LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
 Scaling = Literal["article", "paper"]
-Name = Annotated[
-    str,
-    Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$", description=NAME_RULE),
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$", description=NAME_RULE)]
+MethodName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$", description=METHOD_RULE)
 ]
-Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4294967295")]
-Rank = Annotated[
-    int, Field(ge=1, le=LARGEST_RANK, description=f"a whole number from 1 to {LARGEST_RANK}")
-]
+File = Annotated[str, Field(pattern=LINE, description="a path, or null")]
+Seed = Annotated[int, _whole(0, 2**32 - 1)]
+Rank = Annotated[int, _whole(1, LARGEST_RANK)]
 Alpha = Annotated[float, Field(gt=0, le=1e6, description="a number above 0, at most 1000000")]
 LearningRate = Annotated[
     float, Field(gt=0, le=1, description="a number above 0, at most 1, written without quotes")
@@ -41,12 +62,8 @@ Points = Annotated[
     float, Field(gt=0, le=100, description="percentage points, a number above 0, at most 100")
 ]
 Dropout = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 1")]
-
-
-def _distinct(values: list[Any]) -> list[Any]:
-    if len(set(values)) != len(values):
-        raise ValueError("no value twice")
-    return values
+Share = Annotated[float, Field(ge=0.5, lt=1, description="a number from 0.5 to below 1")]
+Reviewed = Annotated[int, _whole(1, 1_000_000, " of reviews")]
 
 
 class Part(BaseModel):
@@ -58,35 +75,33 @@ class Part(BaseModel):
 class Reviews(Part):
     """How many reviews of each part of the split, from its start."""
 
-    train: Annotated[int, Field(ge=1, description="a whole number from 1; at most 35000 of IMDb")]
-    val: Annotated[int, Field(ge=1, description="a whole number from 1; at most 5000 of IMDb")]
-    test: Annotated[int, Field(ge=1, description="a whole number from 1; at most 10000 of IMDb")]
+    train: Reviewed
+    val: Reviewed
+    test: Reviewed
 
 
 class DataParams(Part):
     """Where the reviews come from."""
 
-    source: Annotated[
-        Literal["hub", "archive", "folder", "parquet", "generated"],
-        Field(description="one of hub, archive, folder, parquet, generated"),
-    ]
-    path: Annotated[str | None, Field(description="a path, or null")] = None
+    source: Literal["hub", "archive", "folder", "parquet", "generated"]
+    path: File | None = None
     reviews: Reviews
     generated_seed: Seed
 
     @model_validator(mode="after")
     def _sizes_fit_source(self) -> Self:
-        if self.source != "generated":
-            for part, most in ARTICLE_REVIEWS.items():
-                if getattr(self.reviews, part) > most:
-                    raise ValueError(
-                        f"reviews.{part} is {getattr(self.reviews, part)}, but the article's split of IMDb has {most}"
-                    )
+        for part, most in ARTICLE_REVIEWS.items():
+            size = getattr(self.reviews, part)
+            if size > most and self.source != "generated":
+                raise ValueError(
+                    f"reviews.{part} is {size}, but the article's split of IMDb has {most}"
+                )
         if self.source in ("folder", "parquet") and not self.path:
             raise ValueError(f"source {self.source} needs data.path")
         if self.source in ("hub", "generated") and self.path:
             raise ValueError(
-                f"data.path is {self.path!r}, but source {self.source} reads no path; set it to null, or source to what lies there"
+                f"data.path is {self.path!r}, but source {self.source} reads no path; "
+                "set it to null, or source to what lies there"
             )
         return self
 
@@ -94,16 +109,13 @@ class DataParams(Part):
 class ModelParams(Part):
     """Which encoder, and how much of a review it sees."""
 
-    encoder: Annotated[
-        Literal["distilbert-base-uncased", "minilm", "folder"],
-        Field(description="one of distilbert-base-uncased, minilm, folder"),
-    ]
-    path: Annotated[str | None, Field(description="a path, or null")] = None
-    max_tokens: Annotated[int, Field(ge=3, le=512, description="a whole number from 3 to 512")]
+    encoder: Literal[ENCODERS]  # type: ignore[valid-type]  # the table says which
+    path: File | None = None
+    max_tokens: Annotated[int, _whole(3, 512)]
 
     @model_validator(mode="after")
     def _path_fits_encoder(self) -> Self:
-        if (self.encoder == "folder") != bool(self.path):
+        if (self.encoder == FOLDER) != bool(self.path):
             raise ValueError("model.path is needed by encoder folder, and by no other")
         return self
 
@@ -111,16 +123,11 @@ class ModelParams(Part):
 class TrainParams(Part):
     """How every method trains."""
 
-    epochs: Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")]
-    batch_size: Annotated[
-        int, Field(ge=1, le=4096, description="a whole number of reviews from 1 to 4096")
-    ]
+    epochs: Annotated[int, _whole(1, 1000)]
+    batch_size: Annotated[int, _whole(1, 4096, " of reviews")]
     learning_rate: LearningRate
-    precision: Annotated[
-        Literal["fp16-mixed", "bf16-mixed", "fp32"],
-        Field(description="one of fp16-mixed, bf16-mixed, fp32"),
-    ]
-    device: Annotated[Literal["cuda", "cpu"], Field(description="one of cuda, cpu")]
+    precision: Literal["fp16-mixed", "bf16-mixed", "fp32"]
+    device: Literal["cuda", "cpu"]
 
 
 class LoraParams(Part):
@@ -132,18 +139,16 @@ class LoraParams(Part):
     alpha: Alpha
     targets: Annotated[
         tuple[Target, ...],
-        Field(
-            min_length=1,
-            strict=False,
-            description=f"at least one of {', '.join(TARGETS)}, none twice",
-        ),
+        Field(strict=False, description=f"at least one of {', '.join(TARGETS)}, none twice"),
     ]
-    scaling: Annotated[Scaling, Field(description="one of article, paper")] = "article"
+    scaling: Scaling = "article"
     dropout: Dropout = 0.0
 
     @field_validator("targets")
     @classmethod
     def _in_standard_order(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        if not targets:
+            raise ValueError("at least one")
         _distinct(list(targets))
         return tuple(sorted(targets, key=TARGETS.index))
 
@@ -151,7 +156,7 @@ class LoraParams(Part):
 class MethodParams(Part):
     """What trains: the head, LoRA terms, or everything."""
 
-    trains: Annotated[Literal["head", "lora", "all"], Field(description="one of head, lora, all")]
+    trains: Literal["head", "lora", "all"]
     learning_rate: LearningRate | None = None
     lora: LoraParams | None = None
 
@@ -165,70 +170,43 @@ class MethodParams(Part):
 class RunParams(Part):
     """Which methods are trained, once for each seed."""
 
-    methods: Annotated[
-        list[Name], Field(min_length=1, description="at least one name from methods, none twice")
-    ]
-    seeds: Annotated[
-        list[Seed],
-        Field(
-            min_length=1, description="at least one whole number from 0 to 4294967295, none twice"
-        ),
-    ]
-
-    _once = field_validator("methods", "seeds")(_distinct)
-
-
-Switch = Annotated[
-    list[bool],
-    Field(min_length=1, max_length=2, description="a list of true, false or both, none twice"),
-]
+    methods: Several[MethodName]
+    seeds: Several[Seed]
 
 
 class GridParams(Part):
     """The space of LoRA configurations: every combination of the lists."""
 
-    alpha: Annotated[
-        list[Alpha], Field(min_length=1, description="at least one number above 0, none twice")
-    ]
-    rank: Annotated[
-        list[Rank],
-        Field(
-            min_length=1,
-            description=f"at least one whole number from 1 to {LARGEST_RANK}, none twice",
-        ),
-    ]
-    query: Switch
-    key: Switch
-    value: Switch
-    projection: Switch
-    mlp: Switch
-    head: Switch
-    scaling: Annotated[Scaling, Field(description="one of article, paper")]
+    alpha: Several[Alpha]
+    rank: Several[Rank]
+    query: Several[bool]
+    key: Several[bool]
+    value: Several[bool]
+    projection: Several[bool]
+    mlp: Several[bool]
+    head: Several[bool]
+    scaling: Scaling
     dropout: Dropout
     seed: Seed
-    evaluate_train: Annotated[bool, Field(description="true or false")]
-    stop_one_class: Annotated[bool, Field(description="true or false")]
-    winner_seeds: Annotated[
-        list[Seed],
-        Field(
-            min_length=1, description="at least one whole number from 0 to 4294967295, none twice"
-        ),
-    ]
-    runners_up: Annotated[
-        int, Field(ge=0, le=100, description="a whole number of configurations from 0 to 100")
-    ]
-    _once = field_validator("alpha", "rank", "winner_seeds", *TARGETS)(_distinct)
+    evaluate_train: bool
+    stop_one_class: bool
+    winner_seeds: Several[Seed]
+    runners_up: Annotated[int, _whole(0, 100, " of configurations")]
 
     @model_validator(mode="after")
-    def _fresh_seeds_and_some_target(self) -> Self:
+    def _can_be_computed(self) -> Self:
         if self.seed in self.winner_seeds:
             raise ValueError(
-                f"winner_seeds holds the grid's own seed {self.seed}; the winner is trained again on fresh seeds"
+                f"winner_seeds holds the grid's own seed {self.seed}; "
+                "the winner is trained again on fresh seeds"
             )
         if all(False in getattr(self, target) for target in TARGETS):
             raise ValueError(
                 f"one configuration would have no target; set one of {', '.join(TARGETS)} to [true]"
             )
+        cells = math.prod(len(getattr(self, key)) for key in ("alpha", "rank", *TARGETS))
+        if cells > MOST_CELLS:
+            raise ValueError(f"there are {cells:,} configurations; allowed: {MOST_CELLS:,}")
         return self
 
 
@@ -241,8 +219,8 @@ class ExecutionParams(Part):
             ge=1, le=1024, description="a whole number of configurations from 1 to 1024, or null"
         ),
     ]
-    executor: Annotated[Literal["local", "ray"], Field(description="one of local, ray")]
-    attempts: Annotated[int, Field(ge=1, le=100, description="a whole number from 1 to 100")]
+    executor: Literal["local", "ray"]
+    attempts: Annotated[int, _whole(1, 100)]
     pack_timeout: Annotated[
         float | None, Field(gt=0, description="seconds, a number above 0, or null")
     ]
@@ -253,9 +231,7 @@ class ExecutionParams(Part):
             description="null, auto, or the head's host:port, without ray://",
         ),
     ]
-    ray_cpus: Annotated[
-        int, Field(ge=1, le=1024, description="a whole number of CPUs from 1 to 1024")
-    ]
+    ray_cpus: Annotated[int, _whole(1, 1024, " of CPUs")]
     ray_gpu_share: Annotated[
         float, Field(gt=0, le=1, description="a share of one GPU, above 0, at most 1")
     ]
@@ -278,14 +254,12 @@ class ExecutionParams(Part):
 class ReportParams(Part):
     """What the report computes."""
 
-    confidence: Annotated[float, Field(ge=0.5, lt=1, description="a number from 0.5 to below 1")]
+    confidence: Share
     value_margin: Points
     sameness_margin: Points
     precision: Points
-    power: Annotated[float, Field(ge=0.5, lt=1, description="a number from 0.5 to below 1")]
-    bootstrap_draws: Annotated[
-        int, Field(ge=100, le=100_000, description="a whole number from 100 to 100000")
-    ]
+    power: Share
+    bootstrap_draws: Annotated[int, _whole(100, 100_000)]
     bootstrap_seed: Seed
 
 
@@ -293,8 +267,7 @@ class TrackingParams(Part):
     """Where MLflow keeps its mirror of the records."""
 
     uri: Annotated[
-        str,
-        Field(min_length=1, description="an MLflow tracking address, such as sqlite:///mlflow.db"),
+        str, Field(pattern=LINE, description="an MLflow address, such as sqlite:///mlflow.db")
     ]
     experiment: Name
 
@@ -303,15 +276,16 @@ class Study(Part):
     """Everything that a study asks for."""
 
     study: Name
-    root: Annotated[Literal[".", "../.."], Field(description="one of ., ../..")]
+    root: Literal[".", "../.."]
     title: Annotated[
-        str, Field(min_length=1, max_length=200, description="a line of at most 200 characters")
+        str, Field(pattern=LINE, max_length=200, description="a line of at most 200 characters")
     ]
     data: DataParams
     model: ModelParams
     train: TrainParams
     methods: Annotated[
-        dict[Name, MethodParams], Field(min_length=1, description="method names with what trains")
+        dict[MethodName, MethodParams],
+        Field(min_length=1, description="method names with what trains"),
     ]
     run: RunParams
     grid: GridParams

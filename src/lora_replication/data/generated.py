@@ -1,9 +1,13 @@
 """Reviews composed from the project's own phrases, for a study that needs no download. They are not
 IMDb reviews.
 
-Sentiment lies mostly in how a review is put together. Every sentence pattern serves both
-sentiments, and a sentiment word stands in reviews of both: stated, negated ("hardly dull"),
-conceded ("the acting is dull, but ..."), reported ("my aunt called it a triumph"), or meant
+``phrases.json`` holds the phrases. In one, ``{name}`` is replaced by a phrase of that name with the
+same sentiment, ``{-name}`` with the opposite one, ``{?name}`` with either. ``patterns`` serve both
+sentiments; ``polar`` are the words that carry one. Capitals at the start of sentences and "an" are
+put in last.
+
+Sentiment lies mostly in how a review is put together, because a sentiment word occurs in reviews of
+both labels: stated, negated ("hardly dull"), conceded ("the acting is dull, but ..."), reported ("my aunt called it a triumph"), or meant
 ironically ("what a triumph, if you enjoy watching paint dry"). Word counts alone bring a linear
 classifier to about 77 % after 300 reviews and 84 % after 1,000. In a share ``AMBIGUOUS_FRACTION``
 of the reviews the opinions are drawn without regard to the label and no verdict follows, so that
@@ -11,17 +15,20 @@ the best possible accuracy is near 98 %.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-from lora_replication.data.phrases import PATTERNS, POLAR
+from lora_replication.data.reviews import PARTS
 
+PHRASES_FILE = Path(__file__).with_name("phrases.json")
 AMBIGUOUS_FRACTION = 0.04
 FEWEST_WORDS, MOST_WORDS = 30, 80
 
-_PARTS = ("train", "val", "test")
 _PLACE = re.compile(r"\{([-?]?)(\w+)\}")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
@@ -46,16 +53,22 @@ def generate(reviews: dict[str, int], seed: int) -> dict[str, list[tuple[str, in
     return {part: _compose_part(part, size, seed) for part, size in reviews.items()}
 
 
+@cache
+def phrases() -> dict[str, tuple[list[str], list[str]]]:
+    """Phrases by name: the negative ones and the positive ones, which are the same for a pattern."""
+    content = json.loads(PHRASES_FILE.read_text("utf-8"))
+    patterns = {name: (options, options) for name, options in content["patterns"].items()}
+    polar = {name: (both["negative"], both["positive"]) for name, both in content["polar"].items()}
+    return patterns | polar
+
+
 def words() -> list[str]:
     """Every word and punctuation mark that a generated review can hold, in lower case, sorted, each
     once.
     """
-    phrases = [phrase for options in PATTERNS.values() for phrase in options]
-    phrases += [phrase for pair in POLAR.values() for options in pair for phrase in options]
-    found = {
-        token for phrase in phrases for token in _TOKEN.findall(_PLACE.sub(" ", phrase).lower())
-    }
-    return sorted(found | {"an"})
+    options = (phrase for both in phrases().values() for side in both for phrase in side)
+    plain = (_PLACE.sub(" ", phrase).lower() for phrase in options)
+    return sorted({token for text in plain for token in _TOKEN.findall(text)} | {"an"})
 
 
 def _compose_part(part: str, size: int, seed: int) -> list[tuple[str, int]]:
@@ -80,7 +93,7 @@ def _belongs(text: str, part: str) -> bool:
     """Whether ``text`` has the right length and is ``part``'s: each text is of one part only, so
     that no two parts can share one.
     """
-    owner = _PARTS[hashlib.sha256(text.encode()).digest()[0] % len(_PARTS)]
+    owner = PARTS[hashlib.sha256(text.encode()).digest()[0] % len(PARTS)]
     return owner == part and FEWEST_WORDS <= len(text.split()) <= MOST_WORDS
 
 
@@ -95,18 +108,14 @@ def _expand(name: str, sentiment: int, rng: Random, used: set[str]) -> str:
     """A phrase called ``name``, its places filled. ``used`` holds the review's phrases so far: none
     comes twice while others are left.
     """
-    options = PATTERNS[name] if name in PATTERNS else POLAR[name][sentiment]
+    options = phrases()[name][sentiment]
     phrase = _draw([option for option in options if option not in used] or options, rng)
     used.add(phrase)
 
     def fill(place: re.Match[str]) -> str:
         sign, inner = place.groups()
-        wanted = {
-            "": sentiment,
-            "-": 1 - sentiment,
-            "?": _draw((0, 1), rng) if sign == "?" else sentiment,
-        }[sign]
-        return _expand(inner, wanted, rng, used)
+        wanted = _draw((0, 1), rng) if sign == "?" else sentiment
+        return _expand(inner, 1 - wanted if sign == "-" else wanted, rng, used)
 
     return _PLACE.sub(fill, phrase)
 

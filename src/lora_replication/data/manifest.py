@@ -1,19 +1,15 @@
-"""What was prepared: the manifest that vouches for a study's reviews and tokens, and the reading of
-both against it.
+"""The manifest that vouches for a study's prepared files, and the reading of both.
 
 A file's sha256 is taken from the same bytes that are then used, each time it is read.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lora_replication.data.reviews import PARTS, PartName, Review
+from lora_replication.data.reviews import PARTS, PartName
 from lora_replication.data.tokens import Tokens, tokens_from_bytes
 from lora_replication.errors import DataError
 from lora_replication.files import digest
@@ -43,9 +39,7 @@ class SplitPart(_Part):
 
 
 class EncoderNote(_Part):
-    """The encoder that the data was prepared for: its name in params, its revision where it has
-    one, sha256 of its weights.
-    """
+    """The encoder that the data was prepared for."""
 
     name: str
     revision: str | None
@@ -64,12 +58,12 @@ class Lengths(_Part):
 
 
 class Repeats(_Part):
-    """Texts that stand more than once in the study.
+    """Texts that occur more than once in the study; they are left in, as in the article.
 
     Attributes:
         of_earlier: reviews whose text an earlier review has too, in the order train, val, test.
-        test_in_train: test reviews whose text also stands in train.
-        conflicting: texts that stand with both labels. They are left in, as in the article.
+        test_in_train: test reviews whose text is also in train.
+        conflicting: texts that occur with both labels.
     """
 
     of_earlier: int
@@ -81,18 +75,18 @@ class Manifest(_Part):
     """What a study's reviews and tokens are.
 
     Attributes:
-        source: as in ``params.DataParams``; ``generated_seed`` likewise, null for other sources.
-        revision: the commit of the hub's repository, or null.
+        source: as in ``study.DataParams``; ``generated_seed`` likewise, None for other sources.
+        revision: the commit of the hub's repository, or None.
         source_files: sha256 of each file that was read, where there are few.
         parts: train, val and test.
         article_csv_sha256: of the article's three CSV files, which the whole split was found equal
-            to; null for generated reviews.
-        encoder: whose vocabulary made the tokens.
-        vocabulary_sha256: of its ``vocab.txt``; ``max_tokens``: longer reviews were cut there.
+            to; None for generated reviews.
+        encoder: whose vocabulary, with ``vocabulary_sha256``, made the tokens.
+        max_tokens: longer reviews were cut there.
         lengths, repeats: over the study's own reviews.
-        test_reviews_sha256: of the file that names the test reviews, see ``read_test_reviews``.
+        test_reviews_sha256: of the file that ``read_test_reviews`` reads.
         test_movies_in_train_fraction: share of test reviews of a movie that also has train reviews;
-            null where the source names no movies.
+            None where the source names no movies.
     """
 
     schema_version: Literal[2] = 2
@@ -100,7 +94,7 @@ class Manifest(_Part):
     generated_seed: int | None
     revision: str | None
     source_files: dict[str, str]
-    parts: dict[PartName, SplitPart]
+    parts: Annotated[dict[PartName, SplitPart], Field(min_length=len(PARTS))]
     article_csv_sha256: dict[PartName, str] | None
     encoder: EncoderNote
     vocabulary_sha256: str
@@ -109,15 +103,6 @@ class Manifest(_Part):
     repeats: Repeats
     test_reviews_sha256: str
     test_movies_in_train_fraction: float | None
-
-    @field_validator("parts")
-    @classmethod
-    def _all_parts(cls, parts: dict[PartName, SplitPart]) -> dict[PartName, SplitPart]:
-        if set(parts) != set(PARTS):
-            raise ValueError(
-                f"train, val and test are needed, there is {', '.join(parts) or 'none'}"
-            )
-        return parts
 
     @property
     def digest(self) -> str:
@@ -129,12 +114,12 @@ class Manifest(_Part):
 
 
 def reviews_file(folder: Path, part: PartName) -> Path:
-    """Where the reviews of ``part`` stand."""
+    """Where the reviews of ``part`` are."""
     return folder / f"{part}.parquet"
 
 
 def tokens_file(folder: Path, part: PartName) -> Path:
-    """Where the tokens of ``part`` stand."""
+    """Where the tokens of ``part`` are."""
     return folder / f"tokens-{part}.safetensors"
 
 
@@ -142,32 +127,25 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of the prepared ``folder``. Raises ``DataError`` where it is missing or
     damaged.
     """
-    content = _content(folder / MANIFEST)
     try:
-        return Manifest.model_validate_json(content)
+        return Manifest.model_validate_json(_content(folder / MANIFEST))
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise DataError(
-            f"{folder / MANIFEST}: not a manifest of this project ({where}: {first['msg']}); {AGAIN}"
+            f"{folder / MANIFEST}: no manifest of schema 2 ({where}: {first['msg']}); {AGAIN}"
         ) from None
 
 
 def read_tokens(folder: Path, part: PartName, manifest: Manifest) -> Tokens:
-    """The tokens of ``part``. Raises ``DataError`` where they are missing or not those that
-    ``manifest`` vouches for.
-    """
-    return tokens_from_bytes(
-        _vouched(tokens_file(folder, part), manifest.parts[part].tokens_sha256)
-    )
+    """The tokens of ``part``. Raises ``DataError`` where ``manifest`` doesn't vouch for them."""
+    file = tokens_file(folder, part)
+    return tokens_from_bytes(_vouched(file, manifest.parts[part].tokens_sha256))
 
 
 def read_reviews(folder: Path, part: PartName, manifest: Manifest) -> "pa.Table":
     """The reviews of ``part``: text, label (0 negative, 1 positive), review (``test/pos/10_7`` or
-    null), movie (``tt0453418`` or null).
-
-    Raises:
-        DataError: they are missing or not those that ``manifest`` vouches for.
+    null), movie (``tt0453418`` or null). Raises ``DataError`` as ``read_tokens`` does.
     """
     return read_table(_vouched(reviews_file(folder, part), manifest.parts[part].reviews_sha256))
 
@@ -178,55 +156,17 @@ def read_test_reviews(folder: Path, manifest: Manifest) -> "pa.Table":
     The columns are review (``test/pos/10_7``), movie (``tt0453418``), unseen_movie (whether no
     training review is of the same movie), all null where the source doesn't say; and repeated
     (whether its text occurs anywhere else in the study). Reports are made from it and published
-    with it.
-
-    Raises:
-        DataError: the file is missing or not the one that ``manifest`` vouches for.
+    with it. Raises ``DataError`` as ``read_tokens`` does.
     """
     return read_table(_vouched(folder / TEST_REVIEWS, manifest.test_reviews_sha256))
 
 
-def measure_lengths(lengths: NDArray[np.int64], cut: int) -> Lengths:
-    """Summarise tokens per review, (reviews,), of which ``cut`` were cut."""
-    return Lengths(
-        mean=float(lengths.mean()),
-        median=float(np.median(lengths)),
-        longest=int(lengths.max()),
-        cut_fraction=cut / len(lengths),
-    )
-
-
-def measure_repeats(split: Mapping[PartName, Sequence[Review]]) -> Repeats:
-    """Count the texts that stand more than once in the ``split``'s parts, in the order given."""
-    labels: dict[str, set[int]] = {}
-    for reviews in split.values():
-        for review in reviews:
-            labels.setdefault(review.text, set()).add(review.label)
-    train = {review.text for review in split["train"]}
-    return Repeats(
-        of_earlier=sum(map(len, split.values())) - len(labels),
-        test_in_train=sum(review.text in train for review in split["test"]),
-        conflicting=sum(len(both) > 1 for both in labels.values()),
-    )
-
-
-def shared_movies_fraction(split: Mapping[PartName, Sequence[Review]]) -> float | None:
-    """Share of the test reviews whose movie also has train reviews; null where a movie is
-    unknown.
-    """
-    train, test = ([review.movie for review in split[part]] for part in ("train", "test"))
-    if None in train or None in test:
-        return None
-    known = set(train)
-    return sum(movie in known for movie in test) / len(test)
-
-
 def _vouched(file: Path, expected: str) -> bytes:
     content = _content(file)
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
+    if (found := hashlib.sha256(content).hexdigest()) != expected:
         raise DataError(
-            f"{file}: has sha256 {found}, the manifest beside it says {expected}; the file was altered: {AGAIN}"
+            f"{file}: has sha256 {found}, but {MANIFEST} next to it says {expected}; "
+            f"the file was altered: {AGAIN}"
         )
     return content
 

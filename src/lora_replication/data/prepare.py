@@ -2,28 +2,27 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lora_replication.data.generated import generate
+from lora_replication.data.imdb import load_imdb
 from lora_replication.data.manifest import (
     MANIFEST,
     TEST_REVIEWS,
     EncoderNote,
+    Lengths,
     Manifest,
+    Repeats,
     SplitPart,
-    measure_lengths,
-    measure_repeats,
     read_manifest,
     reviews_file,
-    shared_movies_fraction,
     tokens_file,
 )
 from lora_replication.data.reviews import NEGATIVE, PARTS, Loaded, PartName, Review
-from lora_replication.data.sources import load_imdb
 from lora_replication.data.split import CSV_DIGESTS, article_split
 from lora_replication.data.tokens import Tokens, load_tokenizer, tokenise, tokens_to_bytes
 from lora_replication.errors import DataError
@@ -36,12 +35,12 @@ if TYPE_CHECKING:
 
     from lora_replication.encoders import Encoder
 
-Split = Mapping[PartName, list[Review]]
+Split = Mapping[PartName, Sequence[Review]]
 
 
 def prepare(study: Study, encoder: "Encoder", folder: Path) -> Manifest:
-    """Write ``{train,val,test}.parquet``, ``tokens-{train,val,test}.safetensors`` and, last,
-    ``manifest.json`` into ``folder``.
+    """Write ``{train,val,test}.parquet``, ``tokens-{train,val,test}.safetensors``,
+    ``test_reviews.parquet`` and, last, ``manifest.json`` into ``folder``.
 
     An IMDb source is first split as a whole and checked against the article's files; then the study
     takes the first reviews of each part. Shows progress on stderr where that is a terminal, and
@@ -50,7 +49,7 @@ def prepare(study: Study, encoder: "Encoder", folder: Path) -> Manifest:
     Args:
         study: names source, sizes and ``max_tokens``.
         encoder: its ``vocab.txt`` makes the tokens; the manifest notes its revision and weights.
-        folder: made where it is missing; what stood there stays until its replacement is whole.
+        folder: made where it is missing; what is there stays until its replacement is whole.
 
     Raises:
         DataError: the source, its content or the vocabulary is missing, damaged or not what it
@@ -58,26 +57,24 @@ def prepare(study: Study, encoder: "Encoder", folder: Path) -> Manifest:
         EnvironmentProblem: the hub can't be reached, or ``folder`` can't be written.
     """
     tokenizer = load_tokenizer(encoder.vocabulary, study.model.max_tokens)
-    split, loaded = (
-        _generated(study.data) if study.data.source == "generated" else _imdb(study.data)
-    )
+    split, loaded = _reviews(study.data)
     tokens, cut = _tokens(split, tokenizer)
+    lengths = np.concatenate([part.lengths for part in tokens.values()])
     manifest = Manifest(
-        source=study.data.source,
-        generated_seed=_generated_seed(study.data),
+        **_asked(study, encoder),
         revision=loaded.revision,
         source_files=loaded.files,
         parts={part: _write_part(folder, part, split[part], tokens[part]) for part in PARTS},
         article_csv_sha256=None if study.data.source == "generated" else CSV_DIGESTS,
-        encoder=EncoderNote(
-            name=encoder.name, revision=encoder.revision, weights_sha256=encoder.weights_sha256
+        lengths=Lengths(
+            mean=float(lengths.mean()),
+            median=float(np.median(lengths)),
+            longest=int(lengths.max()),
+            cut_fraction=cut / len(lengths),
         ),
-        vocabulary_sha256=file_digest(encoder.vocabulary),
-        max_tokens=study.model.max_tokens,
-        lengths=measure_lengths(np.concatenate([part.lengths for part in tokens.values()]), cut),
         repeats=measure_repeats(split),
-        test_reviews_sha256=_write_test_reviews(folder, split),
-        test_movies_in_train_fraction=shared_movies_fraction(split),
+        test_reviews_sha256=_write(folder / TEST_REVIEWS, reviews_without_text(split)),
+        test_movies_in_train_fraction=_shared_movies_fraction(split),
     )
     write_whole(folder / MANIFEST, manifest.model_dump_json(indent=1).encode() + b"\n")
     print(summary(manifest, folder))
@@ -92,134 +89,150 @@ def is_prepared(study: Study, encoder: "Encoder", folder: Path) -> bool:
         manifest = read_manifest(folder)
     except DataError:
         return False
+    sizes = {part: split.reviews for part, split in manifest.parts.items()}
+    same = (getattr(manifest, key) == value for key, value in _asked(study, encoder).items())
+    return all(same) and sizes == study.data.reviews.model_dump()
+
+
+def _asked(study: Study, encoder: "Encoder") -> dict[str, Any]:
+    """What of the manifest is known beforehand."""
     data = study.data
-    return (
-        manifest.source == data.source
-        and manifest.generated_seed == _generated_seed(data)
-        and {part: split.reviews for part, split in manifest.parts.items()}
-        == data.reviews.model_dump()
-        and manifest.max_tokens == study.model.max_tokens
-        and manifest.encoder
-        == EncoderNote(
+    return {
+        "source": data.source,
+        "generated_seed": data.generated_seed if data.source == "generated" else None,
+        "encoder": EncoderNote(
             name=encoder.name, revision=encoder.revision, weights_sha256=encoder.weights_sha256
-        )
-        and manifest.vocabulary_sha256 == file_digest(encoder.vocabulary)
+        ),
+        "vocabulary_sha256": file_digest(encoder.vocabulary),
+        "max_tokens": study.model.max_tokens,
+    }
+
+
+def measure_repeats(split: Split) -> Repeats:
+    """Count the texts that occur more than once in the ``split``'s parts, in the order given."""
+    labels: dict[str, set[int]] = {}
+    for reviews in split.values():
+        for review in reviews:
+            labels.setdefault(review.text, set()).add(review.label)
+    train = {review.text for review in split["train"]}
+    return Repeats(
+        of_earlier=sum(map(len, split.values())) - len(labels),
+        test_in_train=sum(review.text in train for review in split["test"]),
+        conflicting=sum(len(both) > 1 for both in labels.values()),
     )
 
 
-def _generated_seed(data: DataParams) -> int | None:
-    return data.generated_seed if data.source == "generated" else None
+def unseen_movies(split: Split) -> list[bool | None]:
+    """Of each test review whether no train review is of its movie; None where one is unknown."""
+    seen = {review.movie for review in split["train"]}
+    movies = [review.movie for review in split["test"]]
+    is_known = None not in seen and None not in movies
+    return [movie not in seen if is_known else None for movie in movies]
+
+
+def _shared_movies_fraction(split: Split) -> float | None:
+    unseen = unseen_movies(split)
+    return None if None in unseen else unseen.count(False) / len(unseen)
 
 
 def summary(manifest: Manifest, folder: Path) -> str:
-    """A few lines on what stands in ``folder``, for people."""
-    parts, lengths, repeats = manifest.parts.items(), manifest.lengths, manifest.repeats
+    """A few lines on what is in ``folder``, for people."""
+    lengths, repeats, shared = (
+        manifest.lengths, manifest.repeats, manifest.test_movies_in_train_fraction,
+    )  # fmt: skip
+    parts = (
+        f"{part.reviews:,} {name} ({part.negative_fraction:.2%} negative)"
+        for name, part in manifest.parts.items()
+    )
+    source = f"IMDb ({manifest.source}); the whole split is the article's, bit for bit"
+    if manifest.article_csv_sha256 is None:
+        source = "generated reviews, not IMDb"
     lines = [
-        "reviews: "
-        + ", ".join(
-            f"{part.reviews:,} {name} ({part.negative_fraction:.2%} negative)"
-            for name, part in parts
-        ),
-        "source: generated reviews, not IMDb"
-        if manifest.article_csv_sha256 is None
-        else f"source: IMDb ({manifest.source}); the whole split is the article's, bit for bit",
-        f"tokens per review: mean {lengths.mean:.0f}, median {lengths.median:.0f}, most {lengths.longest}; "
-        f"{lengths.cut_fraction:.1%} of the reviews were cut at {manifest.max_tokens}",
-        f"repeated texts: {repeats.of_earlier:,} reviews repeat an earlier one, {repeats.test_in_train:,} test reviews stand in train too, "
+        f"reviews: {', '.join(parts)}",
+        f"source: {source}",
+        f"tokens per review: mean {lengths.mean:.0f}, median {lengths.median:.0f}, "
+        f"most {lengths.longest}; {lengths.cut_fraction:.1%} of the reviews were cut at "
+        f"{manifest.max_tokens}",
+        f"repeated texts: {repeats.of_earlier:,} reviews repeat an earlier one, "
+        f"{repeats.test_in_train:,} test reviews are in train too, "
         f"{repeats.conflicting:,} texts have both labels",
     ]
-    if manifest.test_movies_in_train_fraction is not None:
-        lines.append(
-            f"movies: {manifest.test_movies_in_train_fraction:.1%} of the test reviews are of a movie that has train reviews"
-        )
+    if shared is not None:
+        lines.append(f"movies: {shared:.1%} of the test reviews are of one that has train reviews")
     return "\n".join([*lines, f"written to {folder}"])
 
 
-def _imdb(data: DataParams) -> tuple[Split, Loaded]:
-    loaded = load_imdb(data)
+def _reviews(data: DataParams) -> tuple[Split, Loaded]:
     sizes = data.reviews.model_dump()
-    return {
-        part: reviews[: sizes[part]] for part, reviews in article_split(loaded.reviews).items()
-    }, loaded
-
-
-def _generated(data: DataParams) -> tuple[Split, Loaded]:
-    made = generate(data.reviews.model_dump(), data.generated_seed)
-    return {part: [Review(text, label) for text, label in made[part]] for part in PARTS}, Loaded(
-        [], None, {}
-    )
+    if data.source == "generated":
+        made = generate(sizes, data.generated_seed)
+        composed = {part: [Review(*review) for review in made[part]] for part in PARTS}
+        return composed, Loaded([], None, {})
+    loaded = load_imdb(data)
+    split = article_split(loaded.reviews)
+    return {part: split[part][: sizes[part]] for part in PARTS}, loaded
 
 
 def _tokens(
     split: Split, tokenizer: "BertWordPieceTokenizer"
 ) -> tuple[dict[PartName, Tokens], int]:
+    """The tokens of each part, and how many reviews were cut."""
     from tqdm import tqdm
 
+    total, cut = sum(map(len, split.values())), 0
     tokens: dict[PartName, Tokens] = {}
-    cut = 0
     # disable=None: no bar where stderr is not a terminal.
-    with tqdm(
-        total=sum(map(len, split.values())), desc="tokens", unit=" reviews", disable=None
-    ) as bar:
-        for part in PARTS:
-            texts, labels = (
-                [review.text for review in split[part]],
-                [review.label for review in split[part]],
+    with tqdm(total=total, desc="tokens", unit=" reviews", disable=None) as bar:
+        for part, reviews in split.items():
+            tokens[part], cut_of_part = tokenise(
+                [review.text for review in reviews],
+                [review.label for review in reviews],
+                tokenizer,
+                bar.update,
             )
-            tokens[part], cut_of_part = tokenise(texts, labels, tokenizer, bar.update)
             cut += cut_of_part
     return tokens, cut
 
 
-def _write_part(folder: Path, part: PartName, reviews: list[Review], tokens: Tokens) -> SplitPart:
-    contents = {
-        reviews_file(folder, part): reviews_to_bytes(reviews),
-        tokens_file(folder, part): tokens_to_bytes(tokens),
-    }
-    for file, content in contents.items():
-        write_whole(file, content)
-    of_reviews, of_tokens = (hashlib.sha256(content).hexdigest() for content in contents.values())
+def _write_part(
+    folder: Path, part: PartName, reviews: Sequence[Review], tokens: Tokens
+) -> SplitPart:
     negative = sum(review.label == NEGATIVE for review in reviews)
     return SplitPart(
         reviews=len(reviews),
         negative_fraction=negative / len(reviews),
-        reviews_sha256=of_reviews,
-        tokens_sha256=of_tokens,
+        reviews_sha256=_write(reviews_file(folder, part), reviews_to_bytes(reviews)),
+        tokens_sha256=_write(tokens_file(folder, part), tokens_to_bytes(tokens)),
     )
 
 
-def _write_test_reviews(folder: Path, split: Split) -> str:
-    """Write ``test_reviews.parquet``, see ``manifest.read_test_reviews``; its sha256."""
-    import pyarrow as pa
-
-    test = split["test"]
-    seen = {review.movie for review in split["train"]}
-    times = Counter(review.text for reviews in split.values() for review in reviews)
-    is_known = None not in seen and all(review.movie for review in test)
-    table = pa.table(
-        {
-            "review": pa.array([review.name for review in test], pa.string()),
-            "movie": pa.array([review.movie for review in test], pa.string()),
-            "unseen_movie": pa.array(
-                [review.movie not in seen if is_known else None for review in test], pa.bool_()
-            ),
-            "repeated": pa.array([times[review.text] > 1 for review in test], pa.bool_()),
-        }
-    )
-    content = _parquet(table)
-    write_whole(folder / TEST_REVIEWS, content)
+def _write(file: Path, content: bytes) -> str:
+    """Write a file; its sha256."""
+    write_whole(file, content)
     return hashlib.sha256(content).hexdigest()
 
 
-def reviews_to_bytes(reviews: list[Review]) -> bytes:
-    """The content of a part's parquet file: columns text, label, review and movie, compressed with
-    zstd.
-    """
+def reviews_to_bytes(reviews: Sequence[Review]) -> bytes:
+    """The content of a part's parquet file: columns text, label, review and movie."""
     import pyarrow as pa
 
-    texts, labels, names, movies = map(list, zip(*reviews, strict=True))
-    columns = {"text": pa.array(texts, pa.string()), "label": pa.array(labels, pa.int64())}
-    columns |= {"review": pa.array(names, pa.string()), "movie": pa.array(movies, pa.string())}
+    kinds = {"text": pa.string(), "label": pa.int64(), "review": pa.string(), "movie": pa.string()}
+    columns = zip(kinds.items(), zip(*reviews, strict=True), strict=True)
+    return _parquet(pa.table({name: pa.array(values, kind) for (name, kind), values in columns}))
+
+
+def reviews_without_text(split: Split) -> bytes:
+    """The content of ``test_reviews.parquet``, see ``manifest.read_test_reviews``."""
+    import pyarrow as pa
+
+    test = split["test"]
+    times = Counter(review.text for reviews in split.values() for review in reviews)
+    columns = {
+        "review": pa.array([review.name for review in test], pa.string()),
+        "movie": pa.array([review.movie for review in test], pa.string()),
+        "unseen_movie": pa.array(unseen_movies(split), pa.bool_()),
+        "repeated": pa.array([times[review.text] > 1 for review in test], pa.bool_()),
+    }
     return _parquet(pa.table(columns))
 
 

@@ -1,4 +1,4 @@
-"""A labelled review, and what a source gives."""
+"""A labelled review, and what a source holds."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -7,9 +7,6 @@ PartName = Literal["train", "val", "test"]
 
 PARTS: tuple[PartName, ...] = ("train", "val", "test")
 """The parts of a split, in the order in which the article cuts them."""
-
-MOST_BYTES = 1_000_000
-"""No review is longer; IMDb's longest has about 14,000 bytes. What is longer is refused unread."""
 
 NEGATIVE, POSITIVE = 0, 1
 
@@ -20,9 +17,9 @@ class Review(NamedTuple):
     Attributes:
         text: as its author wrote it, ``<br />`` included.
         label: 0 (negative) or 1 (positive).
-        name: where IMDb's archive keeps it, such as ``test/pos/10_7``; null where the source
+        name: where IMDb's archive keeps it, such as ``test/pos/10_7``; None where the source
             doesn't say.
-        movie: the movie's number at IMDb, such as ``tt0453418``; null where the source doesn't say.
+        movie: the movie's number at IMDb, such as ``tt0453418``; None where the source doesn't say.
     """
 
     text: str

@@ -50,29 +50,16 @@ def article_split(reviews: list[Review]) -> dict[PartName, list[Review]]:
     for part, expected in CSV_DIGESTS.items():
         if (found := csv_digest(split[part])) != expected:
             raise DataError(
-                f"{part} split: as the article's CSV it has sha256 {found}, expected is {expected}; get the reviews again"
+                f"{part} split: as the article's CSV it has sha256 {found}, expected is "
+                f"{expected}; get the reviews again"
             )
     return split
 
 
-def build_order(reviews: Iterable[Review]) -> bytes:
-    """The content of ``article_order.bin``, from reviews that have names.
-
-    Raises:
-        DataError: a review has no name.
-    """
-    named = list(reviews)
-    if any(review.name is None for review in named):
-        raise DataError(
-            "the order can only be taken from reviews that have names; use the source archive or folder"
-        )
-    return b"".join(_content_hash(review) for review in sorted(named, key=_place))
-
-
 def canonical_order(reviews: list[Review], order: bytes) -> list[Review]:
-    """Bring ``reviews`` into the order that ``build_order`` described as ``order``.
+    """Bring ``reviews`` into the order that ``order`` describes as ``article_order.bin`` does.
 
-    Where a text stands twice with one label, the reviews with names take its places in the order of
+    Where a text occurs twice with one label, the reviews with names take its places in the order of
     their names.
 
     Raises:
@@ -126,8 +113,8 @@ def _difference(expected: list[int], found: list[int], reviews: list[Review]) ->
     missing = (Counter(expected) - Counter(found)).total()
     surplus = Counter(found) - Counter(expected)
     message = (
-        f"the source holds {len(reviews):,} labelled reviews, of which {surplus.total():,} are not IMDb's or stand there too often, "
-        f"and lacks {missing:,} of IMDb's {len(expected):,}"
+        f"the source holds {len(reviews):,} labelled reviews, of which {surplus.total():,} are not "
+        f"IMDb's or there too often, and lacks {missing:,} of IMDb's {len(expected):,}"
     )
     if surplus:
         row = next(row for row, value in enumerate(found) if value in surplus)

@@ -23,12 +23,7 @@ def load_classifier(encoder: Encoder) -> nn.Module:
     """
     layout = encoder.layout
     kind = getattr(transformers, layout.classifier)
-    config = kind.config_class.from_json_file(encoder.folder / CONFIG)
-    config.num_labels = 2
-    if getattr(config, layout.activation) != "gelu":
-        raise DataError(
-            f"{encoder.folder / CONFIG}: {layout.activation} is {getattr(config, layout.activation)!r}; supported: 'gelu'"
-        )
+    config = kind.config_class(**encoder.config, num_labels=2)
     model: nn.Module = kind(config).to(torch.float32)
     try:
         tensors = load_file(encoder.folder / WEIGHTS)

@@ -1,0 +1,221 @@
+"""IMDb's labelled reviews from the hub, the archive, an unpacked folder or a parquet copy.
+
+All hold the same reviews; which ones they must be, ``split`` knows.
+
+Source: Maas et al. 2011, "Learning Word Vectors for Sentiment Analysis";
+https://ai.stanford.edu/~amaas/data/sentiment/.
+"""
+
+import os
+import re
+import tarfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from lora_replication.data.reviews import NEGATIVE, POSITIVE, Loaded, Review
+from lora_replication.errors import DataError
+from lora_replication.files import file_digest
+from lora_replication.hub import HubFiles
+from lora_replication.study import DataParams, expanded
+from lora_replication.tables import read_table
+
+ADDRESS = "https://ai.stanford.edu/~amaas/data/sentiment/"
+
+ARCHIVE_VARIABLE = "IMDB_ARCHIVE"
+"""The environment variable that names the archive where ``data.path`` is null."""
+
+ARCHIVES = {
+    "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe": "aclImdb_v1.tar.gz",
+    "6b729a5dad21cc03e095ea68744e66826c4f89c659746b242fa783cf667f79a9": "its labelled part",
+}
+"""sha256 of the archives that may be read, with what they are."""
+
+HUB = HubFiles(
+    "stanfordnlp/imdb",
+    "e6281661ce1c48d982bc483cf8a173c1bbeb5d31",
+    ("plain_text/train-00000-of-00001.parquet", "plain_text/test-00000-of-00001.parquet"),
+    "dataset",
+)
+"""The labelled reviews in the hub's copy; a third file there has reviews without labels."""
+
+_REVIEW = re.compile(r"((?:train|test)/(?:pos|neg))/([0-9]+)_[0-9]+\.txt")
+_ADDRESSES = re.compile(r"(train|test)/urls_(pos|neg)\.txt")
+_MOVIE = re.compile(r"/title/(tt[0-9]+)/")
+
+
+def load_imdb(data: DataParams) -> Loaded:
+    """All labelled reviews of the study's source, in the source's own order.
+
+    Raises:
+        DataError: what the source holds is missing or damaged; ``data.path`` is needed and null.
+        EnvironmentProblem: the hub can't be reached and its cache has no copy.
+    """
+    if data.source == "hub":
+        return read_hub()
+    if data.source == "archive":
+        return read_archive(archive_path(data))
+    path = expanded(data.path or "")
+    if not path.is_dir():
+        raise DataError(f"{path}: is no folder; source {data.source} needs data.path to name one")
+    return read_folder(path) if data.source == "folder" else read_parquet_folder(path)
+
+
+def archive_path(data: DataParams) -> Path:
+    """The archive that ``data.path`` names, else the variable ``IMDB_ARCHIVE``. Raises
+    ``DataError`` where neither does.
+    """
+    if named := data.path or os.environ.get(ARCHIVE_VARIABLE):
+        return expanded(named)
+    raise DataError(
+        f"data.path is null and the variable {ARCHIVE_VARIABLE} is not set; "
+        f"set one to the path of aclImdb_v1.tar.gz, from {ADDRESS}"
+    )
+
+
+def read_hub() -> Loaded:
+    """From the hub's cache where they are there, else from the hub; see ``HubFiles.fetched``."""
+    files = HUB.fetched("set data.source to archive, folder or parquet with data.path")
+    digests = {name: file_digest(file) for name, file in zip(HUB.names, files, strict=True)}
+    return Loaded([review for file in files for review in _rows(file)], HUB.revision, digests)
+
+
+def read_parquet_folder(folder: Path) -> Loaded:
+    """From every ``*.parquet`` file in ``folder`` or below it, such as a copy of the hub's; rows
+    without a label, which the hub has too, are left out.
+
+    Raises:
+        DataError: there is no such file, or one can't be read as columns text and label.
+    """
+    files = {file: _rows(file) for file in sorted(folder.rglob("*.parquet"))}
+    if not files:
+        raise DataError(f"{folder}: holds no .parquet files; data.path names a folder with some")
+    read = {file.relative_to(folder).as_posix(): file for file, reviews in files.items() if reviews}
+    digests = {name: file_digest(file) for name, file in read.items()}
+    return Loaded([review for reviews in files.values() for review in reviews], None, digests)
+
+
+def read_archive(file: Path, digests: Collection[str] = tuple(ARCHIVES)) -> Loaded:
+    """From a ``.tar.gz``, as a stream: nothing is unpacked to disk.
+
+    Args:
+        file: the archive.
+        digests: the sha256 that it may have, checked before anything in it is read.
+
+    Raises:
+        DataError: the file is missing, or none of the known archives.
+    """
+    try:
+        sha256 = file_digest(file)
+    except OSError as problem:
+        raise DataError(
+            f"{file}: the archive can't be read ({problem.strerror}); get it from {ADDRESS}, "
+            "or name an unpacked one with data.source folder"
+        ) from None
+    if sha256 not in digests:
+        known = " or ".join(f"{digest} ({ARCHIVES.get(digest)})" for digest in digests)
+        raise DataError(f"{file}: has sha256 {sha256}; allowed: {known}; {_remedy(file)}")
+    with tarfile.open(file, "r|gz") as archive:
+        reviews = _reviews(_members(archive), str(file))
+    return Loaded(reviews, None, {file.name: sha256})
+
+
+def read_folder(folder: Path) -> Loaded:
+    """From an unpacked archive; ``folder`` is ``aclImdb`` or the folder that holds it.
+
+    Files whose names are not those of reviews are passed over. Without ``urls_pos.txt`` and
+    ``urls_neg.txt`` the movies are unknown.
+
+    Raises:
+        DataError: a folder or file can't be read, or is not what its name says.
+    """
+    root = folder / "aclImdb" if (folder / "aclImdb").is_dir() else folder
+    try:
+        return Loaded(_reviews(_files(root), str(root)), None, {})
+    except OSError as problem:
+        raise DataError(
+            f"{problem.filename}: can't be read ({problem.strerror}); "
+            "data.path names the folder aclImdb or the one around it"
+        ) from None
+
+
+def _remedy(file: Path) -> str:
+    """What to do about an archive with another sha256."""
+    try:
+        with tarfile.open(file, "r:"):
+            return (
+                "it was unzipped on its way, as browsers do; unpack it (tar -xf), and set "
+                "data.source folder and data.path to the folder aclImdb"
+            )
+    except tarfile.TarError:
+        return f"the file is damaged or another one; get it again from {ADDRESS}"
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    """Names below ``aclImdb`` and contents of the files that are needed."""
+    for member in archive:
+        name = member.name.removeprefix("aclImdb/")
+        needed = _REVIEW.fullmatch(name) or _ADDRESSES.fullmatch(name)
+        if needed and (content := archive.extractfile(member)):
+            yield name, content.read()
+
+
+def _files(root: Path) -> Iterator[tuple[str, bytes]]:
+    for half in ("test", "train"):
+        for kind in ("pos", "neg"):
+            for file in sorted((root / half / kind).iterdir()):
+                if _REVIEW.fullmatch(name := f"{half}/{kind}/{file.name}"):
+                    yield name, file.read_bytes()
+            if (addresses := root / half / f"urls_{kind}.txt").is_file():
+                yield f"{half}/{addresses.name}", addresses.read_bytes()
+
+
+def _reviews(files: Iterator[tuple[str, bytes]], origin: str) -> list[Review]:
+    """Reviews with their movies: that of review N is in line N + 1 of the list of addresses."""
+    texts: dict[tuple[str, int, str], str] = {}
+    movies: dict[str, list[str]] = {}
+    for name, content in files:
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError as problem:
+            raise DataError(f"{origin}: {name} is not UTF-8 at byte {problem.start}") from None
+        if review := _REVIEW.fullmatch(name):
+            texts[review[1], int(review[2]), name.removesuffix(".txt")] = text
+        elif addresses := _ADDRESSES.fullmatch(name):
+            lines = text.removesuffix("\n").split("\n")
+            found = [match[1] if (match := _MOVIE.search(line)) else "" for line in lines]
+            movies[f"{addresses[1]}/{addresses[2]}"] = found
+    reviews = []
+    for (part, number, name), text in texts.items():
+        movie = None
+        if part in movies:
+            movie = movies[part][number] if number < len(movies[part]) else ""
+            if not movie:
+                raise DataError(f"{origin}: the list of addresses has no movie of review {name}")
+        label = POSITIVE if part.endswith("pos") else NEGATIVE
+        reviews.append(Review(text, label, name, movie))
+    return reviews
+
+
+def _rows(file: Path) -> list[Review]:
+    """The labelled rows of a parquet file."""
+    import pyarrow as pa
+    from datasets import ClassLabel, Features, Value
+    from datasets.table import table_cast
+
+    # The hub's own schema, by which its readers take 0 and 1, neg and pos. ``datasets`` casts to
+    # it; it does not read the file, because its reader's threads can abort the process at its end.
+    schema = Features({"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])})
+    try:
+        table = table_cast(read_table(file, list(schema)), schema.arrow_schema)
+        rows = zip(table["text"].to_pylist(), table["label"].to_pylist(), strict=True)
+        return [
+            Review(text, label)
+            for text, label in rows
+            if text is not None and label in (NEGATIVE, POSITIVE)
+        ]
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as problem:
+        reason = str(problem).strip().split("\n", maxsplit=1)[0]
+        raise DataError(
+            f"{file}: can't be read as parquet with columns text and label (0 negative, "
+            f"1 positive): {reason}; delete it and get it again"
+        ) from None
