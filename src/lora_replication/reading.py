@@ -17,7 +17,7 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from lora_replication.errors import ParameterError
 from lora_replication.study import NAME_RULE, Part, Study, expanded
-from lora_replication.tracking.address import database_file
+from lora_replication.tracking.address import absolute
 
 
 def load_study(file: Path) -> Study:
@@ -42,10 +42,8 @@ def _with_absolute_paths(study: Study, folder: Path) -> Study:
         part.model_copy(update={"path": str(folder / expanded(part.path))}) if part.path else part
         for part in (study.data, study.model)
     )
-    tracking = study.tracking
-    if database := database_file(tracking.uri):
-        root = (folder / study.root).resolve()
-        tracking = tracking.model_copy(update={"uri": f"sqlite:///{root / database}"})
+    uri = absolute(study.tracking.uri, (folder / study.root).resolve())
+    tracking = study.tracking.model_copy(update={"uri": uri})
     return study.model_copy(update={"data": data, "model": model, "tracking": tracking})
 
 

@@ -1,6 +1,4 @@
-"""What a run looks like in MLflow: its name, parameters, tags and values. Knows records, not
-MLflow.
-"""
+"""What a run looks like in MLflow: its name, parameters, tags and metrics. Knows no MLflow."""
 
 import math
 from dataclasses import dataclass
@@ -10,22 +8,16 @@ from typing import Any
 
 from lora_replication.errors import DataError
 from lora_replication.files import digest
-from lora_replication.record import (
-    ADAPTER,
-    PREDICTIONS,
-    RECORD,
-    Epoch,
-    Happened,
-    Record,
-    Run,
-    Status,
-)
+from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, Epoch, Record, Run, Status
 
 ARTIFACTS = (RECORD, PREDICTIONS, ADAPTER)
-"""The files of a run's folder that are mirrored, where they are there."""
+"""The files of a run's folder that are copied, where they exist."""
 
 AUTHOR = "lora-replication"
-"""Stands where MLflow would write the login name and the path of the script."""
+"""Instead of the login name and the path of the script."""
+
+SHORT = 16
+"""Characters of a digest that is shown to people."""
 
 RUN_STATUS: dict[Status, str] = {
     "ok": "FINISHED",
@@ -36,12 +28,12 @@ RUN_STATUS: dict[Status, str] = {
 }
 """MLflow's word for the status of a record; a diverged run has run to its end."""
 
+TRAINS = {"head": "the two layers after the encoder", "all": "all layers"}
+
 
 @dataclass(frozen=True)
 class Point:
-    """One value of a metric. ``milliseconds`` since 1970, UTC; ``step`` is the epoch, or 0 for what
-    a run has once.
-    """
+    """One value of a metric, at ``milliseconds`` since 1970; ``step`` is the epoch, or 0."""
 
     name: str
     value: float
@@ -49,16 +41,36 @@ class Point:
     step: int
 
 
-def run_name(asked: Run) -> str:
-    """The name under which people see the run: ``lora_default seed-1``."""
-    return f"{asked.name} seed-{asked.seed}"
+def run_name(run: Run) -> str:
+    """``LoRA default, seed 3``; ``rank 8, alpha 16, query + value, seed 1``."""
+    name = _configuration(run) if run.role in ("cell", "runner_up") else _words(run.name)
+    return f"{name}, seed {run.seed}"
 
 
-def parameters(asked: Run) -> dict[str, str]:
-    """The settings with dotted keys (``lora.rank``), the seed, the method's name and the study."""
-    return {"study": asked.study, "method": asked.name, "seed": str(asked.seed)} | _flat(
-        asked.settings
+def _words(name: str) -> str:
+    words = name.replace("_", " ").replace("lora", "LoRA")
+    return words[:1].upper() + words[1:]
+
+
+def _configuration(run: Run) -> str:
+    lora = run.settings.lora
+    if lora is None:
+        return TRAINS[run.settings.trains]
+    return f"rank {lora.rank}, alpha {lora.alpha:g}, {' + '.join(lora.targets)}"
+
+
+def _description(run: Run) -> str:
+    settings = run.settings
+    return (
+        f"{run.title}. Trains {_configuration(run)}, with learning rate {settings.learning_rate:g} "
+        f"for {settings.epochs} epochs in {settings.precision}."
     )
+
+
+def parameters(run: Run) -> dict[str, str]:
+    """The settings with dotted keys (``lora.rank``), the seed, the method and the study."""
+    settings = _flat(run.settings.model_dump(mode="json"))
+    return {"study": run.study, "method": run.name, "seed": str(run.seed)} | settings
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -66,127 +78,119 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
     for key, value in settings.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = _text(value)
+        elif value is not None:
+            flat[prefix + key] = " + ".join(value) if isinstance(value, list) else _text(value)
     return flat
 
 
 def _text(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "true", False: "false"}[value]
-    return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def identity(asked: Run) -> dict[str, str]:
-    """The tags by which the runs of a record are found again.
-
-    The key alone does not do: a grid's cell and a method with equal settings share it.
-    """
-    return {"role": asked.role, "method": asked.name, "record_key": asked.key}
+def place_tags(run: Run) -> dict[str, str]:
+    """The tags of a run's place in its study: only the holder of the place's lock works there."""
+    return {"role": run.role, "place": str(run.place)}
 
 
-def run_tags(asked: Run, git_commit: str | None) -> dict[str, str]:
-    """Tags of a run: what it is and what it was made from; nothing of the machine or its user."""
-    commit = (
-        {"git_commit": git_commit, "mlflow.source.git.commit": git_commit} if git_commit else {}
-    )
-    return _common_tags(asked) | identity(asked) | commit
+def run_tags(run: Run) -> dict[str, str]:
+    """What a run is and what it is made from; nothing of the machine or its user."""
+    who = {"method": run.name, "seed": str(run.seed), "record_key": run.key[:SHORT]}
+    return _common_tags(run) | place_tags(run) | who | {"mlflow.note.content": _description(run)}
 
 
-def _common_tags(asked: Run) -> dict[str, str]:
+def _common_tags(run: Run) -> dict[str, str]:
     return {
-        "study": asked.study,
-        "title": asked.title,
-        "data_sha256": asked.data,
-        "weights_sha256": asked.weights,
-        "code_sha256": asked.code,
-        "mlflow.note.content": asked.title,
+        "study": run.study,
+        "data": run.data[:SHORT],
+        "weights": run.weights[:SHORT],
         "mlflow.user": AUTHOR,
         "mlflow.source.name": AUTHOR,
         "mlflow.source.type": "LOCAL",
     }
 
 
-def sweep_name(asked: Run) -> str:
-    """The name of the run under which the cells of a grid are nested."""
-    return f"grid seed-{asked.seed}"
+def sweep_name(run: Run) -> str:
+    """The name of the run under which the configurations of a grid are nested."""
+    return f"Grid, seed {run.seed}"
 
 
-def sweep_tags(asked: Run) -> dict[str, str]:
-    """Tags of the parent of a grid's cells.
-
-    ``sweep`` is the digest of what all cells share: study, seed, data, weights, code, all settings
-    but LoRA's.
-    """
-    shared = {key: value for key, value in asked.settings.items() if key != "lora"}
-    sweep = digest([asked.study, asked.seed, asked.data, asked.weights, asked.code, shared])
-    return _common_tags(asked) | {"role": "sweep", "sweep": sweep}
+def sweep_tags(run: Run) -> dict[str, str]:
+    """Of that run; ``sweep`` is the digest of what its configurations share: all but LoRA's."""
+    shared = run.settings.model_dump(mode="json", exclude={"lora"})
+    sweep = digest([run.seed, run.data, run.weights, run.results, shared])[:SHORT]
+    return _common_tags(run) | {"role": "sweep", "sweep": sweep, "mlflow.note.content": run.title}
 
 
-def outcome_tags(happened: Happened) -> dict[str, str]:
-    """Tags for what came of a run: the record's status, and whether one class was answered for
-    every review.
-    """
-    return {"record_status": happened.status, "one_class": _text(happened.one_class)}
+def outcome_tags(record: Record) -> dict[str, str]:
+    """How a run ended, and on what."""
+    happened, where = record.happened, record.where
+    tags = {
+        "status": happened.status,
+        "collapsed": happened.one_class,
+        "best_epoch": happened.best_epoch,
+        "git_commit": where.git_commit,
+        "git_dirty": where.git_dirty,
+        "mlflow.source.git.commit": where.git_commit,
+        "processor": where.cpu,
+        "gpu": where.gpu,
+    }
+    return {name: _text(value) for name, value in tags.items() if value is not None}
 
 
 def epoch_points(epoch: Epoch, milliseconds: int) -> list[Point]:
-    """The learning curves at ``epoch``; losses that are not finite are left out."""
+    """The learning curves at ``epoch``; values that are not finite are left out."""
     values = {
-        "train_loss": epoch.train_loss,
-        "train_accuracy": epoch.train_accuracy,
-        "val_loss": epoch.val_loss,
-        "val_accuracy": epoch.val_accuracy,
+        "curve/train_loss": epoch.train_loss,
+        "curve/train_accuracy": epoch.train_accuracy,
+        "curve/validation_loss": epoch.val_loss,
+        "curve/validation_accuracy": epoch.val_accuracy,
     }
     return _points(values, milliseconds, epoch.epoch)
 
 
-def final_points(happened: Happened, milliseconds: int) -> list[Point]:
-    """What a run has once: accuracies at the best epoch (0 to 1), parameter counts, seconds, tokens
-    per second, bytes.
-    """
-    counts = {"train": happened.train, "val": happened.val, "test": happened.test}
-    values: dict[str, float | None] = {
-        f"final_{split}_accuracy": count.fraction
-        for split, count in counts.items()
-        if count and count.reviews
-    }
-    for name in (
-        "best_epoch",
-        "first_bad_step",
-        "trainable_parameters",
-        "total_parameters",
-        "training_seconds",
-        "evaluation_seconds",
-        "tokens_per_second",
-        "peak_memory_bytes",
-    ):
-        values[name] = getattr(happened, name)
-    return _points(values, milliseconds, 0)
-
-
 def record_points(record: Record, file: Path) -> list[Point]:
     """Every value of a record, at the times that it tells: it finished, before that it evaluated,
-    before that came its epochs.
+    before that came its epochs. Raises ``DataError``, which names ``file``.
     """
+    happened = record.happened
     finished = utc_milliseconds(record.where.finished, file)
-    end = finished - 1000 * (record.happened.evaluation_seconds or 0.0)
+    end = finished - 1000 * (happened.evaluation_seconds or 0.0)
     points: list[Point] = []
-    for epoch in reversed(record.happened.epochs):
+    for epoch in reversed(happened.epochs):
         points = epoch_points(epoch, round(end)) + points
         end -= 1000 * epoch.seconds
-    return points + final_points(record.happened, finished)
+    best = next((one for one in happened.epochs if one.epoch == happened.best_epoch), None)
+    counts = {"train": happened.train, "validation": happened.val, "test": happened.test}
+    values = {f"accuracy/{part}": count.fraction for part, count in counts.items() if count}
+    return points + _points(
+        {
+            **values,
+            "loss/train": best and best.train_loss,
+            "loss/validation": best and best.val_loss,
+            "cost/training_minutes": _over(happened.training_seconds, 60),
+            "cost/evaluation_minutes": _over(happened.evaluation_seconds, 60),
+            "cost/peak_memory_gib": _over(happened.peak_memory_bytes, 2**30),
+            "cost/tokens_per_second": happened.tokens_per_second,
+            "parameters/trainable": happened.trainable_parameters,
+            "parameters/total": happened.total_parameters,
+        },
+        finished,
+        0,
+    )
+
+
+def _over(value: float | None, unit: float) -> float | None:
+    return None if value is None else value / unit
 
 
 def utc_milliseconds(time: str, file: Path) -> int:
-    """Milliseconds since 1970 of an ISO 8601 time in ``file``, UTC where it names no zone. Raises
-    ``DataError``.
-    """
+    """Milliseconds since 1970 of an ISO 8601 time in ``file``, UTC where it names no zone."""
     try:
         moment = datetime.fromisoformat(time)
     except ValueError:
         raise DataError(
-            f"{file}: {time!r} is not a time; allowed: ISO 8601, such as 2024-01-31T12:00:00+00:00; run it again"
+            f"{file}: {time!r} is not a time; allowed: ISO 8601, such as "
+            "2024-01-31T12:00:00+00:00; delete it to run it again"
         ) from None
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
