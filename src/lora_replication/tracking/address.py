@@ -16,15 +16,16 @@ VARIABLE = "MLFLOW_TRACKING_URI"
 LOCK_WAIT_SECONDS = 20.0
 """A statement waits so long for another process's; MLflow gives its own sessions the same."""
 
+NEWER = "install a newer MLflow, the one that wrote the database"
+
 REMEDIES = {
     r"database is locked": "another program holds the database; close it or wait for it",
-    r"not a database|no table of MLflow": "move that file away, or correct tracking.uri",
-    r"error code 40[13]": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or _TOKEN",
-    r"API request to|No connection|took": "start the server, or correct tracking.uri or "
-    + VARIABLE,
-    r"Can't locate revision": "install a newer MLflow, the one that wrote the database",
-    r"unable to open|readonly|Permission": "its folder and file must be writable",
-    r"No module|cannot import|could not be imported": "install requirements.lock (make setup)",
+    r"not a database|none of MLflow": "move that file away, or correct tracking.uri",
+    r"Can't locate revision": NEWER,
+    r"error code 40[13]": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    r"API request to|TimeoutError": f"start the server, or correct tracking.uri or {VARIABLE}",
+    r"unable to open|readonly|Permission": "make its folder and file writable",
+    r"ImportError": "install what requirements.lock says (make setup)",
 }
 """What to do, by words of the failure."""
 
@@ -52,20 +53,19 @@ def database_file(uri: str) -> Path | None:
 
 
 def for_mlflow(uri: str) -> str:
-    """``uri`` as MLflow gets it. Of the plain form it would make the quoted path as a folder too."""
+    """``uri`` as MLflow gets it: it makes the folders of a plain SQLite address as quoted."""
     return re.sub(r"^sqlite:", "sqlite+pysqlite:", uri)
 
 
 def artifact_folder(uri: str, study: str) -> str | None:
-    """``mlartifacts/<study>`` next to a SQLite database, as a file URI; else the server decides."""
+    """``mlartifacts/<study>`` next to a SQLite database, as a URI; None where a server decides."""
     file = database_file(uri)
     return (file.absolute().parent / "mlartifacts" / study).as_uri() if file else None
 
 
 def shown(text: str, uri: str) -> str:
     """``text`` without the user name, password and keys of ``uri`` or any other address in it."""
-    credentials = re.match(r"[^/]*://(\S*)@", uri)
-    if credentials and database_file(uri) is None:
+    if credentials := re.match(r"[^/]*://(?!/)(\S*)@", uri):
         user, _, password = credentials[1].partition(":")
         for secret in filter(None, (password, unquote(password), user if not password else "")):
             text = text.replace(secret, "***")
@@ -73,18 +73,14 @@ def shown(text: str, uri: str) -> str:
     return re.sub(r"(?i)\b(\w*(?:password|token|secret|key))=[^&\s'\"]+", r"\1=***", text)
 
 
-def remedy(text: str, uri: str) -> str:
-    """What to do where MLflow at ``uri`` failed with ``text``."""
-    if version := re.search(r"found version (\w+)", text):
-        return _of_version(version[1], uri)
-    fitting = (told for words, told in REMEDIES.items() if re.search(words, text))
+def remedy(failure: str, uri: str) -> str:
+    """What to do where MLflow at ``uri`` failed with these words."""
+    if version := re.search(r"found version (\w+)", failure):
+        older = version[1] in {one.revision for one in _migrations().walk_revisions()}
+        upgrade = f"back the database up, then run: mlflow db upgrade '{shown(uri, uri)}'"
+        return upgrade if older else NEWER
+    fitting = (told for words, told in REMEDIES.items() if re.search(words, failure))
     return next(fitting, f"correct tracking.uri or {VARIABLE}")
-
-
-def _of_version(found: str, uri: str) -> str:
-    if found in {revision.revision for revision in _migrations().walk_revisions()}:
-        return f"back the database up, then run: mlflow db upgrade '{shown(uri, uri)}'"
-    return REMEDIES["Can't locate revision"]
 
 
 def _migrations() -> Any:
@@ -102,8 +98,8 @@ def prepare_database(uri: str) -> None:
     more. So they are made in a file of another name, which takes its place when it is done.
 
     Raises:
-        OSError, sqlite3.Error: the file can't be written, or is not a database. (MLflow would retry
-            for an hour.)
+        OSError, sqlite3.Error: the file can't be written, or is not a database of MLflow. (MLflow
+            would retry for an hour, or add its tables.)
         EnvironmentProblem: an older or newer MLflow made it. (MLflow would alter it unasked.)
     """
     file = database_file(uri)
@@ -117,24 +113,21 @@ def prepare_database(uri: str) -> None:
     with closing(sqlite3.connect(file, timeout=LOCK_WAIT_SECONDS)) as connection:
         if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             connection.execute("PRAGMA journal_mode = WAL")
-        tables = "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'"
-        if connection.execute(tables).fetchone() == (0,):
-            raise sqlite3.DatabaseError("there is no table of MLflow in it")
-        (version,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    if version != (head := _migrations().get_current_head()):
-        raise EnvironmentProblem(
-            f"{file} has tables of another MLflow (found version {version}, expected {head}); "
-            f"{_of_version(version, uri)}"
-        )
+        if not connection.execute("PRAGMA table_info(alembic_version)").fetchall():
+            raise sqlite3.DatabaseError("of its tables none of MLflow")
+        found = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+    if found != (head := _migrations().get_current_head()):
+        told = f"{file} has the tables of another MLflow (found version {found}, needed {head})"
+        raise EnvironmentProblem(f"{told}; {remedy(told, uri)}")
 
 
 def _make_database(file: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    made = file.with_name(f"{file.name}.new")
+    made = file.absolute().with_name(f"{file.name}.new")
     for leftover in (made, made.with_name(f"{made.name}-journal")):
         leftover.unlink(missing_ok=True)
-    uri = for_mlflow(sqlite_address(made.absolute()))
-    store: Any = SqlAlchemyStore(uri, (file.absolute().parent / "mlartifacts").as_uri())  # type: ignore[no-untyped-call]  # untyped in MLflow
+    artifacts = made.with_name("mlartifacts").as_uri()
+    store: Any = SqlAlchemyStore(for_mlflow(sqlite_address(made)), artifacts)  # type: ignore[no-untyped-call]  # untyped in MLflow
     store.engine.dispose()
     made.replace(file)

@@ -1,17 +1,14 @@
 """What a run looks like in MLflow: its name, parameters, tags and metrics. Knows no MLflow."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lora_replication.errors import DataError
 from lora_replication.files import digest
-from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, Epoch, Record, Run, Status
-
-ARTIFACTS = (RECORD, PREDICTIONS, ADAPTER)
-"""The files of a run's folder that are copied, where they exist."""
+from lora_replication.record import Epoch, Record, Run, Status
 
 AUTHOR = "lora-replication"
 """Instead of the login name and the path of the script."""
@@ -30,9 +27,18 @@ RUN_STATUS: dict[Status, str] = {
 
 TRAINS = {"head": "the two layers after the encoder", "all": "all layers"}
 
+COSTS = {
+    "cost/training_minutes": ("training_seconds", 60),
+    "cost/evaluation_minutes": ("evaluation_seconds", 60),
+    "cost/peak_memory_gib": ("peak_memory_bytes", 2**30),
+    "cost/tokens_per_second": ("tokens_per_second", 1),
+    "parameters/trainable": ("trainable_parameters", 1),
+    "parameters/total": ("total_parameters", 1),
+}
+"""Metrics by the field of ``record.Happened`` that each comes from, and their unit in its."""
 
-@dataclass(frozen=True)
-class Point:
+
+class Point(NamedTuple):
     """One value of a metric, at ``milliseconds`` since 1970; ``step`` is the epoch, or 0."""
 
     name: str
@@ -43,28 +49,16 @@ class Point:
 
 def run_name(run: Run) -> str:
     """``LoRA default, seed 3``; ``rank 8, alpha 16, query + value, seed 1``."""
-    name = _configuration(run) if run.role in ("cell", "runner_up") else _words(run.name)
-    return f"{name}, seed {run.seed}"
+    words = run.name.replace("_", " ").replace("lora", "LoRA")
+    name = words[0].upper() + words[1:]
+    return f"{_trained(run) if run.role in ('cell', 'runner_up') else name}, seed {run.seed}"
 
 
-def _words(name: str) -> str:
-    words = name.replace("_", " ").replace("lora", "LoRA")
-    return words[:1].upper() + words[1:]
-
-
-def _configuration(run: Run) -> str:
+def _trained(run: Run) -> str:
     lora = run.settings.lora
     if lora is None:
         return TRAINS[run.settings.trains]
     return f"rank {lora.rank}, alpha {lora.alpha:g}, {' + '.join(lora.targets)}"
-
-
-def _description(run: Run) -> str:
-    settings = run.settings
-    return (
-        f"{run.title}. Trains {_configuration(run)}, with learning rate {settings.learning_rate:g} "
-        f"for {settings.epochs} epochs in {settings.precision}."
-    )
 
 
 def parameters(run: Run) -> dict[str, str]:
@@ -73,7 +67,7 @@ def parameters(run: Run) -> dict[str, str]:
     return {"study": run.study, "method": run.name, "seed": str(run.seed)} | settings
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
@@ -87,15 +81,18 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def place_tags(run: Run) -> dict[str, str]:
-    """The tags of a run's place in its study: only the holder of the place's lock works there."""
-    return {"role": run.role, "place": str(run.place)}
-
-
 def run_tags(run: Run) -> dict[str, str]:
     """What a run is and what it is made from; nothing of the machine or its user."""
-    who = {"method": run.name, "seed": str(run.seed), "record_key": run.key[:SHORT]}
-    return _common_tags(run) | place_tags(run) | who | {"mlflow.note.content": _description(run)}
+    settings = run.settings
+    return _common_tags(run) | {
+        "role": run.role,
+        "method": run.name,
+        "seed": str(run.seed),
+        "place": str(run.place),
+        "record_key": run.key[:SHORT],
+        "mlflow.note.content": f"{run.title}. Trains {_trained(run)}, at learning rate "
+        f"{settings.learning_rate:g}, for {settings.epochs} epochs in {settings.precision}.",
+    }
 
 
 def _common_tags(run: Run) -> dict[str, str]:
@@ -109,13 +106,8 @@ def _common_tags(run: Run) -> dict[str, str]:
     }
 
 
-def sweep_name(run: Run) -> str:
-    """The name of the run under which the configurations of a grid are nested."""
-    return f"Grid, seed {run.seed}"
-
-
 def sweep_tags(run: Run) -> dict[str, str]:
-    """Of that run; ``sweep`` is the digest of what its configurations share: all but LoRA's."""
+    """Of the run under which a grid's are nested; ``sweep`` digests what these share."""
     shared = run.settings.model_dump(mode="json", exclude={"lora"})
     sweep = digest([run.seed, run.data, run.weights, run.results, shared])[:SHORT]
     return _common_tags(run) | {"role": "sweep", "sweep": sweep, "mlflow.note.content": run.title}
@@ -153,51 +145,36 @@ def record_points(record: Record, file: Path) -> list[Point]:
     before that came its epochs. Raises ``DataError``, which names ``file``.
     """
     happened = record.happened
-    finished = utc_milliseconds(record.where.finished, file)
+    finished = milliseconds(record.where.finished, file)
     end = finished - 1000 * (happened.evaluation_seconds or 0.0)
-    points: list[Point] = []
+    curves: list[Point] = []
     for epoch in reversed(happened.epochs):
-        points = epoch_points(epoch, round(end)) + points
+        curves = epoch_points(epoch, round(end)) + curves
         end -= 1000 * epoch.seconds
-    best = next((one for one in happened.epochs if one.epoch == happened.best_epoch), None)
     counts = {"train": happened.train, "validation": happened.val, "test": happened.test}
-    values = {f"accuracy/{part}": count.fraction for part, count in counts.items() if count}
-    return points + _points(
-        {
-            **values,
-            "loss/train": best and best.train_loss,
-            "loss/validation": best and best.val_loss,
-            "cost/training_minutes": _over(happened.training_seconds, 60),
-            "cost/evaluation_minutes": _over(happened.evaluation_seconds, 60),
-            "cost/peak_memory_gib": _over(happened.peak_memory_bytes, 2**30),
-            "cost/tokens_per_second": happened.tokens_per_second,
-            "parameters/trainable": happened.trainable_parameters,
-            "parameters/total": happened.total_parameters,
-        },
-        finished,
-        0,
-    )
+    values: dict[str, float | None] = {
+        f"accuracy/{part}": count.fraction for part, count in counts.items() if count
+    }
+    for best in happened.epochs:
+        if best.epoch == happened.best_epoch:
+            values |= {"loss/train": best.train_loss, "loss/validation": best.val_loss}
+    for name, (field, unit) in COSTS.items():
+        value = getattr(happened, field)
+        values[name] = value if value is None else value / unit
+    return curves + _points(values, finished, 0)
 
 
-def _over(value: float | None, unit: float) -> float | None:
-    return None if value is None else value / unit
-
-
-def utc_milliseconds(time: str, file: Path) -> int:
-    """Milliseconds since 1970 of an ISO 8601 time in ``file``, UTC where it names no zone."""
+def milliseconds(time: str, file: Path) -> int:
+    """Since 1970, of an ISO 8601 time in ``file``, UTC where it names no zone."""
     try:
         moment = datetime.fromisoformat(time)
     except ValueError:
         raise DataError(
-            f"{file}: {time!r} is not a time; allowed: ISO 8601, such as "
-            "2024-01-31T12:00:00+00:00; delete it to run it again"
+            f"{file}: {time!r} is not a time; allowed: ISO 8601; delete the record to run it again"
         ) from None
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def _points(values: dict[str, float | None], milliseconds: int, step: int) -> list[Point]:
-    return [
-        Point(name, float(value), milliseconds, step)
-        for name, value in values.items()
-        if value is not None and math.isfinite(value)
-    ]
+def _points(values: Mapping[str, float | None], at: int, step: int) -> list[Point]:
+    finite = ((name, value) for name, value in values.items() if value is not None)
+    return [Point(name, value, at, step) for name, value in finite if math.isfinite(value)]

@@ -14,7 +14,7 @@ from lora_replication.record import RECORD, Epoch, Record, Run
 from lora_replication.study import TrackingParams
 from lora_replication.tracking import content
 from lora_replication.tracking.address import resolved
-from lora_replication.tracking.store import QUIET_SECONDS, Store, failures
+from lora_replication.tracking.store import Store, failures
 
 PATIENCE_SECONDS = 30.0
 """What the calls of ``QUIET_SECONDS`` to a server may take together."""
@@ -53,9 +53,8 @@ class Mirror:
         """
 
         def make() -> None:
-            place = content.place_tags(self._run)
-            experiment_id = self._store.experiment_id(self._run)
-            for dead in list(self._store.runs(experiment_id, place, "RUNNING")):
+            alike = f"tags.place = '{self._run.place}' AND attributes.status = 'RUNNING'"
+            for dead in self._store.runs(self._store.experiment_id(self._run), alike):
                 self._store.call("set_terminated", dead.info.run_id, "KILLED")
             self._run_id = self._store.create_run(self._run)
 

@@ -8,27 +8,25 @@ import sys
 import textwrap
 import time
 import warnings
-from collections import deque
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lora_replication.errors import EnvironmentProblem
 from lora_replication.files import file_digest
-from lora_replication.record import RECORD, Record, Run
+from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, Record, Run
 from lora_replication.tracking import address, content
 
 QUIET_SECONDS = 300.0
 """An address that failed is left alone for so long, so that one warning does for many runs."""
 
 LONGEST_CALL_SECONDS = 21.0
-"""Of a silent server, with the time-outs below: two tries of 10 seconds, one second between."""
+"""To a silent server, with the time-outs below: two tries of 10 seconds, one second between."""
 
 RECORD_DIGEST = "record_sha256"
 """Tag of the record that a run mirrors whole; set after everything else."""
 
-_DEFAULTS = {
+DEFAULTS = {
     # With MLflow's own values a dead server costs about 244 seconds a call.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -39,39 +37,33 @@ _DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+"""Of the environment, where it does not say otherwise."""
 
-
-def load_mlflow() -> None:
-    """Import MLflow with telemetry and chatter off and short time-outs, unless the environment says
-    otherwise. Raises ``ImportError``.
-    """
-    for name, value in _DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # else it tells each retry
-    try:
-        import mlflow.store.tracking.sqlalchemy_store
-        import mlflow.tracking  # noqa: F401
-    # Whatever a library of another version raises as it is loaded, such as protobuf's TypeError.
-    except Exception as problem:
-        raise ImportError(f"could not be imported: {type(problem).__name__}: {problem}") from None
+FOREIGN = {
+    "mlflow.exceptions": "MlflowException",
+    "sqlalchemy.exc": "SQLAlchemyError",
+    "alembic.util": "CommandError",
+}
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What a store may raise: MLflow's own errors, those of the libraries that it lets through, and
-    what a wrong address provokes.
-    """
-    known: list[type[Exception]] = [
-        EnvironmentProblem, OSError, ImportError, ValueError, sqlite3.Error
-    ]  # fmt: skip
-    for module, name in (
-        ("mlflow.exceptions", "MlflowException"),
-        ("sqlalchemy.exc", "SQLAlchemyError"),
-        ("alembic.util", "CommandError"),
-    ):
-        loaded: Any = sys.modules.get(module)  # what is not loaded can't have raised
-        if loaded is not None:
-            known.append(getattr(loaded, name))
-    return tuple(known)
+    """What a store may raise: errors of MLflow, of the libraries that it lets through, ours."""
+    loaded = [(sys.modules[name], error) for name, error in FOREIGN.items() if name in sys.modules]
+    foreign = (getattr(module, error) for module, error in loaded)
+    return (EnvironmentProblem, OSError, ImportError, ValueError, sqlite3.Error, *foreign)
+
+
+def load_mlflow() -> None:
+    """Import MLflow without telemetry and chatter. Raises ``ImportError``."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it would tell each retry
+    try:
+        import mlflow.store.tracking.sqlalchemy_store
+        import mlflow.tracking  # noqa: F401
+    # Libraries of other versions raise what they like as they are loaded, protobuf a TypeError.
+    except Exception as problem:
+        raise ImportError(f"mlflow: {type(problem).__name__}: {problem}") from None
 
 
 class Store:
@@ -79,36 +71,38 @@ class Store:
 
     Args:
         uri: as ``address.resolved`` returns it.
-        experiment: what the experiments' names begin with: each study has ``<experiment>/<study>``.
+        experiment: each study has the experiment ``<experiment>/<study>``.
         patience: seconds that the calls of any ``QUIET_SECONDS`` may take together.
+
+    Attributes:
+        trouble: why the address is left alone, and what to do.
     """
 
     def __init__(self, uri: str, experiment: str, patience: float = math.inf) -> None:
         self.uri = uri
-        self.experiment = experiment
+        self.trouble = ""
+        self._experiment = experiment
         self._patience = patience
         self._client: Any = None
-        self._calls: deque[tuple[float, float]] = deque()
+        self._calls: list[tuple[float, float]] = []
         self._experiments: dict[str, Any] = {}
-        self._sweeps: dict[tuple[str, str], str] = {}
+        self._sweeps: dict[str, str] = {}
         self._quiet_until = 0.0
-        self.trouble = ""
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the address failed a short while ago, by ``trouble``, and is left alone."""
+        """Whether the address failed a short while ago and is left alone."""
         return time.monotonic() < self._quiet_until
 
     def give_up(self, problem: Exception) -> str:
-        """Leave the address alone for ``QUIET_SECONDS``. Returns what went wrong and what to do, in
-        one line without user name or password.
-        """
+        """Leave the address alone for ``QUIET_SECONDS``. Returns ``trouble``, without passwords."""
         self._quiet_until = time.monotonic() + QUIET_SECONDS
-        text = f"{type(problem).__name__}: {problem}"
-        short = textwrap.shorten(address.shown(text.splitlines()[0], self.uri), 200)
-        where = address.shown(self.uri, self.uri)
-        told = f"MLflow at {where} failed ({short}); {address.remedy(text, self.uri)}"
-        self.trouble = str(problem) if isinstance(problem, EnvironmentProblem) else told
+        told = f"{type(problem).__name__}: {problem}"
+        short = textwrap.shorten(address.shown(told.splitlines()[0], self.uri), 200)
+        advice = address.remedy(told, self.uri)
+        self.trouble = f"MLflow at {address.shown(self.uri, self.uri)} failed ({short}); {advice}"
+        if isinstance(problem, EnvironmentProblem):
+            self.trouble = str(problem)
         return self.trouble
 
     def call(self, method: str, *arguments: Any, **named: Any) -> Any:
@@ -121,8 +115,7 @@ class Store:
                 address.prepare_database(self.uri)
                 self._client = MlflowClient(address.for_mlflow(self.uri))
             begun = time.monotonic()
-            while self._calls and self._calls[0][0] < begun - QUIET_SECONDS:
-                self._calls.popleft()
+            self._calls = [one for one in self._calls if one[0] > begun - QUIET_SECONDS]
             spent = sum(seconds for _, seconds in self._calls)
             if spent + LONGEST_CALL_SECONDS > self._patience:
                 raise TimeoutError(f"its last {len(self._calls)} calls took {spent:.0f} seconds")
@@ -131,53 +124,41 @@ class Store:
             finally:
                 self._calls.append((begun, time.monotonic() - begun))
 
-    def find_experiment(self, study: str) -> Any:
+    def experiment(self, study: str) -> Any:
         """The experiment of a study, None where there is none yet."""
-        name = f"{self.experiment}/{study}"
-        if not self._experiments.get(name):
-            self._experiments[name] = found = self.call("get_experiment_by_name", name)
+        name = f"{self._experiment}/{study}"
+        if not self._experiments.get(study):
+            found = self.call("get_experiment_by_name", name)
             if found and found.lifecycle_stage == "deleted":
-                del self._experiments[name]
-                where = f"experiment {name!r} of MLflow at {address.shown(self.uri, self.uri)}"
+                here = address.shown(self.uri, self.uri)
+                database = here if address.database_file(self.uri) else "the server's database"
+                number = found.experiment_id
                 raise EnvironmentProblem(
-                    f"{where} was deleted, but its name stays taken; "
-                    f"restore it (mlflow experiments restore -x {found.experiment_id}), or delete "
-                    f"it permanently (mlflow gc --experiment-ids {found.experiment_id}), both with "
-                    f"{address.VARIABLE} set to that address, then run: lora-replication sync"
+                    f"MLflow at {here}: experiment {name!r} was deleted but keeps its name; "
+                    f"restore it (with {address.VARIABLE} set to that address: "
+                    f"mlflow experiments restore -x {number}) or delete it permanently (mlflow gc "
+                    f"--backend-store-uri '{database}' --experiment-ids {number})"
                 )
-        return self._experiments[name]
+            self._experiments[study] = found
+        return self._experiments[study]
 
     def experiment_id(self, run: Run) -> str:
         """The experiment of the run's study, made where there is none."""
-        if self.find_experiment(run.study) is None:
-            name, folder = (
-                f"{self.experiment}/{run.study}",
-                address.artifact_folder(self.uri, run.study),
-            )
+        if self.experiment(run.study) is None:
+            folder = address.artifact_folder(self.uri, run.study)
+            name, about = f"{self._experiment}/{run.study}", {"mlflow.note.content": run.title}
             try:
-                self.call("create_experiment", name, folder, {"mlflow.note.content": run.title})
-            except failures() as problem:
-                # Another process may have been faster.
-                if getattr(problem, "error_code", "") != "RESOURCE_ALREADY_EXISTS":
+                self.call("create_experiment", name, folder, about)
+            except failures():
+                if self.experiment(run.study) is None:  # else another process was faster
                     raise
-        return str(self.find_experiment(run.study).experiment_id)
+        return str(self.experiment(run.study).experiment_id)
 
-    def runs(
-        self, experiment_id: str, tags: dict[str, str], status: str | None = None
-    ) -> Iterator[Any]:
-        """The runs of an experiment with these tags and status, the oldest first."""
-        terms = [f"tags.{name} = '{value}'" for name, value in tags.items()]
-        if status:
-            terms.append(f"attributes.status = '{status}'")
+    def runs(self, experiment_id: str, condition: str = "") -> list[Any]:
+        """The runs of an experiment, the oldest first, at most as many as MLflow returns at once."""
         order = ["attributes.start_time ASC", "attributes.run_id ASC"]
-        find = partial(
-            self.call, "search_runs", [experiment_id], " AND ".join(terms), order_by=order
-        )
-        page = find()
-        yield from page
-        while page.token:
-            page = find(page_token=page.token)
-            yield from page
+        found = self.call("search_runs", [experiment_id], condition, 1, 50_000, order)
+        return list(found)
 
     def create_run(self, run: Run, began: int | None = None) -> str:
         """A new RUNNING run, nested under its sweep if it is a grid's configuration. Returns its id.
@@ -194,21 +175,17 @@ class Store:
 
     def _sweep_id(self, experiment_id: str, run: Run) -> str:
         tags = content.sweep_tags(run)
-        sought = {name: tags[name] for name in ("role", "sweep")}
-        sweep = (experiment_id, tags["sweep"])
-        if sweep not in self._sweeps:
-            made = None
-            if not any(self.runs(experiment_id, sought)):
-                name = content.sweep_name(run)
-                made = self.call("create_run", experiment_id, tags=tags, run_name=name).info.run_id
+        if tags["sweep"] not in self._sweeps:
+            condition = f"tags.sweep = '{tags['sweep']}'"
+            if not self.runs(experiment_id, condition):
+                name = f"Grid, seed {run.seed}"
+                made = self.call("create_run", experiment_id, None, tags, name)
                 self.call(
-                    "set_terminated", made, "FINISHED"
+                    "set_terminated", made.info.run_id
                 )  # its configurations tell how they end
-            # Two processes may each have made one: both take the oldest, and the other goes.
-            self._sweeps[sweep] = next(self.runs(experiment_id, sought)).info.run_id
-            if made and made != self._sweeps[sweep]:
-                self.call("delete_run", made)
-        return self._sweeps[sweep]
+            # Of two processes each may have made one: both take the oldest.
+            self._sweeps[tags["sweep"]] = self.runs(experiment_id, condition)[0].info.run_id
+        return self._sweeps[tags["sweep"]]
 
     def log(
         self,
@@ -220,7 +197,7 @@ class Store:
         """Log metrics, parameters and tags in as few calls as MLflow allows."""
         from mlflow.entities import Metric, Param, RunTag
 
-        metrics = [Metric(one.name, one.value, one.milliseconds, one.step) for one in points]
+        metrics = [Metric(*point) for point in points]
         params = [Param(name, value) for name, value in (parameters or {}).items()]
         run_tags = [RunTag(name, value) for name, value in (tags or {}).items()]
         for start in range(0, max(len(metrics), 1), 800):  # MLflow takes 1000 entries in a call
@@ -232,9 +209,9 @@ class Store:
     ) -> None:
         """Log ``points`` and the files of ``folder``, and end the run; then it is whole."""
         self.log(run_id, points, tags=content.outcome_tags(record))
-        for name in content.ARTIFACTS:
+        for name in (RECORD, PREDICTIONS, ADAPTER):
             if (folder / name).is_file():
                 self.call("log_artifact", run_id, str(folder / name))
         self.log(run_id, tags={RECORD_DIGEST: file_digest(folder / RECORD)})
-        ended = content.utc_milliseconds(record.where.finished, folder / RECORD)
+        ended = content.milliseconds(record.where.finished, folder / RECORD)
         self.call("set_terminated", run_id, content.RUN_STATUS[record.happened.status], ended)

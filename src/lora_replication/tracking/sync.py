@@ -98,8 +98,8 @@ def _rebuild(
 ) -> tuple[Counter[str], str]:
     done: Counter[str] = Counter()
     known: dict[tuple[str, str], list[Any]] = defaultdict(list)
-    experiment = store.find_experiment(workspace.study.study)
-    for run in store.runs(experiment.experiment_id, {}) if experiment else ():
+    experiment = store.experiment(workspace.study.study)
+    for run in store.runs(experiment.experiment_id) if experiment else ():
         tags = run.data.tags
         if "place" in tags:
             known[tags["place"], tags["record_key"]].append(run)
@@ -120,7 +120,7 @@ def _rebuild(
         ):
             store.call("set_terminated", run.info.run_id, "KILLED")
             done[KILLED] += 1
-    experiment = store.find_experiment(workspace.study.study)
+    experiment = store.experiment(workspace.study.study)
     return done, save_views(store, experiment) if experiment else ""
 
 
@@ -137,7 +137,7 @@ def _copy(store: Store, folder: Path, record: Record, runs: list[Any], alive: se
     # A run with another record's digest is an earlier attempt and stays.
     partial = same or [run for run in runs if RECORD_DIGEST not in run.data.tags]
     if not partial:
-        began = content.utc_milliseconds(record.where.started, folder / RECORD)
+        began = content.milliseconds(record.where.started, folder / RECORD)
         store.complete(store.create_run(record.asked, began), folder, record, points)
         return ADDED
     runs.remove(partial[-1])
