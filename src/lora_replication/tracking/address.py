@@ -23,7 +23,7 @@ REMEDIES = {
     r"not a database|none of MLflow": "move that file away, or correct tracking.uri",
     r"Can't locate revision": NEWER,
     r"error code 40[13]": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-    r"API request to|TimeoutError": f"start the server, or correct tracking.uri or {VARIABLE}",
+    r"API request to|TimeoutError|no server": f"start the server, or correct tracking.uri or {VARIABLE}",
     r"unable to open|readonly|Permission": "make its folder and file writable",
     r"ImportError": "install what requirements.lock says (make setup)",
 }

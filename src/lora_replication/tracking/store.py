@@ -129,6 +129,8 @@ class Store:
         name = f"{self._experiment}/{study}"
         if not self._experiments.get(study):
             found = self.call("get_experiment_by_name", name)
+            if found and not found.experiment_id:
+                raise ConnectionError("what answers there is no server of MLflow")
             if found and found.lifecycle_stage == "deleted":
                 here = address.shown(self.uri, self.uri)
                 database = here if address.database_file(self.uri) else "the server's database"
