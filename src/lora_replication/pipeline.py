@@ -250,7 +250,7 @@ def _failure(status: Path, code: int) -> ReplicationError:
 
 def _environment(root: Path, status: Path) -> dict[str, str]:
     """For DVC and its stages: our Python first, telemetry off, DVC's site cache private."""
-    from lora_replication.data.sources import ARCHIVE_VARIABLE
+    from lora_replication.data.imdb import ARCHIVE_VARIABLE
 
     site_cache = {SITE_CACHE_VARIABLE: str(root / ".dvc" / "site-cache")}
     environment = QUIET | site_cache | os.environ

@@ -17,7 +17,7 @@ from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from lora_replication.errors import ParameterError
 from lora_replication.study import METHOD_RULE, Part, Study, expanded
-from lora_replication.tracking.address import database_file
+from lora_replication.tracking.address import absolute
 
 MOST_BYTES, MOST_CHARACTERS, DEEPEST, MOST_PROBLEMS = 100_000, 2_000, 9, 50
 """Of a file, which usually has 5,000; of a value; levels of mappings and lists; lines told."""
@@ -50,10 +50,8 @@ def _with_absolute_paths(study: Study, folder: Path) -> Study:
         part.model_copy(update={"path": str(folder / expanded(part.path))}) if part.path else part
         for part in (study.data, study.model)
     )
-    tracking = study.tracking
-    if database := database_file(tracking.uri):
-        root = (folder / study.root).resolve()
-        tracking = tracking.model_copy(update={"uri": f"sqlite:///{root / database}"})
+    uri = absolute(study.tracking.uri, (folder / study.root).resolve())
+    tracking = study.tracking.model_copy(update={"uri": uri})
     return study.model_copy(update={"data": data, "model": model, "tracking": tracking})
 
 

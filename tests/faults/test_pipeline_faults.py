@@ -2,7 +2,6 @@
 prepared twice.
 """
 
-import hashlib
 import os
 import shutil
 import signal
@@ -169,26 +168,6 @@ def test_two_that_prepare_at_once_leave_one_whole_set_of_data(tmp_path):
     assert {part: len(read_tokens(data, part, manifest)) for part in PARTS} == {
         "train": 24, "val": 12, "test": 12,
     }  # fmt: skip
-
-
-@pytest.mark.fault(15)
-def test_a_wrong_archive_ends_the_stage_with_3_and_harms_neither_it_nor_earlier_data(tmp_path):
-    root = checkout(tmp_path)
-    assert run(root, "run", "small", "--without-grid").returncode == 0
-    page = root / "aclImdb_v1.tar.gz"
-    page.write_text("<html>404</html>")
-    before = tree(root / "data")
-    reviews = SMALL["data"]["reviews"]
-    add_study(
-        root,
-        "small",
-        **SMALL | {"data": {"source": "archive", "path": str(page), "reviews": reviews}},
-    )
-    done = run(root, "run", "small")
-    assert done.returncode == 3, done.stderr
-    assert f"{page}: has sha256 {hashlib.sha256(b'<html>404</html>').hexdigest()}" in done.stderr
-    assert page.read_text() == "<html>404</html>"
-    assert tree(root / "data") == before
 
 
 @pytest.mark.fault(6)

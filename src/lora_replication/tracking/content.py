@@ -1,31 +1,20 @@
-"""What a run looks like in MLflow: its name, parameters, tags and values. Knows records, not
-MLflow.
-"""
+"""What a run looks like in MLflow: its name, parameters, tags and metrics. Knows no MLflow."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lora_replication.errors import DataError
 from lora_replication.files import digest
-from lora_replication.record import (
-    ADAPTER,
-    PREDICTIONS,
-    RECORD,
-    Epoch,
-    Happened,
-    Record,
-    Run,
-    Status,
-)
-
-ARTIFACTS = (RECORD, PREDICTIONS, ADAPTER)
-"""The files of a run's folder that are mirrored, where they are there."""
+from lora_replication.record import Epoch, Record, Run, Status
 
 AUTHOR = "lora-replication"
-"""Stands where MLflow would write the login name and the path of the script."""
+"""Instead of the login name and the path of the script."""
+
+SHORT = 16
+"""Characters of a digest that is shown to people."""
 
 RUN_STATUS: dict[Status, str] = {
     "ok": "FINISHED",
@@ -36,12 +25,21 @@ RUN_STATUS: dict[Status, str] = {
 }
 """MLflow's word for the status of a record; a diverged run has run to its end."""
 
+TRAINS = {"head": "the two layers after the encoder", "all": "all layers"}
 
-@dataclass(frozen=True)
-class Point:
-    """One value of a metric. ``milliseconds`` since 1970, UTC; ``step`` is the epoch, or 0 for what
-    a run has once.
-    """
+COSTS = {
+    "cost/training_minutes": ("training_seconds", 60),
+    "cost/evaluation_minutes": ("evaluation_seconds", 60),
+    "cost/peak_memory_gib": ("peak_memory_bytes", 2**30),
+    "cost/tokens_per_second": ("tokens_per_second", 1),
+    "parameters/trainable": ("trainable_parameters", 1),
+    "parameters/total": ("total_parameters", 1),
+}
+"""Metrics by the field of ``record.Happened`` that each comes from, and their unit in its."""
+
+
+class Point(NamedTuple):
+    """One value of a metric, at ``milliseconds`` since 1970; ``step`` is the epoch, or 0."""
 
     name: str
     value: float
@@ -49,151 +47,134 @@ class Point:
     step: int
 
 
-def run_name(asked: Run) -> str:
-    """The name under which people see the run: ``lora_default seed-1``."""
-    return f"{asked.name} seed-{asked.seed}"
+def run_name(run: Run) -> str:
+    """``LoRA default, seed 3``; ``rank 8, alpha 16, query + value, seed 1``."""
+    words = run.name.replace("_", " ").replace("lora", "LoRA")
+    name = words[0].upper() + words[1:]
+    return f"{_trained(run) if run.role in ('cell', 'runner_up') else name}, seed {run.seed}"
 
 
-def parameters(asked: Run) -> dict[str, str]:
-    """The settings with dotted keys (``lora.rank``), the seed, the method's name and the study."""
-    return {"study": asked.study, "method": asked.name, "seed": str(asked.seed)} | _flat(
-        asked.settings
-    )
+def _trained(run: Run) -> str:
+    lora = run.settings.lora
+    if lora is None:
+        return TRAINS[run.settings.trains]
+    return f"rank {lora.rank}, alpha {lora.alpha:g}, {' + '.join(lora.targets)}"
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
+def parameters(run: Run) -> dict[str, str]:
+    """The settings with dotted keys (``lora.rank``), the seed, the method and the study."""
+    settings = _flat(run.settings.model_dump(mode="json"))
+    return {"study": run.study, "method": run.name, "seed": str(run.seed)} | settings
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = _text(value)
+        elif value is not None:
+            flat[prefix + key] = " + ".join(value) if isinstance(value, list) else _text(value)
     return flat
 
 
 def _text(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "true", False: "false"}[value]
-    return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def identity(asked: Run) -> dict[str, str]:
-    """The tags by which the runs of a record are found again.
-
-    The key alone does not do: a grid's cell and a method with equal settings share it.
-    """
-    return {"role": asked.role, "method": asked.name, "record_key": asked.key}
-
-
-def run_tags(asked: Run, git_commit: str | None) -> dict[str, str]:
-    """Tags of a run: what it is and what it was made from; nothing of the machine or its user."""
-    commit = (
-        {"git_commit": git_commit, "mlflow.source.git.commit": git_commit} if git_commit else {}
-    )
-    return _common_tags(asked) | identity(asked) | commit
+def run_tags(run: Run) -> dict[str, str]:
+    """What a run is and what it is made from; nothing of the machine or its user."""
+    settings = run.settings
+    return _common_tags(run) | {
+        "role": run.role,
+        "method": run.name,
+        "seed": str(run.seed),
+        "place": str(run.place),
+        "record_key": run.key[:SHORT],
+        "mlflow.note.content": f"{run.title}. Trains {_trained(run)}, at learning rate "
+        f"{settings.learning_rate:g}, for {settings.epochs} epochs in {settings.precision}.",
+    }
 
 
-def _common_tags(asked: Run) -> dict[str, str]:
+def _common_tags(run: Run) -> dict[str, str]:
     return {
-        "study": asked.study,
-        "title": asked.title,
-        "data_sha256": asked.data,
-        "weights_sha256": asked.weights,
-        "code_sha256": asked.code,
-        "mlflow.note.content": asked.title,
+        "study": run.study,
+        "data": run.data[:SHORT],
+        "weights": run.weights[:SHORT],
         "mlflow.user": AUTHOR,
         "mlflow.source.name": AUTHOR,
         "mlflow.source.type": "LOCAL",
     }
 
 
-def sweep_name(asked: Run) -> str:
-    """The name of the run under which the cells of a grid are nested."""
-    return f"grid seed-{asked.seed}"
+def sweep_tags(run: Run) -> dict[str, str]:
+    """Of the run under which a grid's are nested; ``sweep`` digests what these share."""
+    shared = run.settings.model_dump(mode="json", exclude={"lora"})
+    sweep = digest([run.seed, run.data, run.weights, run.results, shared])[:SHORT]
+    return _common_tags(run) | {"role": "sweep", "sweep": sweep, "mlflow.note.content": run.title}
 
 
-def sweep_tags(asked: Run) -> dict[str, str]:
-    """Tags of the parent of a grid's cells.
-
-    ``sweep`` is the digest of what all cells share: study, seed, data, weights, code, all settings
-    but LoRA's.
-    """
-    shared = {key: value for key, value in asked.settings.items() if key != "lora"}
-    sweep = digest([asked.study, asked.seed, asked.data, asked.weights, asked.code, shared])
-    return _common_tags(asked) | {"role": "sweep", "sweep": sweep}
-
-
-def outcome_tags(happened: Happened) -> dict[str, str]:
-    """Tags for what came of a run: the record's status, and whether one class was answered for
-    every review.
-    """
-    return {"record_status": happened.status, "one_class": _text(happened.one_class)}
+def outcome_tags(record: Record) -> dict[str, str]:
+    """How a run ended, and on what."""
+    happened, where = record.happened, record.where
+    tags = {
+        "status": happened.status,
+        "collapsed": happened.one_class,
+        "best_epoch": happened.best_epoch,
+        "git_commit": where.git_commit,
+        "git_dirty": where.git_dirty,
+        "mlflow.source.git.commit": where.git_commit,
+        "processor": where.cpu,
+        "gpu": where.gpu,
+    }
+    return {name: _text(value) for name, value in tags.items() if value is not None}
 
 
 def epoch_points(epoch: Epoch, milliseconds: int) -> list[Point]:
-    """The learning curves at ``epoch``; losses that are not finite are left out."""
+    """The learning curves at ``epoch``; values that are not finite are left out."""
     values = {
-        "train_loss": epoch.train_loss,
-        "train_accuracy": epoch.train_accuracy,
-        "val_loss": epoch.val_loss,
-        "val_accuracy": epoch.val_accuracy,
+        "curve/train_loss": epoch.train_loss,
+        "curve/train_accuracy": epoch.train_accuracy,
+        "curve/validation_loss": epoch.val_loss,
+        "curve/validation_accuracy": epoch.val_accuracy,
     }
     return _points(values, milliseconds, epoch.epoch)
 
 
-def final_points(happened: Happened, milliseconds: int) -> list[Point]:
-    """What a run has once: accuracies at the best epoch (0 to 1), parameter counts, seconds, tokens
-    per second, bytes.
-    """
-    counts = {"train": happened.train, "val": happened.val, "test": happened.test}
-    values: dict[str, float | None] = {
-        f"final_{split}_accuracy": count.fraction
-        for split, count in counts.items()
-        if count and count.reviews
-    }
-    for name in (
-        "best_epoch",
-        "first_bad_step",
-        "trainable_parameters",
-        "total_parameters",
-        "training_seconds",
-        "evaluation_seconds",
-        "tokens_per_second",
-        "peak_memory_bytes",
-    ):
-        values[name] = getattr(happened, name)
-    return _points(values, milliseconds, 0)
-
-
 def record_points(record: Record, file: Path) -> list[Point]:
     """Every value of a record, at the times that it tells: it finished, before that it evaluated,
-    before that came its epochs.
+    before that came its epochs. Raises ``DataError``, which names ``file``.
     """
-    finished = utc_milliseconds(record.where.finished, file)
-    end = finished - 1000 * (record.happened.evaluation_seconds or 0.0)
-    points: list[Point] = []
-    for epoch in reversed(record.happened.epochs):
-        points = epoch_points(epoch, round(end)) + points
+    happened = record.happened
+    finished = milliseconds(record.where.finished, file)
+    end = finished - 1000 * (happened.evaluation_seconds or 0.0)
+    curves: list[Point] = []
+    for epoch in reversed(happened.epochs):
+        curves = epoch_points(epoch, round(end)) + curves
         end -= 1000 * epoch.seconds
-    return points + final_points(record.happened, finished)
+    counts = {"train": happened.train, "validation": happened.val, "test": happened.test}
+    values: dict[str, float | None] = {
+        f"accuracy/{part}": count.fraction for part, count in counts.items() if count
+    }
+    for best in happened.epochs:
+        if best.epoch == happened.best_epoch:
+            values |= {"loss/train": best.train_loss, "loss/validation": best.val_loss}
+    for name, (field, unit) in COSTS.items():
+        value = getattr(happened, field)
+        values[name] = value if value is None else value / unit
+    return curves + _points(values, finished, 0)
 
 
-def utc_milliseconds(time: str, file: Path) -> int:
-    """Milliseconds since 1970 of an ISO 8601 time in ``file``, UTC where it names no zone. Raises
-    ``DataError``.
-    """
+def milliseconds(time: str, file: Path) -> int:
+    """Since 1970, of an ISO 8601 time in ``file``, UTC where it names no zone."""
     try:
         moment = datetime.fromisoformat(time)
     except ValueError:
         raise DataError(
-            f"{file}: {time!r} is not a time; allowed: ISO 8601, such as 2024-01-31T12:00:00+00:00; run it again"
+            f"{file}: {time!r} is not a time; allowed: ISO 8601; delete the record to run it again"
         ) from None
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def _points(values: dict[str, float | None], milliseconds: int, step: int) -> list[Point]:
-    return [
-        Point(name, float(value), milliseconds, step)
-        for name, value in values.items()
-        if value is not None and math.isfinite(value)
-    ]
+def _points(values: Mapping[str, float | None], at: int, step: int) -> list[Point]:
+    finite = ((name, value) for name, value in values.items() if value is not None)
+    return [Point(name, value, at, step) for name, value in finite if math.isfinite(value)]

@@ -1,92 +1,92 @@
-"""Where the mirror lives: an MLflow store, its experiments and runs. Every function here may raise
-one of ``failures()``.
-"""
+"""MLflow itself: its import, what it may raise, and one address with its experiments and runs."""
 
 import logging
+import math
 import os
 import sqlite3
 import sys
 import textwrap
-import threading
 import time
-from collections.abc import Iterable, Iterator
-from functools import cache
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lora_replication.errors import EnvironmentProblem
 from lora_replication.files import file_digest
-from lora_replication.record import RECORD, Record, Run
-from lora_replication.tracking import content
-from lora_replication.tracking.address import artifact_folder, prepare_database, resolved, shown
-from lora_replication.tracking.liveness import is_alive, this_process
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-    from mlflow.tracking import MlflowClient
-
-    from lora_replication.study import TrackingParams
+from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, Record, Run
+from lora_replication.tracking import address, content
 
 QUIET_SECONDS = 300.0
-"""After a failure the address is left alone for so long: in a grid of hundreds of short runs one
-warning does for many.
-"""
+"""An address that failed is left alone for so long, so that one warning does for many runs."""
 
-PROCESS = "process"
-"""Tag of the process that logs a run; taken off when the run ends, so that an ended run says
-nothing of a machine.
-"""
+LONGEST_CALL_SECONDS = 21.0
+"""To a silent server, with the time-outs below: two tries of 10 seconds, one second between."""
 
 RECORD_DIGEST = "record_sha256"
 """Tag of the record that a run mirrors whole; set after everything else."""
 
-_HTTP_DEFAULTS = {
-    # With MLflow's own values a dead server costs about 244 seconds a call; with these one that
-    # refuses costs one, one that is silent 21.
+DEFAULTS = {
+    # With MLflow's own values a dead server costs about 244 seconds a call.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
-}
-_QUIET_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+"""Of the environment, where it does not say otherwise."""
+
+FOREIGN = {
+    "mlflow.exceptions": "MlflowException",
+    "sqlalchemy.exc": "SQLAlchemyError",
+    "alembic.util": "CommandError",
+}
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """What a store may raise: errors of MLflow, of the libraries that it lets through, ours."""
+    loaded = [(sys.modules[name], error) for name, error in FOREIGN.items() if name in sys.modules]
+    foreign = (getattr(module, error) for module, error in loaded)
+    return (EnvironmentProblem, OSError, ImportError, ValueError, sqlite3.Error, *foreign)
 
 
 def load_mlflow() -> None:
-    """Import MLflow with telemetry and chatter off and short time-outs, unless the environment says
-    otherwise. Raises ``ImportError``.
-
-    To be called on the main thread: a module that two threads import at once can fail to load for
-    either.
-    """
-    for name, value in (_HTTP_DEFAULTS | _QUIET_DEFAULTS).items():
+    """Import MLflow without telemetry and chatter. Raises ``ImportError``."""
+    for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("urllib3.connectionpool").setLevel(
-        logging.ERROR
-    )  # it would tell of each retry
-    import mlflow.store.tracking.sqlalchemy_store
-    import mlflow.tracking  # noqa: F401
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it would tell each retry
+    try:
+        import mlflow.store.tracking.sqlalchemy_store
+        import mlflow.tracking  # noqa: F401
+    # Libraries of other versions raise what they like as they are loaded, protobuf a TypeError.
+    except Exception as problem:
+        raise ImportError(f"mlflow: {type(problem).__name__}: {problem}") from None
 
 
 class Store:
-    """An MLflow address. Connects when first needed; safe to use from several threads.
+    """An MLflow address, connected to when first needed. Methods may raise any of ``failures()``.
 
     Args:
-        uri: as ``address.resolved`` gives it.
-        experiment: what the experiments' names begin with; each study has one,
-            ``<experiment>/<study>``.
+        uri: as ``address.resolved`` returns it.
+        experiment: each study has the experiment ``<experiment>/<study>``.
+        patience: seconds that the calls of any ``QUIET_SECONDS`` may take together.
+
+    Attributes:
+        trouble: why the address is left alone, and what to do.
     """
 
-    def __init__(self, uri: str, experiment: str) -> None:
+    def __init__(self, uri: str, experiment: str, patience: float = math.inf) -> None:
         self.uri = uri
-        self.experiment = experiment
-        self._lock = threading.RLock()
-        self._client: MlflowClient | None = None
-        self._experiments: dict[str, str] = {}
-        self._sweeps: dict[tuple[str, str], str] = {}
+        self.trouble = ""
+        self._experiment = experiment
+        self._patience = patience
+        self._client: Any = None
+        self._calls: list[tuple[float, float]] = []
+        self._experiments: dict[str, Any] = {}
+        self._sweeps: dict[str, str] = {}
         self._quiet_until = 0.0
 
     @property
@@ -94,122 +94,100 @@ class Store:
         """Whether the address failed a short while ago and is left alone."""
         return time.monotonic() < self._quiet_until
 
-    def give_up(self, problem: Exception) -> None:
-        """Leave the address alone for ``QUIET_SECONDS`` and say so once on stderr."""
-        from tqdm import tqdm
+    def give_up(self, problem: Exception) -> str:
+        """Leave the address alone for ``QUIET_SECONDS``. Returns ``trouble``, without passwords."""
+        self._quiet_until = time.monotonic() + QUIET_SECONDS
+        told = f"{type(problem).__name__}: {problem}"
+        short = textwrap.shorten(address.shown(told.splitlines()[0], self.uri), 200)
+        advice = address.remedy(told, self.uri)
+        self.trouble = f"MLflow at {address.shown(self.uri, self.uri)} failed ({short}); {advice}"
+        if isinstance(problem, EnvironmentProblem):
+            self.trouble = str(problem)
+        return self.trouble
 
-        if not self.is_quiet:
-            self._quiet_until = time.monotonic() + QUIET_SECONDS
-            advice = "Runs go on and their records are complete; MLflow misses them until 'lora-replication sync'."
-            tqdm.write(f"warning: {self.complaint(problem)}. {advice}", file=sys.stderr)
-
-    def complaint(self, problem: Exception) -> str:
-        """What went wrong, in one line without user name or password."""
-        lines = f"{type(problem).__name__}: {problem}".splitlines()
-        return f"MLflow at {shown(self.uri, self.uri)} failed ({textwrap.shorten(shown(lines[0], self.uri), 200)})"
-
-    def client(self) -> "MlflowClient":
-        """The connection; a SQLite database is made where there is none."""
-        with self._lock:
+    def call(self, method: str, *arguments: Any, **named: Any) -> Any:
+        """The result of a method of MLflow's client. Raises ``TimeoutError`` out of patience."""
+        with warnings.catch_warnings(action="ignore"):
             if self._client is None:
                 load_mlflow()
                 from mlflow.tracking import MlflowClient
 
-                prepare_database(self.uri)
-                self._client = MlflowClient(self.uri)
-            return self._client
+                address.prepare_database(self.uri)
+                self._client = MlflowClient(address.for_mlflow(self.uri))
+            begun = time.monotonic()
+            self._calls = [one for one in self._calls if one[0] > begun - QUIET_SECONDS]
+            spent = sum(seconds for _, seconds in self._calls)
+            if spent + LONGEST_CALL_SECONDS > self._patience:
+                raise TimeoutError(f"its last {len(self._calls)} calls took {spent:.0f} seconds")
+            try:
+                return getattr(self._client, method)(*arguments, **named)
+            finally:
+                self._calls.append((begun, time.monotonic() - begun))
 
-    def experiment_id(self, asked: Run) -> str:
+    def experiment(self, study: str) -> Any:
+        """The experiment of a study, None where there is none yet."""
+        name = f"{self._experiment}/{study}"
+        if not self._experiments.get(study):
+            found = self.call("get_experiment_by_name", name)
+            if found and not found.experiment_id:
+                raise ConnectionError("what answers there is no server of MLflow")
+            if found and found.lifecycle_stage == "deleted":
+                here = address.shown(self.uri, self.uri)
+                database = here if address.database_file(self.uri) else "the server's database"
+                number = found.experiment_id
+                raise EnvironmentProblem(
+                    f"MLflow at {here}: experiment {name!r} was deleted but keeps its name; "
+                    f"restore it (with {address.VARIABLE} set to that address: "
+                    f"mlflow experiments restore -x {number}) or delete it permanently (mlflow gc "
+                    f"--backend-store-uri '{database}' --experiment-ids {number})"
+                )
+            self._experiments[study] = found
+        return self._experiments[study]
+
+    def experiment_id(self, run: Run) -> str:
         """The experiment of the run's study, made where there is none."""
-        from mlflow.exceptions import MlflowException
+        if self.experiment(run.study) is None:
+            folder = address.artifact_folder(self.uri, run.study)
+            name, about = f"{self._experiment}/{run.study}", {"mlflow.note.content": run.title}
+            try:
+                self.call("create_experiment", name, folder, about)
+            except failures():
+                if self.experiment(run.study) is None:  # else another process was faster
+                    raise
+        return str(self.experiment(run.study).experiment_id)
 
-        name = f"{self.experiment}/{asked.study}"
-        with self._lock:
-            if name not in self._experiments and (
-                found := self.client().get_experiment_by_name(name)
-            ):
-                self._experiments[name] = found.experiment_id
-            if name not in self._experiments:
-                try:
-                    folder = artifact_folder(self.uri, asked.study)
-                    self._experiments[name] = self.client().create_experiment(
-                        name, folder, {"mlflow.note.content": asked.title}
-                    )
-                except MlflowException as problem:
-                    if problem.error_code != "RESOURCE_ALREADY_EXISTS":
-                        raise
-                    return self.experiment_id(asked)  # another process was faster
-            return self._experiments[name]
+    def runs(self, experiment_id: str, condition: str = "") -> list[Any]:
+        """The runs of an experiment, the oldest first, at most as many as MLflow returns at once."""
+        order = ["attributes.start_time ASC", "attributes.run_id ASC"]
+        found = self.call("search_runs", [experiment_id], condition, 1, 50_000, order)
+        return list(found)
 
-    def experiment_ids(self) -> list[str]:
-        """The experiments of all studies."""
-        experiments = self.client().search_experiments(
-            filter_string=f"name LIKE '{self.experiment}/%'"
-        )
-        return [experiment.experiment_id for experiment in experiments]
+    def create_run(self, run: Run, began: int | None = None) -> str:
+        """A new RUNNING run, nested under its sweep if it is a grid's configuration. Returns its id.
 
-    def runs(
-        self, experiment_id: str, tags: dict[str, str], status: str | None = None
-    ) -> "Iterator[Run]":
-        """The runs of an experiment with these tags and status, the oldest first."""
-        terms = [f"tags.{name} = '{value}'" for name, value in tags.items()] + (
-            [f"attributes.status = '{status}'"] if status else []
-        )
-        token: str | None = None
-        while True:
-            page = self.client().search_runs(
-                [experiment_id],
-                " AND ".join(terms),
-                order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
-                page_token=token,
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
-
-    def create_run(self, asked: Run, git_commit: str | None, began_milliseconds: int) -> str:
-        """A new RUNNING run with its parameters and tags, nested under its sweep if it is a grid's
-        cell. Gives its id.
+        ``began``: milliseconds since 1970, by default now.
         """
-        experiment_id = self.experiment_id(asked)
-        tags = content.run_tags(asked, git_commit) | {PROCESS: this_process()}
-        if asked.role == "cell":
-            tags["mlflow.parentRunId"] = self._sweep_id(experiment_id, asked)
-        run_id = (
-            self.client()
-            .create_run(experiment_id, began_milliseconds, tags, content.run_name(asked))
-            .info.run_id
-        )
-        self.log(run_id, parameters=content.parameters(asked))
-        return str(run_id)
+        experiment_id = self.experiment_id(run)
+        tags = content.run_tags(run)
+        if run.role == "cell":
+            tags["mlflow.parentRunId"] = self._sweep_id(experiment_id, run)
+        made = self.call("create_run", experiment_id, began, tags, content.run_name(run))
+        self.log(made.info.run_id, parameters=content.parameters(run))
+        return str(made.info.run_id)
 
-    def adopt(self, run_id: str, asked: Run) -> None:
-        """Make a run that another process left this process's, with all its parameters."""
-        self.log(run_id, parameters=content.parameters(asked), tags={PROCESS: this_process()})
-
-    def _sweep_id(self, experiment_id: str, asked: Run) -> str:
-        tags = content.sweep_tags(asked)
-        sought = {name: tags[name] for name in ("role", "sweep")}
-        sweep = (experiment_id, tags["sweep"])
-        with self._lock:
-            if sweep not in self._sweeps:
-                made = None
-                if not any(self.runs(experiment_id, sought)):
-                    made = (
-                        self.client()
-                        .create_run(experiment_id, tags=tags, run_name=content.sweep_name(asked))
-                        .info.run_id
-                    )
-                    self.client().set_terminated(
-                        made, "FINISHED"
-                    )  # it groups; its cells tell how they ended
-                # Two processes may each have made one: both take the oldest, and who made another
-                # withdraws it.
-                self._sweeps[sweep] = next(self.runs(experiment_id, sought)).info.run_id
-                if made and made != self._sweeps[sweep]:
-                    self.client().delete_run(made)
-            return self._sweeps[sweep]
+    def _sweep_id(self, experiment_id: str, run: Run) -> str:
+        tags = content.sweep_tags(run)
+        if tags["sweep"] not in self._sweeps:
+            condition = f"tags.sweep = '{tags['sweep']}'"
+            if not self.runs(experiment_id, condition):
+                name = f"Grid, seed {run.seed}"
+                made = self.call("create_run", experiment_id, None, tags, name)
+                self.call(
+                    "set_terminated", made.info.run_id
+                )  # its configurations tell how they end
+            # Of two processes each may have made one: both take the oldest.
+            self._sweeps[tags["sweep"]] = self.runs(experiment_id, condition)[0].info.run_id
+        return self._sweeps[tags["sweep"]]
 
     def log(
         self,
@@ -218,98 +196,24 @@ class Store:
         parameters: dict[str, str] | None = None,
         tags: dict[str, str] | None = None,
     ) -> None:
-        """Log values, parameters and tags in as few calls as MLflow allows."""
+        """Log metrics, parameters and tags in as few calls as MLflow allows."""
         from mlflow.entities import Metric, Param, RunTag
 
-        metrics = [
-            Metric(point.name, point.value, point.milliseconds, point.step) for point in points
-        ]
+        metrics = [Metric(*point) for point in points]
         params = [Param(name, value) for name, value in (parameters or {}).items()]
         run_tags = [RunTag(name, value) for name, value in (tags or {}).items()]
-        size = (
-            800  # MLflow takes 1000 entries in a call, at most 100 of them parameters and 100 tags
-        )
-        for start in range(0, max(len(metrics), 1), size):
-            self.client().log_batch(
-                run_id,
-                metrics[start : start + size],
-                params if start == 0 else [],
-                run_tags if start == 0 else [],
-            )
+        for start in range(0, max(len(metrics), 1), 800):  # MLflow takes 1000 entries in a call
+            self.call("log_batch", run_id, metrics[start : start + 800], params, run_tags)
+            params, run_tags = [], []
 
     def complete(
-        self,
-        run_id: str,
-        folder: Path,
-        record: Record,
-        points: Iterable[content.Point],
-        ended_milliseconds: int,
+        self, run_id: str, folder: Path, record: Record, points: list[content.Point]
     ) -> None:
-        """Log the last ``points`` and the files of ``folder``, and end the run; from then on it is
-        whole.
-        """
-        self.log(run_id, points, tags=content.outcome_tags(record.happened))
-        for name in content.ARTIFACTS:
+        """Log ``points`` and the files of ``folder``, and end the run; then it is whole."""
+        self.log(run_id, points, tags=content.outcome_tags(record))
+        for name in (RECORD, PREDICTIONS, ADAPTER):
             if (folder / name).is_file():
-                self.client().log_artifact(run_id, str(folder / name))
+                self.call("log_artifact", run_id, str(folder / name))
         self.log(run_id, tags={RECORD_DIGEST: file_digest(folder / RECORD)})
-        self.end(run_id, content.RUN_STATUS[record.happened.status], ended_milliseconds)
-
-    def end(self, run_id: str, status: str, ended_milliseconds: int | None = None) -> None:
-        """End a run: FINISHED, FAILED or KILLED."""
-        self.client().delete_tag(run_id, PROCESS)
-        self.client().set_terminated(run_id, status, ended_milliseconds)
-
-    def kill_stale(self, experiment_id: str, tags: dict[str, str]) -> int:
-        """Set to KILLED what is RUNNING with these tags though its process is gone. Gives how
-        many.
-        """
-        stale = [run for run in self.runs(experiment_id, tags, "RUNNING") if not goes_on(run)]
-        for run in stale:
-            self.client().set_terminated(run.info.run_id, "KILLED")
-            if PROCESS in run.data.tags:
-                self.client().delete_tag(run.info.run_id, PROCESS)
-        return len(stale)
-
-
-def goes_on(run: "Run") -> bool:
-    """Whether a living process is logging the run."""
-    return run.info.status == "RUNNING" and is_alive(
-        run.data.tags.get(PROCESS, ""), run.info.start_time
-    )
-
-
-def is_whole(run: "Run", record: Record, record_digest: str) -> bool:
-    """Whether the run mirrors this very record completely."""
-    return (
-        run.data.tags.get(RECORD_DIGEST) == record_digest
-        and run.info.status == content.RUN_STATUS[record.happened.status]
-    )
-
-
-def store_at(tracking: "TrackingParams") -> Store:
-    """The store that the study, or the variable MLFLOW_TRACKING_URI, names; one per address and
-    process.
-    """
-    return _store(resolved(tracking.uri), tracking.experiment, os.getpid())
-
-
-@cache
-def _store(uri: str, experiment: str, _process: int) -> Store:
-    return Store(uri, experiment)
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """What a store may raise: MLflow's own errors, those of the libraries that it lets through, and
-    what a wrong address provokes.
-    """
-    known: list[type[Exception]] = [OSError, ImportError, ValueError, sqlite3.Error]
-    for module, name in (
-        ("mlflow.exceptions", "MlflowException"),
-        ("sqlalchemy.exc", "SQLAlchemyError"),
-        ("alembic.util", "CommandError"),
-    ):
-        loaded: Any = sys.modules.get(module)  # what is not loaded can't have raised
-        if loaded is not None:
-            known.append(getattr(loaded, name))
-    return tuple(known)
+        ended = content.milliseconds(record.where.finished, folder / RECORD)
+        self.call("set_terminated", run_id, content.RUN_STATUS[record.happened.status], ended)

@@ -1,0 +1,114 @@
+"""A run in MLflow while it goes on. MLflow never costs a run: what is missing, ``sync`` adds."""
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from lora_replication.errors import Stopped
+from lora_replication.record import RECORD, Epoch, Record, Run
+from lora_replication.study import TrackingParams
+from lora_replication.tracking import content
+from lora_replication.tracking.address import resolved
+from lora_replication.tracking.store import Store, failures
+
+PATIENCE_SECONDS = 30.0
+"""What the calls of ``QUIET_SECONDS`` to a server may take together."""
+
+
+class Mirror:
+    """The MLflow run of one training run. Nothing here raises because of MLflow."""
+
+    def __init__(self, store: Store, run: Run) -> None:
+        self._store = store
+        self._run = run
+        self._run_id = ""
+        self._epochs: set[int] = set()
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Log the learning curves at an epoch that has just ended."""
+        points = content.epoch_points(epoch, time.time_ns() // 1_000_000)
+        if self._run_id and self._try(lambda: self._store.log(self._run_id, points)):
+            self._epochs.add(epoch.epoch)
+
+    def finish(self, folder: Path, record: Record) -> None:
+        """Log what ``record`` in ``folder`` has more, and the files, and end the MLflow run."""
+
+        def complete() -> None:
+            points = content.record_points(record, folder / RECORD)
+            missed = [point for point in points if point.step not in self._epochs]
+            self._store.complete(self._run_id, folder, record, missed)
+            self._run_id = ""
+
+        if self._run_id:
+            self._try(complete)
+
+    def open(self) -> None:
+        """Make the MLflow run. Others that are RUNNING in this place are dead, as its lock is ours,
+        and become KILLED.
+        """
+
+        def make() -> None:
+            alike = f"tags.place = '{self._run.place}' AND attributes.status = 'RUNNING'"
+            for dead in self._store.runs(self._store.experiment_id(self._run), alike):
+                self._store.call("set_terminated", dead.info.run_id, "KILLED")
+            self._run_id = self._store.create_run(self._run)
+
+        self._try(make)
+
+    def end(self, status: str) -> None:
+        """End the MLflow run as FINISHED, FAILED or KILLED, where ``finish`` has not ended it."""
+        if status == "KILLED":  # the process is about to end, so no answer is waited for long
+            os.environ |= {
+                "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+                "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+            }
+        if self._run_id:
+            self._try(lambda: self._store.call("set_terminated", self._run_id, status))
+
+    def _try(self, step: Callable[[], object]) -> bool:
+        """Whether ``step`` could be done. A failure is told once, then the address is left alone."""
+        if self._store.is_quiet:
+            return False
+        try:
+            step()
+        except failures() as problem:
+            from tqdm import tqdm
+
+            advice = "Runs go on; 'lora-replication sync' adds them to MLflow afterwards."
+            tqdm.write(f"warning: {self._store.give_up(problem)}. {advice}", file=sys.stderr)
+            return False
+        return True
+
+
+@contextmanager
+def open_mirror(tracking: TrackingParams, run: Run) -> Iterator[Mirror]:
+    """The MLflow run of a training run that is about to start, whose lock the caller holds.
+
+    Left without ``finish``, it ends as FINISHED, by ``Stopped`` or Ctrl-C as KILLED, by another
+    exception as FAILED.
+
+    Args:
+        tracking: where to; the variable MLFLOW_TRACKING_URI overrules its ``uri``.
+        run: what is run.
+    """
+    mirror = Mirror(_store(resolved(tracking.uri), tracking.experiment, os.getpid()), run)
+    status = "FAILED"
+    try:
+        mirror.open()
+        yield mirror
+        status = "FINISHED"
+    except (Stopped, KeyboardInterrupt):
+        status = "KILLED"
+        raise
+    finally:
+        mirror.end(status)
+
+
+@cache
+def _store(uri: str, experiment: str, _process: int) -> Store:
+    return Store(uri, experiment, PATIENCE_SECONDS if uri.startswith("http") else math.inf)

@@ -1,0 +1,157 @@
+"""MLflow rebuilt from the records: every record becomes one whole MLflow run."""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+from lora_replication.errors import EnvironmentProblem, ReplicationError
+from lora_replication.files import file_digest, is_locked, only_writer
+from lora_replication.record import RECORD, Record, read_records
+from lora_replication.studies import read_study, study_names
+from lora_replication.study import Study
+from lora_replication.tracking import content
+from lora_replication.tracking.address import database_file, resolved
+from lora_replication.tracking.store import RECORD_DIGEST, Store, failures
+from lora_replication.tracking.views import save_views
+from lora_replication.workspace import Workspace
+
+ADDED, COMPLETED, PRESENT = "added", "completed", "already there"
+RUNNING, KILLED = "left to the process that runs it", "ended as killed"
+
+
+def sync_all(root: Path) -> None:
+    """Bring MLflow to what the records of all studies say; print a line for each study.
+
+    Raises:
+        ReplicationError: of the first study that failed, with all that failed; the others are done.
+    """
+    failed: dict[str, list[str]] = defaultdict(list)
+    kinds: list[type[ReplicationError]] = []
+    stores: dict[tuple[str, str], Store] = {}
+    with only_writer(root / "build" / "state" / "sync.lock"):
+        for name in study_names(root):
+            try:
+                study = read_study(name, root)
+                address = resolved(study.tracking.uri), study.tracking.experiment
+                done, link = sync(study, root, stores.setdefault(address, Store(*address)))
+                print(
+                    f"{name}: {_in_words(done)}{'; in the UI: ' if link else ''}{link}", flush=True
+                )
+            except ReplicationError as problem:
+                failed[str(problem)].append(name)
+                kinds.append(type(problem))
+    if failed:
+        raise kinds[0]("\n".join(f"{', '.join(names)}: {told}" for told, names in failed.items()))
+
+
+def _in_words(done: Counter[str]) -> str:
+    runs = "1 run" if done[ADDED] == 1 else f"{done[ADDED]} runs"
+    rare = (f", {done[what]} {what}" for what in (RUNNING, KILLED) if done[what])
+    return (
+        f"{runs} added, {done[COMPLETED]} completed, {done[PRESENT]} already there{''.join(rare)}"
+    )
+
+
+def sync(study: Study, root: Path, store: Store) -> tuple[Counter[str], str]:
+    """Bring MLflow to what the records of ``study`` say; a second call changes nothing.
+
+    Returns:
+        How many records were ADDED, COMPLETED, PRESENT or RUNNING, and MLflow runs KILLED; and the
+        link to the study's runs in MLflow's page.
+
+    Raises:
+        DataError: a file is not a record.
+        EnvironmentProblem: MLflow or its address fails, now or for a study before.
+    """
+    if store.is_quiet:
+        raise EnvironmentProblem(store.trouble)
+    records = _records(study, root)
+    file = database_file(store.uri)
+    if not records and file and not file.exists():
+        return Counter(), ""
+    try:
+        return _rebuild(store, Workspace(study, root), records)
+    except EnvironmentProblem:
+        raise
+    except failures() as problem:
+        raise EnvironmentProblem(store.give_up(problem)) from None
+
+
+def _records(study: Study, root: Path) -> list[tuple[Path, Record]]:
+    """Every record of the study in its own place, once; published ones where no other has the key."""
+    found: dict[str, tuple[Path, Record]] = {}
+    local: set[str] = set()
+    singles = Workspace(study, root, "singles")
+    for workspace in (Workspace(study, root), singles, Workspace.published(study, root)):
+        for folder, record in read_records(workspace.runs):
+            run = record.asked
+            name = f"{run.place} {run.key}"
+            if run.study == study.study and folder == workspace.folder(run) and name not in local:
+                found.setdefault(file_digest(folder / RECORD), (folder, record))
+        if workspace is singles:
+            local = {f"{record.asked.place} {record.asked.key}" for _, record in found.values()}
+    return list(found.values())
+
+
+def _rebuild(
+    store: Store, workspace: Workspace, records: list[tuple[Path, Record]]
+) -> tuple[Counter[str], str]:
+    done: Counter[str] = Counter()
+    known: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    experiment = store.experiment(workspace.study.study)
+    for run in store.runs(experiment.experiment_id) if experiment else ():
+        tags = run.data.tags
+        if "place" in tags:
+            known[tags["place"], tags["record_key"]].append(run)
+    running = [run for runs in known.values() for run in runs if run.info.status == "RUNNING"]
+    alive = {
+        run.info.run_id
+        for run in running
+        if is_locked(workspace.state / f"{run.data.tags['place']}.lock")
+    }
+    for folder, record in records:
+        tags = content.run_tags(record.asked)
+        done[_copy(store, folder, record, known[tags["place"], tags["record_key"]], alive)] += 1
+    for run in running:
+        # Asked again, as its process may have ended it since.
+        if (
+            run.info.run_id not in alive
+            and store.call("get_run", run.info.run_id).info.status == "RUNNING"
+        ):
+            store.call("set_terminated", run.info.run_id, "KILLED")
+            done[KILLED] += 1
+    experiment = store.experiment(workspace.study.study)
+    return done, save_views(store, experiment) if experiment else ""
+
+
+def _copy(store: Store, folder: Path, record: Record, runs: list[Any], alive: set[str]) -> str:
+    """Make one of ``runs``, which are of this record's place and key, its whole copy, or a new one."""
+    digest = file_digest(folder / RECORD)
+    same = [run for run in runs if run.data.tags.get(RECORD_DIGEST) == digest]
+    status = content.RUN_STATUS[record.happened.status]
+    if any(run.info.status == status for run in same):
+        return PRESENT
+    if any(run.info.run_id in alive for run in runs):
+        return RUNNING
+    points = content.record_points(record, folder / RECORD)
+    # A run with another record's digest is an earlier attempt and stays.
+    partial = same or [run for run in runs if RECORD_DIGEST not in run.data.tags]
+    if not partial:
+        began = content.milliseconds(record.where.started, folder / RECORD)
+        store.complete(store.create_run(record.asked, began), folder, record, points)
+        return ADDED
+    runs.remove(partial[-1])
+    run_id = partial[-1].info.run_id
+    store.log(run_id, parameters=content.parameters(record.asked))
+    store.complete(run_id, folder, record, _missing(store, run_id, points))
+    return COMPLETED
+
+
+def _missing(store: Store, run_id: str, points: list[content.Point]) -> list[content.Point]:
+    """Those of ``points`` that the run lacks, whatever the time at which it has the others."""
+    logged = {
+        (name, metric.step, metric.value)
+        for name in {point.name for point in points}
+        for metric in store.call("get_metric_history", run_id, name)
+    }
+    return [point for point in points if (point.name, point.step, point.value) not in logged]

@@ -1,0 +1,190 @@
+"""MLflow rebuilt from records: nothing is lost, nothing doubled, nobody's run is ended."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import tracking_runs
+from tracking_runs import (
+    NOON, TRACKING, a_record, a_run, client, curve, listener, mirrored, runs, synced, written,
+)  # fmt: skip
+
+from lora_replication.errors import DataError, EnvironmentProblem, Stopped
+from lora_replication.files import only_writer
+from lora_replication.record import write_record
+from lora_replication.tracking import sync
+from lora_replication.tracking.mirror import open_mirror
+
+empty_database, tracked = tracking_runs.empty_database, tracking_runs.tracked
+pytestmark = pytest.mark.usefixtures("tracked")
+CURVE = [(1, 2.0), (2, 1.0), (3, 2 / 3)]
+
+
+def cut_off(record) -> None:
+    """Log a run that is stopped after its first epoch, while MLflow can't be told the end."""
+    with pytest.raises(Stopped), open_mirror(TRACKING, record.asked) as mirror:
+        mirror.epoch(record.happened.epochs[0])
+        raise Stopped(15)
+
+
+def set_running(run) -> None:
+    client().set_terminated(run.info.run_id, "RUNNING")
+
+
+def lock(run) -> Path:
+    return Path("build/state/toy") / f"{run.place}.lock"
+
+
+def test_what_is_missing_is_added_as_it_would_have_been_mirrored_and_nothing_twice():
+    mirrored(a_record(a_run(seed=1)))
+    written(a_record(a_run(seed=2)))
+    assert synced() == {"added": 1, "already there": 1}
+    assert synced() == {"already there": 2}
+    live, rebuilt = sorted(runs(), key=lambda run: run.data.params["seed"])
+    assert live.data.metrics == rebuilt.data.metrics
+    assert live.data.params == rebuilt.data.params | {"seed": "1"}
+    assert live.data.tags.keys() == rebuilt.data.tags.keys()
+    assert curve(live, "validation_loss") == curve(rebuilt, "validation_loss") == CURVE
+    assert (rebuilt.info.start_time, rebuilt.info.end_time) == (NOON, NOON + 65_000)
+    assert len(client().list_artifacts(rebuilt.info.run_id)) == 3
+
+
+@pytest.mark.fault(1, 5, 10)
+def test_a_run_that_was_cut_off_is_completed():
+    record = a_record(a_run())
+    cut_off(record)
+    written(record)
+    assert synced() == {"completed": 1}
+    assert synced() == {"already there": 1}
+    (found,) = runs()
+    assert found.info.status == "FINISHED"
+    assert curve(found, "validation_loss") == CURVE
+    assert len(client().get_metric_history(found.info.run_id, "accuracy/test")) == 1
+
+
+def test_an_earlier_attempt_stays():
+    mirrored(a_record(a_run(), status="failed", error="memory"))
+    written(a_record(a_run(), attempt=2))
+    assert synced() == {"added": 1}
+    assert sorted(run.info.status for run in runs()) == ["FAILED", "FINISHED"]
+    assert synced() == {"already there": 1}
+
+
+@pytest.mark.fault(1, 5)
+def test_running_runs_are_killed_unless_their_lock_is_held():
+    for seed in (1, 2):
+        cut_off(a_record(a_run(seed=seed)))
+    written(a_record(a_run(seed=2)))
+    for run in runs():
+        set_running(run)
+    with only_writer(lock(a_run(seed=1))), only_writer(lock(a_run(seed=2))):
+        assert synced() == {sync.RUNNING: 1}
+        assert [run.info.status for run in runs()] == ["RUNNING", "RUNNING"]
+    assert synced() == {"completed": 1, sync.KILLED: 1}
+    assert sorted(run.info.status for run in runs()) == ["FINISHED", "KILLED"]
+
+
+def test_configurations_share_a_parent_however_they_come():
+    mirrored(a_record(a_run("r1", "cell", rank=1)))
+    tracking_runs._store.cache_clear()
+    mirrored(a_record(a_run("r2", "cell", rank=2)))
+    written(a_record(a_run("r4", "cell", rank=4)))
+    mirrored(a_record(a_run("r1", "cell", seed=2, rank=1)))
+    assert synced() == {"added": 1, "already there": 3}
+    parents = {run.info.run_id: run.info.run_name for run in runs("tags.role = 'sweep'")}
+    assert sorted(parents.values()) == ["Grid, seed 1", "Grid, seed 2"]
+    for run in runs("tags.role = 'cell'"):
+        parent = parents[run.data.tags["mlflow.parentRunId"]]
+        assert parent == f"Grid, seed {run.data.params['seed']}"
+
+
+def test_singles_and_a_method_and_a_configuration_of_one_key_are_runs_of_their_own():
+    mirrored(a_record(a_run()))
+    written(a_record(a_run("r8", "cell")))
+    written(a_record(a_run(), finished="2024-01-31T13:00:00+00:00"), "singles")
+    assert synced() == {"added": 2, "already there": 1}
+    assert synced() == {"already there": 3}
+
+
+def test_two_records_do_not_fight_over_one_partial_run():
+    cut_off(a_record(a_run()))
+    written(a_record(a_run()))
+    written(a_record(a_run(), finished="2024-01-31T13:00:00+00:00"), "singles")
+    assert synced() == {"added": 1, "completed": 1}
+    assert synced() == {"already there": 2}
+
+
+def test_published_records_count_where_there_is_no_other_and_copies_elsewhere_do_not():
+    published = Path("reports/toy/records")
+    for seed in (1, 2):
+        run = a_run(seed=seed)
+        write_record(a_record(run), published / run.place)
+    written(a_record(a_run(seed=1), finished="2024-01-31T13:00:00+00:00"))
+    shutil.copytree("runs/toy/lora_default", "runs/toy/copy")
+    foreign = a_run(study="other")
+    write_record(a_record(foreign), Path("runs/toy") / foreign.place.with_name("seed-9"))
+    assert synced() == {"added": 2}
+    assert {run.data.params["seed"]: run.info.end_time - NOON for run in runs()} == {
+        "1": 3_600_000,
+        "2": 65_000,
+    }
+
+
+def test_a_record_without_a_time_names_its_file():
+    written(a_record(a_run(), finished="noon"))
+    with pytest.raises(DataError, match=r"record\.json"):
+        synced()
+
+
+@pytest.fixture
+def project(tracked) -> Path:
+    """With the studies ``article``, ``one`` and ``two``, all in mlflow.db."""
+    text = (Path(__file__).parents[1] / "params.yaml").read_text("utf-8")
+    text = text.replace("experiment: lora-replication", "experiment: mirror")
+    (tracked / "params.yaml").write_text(text)
+    for name in ("one", "two"):
+        folder = tracked / "studies" / name
+        folder.mkdir(parents=True)
+        own = text.replace("study: article", f"study: {name}").replace("root: . ", "root: ../.. ")
+        (folder / "params.yaml").write_text(own)
+    return tracked
+
+
+def test_all_studies_are_told_in_words_and_one_that_fails_stops_no_other(project, capsys):
+    for study in ("one", "two"):
+        written(a_record(a_run(study=study)))
+    sync.sync_all(project)
+    article, one, two = capsys.readouterr().out.splitlines()
+    assert article == "article: 0 runs added, 0 completed, 0 already there"
+    assert one.startswith("one: 1 run added, 0 completed, 0 already there; in the UI: #/experiments/")
+    assert runs(study="two")[0].info.status == "FINISHED"
+    client().delete_experiment(client().get_experiment_by_name("mirror/one").experiment_id)
+    written(a_record(a_run(study="two", seed=2)))
+    with pytest.raises(EnvironmentProblem) as problem:
+        sync.sync_all(project)
+    assert "two: 1 run added, 0 completed, 1 already there" in capsys.readouterr().out
+    message = str(problem.value)
+    assert message.startswith("one: ") and "mlflow gc" in message and "restore" in message
+    assert problem.value.exit_code == 4
+
+
+@pytest.mark.fault(9, 42)
+def test_a_server_that_fails_is_asked_once_for_all_studies(project, monkeypatch):
+    (project / "studies" / "two" / "params.yaml").write_text("no: study")
+    with listener(b"hello") as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.replace("//", "//me:s3cret@"))
+        asked = []
+        call = sync.Store.call
+        monkeypatch.setattr(sync.Store, "call", lambda *given: asked.append(1) or call(*given))
+        with pytest.raises(EnvironmentProblem) as problem:
+            sync.sync_all(project)
+    assert len(asked) == 1
+    first, *rest = str(problem.value).splitlines()
+    assert first.startswith("article, one: MLflow at http://***@127.0.0.1") and rest
+    assert "s3cret" not in str(problem.value)
+
+
+def test_nothing_to_copy_makes_no_database(tracked):
+    Path("mlflow.db").unlink()
+    assert synced() == {}
+    assert not list(tracked.iterdir())
