@@ -1,18 +1,21 @@
 """Running packs, and what becomes of one that fails.
 
 It is tried again, then its configurations are tried one by one, then they are recorded as failed.
-``local`` runs packs in this process; ``grid.ray`` on Ray, with the same rules.
+``run_locally`` runs packs in this process; ``grid.ray`` on Ray, with the same rules.
 """
 
 import sys
 import traceback
 from collections import deque
 from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from lora_replication import machine
 from lora_replication.errors import GpuLost, ReplicationError
+from lora_replication.grid.sweep import Executor
 from lora_replication.record import Record, Run
 from lora_replication.training.run import OpenMirror, perform, record_failure
 from lora_replication.workspace import Workspace
@@ -25,11 +28,6 @@ class Task:
     runs: Sequence[Run]
     attempt: int = 1
 
-    def __str__(self) -> str:
-        """For people."""
-        others = len(self.runs) - 1
-        return self.runs[0].label + (f" and {others} more" if others else "")
-
 
 @dataclass(frozen=True)
 class Broken:
@@ -41,6 +39,25 @@ class Broken:
 
 
 Outcome = Sequence[Record] | Broken | ReplicationError
+
+
+def open_executor(workspace: Workspace, mirror: OpenMirror) -> AbstractContextManager[Executor]:
+    """What ``execution.executor`` names; leaving it ends all that it started, finished or not."""
+    if workspace.study.execution.executor == "ray":
+        from lora_replication.grid.ray import RayExecutor  # it imports this module
+
+        return RayExecutor(workspace, mirror)
+    return nullcontext(partial(run_locally, workspace, mirror))
+
+
+def run_locally(
+    workspace: Workspace, mirror: OpenMirror, packs: Sequence[Sequence[Run]]
+) -> Generator[Record]:
+    """Run packs one after another in this process, those that fail again at the end."""
+    attempts = Attempts(workspace, packs)
+    while attempts.waiting:
+        task = attempts.waiting.popleft()
+        yield from attempts.settle(task, attempt(workspace, task, mirror))
 
 
 def attempt(workspace: Workspace, task: Task, mirror: OpenMirror) -> Outcome:
@@ -70,11 +87,7 @@ def attempt(workspace: Workspace, task: Task, mirror: OpenMirror) -> Outcome:
 
 
 class Attempts:
-    """The packs of a sweep that wait for a try.
-
-    Attributes:
-        waiting: in the order in which they are taken; those that failed come last.
-    """
+    """The packs that wait for a try: ``waiting``, in that order; those that failed come last."""
 
     def __init__(self, workspace: Workspace, packs: Sequence[Sequence[Run]]) -> None:
         self._workspace = workspace
@@ -91,8 +104,10 @@ class Attempts:
             raise outcome
         if not isinstance(outcome, Broken):
             return list(outcome)
+        others = f" and {len(task.runs) - 1} more" if len(task.runs) > 1 else ""
         print(
-            f"grid: attempt {task.attempt} of {task} {outcome.status}: {outcome.error}",
+            f"grid: attempt {task.attempt} of {task.runs[0].label}{others} "
+            f"{outcome.status}: {outcome.error}",
             file=sys.stderr,
         )
         found = [(run, self._workspace.done(run)) for run in task.runs]
@@ -103,25 +118,6 @@ class Attempts:
         elif len(task.runs) > 1:
             self.waiting.extend(Task([run], task.attempt + 1) for run in rest)
         else:
-            settled += [
-                record_failure(
-                    self._workspace,
-                    run,
-                    outcome.status,
-                    outcome.error,
-                    outcome.peak_memory_bytes,
-                    task.attempt,
-                )
-                for run in rest
-            ]
+            details = (outcome.status, outcome.error, outcome.peak_memory_bytes, task.attempt)
+            settled += [record_failure(self._workspace, run, *details) for run in rest]
         return settled
-
-
-def run_locally(
-    workspace: Workspace, packs: Sequence[Sequence[Run]], mirror: OpenMirror
-) -> Generator[Record]:
-    """Run packs one after another in this process, those that fail again at the end."""
-    attempts = Attempts(workspace, packs)
-    while attempts.waiting:
-        task = attempts.waiting.popleft()
-        yield from attempts.settle(task, attempt(workspace, task, mirror))

@@ -45,8 +45,13 @@ def runners_up(workspace: Workspace, cells: Iterable[Record]) -> list[Record]:
     if not study.grid.runners_up:
         return []
     winner, *others = _by_validation(cells)
-    near = [cell for cell in others if _p_value(winner, cell) > 1 - study.report.confidence]
-    chosen = near[: study.grid.runners_up]
+    best = _val(winner)
+
+    def is_near(cell: Record) -> bool:
+        p_value = two_proportions_test(best.correct, _val(cell).correct, best.reviews)
+        return p_value > 1 - study.report.confidence
+
+    chosen = list(filter(is_near, others))[: study.grid.runners_up]
     article = published()[ARTICLES_CHOICE]
     return chosen + [
         cell for cell in others if article.is_lora(cell.asked.settings.lora) and cell not in chosen
@@ -74,8 +79,3 @@ def _by_validation(cells: Iterable[Record]) -> list[Record]:
 
 def _val(record: Record) -> Count:
     return record.happened.val or Count(correct=0, reviews=1, ones=0)
-
-
-def _p_value(first: Record, second: Record) -> float:
-    one, other = _val(first), _val(second)
-    return two_proportions_test(one.correct, other.correct, one.reviews)
