@@ -25,6 +25,7 @@ from lora_replication.grid.inputs import Inputs, receive, send
 from lora_replication.process import set_up_libraries
 from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, Record, Run
 from lora_replication.study import ExecutionParams
+from lora_replication.training.load import load_classifier
 from lora_replication.training.run import OpenMirror
 from lora_replication.workspace import Workspace
 
@@ -154,7 +155,10 @@ def run_pack(inputs: Inputs, task: Task) -> Generator[Answer | None]:
     torch.set_num_threads(inputs.study.execution.ray_cpus)
     key = digest(inputs.digests)
     try:
-        workspace = _workspaces[key] = _workspaces.get(key) or receive(inputs, ray.get)
+        if key not in _workspaces:
+            _workspaces[key] = receive(inputs, ray.get)
+            load_classifier(_workspaces[key].encoder)  # imports that are not the pack's time
+        workspace = _workspaces[key]
         here = [workspace.run(run.role, run.name, run.settings, run.seed) for run in task.runs]
         if here != list(task.runs):
             raise EnvironmentProblem(f"a Ray worker runs other code; {SAME_COMMIT}")
