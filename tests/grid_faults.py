@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -69,8 +68,6 @@ def _fail(fault: str) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
     if fault == "bug":
         raise ZeroDivisionError("division by zero")
-    if fault == "hang":
-        time.sleep(600)
 
 
 def make_workspace(root: Path, device: str = "cpu", **changes: Any) -> Workspace:
@@ -162,16 +159,6 @@ def wait_for(process: subprocess.Popen[str], text: str) -> None:
         if text in line:
             return
     raise AssertionError(process.stderr.read() if process.stderr else "")
-
-
-def soon(condition: Any, seconds: float = 10.0) -> bool:
-    """Whether ``condition()`` comes true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def assert_agree(packed: dict[str, Any], alone: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from process_tree import descendants, is_running
 
 from lora_replication.errors import EnvironmentProblem, GpuLost
 from lora_replication.files import digest
@@ -20,9 +19,9 @@ from lora_replication.grid import ray as on_ray
 from lora_replication.grid.attempts import Task, open_executor
 from lora_replication.grid.inputs import send
 from lora_replication.grid.space import grid_runs
-from lora_replication.process import kill_tree
 from tests import grid_faults
-from tests.grid_faults import Faults, left_behind, make_workspace, soon, start_sweep, wait_for
+from tests.grid_faults import Faults, left_behind, make_workspace, start_sweep, wait_for
+from tests.process_tree import descendants, is_running, kill_tree, soon
 from tests.study_files import ROOT
 
 needs_ray = pytest.mark.skipif(
@@ -71,9 +70,7 @@ def test_runs_come_back_whole_and_the_first_record_stays(workspace, inputs, tmp_
     assert len(mirror.started) == 2
 
 
-def test_a_worker_whose_gpu_is_lost_ends_so_that_ray_starts_another(
-    workspace, inputs, monkeypatch
-):
+def test_a_worker_whose_gpu_is_lost_ends_so_that_ray_starts_another(workspace, inputs, monkeypatch):
     def lost(*_):
         raise GpuLost("no answer")
 
@@ -175,12 +172,16 @@ def fail_on_ray(root: Path) -> None:
     first, other = grid_runs(workspace)[:2]
     large = changed(workspace, first, "large", rank=10**13)
     endless = changed(workspace, first, "endless", epochs=10_000)
-    robbed = [changed(workspace, run, name, epochs=40) for run, name in ((first, "a"), (other, "b"))]
+    robbed = [
+        changed(workspace, run, name, epochs=40) for run, name in ((first, "a"), (other, "b"))
+    ]
     found = {}
     with open_executor(workspace, Faults(root)) as executor:
         for packs in ([[first, large], [endless]], [robbed]):
             if packs[0] == robbed:
-                assert soon(lambda: not ray_workers(os.getpid()), 30)  # the one before may be ending
+                assert soon(
+                    lambda: not ray_workers(os.getpid()), 30
+                )  # the one before may be ending
                 print("ready", flush=True)
             for record in executor(packs):
                 found[record.asked.name] = record.happened.model_dump(mode="json")
@@ -196,8 +197,8 @@ def ray_workers(driver: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.fault(25, 27, 28)
 def test_on_a_ray_of_its_own_packs_fail_hang_and_are_killed(tiny_root, tmp_path):
-    text = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; "
-    text += "import pathlib, test_ray; test_ray.fail_on_ray(pathlib.Path(sys.argv[1]))"
+    text = f"import sys, pathlib; sys.path.insert(0, {str(ROOT)!r}); from tests import test_ray; "
+    text += "test_ray.fail_on_ray(pathlib.Path(sys.argv[1]))"
     with subprocess.Popen(
         [sys.executable, "-c", text, tiny_root], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},

@@ -79,11 +79,9 @@ def attempt(workspace: Workspace, task: Task, mirror: OpenMirror) -> Outcome:
                 "finished runs are kept, run again to continue"
             ) from None
         peak = machine.peak_memory_bytes(settings.device)
-        size = (
-            f"batch_size {settings.batch_size}, {len(task.runs)} in the pack, "
-            f"peak memory {peak / 2**30:.2f} GiB"
-        )
-        return Broken("failed", f"{type(problem).__name__} at {size}: {problem}", peak)
+        size = f"batch_size {settings.batch_size}, {len(task.runs)} in the pack"
+        at = f"{type(problem).__name__} at {size}, peak memory {peak / 2**30:.2f} GiB"
+        return Broken("failed", f"{at}: {problem}", peak)
 
 
 class Attempts:
@@ -96,20 +94,15 @@ class Attempts:
     def settle(self, task: Task, outcome: Outcome) -> list[Record]:
         """The records that ``outcome`` of ``task`` leaves; failures once all attempts are spent.
 
-        Raises:
-            ReplicationError: where that is the outcome: data, parameters or the machine are wrong,
-                for every pack.
+        A ``ReplicationError`` is raised: data, parameters or the machine are wrong for every pack.
         """
         if isinstance(outcome, ReplicationError):
             raise outcome
         if not isinstance(outcome, Broken):
             return list(outcome)
-        others = f" and {len(task.runs) - 1} more" if len(task.runs) > 1 else ""
-        print(
-            f"grid: attempt {task.attempt} of {task.runs[0].label}{others} "
-            f"{outcome.status}: {outcome.error}",
-            file=sys.stderr,
-        )
+        name = task.runs[0].label + (f" and {len(task.runs) - 1} more" if task.runs[1:] else "")
+        problem = f"{outcome.status}: {outcome.error}"
+        print(f"grid: attempt {task.attempt} of {name} {problem}", file=sys.stderr)
         found = [(run, self._workspace.done(run)) for run in task.runs]
         settled = [record for _, record in found if record]
         rest = [run for run, record in found if record is None]
@@ -118,6 +111,6 @@ class Attempts:
         elif len(task.runs) > 1:
             self.waiting.extend(Task([run], task.attempt + 1) for run in rest)
         else:
-            details = (outcome.status, outcome.error, outcome.peak_memory_bytes, task.attempt)
-            settled += [record_failure(self._workspace, run, *details) for run in rest]
+            how = (outcome.status, outcome.error, outcome.peak_memory_bytes, task.attempt)
+            settled += [record_failure(self._workspace, run, *how) for run in rest]
         return settled

@@ -78,9 +78,8 @@ class RayExecutor:
     def __call__(self, packs: Sequence[Sequence[Run]]) -> Generator[Record]:
         """Yield each record once it is written.
 
-        Raises:
-            EnvironmentProblem: Ray is not installed, its address does not answer, no machine is
-                large enough, a worker runs other code.
+        Raises ``EnvironmentProblem``: Ray is not installed, its address does not answer, no machine
+        is large enough, or a worker runs other code.
         """
         attempts = Attempts(self._workspace, packs)
         tasks: dict[Any, Task] = {}  # by the generator of Ray's that their news come from
@@ -176,10 +175,8 @@ def run_pack(inputs: Inputs, task: Task) -> Generator[Answer | None]:
         if isinstance(outcome, Broken | ReplicationError):
             yield outcome
         else:
-            yield [
-                {file.name: file.read_bytes() for file in workspace.folder(run).iterdir()}
-                for run in task.runs
-            ]
+            folders = [workspace.folder(run) for run in task.runs]
+            yield [{file.name: file.read_bytes() for file in one.iterdir()} for one in folders]
 
 
 def keep(workspace: Workspace, run: Run, files: Files, mirror: OpenMirror) -> Record:
