@@ -71,11 +71,6 @@ def test_a_process_whose_gpu_is_lost_tries_no_other_pack(tiny_root, packs, monke
     assert [happened(tiny_root, name).status for name in packs[0]] == ["ok"] * len(packs[0])
 
 
-def test_a_pack_agrees_with_its_configurations_alone(tiny_root, unbroken):
-    run_sweep(tiny_root, Faults(tiny_root), pack=3)
-    grid_faults.assert_agree(left_behind(tiny_root / "runs/tiny"), unbroken)
-
-
 def forked(work) -> int:
     """Run ``work`` in a copy of this process, so that nothing has to be imported again. Returns its
     number; it exits with 0 or 1.

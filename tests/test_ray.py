@@ -91,6 +91,20 @@ def test_a_worker_of_other_results_is_refused(workspace, inputs, monkeypatch):
     assert "install the same commit on every machine" in str(answer)
 
 
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@needs_ray
+def test_an_address_that_does_not_answer_is_refused():
+    address = f"127.0.0.1:{free_port()}"
+    execution = make_workspace(Path(), executor="ray", ray_address=address).study.execution
+    with pytest.raises(EnvironmentProblem, match=f"ray_address is {address}: no Ray there"):
+        on_ray.connect(execution)
+
+
 def test_without_the_package_it_says_what_to_install(workspace, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     for name in TOKEN:
@@ -99,12 +113,6 @@ def test_without_the_package_it_says_what_to_install(workspace, tmp_path, monkey
         assert list(executor([])) == []  # Ray starts when it is needed
         with pytest.raises(EnvironmentProblem, match=r"pip install 'ray>=2\.52'"):
             list(executor([grid_runs(workspace)]))
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def start_node(cache: Path, *arguments: str) -> subprocess.Popen:
@@ -248,13 +256,3 @@ def test_a_stopped_sweep_leaves_no_ray_behind_and_goes_on_in_packs(
     assert {place: after[place] for place in kept} == kept
     grid_faults.assert_agree(after, unbroken)
     assert max(content["happened"]["pack"] for content, _ in after.values()) > 1
-
-
-@needs_ray
-@pytest.mark.slow
-def test_no_ray_at_the_address(tiny_root):
-    address = f"127.0.0.1:{free_port()}"
-    with start_sweep(tiny_root, executor="ray", ray_address=address) as driver:
-        _, err = driver.communicate(timeout=200)
-    assert driver.returncode == 4
-    assert f"execution.ray_address is {address}: no Ray there" in err
