@@ -8,36 +8,26 @@ from lora_replication.files import only_writer
 from lora_replication.process import run_command
 from lora_replication.reading import load_study
 
+FOLDERS = ("grid", "grid_winner", "grid_runners_up")
+"""Written here; DVC wants each of them, and the last may stay empty."""
+
 
 def gridsearch() -> None:
-    """Read params.yaml, write runs/<study>/grid, runs/<study>/grid_winner and
-    runs/<study>/grid_runners_up.
-    """
+    """Read params.yaml, write ``FOLDERS`` of the study's runs."""
     study = load_study(Path("params.yaml"))
-    from lora_replication.grid.executors import open_executor
+    from lora_replication.tracking.mirror import open_mirror
+
+    from lora_replication.grid.attempts import open_executor
     from lora_replication.grid.packs import pack_size
     from lora_replication.grid.sweep import sweep
-    from lora_replication.ledger import unread_cells
-    from lora_replication.tracking import live_run
-    from lora_replication.training.run import Bench
+    from lora_replication.workspace import Workspace
 
-    bench = Bench(study)
-    with only_writer(bench.state / "grid.lock"):
-        (bench.runs / study.study / "grid_runners_up").mkdir(
-            parents=True, exist_ok=True
-        )  # may stay empty
-        if unread := unread_cells(study, bench.manifest):
-            print(
-                f"grid: {unread} records are left unread: they are of other parameters, data, weights or code"
-            )
-        with open_executor(bench, partial(live_run, study.tracking)) as executor:
-            sweep(
-                study,
-                bench.recorded,
-                partial(pack_size, bench),
-                executor,
-                partial(print, flush=True),
-            )
+    workspace = Workspace(study, Path(study.root))
+    mirror = partial(open_mirror, study.tracking)
+    with only_writer(workspace.state / "grid.lock"), open_executor(workspace, mirror) as executor:
+        for name in FOLDERS:
+            (workspace.runs / name).mkdir(parents=True, exist_ok=True)
+        sweep(workspace, partial(pack_size, workspace), executor, partial(print, flush=True))
 
 
 if __name__ == "__main__":

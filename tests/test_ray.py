@@ -9,37 +9,120 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from grid_faults import Faults, left_behind, soon
-from process_tree import descendants, is_running
-from test_executors import NAMES, ROOT, happened, start_sweep, study_with, unbroken, wait_for  # noqa: F401  # unbroken is a fixture
 
-from lora_replication.grid.executors import open_executor
-from lora_replication.grid.space import cell_jobs
-from lora_replication.process import kill_tree
-from lora_replication.training.run import Bench
+from lora_replication.errors import EnvironmentProblem, GpuLost
+from lora_replication.files import digest
+from lora_replication.grid import ray as on_ray
+from lora_replication.grid.attempts import Task, open_executor
+from lora_replication.grid.inputs import send
+from lora_replication.grid.space import grid_runs
+from tests import grid_faults
+from tests.grid_faults import Faults, left_behind, make_workspace, start_sweep, wait_for
+from tests.process_tree import descendants, is_running, kill_tree, soon
+from tests.study_files import ROOT
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not importlib.util.find_spec("ray"),
-        reason="needs the package ray (pip install 'ray>=2.52')",
-    ),
-]
-
+needs_ray = pytest.mark.skipif(
+    not importlib.util.find_spec("ray"), reason="needs the package ray (pip install 'ray>=2.52')"
+)
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of the tests alone"}
+FILES = ["adapter.safetensors", "predictions.parquet", "record.json"]
+
+
+@pytest.fixture
+def unbroken(tiny_data):
+    return grid_faults.unbroken(tiny_data)
+
+
+@pytest.fixture
+def workspace(tiny_root):
+    return make_workspace(tiny_root, executor="ray")
+
+
+@pytest.fixture
+def inputs(workspace, monkeypatch):
+    """Of ``workspace``, in whose process they are there already, as after a first pack."""
+    inputs = send(workspace, lambda _contents: None)
+    there = make_workspace(Path("nowhere"))
+    there.data, there.encoder = workspace.data, workspace.encoder
+    monkeypatch.setattr(on_ray, "_workspaces", {digest(inputs.digests): there})
+    return inputs
+
+
+def test_runs_come_back_whole_and_the_first_record_stays(workspace, inputs, tmp_path, capsys):
+    runs = grid_runs(workspace)[:2]
+    started, answer = on_ray.run_pack(inputs, Task(runs, 3))
+    assert started is None
+    assert [sorted(files) for files in answer] == [FILES, FILES]
+    mirror = Faults(tmp_path)
+    pairs = list(zip(runs, answer, strict=True))
+    records = [on_ray.keep(workspace, run, files, mirror) for run, files in pairs]
+    assert [workspace.done(run) for run in runs] == records
+    assert [record.happened.attempt for record in records] == [3, 3]
+    assert mirror.started == [run.label for run in runs]
+    second = {"record.json": b"?", "predictions.parquet": b"?", "adapter.safetensors": b"?"}
+    assert on_ray.keep(workspace, runs[0], second, mirror) == records[0]
+    assert "recorded already; the second is dropped" in capsys.readouterr().err
+    files = [(workspace.folder(runs[0]) / name).read_bytes() for name in FILES]
+    assert files == [answer[0][name] for name in FILES]
+    assert len(mirror.started) == 2
+
+
+def test_a_worker_whose_gpu_is_lost_ends_so_that_ray_starts_another(workspace, inputs, monkeypatch):
+    def lost(*_):
+        raise GpuLost("no answer")
+
+    monkeypatch.setattr(on_ray, "attempt", lost)
+    monkeypatch.setattr(on_ray.os, "_exit", sys.exit)
+    pack = on_ray.run_pack(inputs, Task(grid_runs(workspace)[:1]))
+    assert next(pack) is None
+    with pytest.raises(SystemExit, match="1"):
+        next(pack)
+
+
+@pytest.mark.fault(30)
+def test_a_worker_of_other_results_is_refused(workspace, inputs, monkeypatch):
+    runs = grid_runs(workspace)[:1]
+    monkeypatch.setattr("lora_replication.workspace.RESULTS", 0)
+    (answer,) = on_ray.run_pack(inputs, Task(runs))
+    assert isinstance(answer, EnvironmentProblem)
+    assert "install the same commit on every machine" in str(answer)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@needs_ray
+def test_an_address_that_does_not_answer_is_refused():
+    address = f"127.0.0.1:{free_port()}"
+    execution = make_workspace(Path(), executor="ray", ray_address=address).study.execution
+    with pytest.raises(EnvironmentProblem, match=f"ray_address is {address}: no Ray there"):
+        on_ray.connect(execution)
+
+
+def test_without_the_package_it_says_what_to_install(workspace, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    for name in TOKEN:
+        monkeypatch.setenv(name, "")
+    with open_executor(workspace, Faults(tmp_path)) as executor:
+        assert list(executor([])) == []  # Ray starts when it is needed
+        with pytest.raises(EnvironmentProblem, match=r"pip install 'ray>=2\.52'"):
+            list(executor([grid_runs(workspace)]))
 
 
 def start_node(cache: Path, *arguments: str) -> subprocess.Popen:
     """``ray start`` of a node with one CPU on loopback; ``cache`` is its user's cache folder."""
     node = subprocess.Popen(
-        [Path(sys.executable).with_name("ray"), "start", *arguments, "--block", "--node-ip-address=127.0.0.1", "--num-cpus=1",
-         "--num-gpus=0", "--disable-usage-stats", "--object-store-memory=100000000"],
-        env=os.environ | TOKEN | {"XDG_CACHE_HOME": str(cache)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [Path(sys.executable).with_name("ray"), "start", *arguments, "--block", "--num-cpus=1",
+         "--num-gpus=0", "--node-ip-address=127.0.0.1", "--disable-usage-stats",
+         "--object-store-memory=100000000"],
+        env=os.environ | TOKEN | {"XDG_CACHE_HOME": str(cache)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     wait_for(node, "Ray runtime started")
     return node
@@ -51,148 +134,125 @@ def kill_node(node: subprocess.Popen) -> None:
     node.wait(10)
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
+@needs_ray
+@pytest.mark.slow
 @pytest.mark.fault(28)
-def test_two_nodes_one_killed_in_mid_sweep(tiny_root, unbroken, tmp_path):  # noqa: F811
-    address = f"127.0.0.1:{free_port()}"
-    nodes = [
-        start_node(
-            tmp_path / "cache a",
-            "--head",
-            f"--port={address.split(':')[1]}",
-            "--include-dashboard=false",
-        )
-    ]
-    nodes.append(start_node(tmp_path / "cache b", f"--address={address}"))
+def test_two_nodes_one_killed_in_mid_sweep(tiny_root, unbroken, tmp_path):
+    port = free_port()
+    on_cluster = {"executor": "ray", "ray_address": f"127.0.0.1:{port}", "env": TOKEN}
+    caches = [tmp_path / "cache a", tmp_path / "cache b"]
+    nodes = [start_node(caches[0], "--head", f"--port={port}", "--include-dashboard=false")]
+    nodes.append(start_node(caches[1], f"--address=127.0.0.1:{port}"))
     try:
-        with start_sweep(
-            tiny_root, {}, TOKEN, executor="ray", ray_address=address, pack=1
-        ) as driver:
+        with start_sweep(tiny_root, **on_cluster) as driver:
             wait_for(driver, "grid: 4 of 8")
             kill_node(nodes.pop())
-            out, err = driver.communicate(timeout=100)
+            out, err = driver.communicate(timeout=200)
             assert driver.returncode == 0, err
-        with start_sweep(
-            tiny_root,
-            {},
-            TOKEN,
-            executor="ray",
-            ray_address=address,
-            ray_cpus=9,
-            device="cuda",
-            ray_gpu_share=0.5,
-        ) as driver:
-            assert (
-                "no machine of the Ray cluster has grid.ray_cpus = 9 CPUs and 0.5 GPUs"
-                in driver.communicate(timeout=60)[1]
-            )
+        large = {"ray_cpus": 9, "ray_gpu_share": 0.5, "device": "cuda"}
+        with start_sweep(tiny_root, **on_cluster, **large) as driver:
+            err = driver.communicate(timeout=200)[1]
+            assert "execution.ray_cpus = 9 CPUs and 0.5 GPUs (execution.ray_gpu_share)" in err
             assert driver.returncode == 4
     finally:
         for node in nodes:
             kill_node(node)
     assert "8 of 8 configurations done, 0 diverged" in out
-    assert left_behind(tiny_root / "runs", "tiny") == unbroken
-    assert sorted(Faults(tiny_root).started) == sorted(
-        [*(f"{name} seed 1" for name in NAMES), "grid_winner seed 101"]
-    )
-    for cache in ("cache a", "cache b"):
-        assert len(list((tmp_path / cache).rglob("model.safetensors"))) == 1
+    assert left_behind(tiny_root / "runs/tiny") == unbroken
+    cells = [run.label for run in grid_runs(make_workspace(tiny_root))]
+    assert sorted(Faults(tiny_root).started) == sorted([*cells, "grid_winner seed 101"])
+    assert [len(list(cache.rglob("model.safetensors"))) for cache in caches] == [1, 1]
     for folder in (tiny_root / "runs").rglob("seed-*"):
-        assert sorted(file.name for file in folder.iterdir()) == [
-            "adapter.safetensors",
-            "predictions.parquet",
-            "record.json",
-        ]
+        assert sorted(file.name for file in folder.iterdir()) == FILES
 
 
-def altered(job, name, rank=None, **changes):
-    """``job`` under another name, with other settings, and a rank that is not checked."""
-    lora = job.settings.lora.model_copy(update={"rank": rank} if rank else {})
-    return replace(job, name=name, settings=replace(job.settings, lora=lora, **changes))
+def changed(workspace, run, name, rank=None, **settings):
+    """``run`` under another name, with other settings and a rank that is not checked."""
+    lora = run.settings.lora.model_copy(update={"rank": rank} if rank else {})
+    return workspace.run("cell", name, run.settings.model_copy(update={"lora": lora} | settings), 1)
 
 
 def fail_on_ray(root: Path) -> None:
-    """A driver: a run that no memory holds, one that takes too long, one whose worker is killed;
-    prints what came of each, in seconds.
+    """A driver: a run that no memory holds next to one that is well, one that takes too long, and
+    a pack whose worker is killed; prints the outcome of each.
     """
-    jobs = cell_jobs(study_with())
-    large, endless = (
-        altered(jobs[0], "large", rank=10**13),
-        altered(jobs[0], "endless", epochs=10_000),
-    )
-    robbed, beside = altered(jobs[0], "robbed", epochs=20), altered(jobs[3], "beside", epochs=20)
-    bench = Bench(study_with(executor="ray", attempts=1, pack_timeout=8), root)
-    found, seconds = {}, 0.0
-    with open_executor(bench, Faults(root)) as executor:
-        for packs in ([[jobs[0], large], [endless]], [[jobs[1]]], [[jobs[2]]], [[robbed, beside]]):
-            begun = time.monotonic()
-            if packs[0][0] == robbed:
+    workspace = make_workspace(root, executor="ray", attempts=1, pack_timeout=15)
+    first, other = grid_runs(workspace)[:2]
+    large = changed(workspace, first, "large", rank=10**13)
+    endless = changed(workspace, first, "endless", epochs=10_000)
+    robbed = [
+        changed(workspace, run, name, epochs=40) for run, name in ((first, "a"), (other, "b"))
+    ]
+    found = {}
+    with open_executor(workspace, Faults(root)) as executor:
+        for packs in ([[first, large], [endless]], [robbed]):
+            if packs[0] == robbed:
                 assert soon(
-                    lambda: not ray_workers(os.getpid())
-                )  # the worker of the pack before may still be ending
+                    lambda: not ray_workers(os.getpid()), 30
+                )  # the one before may be ending
                 print("ready", flush=True)
-            found |= {
-                job.name: record.happened.model_dump(include={"status", "attempt", "error"})
-                for job, record in executor(packs)
-            }
-            seconds = time.monotonic() - begun if packs[0][0] == jobs[2] else seconds
-    print(json.dumps([found, seconds, os.environ["RAY_AUTH_MODE"]]))
+            for record in executor(packs):
+                found[record.asked.name] = record.happened.model_dump(mode="json")
+    print(json.dumps([found, os.environ["RAY_AUTH_MODE"]]))
 
 
 def ray_workers(driver: int) -> list[int]:
-    return [
-        pid for pid, name in descendants(driver, "name").items() if name.startswith("ray::run_pack")
-    ]
+    names = descendants(driver, "name")
+    return [pid for pid, name in names.items() if name.startswith("ray::run_pack")]
 
 
-def test_on_a_ray_of_its_own_packs_fail_hang_and_are_killed(tiny_root):
-    command = "import sys, pathlib; sys.path.insert(0, sys.argv[1]); import test_ray; test_ray.fail_on_ray(pathlib.Path(sys.argv[2]))"
-    arguments = [sys.executable, "-c", command, ROOT / "tests", tiny_root]
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.fault(25, 27, 28)
+def test_on_a_ray_of_its_own_packs_fail_hang_and_are_killed(tiny_root, tmp_path):
+    text = f"import sys, pathlib; sys.path.insert(0, {str(ROOT)!r}); from tests import test_ray; "
+    text += "test_ray.fail_on_ray(pathlib.Path(sys.argv[1]))"
     with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as driver:
+        [sys.executable, "-c", text, tiny_root], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+    ) as driver:  # fmt: skip
         wait_for(driver, "ready")
-        assert soon(lambda: ray_workers(driver.pid))
+        assert soon(lambda: ray_workers(driver.pid), 60)
         children = descendants(driver.pid, "name")
         for worker in ray_workers(driver.pid):
             os.kill(worker, signal.SIGKILL)
-        out, err = driver.communicate(timeout=60)
+        out, err = driver.communicate(timeout=200)
     assert driver.returncode == 0, err
-    found, seconds, auth = json.loads(out.splitlines()[-1])
-    assert {name: (one["status"], one["attempt"]) for name, one in found.items()} == {
-        "large": ("failed", 2), "endless": ("timeout", 1), "robbed": ("ok", 2),
-        NAMES[0]: ("ok", 2), NAMES[1]: ("ok", 1), NAMES[2]: ("ok", 1), "beside": ("ok", 2),
-    }  # fmt: skip
+    found, auth = json.loads(out.splitlines()[-1])
+    ends = {name: (one["status"], one["attempt"]) for name, one in found.items()}
+    assert ends.pop("large") == ("failed", 2)
+    assert ends.pop("endless") == ("timeout", 1)
+    assert set(ends.values()) == {("ok", 2)}
+    assert len(ends) == 3
     assert "RuntimeError at batch_size 12, 1 in the pack, peak memory " in found["large"]["error"]
-    assert "grid.pack_timeout, 8 seconds" in found["endless"]["error"]
-    assert "robbed seed 1 and 1 more killed: its Ray worker was lost" in err
-    assert seconds < 1.2  # with the training of a tiny run: less than 2 % of a minute
+    assert "not done after execution.pack_timeout, 15 seconds" in found["endless"]["error"]
+    assert "a seed 1 and 1 more killed: its Ray worker was lost" in err
     assert auth == "token"
     assert soon(lambda: not any(is_running(pid) for pid in children))
 
 
+@needs_ray
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_stopped_driver_leaves_no_ray_behind(tiny_root, number, code):
-    with start_sweep(tiny_root, executor="ray", pack=1) as driver:
+@pytest.mark.fault(3, 5)
+def test_a_stopped_sweep_leaves_no_ray_behind_and_goes_on_in_packs(
+    tiny_root, unbroken, number, code
+):
+    with start_sweep(tiny_root, executor="ray") as driver:
         wait_for(driver, "grid: 2 of 8")
         children = descendants(driver.pid, "name")
         driver.send_signal(number)
         assert driver.wait(10) == code
     # After SIGKILL two idle agents of Ray's own wait for a minute whether it comes back.
     agents = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"} if number == signal.SIGKILL else set()
-    assert soon(
-        lambda: not any(is_running(pid) for pid, name in children.items() if name not in agents)
-    )
-    assert len(list((tiny_root / "runs").rglob("record.json"))) >= 2
-
-
-def test_no_ray_at_the_address(tiny_root):
-    with start_sweep(tiny_root, executor="ray", ray_address=f"127.0.0.1:{free_port()}") as driver:
-        _, err = driver.communicate(timeout=60)
-    assert driver.returncode == 4
-    assert "no Ray there" in err
+    others = [pid for pid, name in children.items() if name not in agents]
+    assert soon(lambda: not any(is_running(pid) for pid in others))
+    kept = left_behind(tiny_root / "runs/tiny")
+    assert len(kept) >= 2
+    with start_sweep(tiny_root, executor="ray", pack=3) as driver:
+        _, err = driver.communicate(timeout=200)
+    assert driver.returncode == 0, err
+    after = left_behind(tiny_root / "runs/tiny")
+    assert {place: after[place] for place in kept} == kept
+    grid_faults.assert_agree(after, unbroken)
+    assert max(content["happened"]["pack"] for content, _ in after.values()) > 1

@@ -1,204 +1,152 @@
 from itertools import chain
 
 import pytest
-from report_records import altered, diverged, make_happened, make_record, make_study
 
 from lora_replication.errors import IncompleteError
-from lora_replication.grid.choice import runners_up, winner_by_validation
 from lora_replication.grid.packs import packs_of
-from lora_replication.grid.space import cell_jobs
-from lora_replication.grid.sweep import Tally, sweep
+from lora_replication.grid.space import grid_runs
+from lora_replication.grid.sweep import sweep, time_left
+from lora_replication.record import read_record
+from tests.made_runs import DIVERGED, FAILED, make_workspace, write
 
-STUDY = make_study()
-JOBS = cell_jobs(STUDY)
-
-
-def record_of(job, correct=800, parameters=1000):
-    return make_record(STUDY, job, make_happened(job, correct, parameters))
+RUNS = grid_runs(make_workspace())
+NAMES = [run.name for run in RUNS]
 
 
 class Machine:
-    """An executor that makes records up and keeps them, as a ledger would; ``broken`` jobs fail,
-    ``cut`` stops after so many.
+    """An executor that makes records up: ``correct`` by name, ``faults`` by (name, seed); ``cut``
+    stops it after so many runs.
     """
 
-    def __init__(self, broken=(), cut=None, correct=None):
-        self.kept, self.ran, self.broken, self.cut, self.correct, self.said = (
-            {},
-            [],
-            set(broken),
-            cut,
-            correct or {},
-            [],
-        )
-        self.packs = []
+    def __init__(self, root, correct=None, faults=None, cut=None, **grid):
+        self.workspace = make_workspace(root, grid={"winner_seeds": [101, 102]} | grid)
+        self.correct, self.faults, self.cut = correct or {}, faults or {}, cut
+        self.packs, self.said = [], []
 
-    def ledger(self, job):
-        record = self.kept.get((job.name, job.seed))
-        return record if record and record.is_done else None
+    @property
+    def ran(self):
+        return list(chain.from_iterable(self.packs))
 
     def executor(self, packs):
-        self.packs += [[job.name for job in pack] for pack in packs]
-        for job in chain.from_iterable(packs):
-            if self.cut is not None and len(self.ran) >= self.cut:
-                raise KeyboardInterrupt
-            self.ran.append((job.name, job.seed))
-            record = record_of(job, self.correct.get(job.name, 800))
-            if job.name in self.broken:
-                record = altered(
-                    record, status="failed", error="out of memory", train=None, val=None, test=None
-                )
-            self.kept[job.name, job.seed] = record
-            yield job, record
+        for pack in packs:
+            self.packs.append([])
+            for run in pack:
+                if len(self.ran) == self.cut:
+                    raise KeyboardInterrupt
+                self.packs[-1].append((run.name, run.seed))
+                fault = self.faults.get((run.name, run.seed), {})
+                yield write(self.workspace, run, self.correct.get(run.name, 400), **fault)
 
-    def sweep(self):
-        return sweep(STUDY, self.ledger, lambda _jobs: 8, self.executor, self.said.append)
+    def sweep(self, size=8):
+        self.packs, self.said = [], []
+        return sweep(self.workspace, lambda _runs: size, self.executor, self.said.append)
 
 
-def test_a_sweep_runs_every_configuration_then_the_winner_on_fresh_seeds():
-    machine = Machine(correct={JOBS[5].name: 900})
-    assert machine.sweep().asked.name == JOBS[5].name
-    assert sorted(machine.ran[:8]) == sorted((job.name, 1) for job in JOBS)
-    assert machine.ran[8:] == [("grid_winner", seed) for seed in (101, 102, 103)]
-    assert machine.said[0] == "grid: 0 of 8 configurations done, 0 diverged, 0 one-class, 0 failed"
-    assert machine.said[7].startswith(
-        "grid: 7 of 8 configurations done, 0 diverged, 0 one-class, 0 failed, about "
-    )
-    assert machine.said[8] == "grid: 8 of 8 configurations done, 0 diverged, 0 one-class, 0 failed"
+FRESH = [("grid_winner", 101), ("grid_winner", 102)]
 
 
-def test_a_second_sweep_runs_nothing():
-    machine = Machine()
-    machine.sweep()
-    machine.ran.clear()
-    machine.sweep()
+def test_a_sweep_runs_every_configuration_then_the_winner_and_a_second_start_nothing(tmp_path):
+    machine = Machine(tmp_path, {NAMES[5]: 450})
+    assert machine.sweep().asked.name == NAMES[5]
+    assert sorted(machine.ran[:8]) == sorted((name, 1) for name in NAMES)
+    assert machine.ran[8:] == FRESH
+    progress = "of 8 configurations done, 0 diverged, 0 predict a single class, 0 failed"
+    assert machine.said[0] == f"grid: 0 {progress}"
+    assert machine.said[7].startswith(f"grid: 7 {progress}, about 0:00:")
+    winner = f"grid: the winner by validation is {NAMES[5]}; fresh seeds 101, 102"
+    assert machine.said[8:10] == [f"grid: 8 {progress}", winner]
+    assert machine.sweep().asked.name == NAMES[5]
     assert machine.ran == []
 
 
-@pytest.mark.parametrize("cut", range(11))
-def test_a_sweep_cut_anywhere_continues_and_runs_nothing_twice(cut):
-    machine = Machine(cut=cut)
+@pytest.mark.parametrize("cut", range(10))
+def test_a_sweep_cut_anywhere_continues_and_runs_nothing_twice(tmp_path, cut):
+    machine = Machine(tmp_path, cut=cut)
     with pytest.raises(KeyboardInterrupt):
         machine.sweep()
-    machine.cut = None
+    before, machine.cut = machine.ran, None
     machine.sweep()
-    assert len(machine.ran) == len(set(machine.ran)) == 11
+    assert len(before + machine.ran) == len(set(before + machine.ran)) == 10
 
 
 @pytest.mark.fault(26)
-def test_a_failed_configuration_leaves_the_rest_and_is_named_and_tried_again():
-    machine = Machine(broken=[JOBS[2].name, JOBS[6].name])
+def test_a_failed_configuration_is_named_and_tried_again(tmp_path):
+    machine = Machine(tmp_path, faults={(NAMES[2], 1): FAILED, (NAMES[6], 1): FAILED})
     with pytest.raises(IncompleteError) as problem:
         machine.sweep()
-    assert "6 of 8 configurations done, 0 diverged, 0 one-class, 2 failed" in str(problem.value)
-    assert f"missing: {JOBS[2].name} seed 1, {JOBS[6].name} seed 1" in str(problem.value)
-    assert problem.value.exit_code == 5
-    machine.broken.clear()
-    machine.ran.clear()
+    assert str(problem.value) == (
+        "grid: 6 of 8 configurations done, 0 diverged, 0 predict a single class, 2 failed; "
+        f"missing: {NAMES[2]} seed 1, {NAMES[6]} seed 1; run again to continue"
+    )
+    assert len(machine.ran) == 8
+    machine.faults = {}
     machine.sweep()
-    assert sorted(machine.ran[:2]) == sorted([(JOBS[2].name, 1), (JOBS[6].name, 1)])
-    assert len(machine.ran) == 5
+    assert sorted(machine.ran[:2]) == sorted([(NAMES[2], 1), (NAMES[6], 1)])
+    assert machine.ran[2:] == FRESH
 
 
-def test_the_winner_is_best_by_validation_then_smaller_then_earlier():
-    records = {job.name: record_of(job, 800, 1000 - place) for place, job in enumerate(JOBS)}
-    assert winner_by_validation(JOBS, records) == JOBS[-1]
-    records = {job.name: record_of(job, 800) for job in JOBS}
-    assert winner_by_validation(JOBS, records) == JOBS[0]
-    records[JOBS[3].name] = record_of(JOBS[3], 804)
-    assert winner_by_validation(JOBS, records) == JOBS[3]
-
-
-def test_the_test_set_does_not_choose():
-    records = {job.name: record_of(job, 800) for job in JOBS}
-    best_on_test = records[JOBS[4].name].happened.test.model_copy(update={"correct": 1000})
-    records[JOBS[4].name] = altered(records[JOBS[4].name], test=best_on_test)
-    assert winner_by_validation(JOBS, records) == JOBS[0]
+def test_a_fresh_run_that_fails_leaves_the_grid_incomplete(tmp_path):
+    machine = Machine(tmp_path, faults={("grid_winner", 102): FAILED})
+    with pytest.raises(IncompleteError, match="grid: missing: grid_winner seed 102; run again"):
+        machine.sweep()
+    machine.faults = {}
+    machine.sweep()
+    assert machine.ran == FRESH[1:]
 
 
 @pytest.mark.fault(23)
-def test_diverged_configurations_count_as_done_but_cannot_win():
-    records = {job.name: diverged(record_of(job)) for job in JOBS}
+def test_a_diverged_configuration_is_a_result_and_a_grid_of_them_has_no_winner(tmp_path):
+    machine = Machine(tmp_path, faults={(name, 1): DIVERGED for name in NAMES[1:]})
+    assert machine.sweep().asked.name == NAMES[0]
+    assert "8 of 8 configurations done, 7 diverged" in machine.said[8]
+    machine.workspace = make_workspace(tmp_path / "other")
+    machine.faults[NAMES[0], 1] = DIVERGED
     with pytest.raises(IncompleteError, match="every configuration diverged"):
-        winner_by_validation(JOBS, records)
-    records[JOBS[7].name] = record_of(JOBS[7], 500)
-    assert winner_by_validation(JOBS, records) == JOBS[7]
+        machine.sweep()
+    assert len(machine.ran) == 8
 
 
-def test_the_work_is_cut_into_packs_and_those_not_begun_stay_as_they_are():
-    machine = Machine()
-    sweep(STUDY, machine.ledger, lambda _jobs: 3, machine.executor, machine.said.append)
-    packs = [[job.name for job in pack] for pack in packs_of(JOBS, 3)]
-    assert machine.packs == [*packs, *[["grid_winner"]] * 3]
-    del machine.kept[packs[0][1], 1], machine.kept[packs[2][0], 1], machine.kept[packs[2][1], 1]
-    machine.packs.clear()
-    sweep(STUDY, machine.ledger, lambda _jobs: 3, machine.executor, machine.said.append)
+def test_of_equals_the_first_in_the_grid_wins_whatever_ran_first(tmp_path):
+    machine = Machine(tmp_path, {NAMES[1]: 450, NAMES[2]: 450})
+    assert machine.sweep().asked.name == NAMES[1]
+    assert machine.ran.index((NAMES[2], 1)) < machine.ran.index((NAMES[1], 1))
+    fresh = read_record(machine.workspace.runs / "grid_winner/seed-101")
+    assert fresh.asked.settings.lora == RUNS[1].settings.lora
+
+
+def test_packs_not_begun_stay_as_they_are(tmp_path):
+    machine = Machine(tmp_path)
+    machine.sweep(3)
+    packs = [[(run.name, 1) for run in pack] for pack in packs_of(RUNS, 3)]
+    assert machine.packs == [*packs, FRESH[:1], FRESH[1:]]
+    for name, _ in (packs[0][1], *packs[2]):
+        (machine.workspace.runs / "grid" / name / "seed-1/record.json").unlink()
+    machine.sweep(3)
     assert machine.packs == [[packs[0][1]], packs[2]]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "ran", "left", "text"),
-    [
-        (30, 0, 8, ""),
-        (30, 8, 0, ""),
-        (8, 4, 4, ", about 8 s left"),
-        (60, 1, 7, ", about 7 min left"),
-        (3600, 4, 4, ", about 1 h 0 min left"),
-        (4000, 4, 5, ", about 1 h 23 min left"),
-    ],
-)
-def test_the_time_left_is_that_of_what_was_run_in_this_sweep(monkeypatch, seconds, ran, left, text):
-    monkeypatch.setattr("time.monotonic", lambda: 100.0 + seconds)
-    asked = [JOBS[0]] * (ran + left)
-    assert Tally(asked, dict.fromkeys(range(ran)), 100.0, ran).time_left() == text
+def test_runners_up_and_the_articles_choice_run_on_the_same_fresh_seeds(tmp_path):
+    machine = Machine(tmp_path, {}, rank=[2, 8], runners_up=1)
+    names = [run.name for run in grid_runs(machine.workspace)]
+    machine.correct = {names[5]: 450, names[4]: 445}
+    machine.sweep()
+    article = "r8-a1-query-value-mlp"
+    chosen = ("grid_winner", names[4], article)
+    assert machine.ran[8:] == [(name, seed) for name in chosen for seed in (101, 102)]
+    said = f"the winner by validation is {names[5]}, and 2 next to it: {names[4]}, {article}; "
+    assert any(said in line for line in machine.said)
 
 
-def test_configurations_of_an_earlier_sweep_do_not_count_for_the_time_left(monkeypatch):
-    monkeypatch.setattr("time.monotonic", lambda: 10.0)
-    assert (
-        Tally([JOBS[0]] * 12, dict.fromkeys(range(10)), 0.0, 1).time_left() == ", about 20 s left"
-    )
+@pytest.mark.fault(30)
+def test_records_of_other_parameters_are_counted_and_run_again(tmp_path):
+    Machine(tmp_path).sweep()
+    machine = Machine(tmp_path, dropout=0.1)
+    machine.sweep()
+    assert machine.said[0].startswith("grid: skipping 10 records of other parameters")
+    assert len(machine.ran) == 10
 
 
-def beside(study, correct):
-    """Names of the configurations beside the winner, where the grid's have so many of 500
-    validation reviews right.
-    """
-    jobs = cell_jobs(study)
-    records = {
-        job.name: record_of(job, 2 * right, 1000 + place)
-        for place, (job, right) in enumerate(zip(jobs, correct, strict=True))
-    }
-    return [job.name for job in runners_up(study, jobs, records)]
-
-
-def test_configurations_that_validation_cannot_tell_from_the_winner_stand_beside_it():
-    """Of 500 reviews, 425 right cannot be told from 440 (p = 0.13), 415 can (p = 0.015);
-    hand-worked with the pooled z test.
-    """
-    study = make_study(grid=STUDY.grid.model_dump() | {"runners_up": 2})
-    names = [job.name for job in JOBS]
-    article = names.index("r8-a1-query-value-mlp")
-    correct = [400] * 8
-    correct[0], correct[1], correct[4], correct[5] = 440, 415, 425, 430
-    assert beside(study, correct) == [names[5], names[4], names[article]]
-    correct[6] = 439
-    assert beside(study, correct) == [names[6], names[5], names[article]]
-    correct[article] = 441
-    assert beside(study, correct) == [names[0], names[6]]
-    assert beside(STUDY, correct) == []
-
-
-def test_a_sweep_trains_those_beside_the_winner_on_the_same_fresh_seeds():
-    study = make_study(grid=STUDY.grid.model_dump() | {"runners_up": 1})
-    machine = Machine(correct={JOBS[5].name: 900, JOBS[4].name: 890})
-    sweep(study, machine.ledger, lambda _jobs: 8, machine.executor, machine.said.append)
-    article = next(job.name for job in JOBS if job.name == "r8-a1-query-value-mlp")
-    expected = [
-        (name, seed) for name in ("grid_winner", JOBS[4].name, article) for seed in (101, 102, 103)
-    ]
-    assert machine.ran[8:] == expected
-    assert (
-        f"the winner by validation is {JOBS[5].name}, and 2 beside it: {JOBS[4].name}, {article}"
-        in machine.said[-1]
-    )
+def test_the_time_left_is_told_at_the_pace_of_this_sweep():
+    assert time_left(30, 8, 0) == ""
+    assert time_left(8, 4, 4) == ", about 0:00:08 left"
+    assert time_left(4000, 4, 5) == ", about 1:23:20 left"

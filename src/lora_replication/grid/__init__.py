@@ -1,1 +1,1 @@
-"""The search over LoRA configurations: its space, its ledger, its sweep."""
+"""The search over LoRA configurations: its space, packs, sweep, executors and choice."""

@@ -1,18 +1,21 @@
 """Running packs, and what becomes of one that fails.
 
 It is tried again, then its configurations are tried one by one, then they are recorded as failed.
-``local`` runs packs in this process; ``grid.ray`` on Ray, with the same rules.
+``run_locally`` runs packs in this process; ``grid.ray`` on Ray, with the same rules.
 """
 
 import sys
 import traceback
 from collections import deque
 from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from lora_replication import machine
 from lora_replication.errors import GpuLost, ReplicationError
+from lora_replication.grid.sweep import Executor
 from lora_replication.record import Record, Run
 from lora_replication.training.run import OpenMirror, perform, record_failure
 from lora_replication.workspace import Workspace
@@ -25,11 +28,6 @@ class Task:
     runs: Sequence[Run]
     attempt: int = 1
 
-    def __str__(self) -> str:
-        """For people."""
-        others = len(self.runs) - 1
-        return self.runs[0].label + (f" and {others} more" if others else "")
-
 
 @dataclass(frozen=True)
 class Broken:
@@ -41,6 +39,25 @@ class Broken:
 
 
 Outcome = Sequence[Record] | Broken | ReplicationError
+
+
+def open_executor(workspace: Workspace, mirror: OpenMirror) -> AbstractContextManager[Executor]:
+    """What ``execution.executor`` names; leaving it ends all that it started, finished or not."""
+    if workspace.study.execution.executor == "ray":
+        from lora_replication.grid.ray import RayExecutor  # it imports this module
+
+        return RayExecutor(workspace, mirror)
+    return nullcontext(partial(run_locally, workspace, mirror))
+
+
+def run_locally(
+    workspace: Workspace, mirror: OpenMirror, packs: Sequence[Sequence[Run]]
+) -> Generator[Record]:
+    """Run packs one after another in this process, those that fail again at the end."""
+    attempts = Attempts(workspace, packs)
+    while attempts.waiting:
+        task = attempts.waiting.popleft()
+        yield from attempts.settle(task, attempt(workspace, task, mirror))
 
 
 def attempt(workspace: Workspace, task: Task, mirror: OpenMirror) -> Outcome:
@@ -62,19 +79,13 @@ def attempt(workspace: Workspace, task: Task, mirror: OpenMirror) -> Outcome:
                 "finished runs are kept, run again to continue"
             ) from None
         peak = machine.peak_memory_bytes(settings.device)
-        size = (
-            f"batch_size {settings.batch_size}, {len(task.runs)} in the pack, "
-            f"peak memory {peak / 2**30:.2f} GiB"
-        )
-        return Broken("failed", f"{type(problem).__name__} at {size}: {problem}", peak)
+        size = f"batch_size {settings.batch_size}, {len(task.runs)} in the pack"
+        at = f"{type(problem).__name__} at {size}, peak memory {peak / 2**30:.2f} GiB"
+        return Broken("failed", f"{at}: {problem}", peak)
 
 
 class Attempts:
-    """The packs of a sweep that wait for a try.
-
-    Attributes:
-        waiting: in the order in which they are taken; those that failed come last.
-    """
+    """The packs that wait for a try: ``waiting``, in that order; those that failed come last."""
 
     def __init__(self, workspace: Workspace, packs: Sequence[Sequence[Run]]) -> None:
         self._workspace = workspace
@@ -83,18 +94,15 @@ class Attempts:
     def settle(self, task: Task, outcome: Outcome) -> list[Record]:
         """The records that ``outcome`` of ``task`` leaves; failures once all attempts are spent.
 
-        Raises:
-            ReplicationError: where that is the outcome: data, parameters or the machine are wrong,
-                for every pack.
+        A ``ReplicationError`` is raised: data, parameters or the machine are wrong for every pack.
         """
         if isinstance(outcome, ReplicationError):
             raise outcome
         if not isinstance(outcome, Broken):
             return list(outcome)
-        print(
-            f"grid: attempt {task.attempt} of {task} {outcome.status}: {outcome.error}",
-            file=sys.stderr,
-        )
+        name = task.runs[0].label + (f" and {len(task.runs) - 1} more" if task.runs[1:] else "")
+        problem = f"{outcome.status}: {outcome.error}"
+        print(f"grid: attempt {task.attempt} of {name} {problem}", file=sys.stderr)
         found = [(run, self._workspace.done(run)) for run in task.runs]
         settled = [record for _, record in found if record]
         rest = [run for run, record in found if record is None]
@@ -103,25 +111,6 @@ class Attempts:
         elif len(task.runs) > 1:
             self.waiting.extend(Task([run], task.attempt + 1) for run in rest)
         else:
-            settled += [
-                record_failure(
-                    self._workspace,
-                    run,
-                    outcome.status,
-                    outcome.error,
-                    outcome.peak_memory_bytes,
-                    task.attempt,
-                )
-                for run in rest
-            ]
+            how = (outcome.status, outcome.error, outcome.peak_memory_bytes, task.attempt)
+            settled += [record_failure(self._workspace, run, *how) for run in rest]
         return settled
-
-
-def run_locally(
-    workspace: Workspace, packs: Sequence[Sequence[Run]], mirror: OpenMirror
-) -> Generator[Record]:
-    """Run packs one after another in this process, those that fail again at the end."""
-    attempts = Attempts(workspace, packs)
-    while attempts.waiting:
-        task = attempts.waiting.popleft()
-        yield from attempts.settle(task, attempt(workspace, task, mirror))

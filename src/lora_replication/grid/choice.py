@@ -13,12 +13,9 @@ ARTICLES_CHOICE = "lora_tuned"
 
 
 def winner_by_validation(cells: Iterable[Record]) -> Record:
-    """The configuration with the most validation reviews right.
+    """The configuration with the most validation reviews right, then fewest trainable parameters.
 
-    Of equals the one with fewer trainable parameters, then the first.
-
-    Raises:
-        IncompleteError: every configuration diverged.
+    Of equals the first. Raises ``IncompleteError`` where every configuration diverged.
     """
     ordered = _by_validation(cells)
     if not ordered:
@@ -30,23 +27,24 @@ def winner_by_validation(cells: Iterable[Record]) -> Record:
 
 
 def runners_up(workspace: Workspace, cells: Iterable[Record]) -> list[Record]:
-    """The configurations trained again next to the winner: ``grid.runners_up`` and the article's.
+    """The configurations trained again next to the winner, none where ``grid.runners_up`` is 0.
 
-    The former are the best of those statistically indistinguishable from the winner: two accuracies
-    measured on as many other reviews would differ as much in more than 1 - ``report.confidence`` of
-    cases. On the same reviews a paired test would tell more of them apart, so none is left out that
-    belongs here.
-
-    Returns:
-        Best first, the article's choice last where the grid has it and it is neither the winner nor
-        among the others; nothing where ``grid.runners_up`` is 0.
+    First so many of those statistically indistinguishable from it, best first: two accuracies on as
+    many other reviews would differ as much in more than 1 - ``report.confidence`` of cases. (A
+    paired test on the same reviews would tell more apart, so none is left out that belongs here.)
+    Then the article's choice, where the grid has it and it is not among these.
     """
     study = workspace.study
     if not study.grid.runners_up:
         return []
     winner, *others = _by_validation(cells)
-    near = [cell for cell in others if _p_value(winner, cell) > 1 - study.report.confidence]
-    chosen = near[: study.grid.runners_up]
+    best = _val(winner)
+
+    def is_near(cell: Record) -> bool:
+        p_value = two_proportions_test(best.correct, _val(cell).correct, best.reviews)
+        return p_value > 1 - study.report.confidence
+
+    chosen = list(filter(is_near, others))[: study.grid.runners_up]
     article = published()[ARTICLES_CHOICE]
     return chosen + [
         cell for cell in others if article.is_lora(cell.asked.settings.lora) and cell not in chosen
@@ -74,8 +72,3 @@ def _by_validation(cells: Iterable[Record]) -> list[Record]:
 
 def _val(record: Record) -> Count:
     return record.happened.val or Count(correct=0, reviews=1, ones=0)
-
-
-def _p_value(first: Record, second: Record) -> float:
-    one, other = _val(first), _val(second)
-    return two_proportions_test(one.correct, other.correct, one.reviews)
