@@ -139,11 +139,7 @@ class Classifier:
 
     @torch.no_grad()
     def load_adapter(self, file: Path) -> None:
-        """Read back what ``save_adapter`` wrote for the same settings.
-
-        Raises:
-            DataError: a tensor is missing, unknown, not finite, or of another shape or type.
-        """
+        """Read back what ``save_adapter`` wrote for the same settings; else ``DataError``."""
         tensors, expected = read_tensors(file, "train the run again"), self._adapter(0)
         check_fit(tensors, expected, f"{file} does not fit the run's settings")
         for name, parameter in expected.items():
@@ -189,11 +185,7 @@ def make_trainable(
 
 
 def device_for(settings: Settings) -> torch.device:
-    """The device of the settings, made deterministic.
-
-    Raises:
-        EnvironmentProblem: it is not there; nothing falls back silently.
-    """
+    """The device of the settings. Raises ``EnvironmentProblem``: nothing falls back silently."""
     # Read when cuBLAS starts; without it, deterministic products are refused.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if settings.device == "cuda" and not torch.cuda.is_available():

@@ -99,7 +99,7 @@ def compute_reproducibly() -> None:
 
 
 def new_state(classifier: Classifier, index: int) -> State:
-    """What the training of the configuration ``index`` starts from."""
+    """The state of the configuration ``index`` before its first step."""
     settings, parameters = classifier.settings, classifier.trainable(index)
     optimizer = torch.optim.Adam(parameters.values(), lr=settings.learning_rate, fused=True)
     in_fp16 = settings.precision == "fp16-mixed"
@@ -156,10 +156,7 @@ def _train_epoch(
     tokens: Tokens,
     label: str,
 ) -> tuple[list[float], list[float]]:
-    """One pass over the reviews; the mean loss and the accuracy of each configuration on the way.
-
-    Ends early once every configuration has diverged.
-    """
+    """One pass over the reviews, or until all diverged; mean loss and accuracy on the way."""
     settings, epoch = classifier.settings, len(results[0].epochs) + 1
     classifier.start_epoch(epoch)
     rows = training_rows(len(tokens), settings.batch_size, generator(seed, "order", epoch))

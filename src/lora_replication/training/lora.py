@@ -86,8 +86,7 @@ def inject_lora(
 ) -> list[str]:
     """Add a low-rank term to each linear layer of ``model`` in ``names``, in place.
 
-    Args:
-        generator_of, dropout_of: return the generator of A, and the dropout, for a layer's name.
+    ``generator_of`` and ``dropout_of`` return the generator of A, and the dropout, of a layer.
 
     Returns:
         Notes on layers whose smaller side is below the rank.

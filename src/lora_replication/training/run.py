@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from lora_replication.record import (
     ADAPTER,
     PREDICTIONS,
     RECORD,
+    Count,
     Epoch,
     Happened,
     Record,
@@ -54,13 +55,7 @@ OpenMirror = Callable[[Run], AbstractContextManager[Mirror]]
 
 
 def perform_one(workspace: Workspace, run: Run, mirror: OpenMirror) -> Record:
-    """Train, evaluate and record ``run``, or return the record that is there already.
-
-    Raises:
-        EnvironmentProblem: as ``perform``.
-        IncompleteError: memory ran out; the run is recorded as failed and tried again by the next
-            start.
-    """
+    """``perform`` one run. Raises ``IncompleteError`` where memory ran out, and records that."""
     try:
         return perform(workspace, [run], mirror)[0]
     except (RuntimeError, MemoryError) as problem:
@@ -150,17 +145,17 @@ def _train(
         write_whole(folder / PREDICTIONS, partial(write_predictions, logits=own, tokens=tokens))
         classifier.save_adapter(folder / ADAPTER, index)
         trainable, total = classifier.parameter_counts(index)
-        happened = _happened(training, own, tokens).model_copy(
-            update={
-                "attempt": attempt,
-                "trainable_parameters": trainable,
-                "total_parameters": total,
-                "notes": classifier.notes[index],
-                "pack": len(runs),
-                "peak_memory_bytes": peak,
-                "predictions_sha256": file_digest(folder / PREDICTIONS),
-                "adapter_sha256": file_digest(folder / ADAPTER),
-            }
+        happened = _happened(
+            training,
+            {part: count(values, tokens[part].labels) for part, values in own.items()},
+            attempt=attempt,
+            trainable_parameters=trainable,
+            total_parameters=total,
+            notes=classifier.notes[index],
+            pack=len(runs),
+            peak_memory_bytes=peak,
+            predictions_sha256=file_digest(folder / PREDICTIONS),
+            adapter_sha256=file_digest(folder / ADAPTER),
         )
         record = Record(asked=run, happened=happened, where=where)
         write_record(record, folder)
@@ -168,20 +163,19 @@ def _train(
     checkpoint.remove()
 
 
-def _happened(training: Training, logits: Logits, tokens: Mapping[str, Tokens]) -> Happened:
-    counts = {part: count(own, tokens[part].labels) for part, own in logits.items()}
-    return Happened(
-        status="ok" if counts else "diverged",
-        first_bad_step=training.first_bad_step,
-        one_class=bool(counts) and counts["test"].one_class,
-        epochs=training.epochs,
-        best_epoch=training.best_epoch if counts else None,
-        stopped_after=len(training.epochs) if training.stopped_early else None,
-        **counts,
-        training_seconds=training.seconds,
-        evaluation_seconds=training.evaluation_seconds,
-        tokens_per_second=training.tokens / training.seconds,
-    )
+def _happened(training: Training, counts: Mapping[str, Count], **others: Any) -> Happened:
+    own = {
+        "status": "ok" if counts else "diverged",
+        "first_bad_step": training.first_bad_step,
+        "one_class": bool(counts) and counts["test"].one_class,
+        "epochs": training.epochs,
+        "best_epoch": training.best_epoch if counts else None,
+        "stopped_after": len(training.epochs) if training.stopped_early else None,
+        "training_seconds": training.seconds,
+        "evaluation_seconds": training.evaluation_seconds,
+        "tokens_per_second": training.tokens / training.seconds,
+    }
+    return Happened.model_validate({**counts, **others, **own})
 
 
 def _evaluate(
@@ -189,20 +183,18 @@ def _evaluate(
     trainings: Sequence[Training],
     tokens: Mapping[str, Tokens],
     parts: Sequence[str],
-) -> list[Logits]:
+) -> list[dict[str, np.ndarray]]:
     """For each run the logits of each part at its best epoch."""
-    kept = {
-        index: training.val_logits
-        for index, training in enumerate(trainings)
-        if training.val_logits is not None and not training.diverged
-    }
-    logits = [{"val": kept[index]} if index in kept else {} for index in range(len(trainings))]
-    if kept:
-        classifier.activate(list(kept))
+    logits = [
+        {} if training.diverged or training.val_logits is None else {"val": training.val_logits}
+        for training in trainings
+    ]
+    if kept := [index for index, own in enumerate(logits) if own]:
+        classifier.activate(kept)
         for part in parts:
             for index, own in zip(kept, predict_logits(classifier, tokens[part]), strict=True):
                 logits[index][part] = own
-    return list(logits)
+    return logits
 
 
 def write_predictions(file: Path, logits: Logits, tokens: Mapping[str, Tokens]) -> None:
