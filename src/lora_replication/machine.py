@@ -30,7 +30,7 @@ CPU_FEATURES = {
     *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16"),
     *("asimd", "asimdhp", "sve", "sve2", "bf16", "svebf16"),
 }
-"""Instruction sets that torch and its libraries choose their kernels by, in Linux's words: x86's, Arm's."""
+"""Instruction sets by which torch chooses its kernels, in Linux's words: x86's, Arm's."""
 
 
 def utc_now() -> str:

@@ -286,7 +286,7 @@ def read_records(folder: Path) -> list[tuple[Path, Record]]:
 
 
 def checked_file(folder: Path, record: Record, name: str) -> Path:
-    """``PREDICTIONS`` or ``ADAPTER`` in ``folder``; raises ``DataError`` unless as ``record`` says."""
+    """``PREDICTIONS`` or ``ADAPTER`` in ``folder``; ``DataError`` unless as ``record`` says."""
     file, happened = folder / name, record.happened
     expected = happened.predictions_sha256 if name == PREDICTIONS else happened.adapter_sha256
     try:

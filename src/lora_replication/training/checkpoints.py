@@ -135,7 +135,8 @@ class Checkpoint:
         try:
             with safe_open(self.file, "pt") as stored:
                 metadata = stored.metadata() or {}
-                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # not a dict
+                names = stored.keys()
+                tensors = {name: stored.get_tensor(name) for name in names}
         except (OSError, SafetensorError):
             return None
         state = metadata.get("state", "")

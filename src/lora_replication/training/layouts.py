@@ -1,4 +1,4 @@
-"""The names of an encoder's parts, as data: another family of encoders is an entry in ``LAYOUTS``."""
+"""The names of an encoder's parts, as data: another family of encoders is another entry."""
 
 from dataclasses import dataclass
 from typing import Literal

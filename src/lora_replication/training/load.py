@@ -20,40 +20,26 @@ def load_classifier(encoder: Encoder) -> nn.Module:
     Its class comes from ``LAYOUTS``, never from the folder, so no code of the folder can run.
 
     Raises:
-        DataError: the config fits no such classifier, or the weights don't fit the config.
+        DataError: tensors are missing, unknown, not finite, or of another shape.
     """
     layout = encoder.layout
-    stored = read_tensors(encoder.weights, "fetch it again")
-    found = {_name_in_classifier(name, layout): tensor.float() for name, tensor in stored.items()}
-    unused = (*layout.ignored, *(f"{name}." for name in layout.head))
-    found = {name: tensor for name, tensor in found.items() if not name.startswith(unused)}
-    with torch.device("meta"):  # sizes are checked before memory is taken
-        expected = _build(encoder, len(found)).state_dict()
-    expected = {name: tensor for name, tensor in expected.items() if not name.startswith(unused)}
-    check_fit(found, expected, f"{encoder.weights} does not fit {CONFIG} next to it")
-    model = _build(encoder, len(found))
-    model.load_state_dict(found, strict=False)
-    return model
-
-
-def _build(encoder: Encoder, tensors: int) -> nn.Module:
-    """The classifier of the encoder's config, whose weights file has so many tensors."""
-    layout, file = encoder.layout, encoder.folder / CONFIG
     kind = getattr(transformers, layout.classifier)
-    try:
-        config = kind.config_class.from_json_file(file)
-        config.num_labels = 2
-        activation, depth = getattr(config, layout.activation), getattr(config, layout.depth)
-        if activation != "gelu":
-            raise ValueError(f"{layout.activation} is {activation!r}; supported: 'gelu'")
-        if depth > tensors:
-            raise ValueError(f"{layout.depth} is {depth}, the weights have {tensors} tensors")
-        model: nn.Module = kind(config).to(torch.float32)
-    except Exception as problem:  # a foreign file makes transformers raise whatever it likes
+    config = kind.config_class.from_json_file(encoder.folder / CONFIG)
+    config.num_labels = 2
+    if getattr(config, layout.activation) != "gelu":
         raise DataError(
-            f"{file}: no {layout.classifier} can be built from it ({problem}); "
-            "put the encoder's own config there"
-        ) from None
+            f"{encoder.folder / CONFIG}: {layout.activation} is {getattr(config, layout.activation)!r}; supported: 'gelu'"
+        )
+    model: nn.Module = kind(config).to(torch.float32)
+    tensors = read_tensors(encoder.weights, "fetch it again")
+    found = {_name_in_classifier(name, layout): tensor.float() for name, tensor in tensors.items()}
+    unused = (*layout.ignored, *(f"{name}." for name in layout.head))
+    found, expected = (
+        {name: tensor for name, tensor in given.items() if not name.startswith(unused)}
+        for given in (found, model.state_dict())
+    )
+    check_fit(found, expected, f"{encoder.weights} does not fit {CONFIG} next to it")
+    model.load_state_dict(found, strict=False)
     return model
 
 

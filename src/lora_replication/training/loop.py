@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,7 +96,8 @@ def compute_reproducibly() -> None:
     torch.use_deterministic_algorithms(True)
     # Filling new memory would only hide reads before writes, of which there are none, and costs 5
     # to 8 % of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set on the module by torch itself
+    deterministic: Any = torch.utils.deterministic
+    deterministic.fill_uninitialized_memory = False
 
 
 def new_state(classifier: Classifier, index: int) -> State:

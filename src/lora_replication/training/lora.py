@@ -63,7 +63,7 @@ class LinearWithLoRA(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """One linear layer with the weight W + s * (A B)^T that computes the same, dropout aside."""
+        """One linear layer, of weight W + s * (A B)^T, that computes the same without dropout."""
         old, lora = self.linear, self.lora
         linear = nn.Linear(old.in_features, old.out_features, old.bias is not None).to(lora.A)
         linear.weight.copy_(old.weight + lora.scale * (lora.A @ lora.B).T)
@@ -106,7 +106,7 @@ def inject_lora(
 
 
 def merge_lora(model: nn.Module) -> None:
-    """The inverse of ``inject_lora``: each linear layer with a low-rank term becomes a plain one."""
+    """The inverse of ``inject_lora``: each layer with a low-rank term becomes a plain one."""
     for name, module in list(model.named_modules()):
         if isinstance(module, LinearWithLoRA):
             _replace(model, name, module.merged())

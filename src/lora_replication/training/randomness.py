@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def named_seed(seed: int, *purpose: str | int) -> int:
-    """The 64-bit seed of one purpose of a run, such as ``("order", 2)`` for the order of epoch 2."""
+    """The 64-bit seed of a purpose of a run, such as ``("order", 2)`` for the order of epoch 2."""
     name = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 

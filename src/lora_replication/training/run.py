@@ -1,4 +1,4 @@
-"""Runs, alone or in packs, from what is asked to their records on disk; recorded runs are skipped."""
+"""Runs, alone or in packs, from what is asked to their records; recorded runs are skipped."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
