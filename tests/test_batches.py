@@ -10,10 +10,8 @@ CPU = torch.device("cpu")
 
 def tokens_of(*lengths: int) -> Tokens:
     """Review i holds the ids 100 i + 1, 100 i + 2, ...; its label is i % 2."""
-    ids = np.concatenate([100 * i + 1 + np.arange(n) for i, n in enumerate(lengths)]).astype(
-        np.int32
-    )
-    return Tokens(ids, np.cumsum([0, *lengths]).astype(np.int64), np.arange(len(lengths)) % 2)
+    ids = np.concatenate([100 * i + 1 + np.arange(n) for i, n in enumerate(lengths)])
+    return Tokens(ids.astype(np.int32), np.cumsum([0, *lengths]), np.arange(len(lengths)) % 2)
 
 
 def test_an_epoch_trains_on_every_review_once_in_an_order_of_its_seed():
@@ -28,13 +26,9 @@ def test_an_epoch_trains_on_every_review_once_in_an_order_of_its_seed():
 
 def test_evaluation_batches_keep_the_budget_and_cover_every_review():
     tokens = tokens_of(5, 3, 9, 3, 20, 4)
-    batches = list(evaluation_rows(tokens, 10))
-    assert [batch.tolist() for batch in batches] == [
-        [1, 3, 5],
-        [0],
-        [2],
-        [4],
-    ]  # 3 + 3 + 4, 5, 9, and 20 alone above the budget
+    batches = [batch.tolist() for batch in evaluation_rows(tokens, 10)]
+    # 3 + 3 + 4, 5, 9, and 20 alone above the budget.
+    assert batches == [[1, 3, 5], [0], [2], [4]]
 
 
 def test_a_batch_by_hand():
@@ -48,7 +42,7 @@ def test_a_batch_by_hand():
 
 def test_groups_pad_little_and_cover_the_batch_in_order():
     # 10, 10 and 11 fit: 3 * 121 = 363 scores for 321 needed. 80 would make it 4 * 6400 for 6721:
-    # more than 1.25 times that and 4096.
+    # more than that and 4096, the cost of another group.
     batch = collate(tokens_of(80, 10, 11, 10), np.arange(4), CPU)
     assert [(group.reviews, group.tokens, group.length) for group in batch.groups] == [
         (slice(0, 3), slice(0, 31), 11),
@@ -57,7 +51,7 @@ def test_groups_pad_little_and_cover_the_batch_in_order():
     assert batch.groups[1].mask is None
 
 
-def test_padded_places_hold_the_reviews_own_tokens_and_the_way_back_leads_home():
+def test_gather_pads_with_the_reviews_own_tokens_and_scatter_is_its_inverse():
     batch = collate(tokens_of(10, 11, 10), np.arange(3), CPU)
     (group,) = batch.groups
     padded = batch.ids[group.tokens][group.gather].view(3, 11)

@@ -3,26 +3,20 @@ from itertools import product
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
-from lora_replication.encoders import locate_encoder
 from lora_replication.errors import DataError, EnvironmentProblem
-from lora_replication.study import TARGETS, ModelParams
-from lora_replication.training.classifier import Classifier, device_for, switch_on
+from lora_replication.study import TARGETS
+from lora_replication.training.classifier import Classifier, device_for, make_trainable
 from lora_replication.training.layouts import LAYOUTS
+from tests.training_runs import encoder_of
 
 
-@pytest.fixture(scope="module")
-def encoder():
-    return locate_encoder(ModelParams(encoder="tiny-distilbert", max_tokens=64))
-
-
-def distilbert_at_full_size() -> torch.nn.Module:
-    """Only shapes: nothing is stored."""
+def trainable_at_full_size(settings) -> int:
+    """Of DistilBERT; only shapes: nothing is stored."""
     with torch.device("meta"):
-        return transformers.DistilBertForSequenceClassification(transformers.DistilBertConfig())
-
-
-def trainable(model) -> int:
+        model = transformers.DistilBertForSequenceClassification(transformers.DistilBertConfig())
+    make_trainable(model, LAYOUTS["distilbert"], settings, 1, lambda _dropout: None)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -36,9 +30,7 @@ def trainable(model) -> int:
     ],
 )
 def test_the_articles_counts_of_trainable_parameters(changes, count, settings):
-    model = distilbert_at_full_size()
-    switch_on(model, LAYOUTS["distilbert"], settings(**changes), 1, lambda _dropout: None)
-    assert trainable(model) == count
+    assert trainable_at_full_size(settings(**changes)) == count
 
 
 @pytest.mark.parametrize("switches", list(product([False, True], repeat=4)))
@@ -49,21 +41,20 @@ def test_every_choice_of_targets_has_the_parameters_of_the_formula(switches, set
     """
     sides = {"key": 6 * 1536, "projection": 6 * 1536, "mlp": 6 * 2 * 3840, "head": 1536 + 770}
     targets = [name for name, on in zip(sides, switches, strict=True) if on]
-    model = distilbert_at_full_size()
     lora = {"rank": 4, "targets": ["query", "value", *targets]}
-    switch_on(model, LAYOUTS["distilbert"], settings(lora=lora), 1, lambda _dropout: None)
-    assert trainable(model) == 4 * (2 * 6 * 1536 + sum(sides[name] for name in targets))
+    expected = 4 * (2 * 6 * 1536 + sum(sides[name] for name in targets))
+    assert trainable_at_full_size(settings(lora=lora)) == expected
 
 
-def test_the_head_stays_frozen_under_lora_even_where_lora_sits_on_it(encoder, settings):
-    classifier = Classifier(encoder, settings(lora={"targets": list(TARGETS)}), 1)
+def test_the_head_stays_frozen_under_lora_even_where_lora_is_added_to_it(settings):
+    classifier = Classifier(encoder_of(), settings(lora={"targets": list(TARGETS)}), 1)
     assert all(name.endswith((".A", ".B")) for name in classifier.trainable())
     assert any(name.startswith("pre_classifier.lora") for name in classifier.trainable())
 
 
-def test_the_head_is_drawn_from_the_seed_alone(encoder, settings):
+def test_the_head_is_drawn_from_the_seed_alone(settings):
     heads = [
-        Classifier(encoder, settings(**changes), seed).models[0]
+        Classifier(encoder_of(), settings(**changes), seed).models[0]
         for changes, seed in (({}, 1), ({"lora": {}}, 1), ({}, 2))
     ]
     weights = [head.get_parameter("pre_classifier.weight") for head in heads]
@@ -73,40 +64,66 @@ def test_the_head_is_drawn_from_the_seed_alone(encoder, settings):
     assert not heads[0].get_parameter("classifier.bias").any()
 
 
-def test_a_layers_a_does_not_depend_on_the_other_targets(encoder, settings):
+def test_a_layers_a_does_not_depend_on_the_other_targets(settings):
     few, many = (
-        Classifier(encoder, settings(lora={"targets": targets}), 1)
+        Classifier(encoder_of(), settings(lora={"targets": targets}), 1).trainable()
         for targets in (["query"], list(TARGETS))
     )
-    for name, parameter in few.trainable().items():
-        assert torch.equal(parameter, many.trainable()[name])
+    assert few
+    assert all(torch.equal(parameter, many[name]) for name, parameter in few.items())
 
 
 @pytest.mark.parametrize(
     "changes", [{}, {"lora": {"targets": ["query", "head"]}}, {"trains": "all"}]
 )
-def test_an_adapter_brings_back_what_was_trained_and_the_head(encoder, settings, changes, tmp_path):
-    classifier = Classifier(encoder, settings(**changes), 1)
+def test_an_adapter_brings_back_what_was_trained_and_the_head(settings, changes, tmp_path):
+    classifier = Classifier(encoder_of(), settings(**changes), 1)
     with torch.no_grad():
         for parameter in classifier.trainable().values():
             parameter.add_(torch.randn_like(parameter))
     classifier.save_adapter(tmp_path / "adapter.safetensors")
-    other = Classifier(encoder, settings(**changes), 2)
+    other = Classifier(encoder_of(), settings(**changes), 2)
     other.load_adapter(tmp_path / "adapter.safetensors")
     for name, parameter in classifier.models[0].named_parameters():
-        if not name.endswith(".A") or parameter.requires_grad:
-            assert torch.equal(parameter, other.models[0].get_parameter(name)), name
+        assert torch.equal(parameter, other.models[0].get_parameter(name)), name
 
 
+def in_half(tensors, name):
+    tensors[name] = tensors[name].half()
+
+
+DAMAGE = {
+    "missing": lambda tensors, name: tensors.pop(name),
+    r"\(1,\), not": lambda tensors, name: tensors.update({name: torch.zeros(1)}),
+    "torch.float16, not torch.float32": in_half,
+    "not finite": lambda tensors, name: tensors[name].view(-1)[-1:].fill_(float("nan")),
+    "unknown": lambda tensors, name: tensors.update({name: tensors[name], "more": torch.ones(1)}),
+}
+
+
+@pytest.mark.parametrize("problem", DAMAGE)
 @pytest.mark.fault(38)
-def test_an_adapter_of_other_settings_or_a_damaged_one_is_refused(encoder, settings, tmp_path):
+def test_an_adapter_that_does_not_fit_is_refused(settings, tmp_path, problem):
     file = tmp_path / "adapter.safetensors"
-    Classifier(encoder, settings(lora={"rank": 2}), 1).save_adapter(file)
-    with pytest.raises(DataError, match="does not fit the run's settings: distilbert"):
-        Classifier(encoder, settings(lora={"rank": 4}), 1).load_adapter(file)
+    classifier = Classifier(encoder_of(), settings(lora={}), 1)
+    classifier.save_adapter(file)
+    tensors = load_file(file)
+    DAMAGE[problem](tensors, "classifier.weight")
+    save_file(tensors, file)
+    with pytest.raises(DataError, match=rf"settings: (classifier\.weight|more) \({problem}"):
+        classifier.load_adapter(file)
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(DataError, match="not a whole safetensors file"):
-        Classifier(encoder, settings(lora={"rank": 2}), 1).load_adapter(file)
+        classifier.load_adapter(file)
+
+
+def test_only_lora_configurations_with_all_else_equal_make_a_pack(settings):
+    for one, other in (
+        (settings(trains="head"), settings(lora={})),
+        (settings(lora={}), settings(lora={}, learning_rate=0.5)),
+    ):
+        with pytest.raises(ValueError, match="differ in nothing else"):
+            Classifier(encoder_of(), one, 1, [other])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -2,47 +2,25 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from benchmarks.padded import SameMasksClassifier
-from lora_replication.data.tokens import Tokens
 from lora_replication.encoders import locate_encoder
 from lora_replication.study import ModelParams
 from lora_replication.training.batches import Batch, collate
 from lora_replication.training.classifier import Classifier
+from tests.training_runs import CPU, KINDS, encoder_of, fill_b, random_tokens
 
-CPU = torch.device("cpu")
-ENCODERS = ["tiny-distilbert", "tiny-bert", "minilm"]
 LENGTHS = (12, 31, 30, 7, 64, 64, 29, 9)
+TOKENS = random_tokens(LENGTHS)
+ALL = np.arange(len(LENGTHS))
 
 
-@pytest.fixture(scope="module")
-def tokens() -> Tokens:
-    draw = np.random.default_rng(1)
-    return Tokens(
-        draw.integers(5, 200, sum(LENGTHS)).astype(np.int32),
-        np.cumsum([0, *LENGTHS]),
-        draw.integers(0, 2, len(LENGTHS)),
-    )
-
-
-def classifier_of(name: str, settings, **changes) -> Classifier:
-    return Classifier(
-        locate_encoder(ModelParams(encoder=name, max_tokens=64)),
-        settings(encoder=name, **changes),
-        seed=1,
-    )
-
-
-def padded(tokens: Tokens, batch: Batch, length: int) -> dict[str, torch.Tensor]:
+def padded(batch: Batch, length: int) -> dict[str, torch.Tensor]:
     """The same reviews as ``transformers`` wants them, all padded to ``length``."""
-    ids, mask = (
-        torch.zeros(len(batch.rows), length, dtype=torch.long),
-        torch.zeros(len(batch.rows), length, dtype=torch.long),
-    )
-    for place, row in enumerate(batch.rows):
-        own = tokens.ids[tokens.starts[row] : tokens.starts[row + 1]]
-        ids[place, : len(own)], mask[place, : len(own)] = torch.from_numpy(own), 1
+    ids, mask = torch.zeros(2, len(batch.rows), length, dtype=torch.long)
+    for index, row in enumerate(batch.rows):
+        own = TOKENS.ids[TOKENS.starts[row] : TOKENS.starts[row + 1]]
+        ids[index, : len(own)], mask[index, : len(own)] = torch.from_numpy(own), 1
     return {"input_ids": ids, "attention_mask": mask}
 
 
@@ -51,11 +29,16 @@ def gradients(
 ) -> dict[str, torch.Tensor]:
     classifier.models[0].zero_grad()
     F.cross_entropy(logits, batch.labels).backward()
-    return {
-        name: parameter.grad.clone()
-        for name, parameter in classifier.trainable().items()
-        if parameter.grad is not None
-    }
+    trained = classifier.trainable().items()
+    return {name: p.grad.clone() for name, p in trained if p.grad is not None}
+
+
+def assert_equal(ours, theirs, own_gradients, their_gradients):
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    assert own_gradients.keys() == their_gradients.keys()
+    assert own_gradients
+    for name, gradient in own_gradients.items():
+        assert torch.allclose(gradient, their_gradients[name], atol=1e-5), name
 
 
 @pytest.mark.parametrize(
@@ -66,56 +49,43 @@ def gradients(
         {"lora": {"alpha": 1, "targets": ["query", "key", "projection", "mlp", "head"]}},
     ],
 )
-@pytest.mark.parametrize("name", ENCODERS)
-def test_logits_and_gradients_are_those_of_the_padded_forward(name, changes, settings, tokens):
-    classifier = classifier_of(name, settings, **changes)
-    for parameter_name, parameter in classifier.models[0].named_parameters():
-        if parameter_name.endswith(".B"):
-            nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(1))
-    batch = collate(tokens, np.arange(len(tokens)), CPU)
+@pytest.mark.parametrize("kind", [*KINDS, "minilm"])
+def test_logits_and_gradients_are_those_of_the_padded_forward(kind, changes, settings):
+    model = ModelParams(encoder="minilm", max_tokens=64)
+    encoder = locate_encoder(model) if kind == "minilm" else encoder_of(kind)
+    classifier = Classifier(encoder, settings(**changes), 1)
+    fill_b(classifier, 0.02)
+    batch = collate(TOKENS, ALL, CPU)
     ours = classifier.logits(batch)[0]
     own_gradients = gradients(classifier, ours, batch)
     classifier.models[0].eval()
-    theirs = classifier.models[0](**padded(tokens, batch, 64)).logits
-    their_gradients = gradients(classifier, theirs, batch)
-    assert torch.allclose(ours, theirs, atol=1e-5)
-    assert own_gradients.keys() == their_gradients.keys()
-    assert own_gradients
-    for parameter_name, gradient in own_gradients.items():
-        assert torch.allclose(gradient, their_gradients[parameter_name], atol=1e-5), parameter_name
+    theirs = classifier.models[0](**padded(batch, 64)).logits
+    assert_equal(ours, theirs, own_gradients, gradients(classifier, theirs, batch))
 
 
 @pytest.mark.parametrize(
     "changes", [{"trains": "all"}, {"lora": {"targets": ["query", "value", "mlp"]}}]
 )
-@pytest.mark.parametrize("name", ["tiny-distilbert", "tiny-bert"])
-def test_dropout_sits_where_transformers_has_it_when_training(name, changes, settings, tokens):
-    """With our masks in place of its own, the model in training mode gives our logits and
-    gradients: same places, same probabilities.
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropout_is_where_transformers_has_it_when_training(kind, changes, settings):
+    """With our masks in place of its own, the model in training mode has our logits and gradients:
+    same places, same probabilities.
     """
-    batch = collate(tokens, np.arange(len(tokens)), CPU)
+    batch = collate(TOKENS, ALL, CPU)
     assert len(batch.groups) > 1
-    answers = []
-    for kind in (Classifier, SameMasksClassifier):
-        classifier = kind(
-            locate_encoder(ModelParams(encoder=name, max_tokens=64)),
-            settings(encoder=name, **changes),
-            1,
-        )
+    results = []
+    for classifier_type in (Classifier, SameMasksClassifier):
+        classifier = classifier_type(encoder_of(kind), settings(**changes), 1)
         classifier.start_epoch(1)
         logits = classifier.logits(batch)[0]
-        answers.append((logits, gradients(classifier, logits, batch)))
-    (ours, own_gradients), (theirs, their_gradients) = answers
-    assert torch.allclose(ours, theirs, atol=1e-5)
-    assert own_gradients.keys() == their_gradients.keys()
-    assert own_gradients
-    for parameter_name, gradient in own_gradients.items():
-        assert torch.allclose(gradient, their_gradients[parameter_name], atol=1e-5), parameter_name
+        results.append((logits, gradients(classifier, logits, batch)))
+    (ours, own_gradients), (theirs, their_gradients) = results
+    assert_equal(ours, theirs, own_gradients, their_gradients)
 
 
-def test_evaluation_has_no_dropout_and_training_has(settings, tokens):
-    classifier = classifier_of("tiny-distilbert", settings)
-    batch = collate(tokens, np.arange(len(tokens)), CPU)
+def test_evaluation_has_no_dropout_and_training_has(settings):
+    classifier = Classifier(encoder_of(), settings(), 1)
+    batch = collate(TOKENS, ALL, CPU)
     quiet = classifier.logits(batch)
     classifier.start_epoch(1)
     first, second = classifier.logits(batch), classifier.logits(batch)
@@ -125,11 +95,10 @@ def test_evaluation_has_no_dropout_and_training_has(settings, tokens):
     assert torch.equal(classifier.logits(batch), quiet)
 
 
-def test_attention_with_dropout_has_the_expectation_of_attention_without(settings, tokens):
-    forward = classifier_of("tiny-distilbert", settings)._forwards[0]
-    query, key, value = torch.randn(
-        3, 1, 1, 2, 16, 16, generator=torch.Generator().manual_seed(1)
-    ).double()
+def test_attention_with_dropout_has_the_expectation_of_attention_without(settings):
+    forward = Classifier(encoder_of(), settings(), 1)._forwards[0]
+    drawn = torch.randn(3, 1, 1, 2, 16, 16, generator=torch.Generator().manual_seed(1)).double()
+    query, key, value = drawn
     quiet = forward._attend(query, key, value, None)
     forward.dropout.start_epoch(1)
     draws = torch.stack([forward._attend(query, key, value, None) for _ in range(4000)])

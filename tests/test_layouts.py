@@ -14,17 +14,14 @@ def test_the_targets_are_all_linears_of_the_classifier_each_once(kind):
         model = classifier(classifier.config_class())
     depth = getattr(model.config, layout.depth)
     named = [name for target in TARGETS for name in layout.linears(target, depth)]
-    linears = [
-        name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
-    ]
-    assert sorted(named) == sorted(linears)
+    modules = dict(model.named_modules())
+    assert sorted(named) == sorted(
+        name for name, module in modules.items() if isinstance(module, torch.nn.Linear)
+    )
 
 
 def test_the_articles_names():
-    layout = LAYOUTS["distilbert"]
-    assert layout.linears("query", 1) == ["distilbert.transformer.layer.0.attention.q_lin"]
-    assert layout.linears("mlp", 1) == [
-        "distilbert.transformer.layer.0.ffn.lin1",
-        "distilbert.transformer.layer.0.ffn.lin2",
-    ]
+    layout, prefix = LAYOUTS["distilbert"], "distilbert.transformer.layer.0."
+    assert layout.linears("query", 1) == [prefix + "attention.q_lin"]
+    assert layout.linears("mlp", 1) == [prefix + "ffn.lin1", prefix + "ffn.lin2"]
     assert layout.linears("head", 6) == ["pre_classifier", "classifier"]

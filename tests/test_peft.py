@@ -8,61 +8,48 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lora_replication.data.tokens import Tokens
-from lora_replication.encoders import load_classifier, locate_encoder
-from lora_replication.study import ModelParams
 from lora_replication.training.batches import collate
 from lora_replication.training.classifier import Classifier
+from lora_replication.training.load import load_classifier
+from tests.training_runs import CPU, KINDS, encoder_of, random_tokens
 
 RANK, ALPHA, LENGTH, REVIEWS = 3, 4, 20, 6
+TARGETS = ["query", "value", "mlp"]
 
 
-@pytest.mark.parametrize("name", ["tiny-distilbert", "tiny-bert"])
-def test_logits_and_gradients_equal_those_of_peft(name, settings):
-    encoder = locate_encoder(ModelParams(encoder=name, max_tokens=64))
-    ours = Classifier(
-        encoder,
-        settings(
-            encoder=name, lora={"rank": RANK, "alpha": ALPHA, "targets": ["query", "value", "mlp"]}
-        ),
-        1,
-    )
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_and_gradients_equal_those_of_peft(kind, settings):
+    encoder = encoder_of(kind)
+    lora = {"rank": RANK, "alpha": ALPHA, "targets": TARGETS}
+    ours = Classifier(encoder, settings(lora=lora), 1)
     layout = encoder.layout
-    names = [name for target in ("query", "value", "mlp") for name in layout.linears(target, 2)]
+    names = [name for target in TARGETS for name in layout.linears(target, 2)]
     base = load_classifier(encoder)
-    head = (layout.head_hidden, layout.head_output)
-    base.load_state_dict(
-        {n: t for n, t in ours.models[0].state_dict().items() if n.startswith(head)}, strict=False
+    state = ours.models[0].state_dict()
+    head = {name: tensor for name, tensor in state.items() if name.startswith(layout.head)}
+    base.load_state_dict(head, strict=False)
+    config = peft.LoraConfig(
+        r=RANK, lora_alpha=ALPHA * RANK, lora_dropout=0.0, target_modules=names
     )
-    theirs = peft.get_peft_model(
-        base,
-        peft.LoraConfig(r=RANK, lora_alpha=ALPHA * RANK, lora_dropout=0.0, target_modules=names),
-    )
+    theirs = peft.get_peft_model(base, config)
     parameters = dict(theirs.named_parameters())
     pairs = {}
-    with torch.no_grad():
-        for own, parameter in ours.trainable().items():
-            site, _, letter = own.replace(".lora.", "|").partition("|")
-            other = parameters[f"base_model.model.{site}.lora_{letter}.default.weight"]
-            parameter.copy_(
-                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(pairs)))
-                * 0.1
-            )
-            other.copy_(parameter.T)
-            pairs[own] = other
+    for own, parameter in ours.trainable().items():
+        site, _, letter = own.replace(".lora.", "|").partition("|")
+        other = parameters[f"base_model.model.{site}.lora_{letter}.default.weight"]
+        drawn = torch.Generator().manual_seed(len(pairs))
+        torch.nn.init.normal_(parameter, std=0.1, generator=drawn)
+        other.data.copy_(parameter.data.T)
+        pairs[own] = (parameter, other)
     assert len(pairs) == sum(p.requires_grad for p in theirs.parameters())
 
-    draw = np.random.default_rng(1)
-    ids = draw.integers(5, 200, REVIEWS * LENGTH).astype(np.int32)
-    tokens = Tokens(ids, np.arange(0, len(ids) + 1, LENGTH), draw.integers(0, 2, REVIEWS))
-    batch = collate(tokens, np.arange(REVIEWS), torch.device("cpu"))
+    batch = collate(random_tokens([LENGTH] * REVIEWS), np.arange(REVIEWS), CPU)
     own_logits = ours.logits(batch)[0]
     theirs.eval()
-    their_logits = theirs(
-        input_ids=batch.ids.view(REVIEWS, LENGTH), attention_mask=torch.ones(REVIEWS, LENGTH)
-    ).logits
+    ids = batch.ids.view(REVIEWS, LENGTH)
+    their_logits = theirs(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     assert torch.allclose(own_logits, their_logits, atol=1e-5)
     F.cross_entropy(own_logits, batch.labels).backward()
     F.cross_entropy(their_logits, batch.labels).backward()
-    for own, other in pairs.items():
-        assert torch.allclose(ours.trainable()[own].grad, other.grad.T, atol=1e-5), own
+    for name, (parameter, other) in pairs.items():
+        assert torch.allclose(parameter.grad, other.grad.T, atol=1e-5), name

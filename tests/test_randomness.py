@@ -3,27 +3,16 @@ import hashlib
 import pytest
 import torch
 
-from lora_replication.training.randomness import (
-    Dropout,
-    NumpyWords,
-    TorchWords,
-    generator,
-    named_seed,
-)
+from lora_replication.training import randomness
+from lora_replication.training.randomness import Dropout, RandomBits, generator, named_seed
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(
-    params=[NumpyWords, lambda: TorchWords(CPU)],
-    ids=["words of a CPU", "words of a GPU"],
-    autouse=True,
-)
-def words(request, monkeypatch):
-    """Everything here holds for the words of either device."""
-    monkeypatch.setattr(
-        "lora_replication.training.randomness.words_on", lambda device: request.param()
-    )
+@pytest.fixture(params=[True, False], ids=["numpy's bits", "torch's bits"], autouse=True)
+def bits(request, monkeypatch):
+    """Everything here holds for the generators of either device."""
+    monkeypatch.setattr(randomness, "RandomBits", lambda device: RandomBits(device, request.param))
 
 
 def started(seed: int = 1, epoch: int = 1, purpose: str = "encoder") -> Dropout:
@@ -37,10 +26,8 @@ def test_a_seed_is_the_start_of_the_sha256_of_its_name():
 
 
 def test_draws_of_different_purposes_differ_and_equal_purposes_agree():
-    draws = [
-        torch.randn(8, generator=generator(*name))
-        for name in ((1, "A", "q"), (1, "A", "q"), (1, "A", "v"), (2, "A", "q"))
-    ]
+    names = ((1, "A", "q"), (1, "A", "q"), (1, "A", "v"), (2, "A", "q"))
+    draws = [torch.randn(8, generator=generator(*name)) for name in names]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     assert not torch.equal(draws[0], draws[3])
@@ -59,8 +46,8 @@ def test_masks_have_dropouts_mean_and_variance(probability):
 def test_neighbours_in_a_mask_are_independent():
     dropped = (started().scaled_mask(torch.Size((400_000,)), 0.5, torch.float64) == 0).double()
     for distance in (1, 2, 3, 4, 5):
-        together = float((dropped[:-distance] * dropped[distance:]).mean())
-        assert together == pytest.approx(0.25, abs=5 * (3 / 16 / 400_000) ** 0.5)
+        both = float((dropped[:-distance] * dropped[distance:]).mean())
+        assert both == pytest.approx(0.25, abs=5 * (3 / 16 / 400_000) ** 0.5)
 
 
 def test_a_stream_restarts_with_its_epoch_and_goes_on_inside_it():
@@ -72,7 +59,7 @@ def test_a_stream_restarts_with_its_epoch_and_goes_on_inside_it():
     assert not torch.equal(started(purpose="encoder")(x, 0.1), started(purpose="lora")(x, 0.1))
 
 
-def test_sizes_that_do_not_fill_a_word_are_masked_too():
+def test_sizes_that_do_not_fill_64_bits_are_masked_too():
     for size in range(1, 10):
         assert started()(torch.ones(1, size), 0.1).shape == (1, size)
 
@@ -86,9 +73,8 @@ def test_copies_share_their_mask():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_masks_of_every_type_drop_the_same_elements(dtype):
     mask = started().scaled_mask(torch.Size((1000,)), 0.1, dtype)
-    assert torch.equal(
-        mask != 0, started().scaled_mask(torch.Size((1000,)), 0.1, torch.float64) != 0
-    )
+    exact = started().scaled_mask(torch.Size((1000,)), 0.1, torch.float64)
+    assert torch.equal(mask != 0, exact != 0)
     assert mask.max() == torch.tensor(65536 / 58982, dtype=dtype)
 
 
@@ -101,8 +87,8 @@ def test_off_or_probability_zero_changes_nothing():
 def test_masks_can_be_drawn_once_more():
     dropout, x = started(), torch.ones(1, 1000)
     dropout(x, 0.5)
-    place = dropout.position()
+    position = dropout.bits.position()
     first = dropout(x, 0.5)
     assert not torch.equal(dropout(x, 0.5), first)
-    dropout.return_to(place)
+    dropout.bits.return_to(position)
     assert torch.equal(dropout(x, 0.5), first)

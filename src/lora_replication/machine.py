@@ -26,6 +26,12 @@ PACKAGES = (
 CPUINFO = Path("/proc/cpuinfo")
 """Where Linux tells of the processor."""
 
+CPU_FEATURES = {
+    *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16"),
+    *("asimd", "asimdhp", "sve", "sve2", "bf16", "svebf16"),
+}
+"""Instruction sets by which torch chooses its kernels, in Linux's words: x86's, Arm's."""
+
 
 def utc_now() -> str:
     """The time in UTC, ISO 8601, to the second."""
@@ -40,14 +46,14 @@ def git_state() -> tuple[str | None, bool | None]:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(
-                ["git", *arguments],
+            done = subprocess.run(  # noqa: S603  # fixed words
+                ["git", *arguments],  # noqa: S607  # from the PATH
                 cwd=here,
                 capture_output=True,
                 text=True,
                 timeout=30,
                 check=True,
-            )  # fixed words, git from the PATH
+            )
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip()
@@ -72,31 +78,32 @@ def versions() -> dict[str, str]:
 
 def cpu_name() -> str:
     """The processor's model as the operating system tells it."""
-    try:
-        lines = CPUINFO.read_text("utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    names = [value.strip() for key, value in _cpuinfo() if key == "model name"]
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def multiplies_bf16() -> bool:
-    """Whether the processor has instructions for matrix products in bf16 (x86's AVX512-BF16 or AMX,
-    Arm's bf16), as Linux tells it.
+def cpu_features() -> list[str]:
+    """Those of ``CPU_FEATURES`` that the processor has, where Linux tells."""
+    lines = [value for key, value in _cpuinfo() if key in ("flags", "features")]
+    return sorted({flag for line in lines for flag in line.split()} & CPU_FEATURES)
 
-    Without them torch computes such products an order of magnitude slower than those in fp32.
+
+def multiplies_bf16() -> bool:
+    """Whether the processor multiplies matrices in bf16 (x86's AVX512-BF16 or AMX, Arm's bf16).
+
+    Without such instructions torch is an order of magnitude slower in bf16 than in fp32.
     """
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(cpu_features())
+
+
+def _cpuinfo() -> list[tuple[str, str]]:
+    """The lines of ``CPUINFO`` as lower-case key and value."""
     try:
-        text = CPUINFO.read_text("utf-8")
+        lines = CPUINFO.read_text("utf-8", errors="replace").splitlines()
     except OSError:
-        return False
-    flags = {
-        flag
-        for line in text.splitlines()
-        if line.lower().startswith(("flags", "features"))
-        for flag in line.split()
-    }
-    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+        return []
+    pairs = [line.partition(":") for line in lines]
+    return [(key.strip().lower(), value) for key, _, value in pairs]
 
 
 def gpu_name(device: str) -> str | None:

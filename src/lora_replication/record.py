@@ -1,57 +1,41 @@
 """A run and its record: what was asked, what happened, where.
 
 Records are the truth; reports and MLflow are made from them. A run's folder holds ``record.json``,
-``predictions.parquet`` and ``adapter.safetensors``; the record is written last, so where it is the
-run is whole.
+``predictions.parquet`` and ``adapter.safetensors``. The record is written last, so the files next
+to it are complete.
 """
 
 import json
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    computed_field,
-    model_validator,
-)
+from pydantic import Field, ValidationError, computed_field, model_validator
 
 from lora_replication.errors import DataError
-from lora_replication.files import digest, write_whole
-from lora_replication.study import LoraParams, MethodParams, Study
+from lora_replication.files import digest, file_digest, write_whole
+from lora_replication.study import LoraParams, MethodParams, Part, Seed, Study
 
 RECORD = "record.json"
 PREDICTIONS = "predictions.parquet"
 ADAPTER = "adapter.safetensors"
 
-SCHEMA = 2
-"""Of ``record.json``."""
-
 Role = Literal["method", "cell", "winner", "runner_up"]
-
-FOLDERS = {"cell": "grid", "runner_up": "grid_runners_up"}
-"""Where the runs of a role that has many names are in a study's folder."""
-
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}$")]
 Status = Literal["ok", "diverged", "failed", "killed", "timeout"]
 
+ADDED = {"predictions_sha256", "adapter_sha256", "cpu_features"}
+"""Fields that earlier records lack; they are written unless empty."""
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-
-class Settings(_Part):
+class Settings(Part):
     """Everything asked of one training run but its seed.
 
     Attributes:
-        encoder: name of the encoder, see ``encoders``.
-        max_tokens: longer reviews were cut there.
-        epochs, batch_size, learning_rate, precision, device: as in ``study.TrainParams``.
+        encoder to device: as in ``study.ModelParams`` and ``study.TrainParams``.
         trains: "head" (the two layers after the encoder), "lora" or "all".
         lora: the LoRA configuration where ``trains`` is "lora".
-        evaluate_train: whether the chosen epoch is also evaluated on the training reviews.
+        evaluate_train: whether the best epoch is also evaluated on the training reviews.
         stop_one_class: whether training ends after an epoch that predicts a single class.
     """
 
@@ -70,76 +54,60 @@ class Settings(_Part):
     @classmethod
     def of(cls, study: Study, method: MethodParams, **others: bool) -> Self:
         """The settings of ``method`` with all that it takes from ``study``; ``others`` as given."""
-        return cls(
-            encoder=study.model.encoder,
-            max_tokens=study.model.max_tokens,
-            epochs=study.train.epochs,
-            batch_size=study.train.batch_size,
-            learning_rate=method.learning_rate or study.train.learning_rate,
-            precision=study.train.precision,
-            device=study.train.device,
-            trains=method.trains,
-            lora=method.lora,
-            **others,
-        )
+        values: dict[str, Any] = dict(study.train)
+        values |= {"encoder": study.model.encoder, "max_tokens": study.model.max_tokens}
+        values |= {"trains": method.trains, "lora": method.lora, **others}
+        if method.learning_rate is not None:
+            values["learning_rate"] = method.learning_rate
+        return cls(**values)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values without those at their defaults, so that a new option changes no old key."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
-class Run(_Part):
+class Run(Part):
     """A run that is asked for: all that decides its result, and where it belongs.
 
     Attributes:
-        study: the study's name; ``title``: as tables and pages show it.
-        role: "method" (one of the study's methods), "cell" (a grid configuration), "winner" or
-            "runner_up" (the grid's winner, or a configuration next to it, on a fresh seed).
-        name: the method's name, the configuration's (``r8-a16-query-value``), or ``grid_winner``.
-        settings: the resolved parameters.
+        study, title: the study's name, and how tables and pages show it.
+        role: "method", "cell" (a grid configuration), "winner" or "runner_up" (the grid's winner,
+            or a configuration next to it, on a fresh seed).
+        name: the method's, the configuration's (``r8-a16-query-value``), or ``grid_winner``.
         seed: names every random draw, together with its purpose.
-        data: sha256 of the data manifest's digests.
+        data: sha256 of the prepared data, see ``Manifest.digest``.
         weights: sha256 of the encoder's weights file.
         results: version of the code's results, see ``training.RESULTS``.
-        key: sha256 over settings, seed, data, weights and results. Equal keys, equal results, on
-            processors of one class.
+        key: sha256 of the last five. Equal keys have equal results, on processors of one class.
     """
 
-    study: str
+    study: FolderName
     title: str
     role: Role
-    name: str
+    name: FolderName
     settings: Settings
-    seed: int
+    seed: Seed
     data: str
     weights: str
     results: int
 
     @model_validator(mode="wrap")
     @classmethod
-    def _check_key(cls, content: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
-        """The key is computed anew, so one that is stored must be the same."""
-        stored = content.get("key") if isinstance(content, dict) else None
-        if stored is None:
+    def _check_key(cls, content: Any, validate: Callable[[Any], Self]) -> Self:
+        """A stored key must be the one that is computed."""
+        if not isinstance(content, dict) or "key" not in content:
             return validate(content)
         run = validate({name: value for name, value in content.items() if name != "key"})
-        if run.key != stored:
-            raise ValueError("what was asked does not make its key, so it was altered")
+        if run.key != content["key"]:
+            raise ValueError("what was asked does not have this key, so the record was altered")
         return run
 
     @computed_field  # type: ignore[prop-decorator]  # as pydantic documents it
-    @cached_property
+    @property
     def key(self) -> str:
         """See ``Attributes``."""
-        return digest(
-            {
-                "settings": self.settings.as_dict(),
-                "seed": self.seed,
-                "data": self.data,
-                "weights": self.weights,
-                "results": self.results,
-            }
-        )
+        content = self.model_dump(include={"seed", "data", "weights", "results"})
+        return digest(content | {"settings": self.settings.as_dict()})
 
     @property
     def label(self) -> str:
@@ -149,10 +117,11 @@ class Run(_Part):
     @property
     def place(self) -> Path:
         """Its folder in its study's: ``<method>/seed-<k>``, ``grid/<configuration>/seed-<k>``."""
-        return Path(FOLDERS.get(self.role, "")) / self.name / f"seed-{self.seed}"
+        folder = {"cell": "grid", "runner_up": "grid_runners_up"}.get(self.role, "")
+        return Path(folder) / self.name / f"seed-{self.seed}"
 
 
-class Count(_Part):
+class Count(Part):
     """An accuracy as counted: ``correct`` of ``reviews``; ``ones`` were predicted 1 (positive)."""
 
     correct: int
@@ -170,12 +139,11 @@ class Count(_Part):
         return self.ones in (0, self.reviews)
 
 
-class Epoch(_Part):
-    """One pass over the training reviews. Losses are means of cross-entropy in nats.
+class Epoch(Part):
+    """One pass over the training reviews, with mean cross-entropy in nats.
 
-    ``train_loss`` and ``train_accuracy`` were taken while training, with dropout on; ``val_*``
-    after the epoch, in evaluation mode. Losses that are not finite are None, and so are the
-    accuracies of the epoch in which a run diverged.
+    ``train_*`` are with dropout, on the way; ``val_*`` without, at its end. Losses that are not
+    finite are None, and so are the accuracies of the epoch that diverged.
     """
 
     epoch: int
@@ -186,29 +154,25 @@ class Epoch(_Part):
     seconds: float
 
 
-class Happened(_Part):
+class Happened(Part):
     """The outcome of a run.
 
     Attributes:
-        status: ok, diverged (loss or weights not finite), failed (``error`` says how), killed,
-            timeout.
-        attempt: how often it was tried in its sweep up to here, from 1.
-        error: what went wrong, for failed, killed and timeout.
-        first_bad_step: the first training step with a loss that is not finite, counted from 1 over
-            all epochs. A run in fp16 can have one and be ok: its scaler skips such steps.
-        one_class: the chosen epoch predicts a single class on the test reviews.
-        epochs: in order, from 1.
-        best_epoch: the first epoch with the highest validation accuracy.
-        stopped_after: the epoch after which training ended because of a single predicted class.
-        train, val, test: counts at the best epoch; None where not evaluated or not ok.
-        trainable_parameters, total_parameters: numbers of scalars.
+        status: diverged means loss or weights not finite; ``error`` says why it failed, was killed
+            or timed out, at which ``attempt``, from 1.
+        first_bad_step: the first training step with a loss that is not finite, from 1 over all
+            epochs. A run in fp16 can have one and be ok: its scaler skips such steps.
+        one_class: the best epoch predicts a single class on the test reviews.
+        best_epoch: the first with the highest validation accuracy; ``epochs`` count from 1.
+        stopped_after: the epoch after which training ended because a single class was predicted.
+        train, val, test: counts at the best epoch; None if not evaluated or not ok.
         notes: such as a rank above a layer's smaller side.
-        pack: how many configurations trained together with this one, itself included.
-        training_seconds, evaluation_seconds: monotonic wall time, over all parts of an interrupted
-            run; in a pack, an equal share.
+        pack: how many configurations trained together, this one included.
+        training_seconds, evaluation_seconds: wall time, over all parts of an interrupted run; in a
+            pack, an equal share.
         tokens_per_second: real tokens (no padding) trained per second of training.
-        peak_memory_bytes: of the run, or its pack: resident in the process on CPU, allocated on
-            the device on CUDA.
+        peak_memory_bytes: of the run, or its pack: resident in the process, or allocated on CUDA.
+        predictions_sha256, adapter_sha256: of the files next to the record, see ``checked_file``.
     """
 
     status: Status
@@ -216,7 +180,7 @@ class Happened(_Part):
     error: str | None = None
     first_bad_step: int | None = None
     one_class: bool = False
-    epochs: list[Epoch] = []
+    epochs: list[Epoch] = Field(default_factory=list)
     best_epoch: int | None = None
     stopped_after: int | None = None
     train: Count | None = None
@@ -224,21 +188,24 @@ class Happened(_Part):
     test: Count | None = None
     trainable_parameters: int | None = None
     total_parameters: int | None = None
-    notes: list[str] = []
+    notes: list[str] = Field(default_factory=list)
     pack: int = 1
     training_seconds: float | None = None
     evaluation_seconds: float | None = None
     tokens_per_second: float | None = None
     peak_memory_bytes: int | None = None
+    predictions_sha256: str | None = None
+    adapter_sha256: str | None = None
 
 
-class Where(_Part):
+class Where(Part):
     """The machine and the software.
 
     Attributes:
         git_commit: of the project, None outside git; ``git_dirty``: whether tracked files differed.
-        versions: of python, torch, transformers and so on.
         cpu, gpu: model names; ``threads``: of torch; ``platform``: operating system.
+        cpu_features: instruction sets by which torch chooses its arithmetic; where they differ,
+            equal runs can differ by rounding.
         started, finished: UTC, ISO 8601.
         data_source, data_revision, encoder_revision: as the manifest names them.
     """
@@ -247,6 +214,7 @@ class Where(_Part):
     git_dirty: bool | None
     versions: dict[str, str]
     cpu: str
+    cpu_features: list[str] = Field(default_factory=list)
     cores: int
     memory_bytes: int
     gpu: str | None
@@ -259,7 +227,7 @@ class Where(_Part):
     encoder_revision: str | None
 
 
-class Record(_Part):
+class Record(Part):
     """One run, whole."""
 
     schema_version: Literal[2] = 2
@@ -276,6 +244,8 @@ class Record(_Part):
         """The content of ``record.json``."""
         content = self.model_dump(mode="json")
         content["asked"]["settings"] = self.asked.settings.as_dict()
+        for part in ("happened", "where"):
+            content[part] = {k: v for k, v in content[part].items() if v or k not in ADDED}
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
     @classmethod
@@ -286,15 +256,10 @@ class Record(_Part):
         except ValidationError as problem:
             first = problem.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
-            if first["loc"] == ("schema_version",):
-                raise DataError(
-                    f"{file}: a record of schema {first['input']!r}, this version reads {SCHEMA}; "
-                    "delete it to train the run again, or use the version that wrote it"
-                ) from None
-            raise DataError(
-                f"{file}: not a record of this project ({where}: {first['msg']}); "
-                "delete it to run it again"
-            ) from None
+            what = f"not a record of this project ({where}: {first['msg']})"
+            if where == "schema_version":
+                what = f"a record of schema {first['input']!r}, this version reads 2"
+            raise DataError(f"{file}: {what}; delete it to train the run again") from None
 
 
 def write_record(record: Record, folder: Path) -> None:
@@ -303,20 +268,31 @@ def write_record(record: Record, folder: Path) -> None:
 
 
 def read_record(folder: Path) -> Record | None:
-    """The record in ``folder``, None where there is none. Raises ``DataError``."""
+    """The record in ``folder``, None if there is none. Raises ``DataError``."""
     file = folder / RECORD
     try:
-        content = file.read_bytes()
+        return Record.from_json(file.read_bytes(), file)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as problem:
-        raise DataError(
-            f"{file}: can't be read ({problem.strerror}); mend or remove it to run it again"
-        ) from None
-    return Record.from_json(content, file)
+        what = f"can't be read ({problem.strerror})"
+        raise DataError(f"{file}: {what}; remove it to train the run again") from None
 
 
 def read_records(folder: Path) -> list[tuple[Path, Record]]:
     """Every record below ``folder`` with its own folder, in the order of the folders' names."""
     folders = sorted(file.parent for file in folder.rglob(RECORD))
     return [(found, record) for found in folders if (record := read_record(found))]
+
+
+def checked_file(folder: Path, record: Record, name: str) -> Path:
+    """``PREDICTIONS`` or ``ADAPTER`` in ``folder``; ``DataError`` unless as ``record`` says."""
+    file, happened = folder / name, record.happened
+    expected = happened.predictions_sha256 if name == PREDICTIONS else happened.adapter_sha256
+    try:
+        found = file_digest(file)
+    except OSError as problem:
+        raise DataError(f"{file}: can't be read ({problem.strerror}); train it again") from None
+    if expected not in (None, found):
+        raise DataError(f"{file}: altered; its record says sha256 {expected}, it has {found}")
+    return file

@@ -88,7 +88,7 @@ class Workspace:
         return self.runs / run.place
 
     def done(self, run: Run) -> Record | None:
-        """The record of exactly this run, where it has a result; records of other keys don't count."""
+        """The record of exactly this run, by its key, if it has a result."""
         record = read_record(self.folder(run))
         return record if record and record.is_done and record.asked.key == run.key else None
 

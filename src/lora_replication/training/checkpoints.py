@@ -1,12 +1,12 @@
-"""The state of a training run between epochs, kept on disk so that an interrupted run continues to
-the same bits.
+"""The state of training between epochs, on disk: an interrupted run continues to the same bits.
 
 Tensors go into safetensors, numbers into its JSON metadata: nothing is pickled. Random generators
 need no state, because every epoch starts its own named streams.
 """
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,17 @@ from lora_replication.record import Epoch
 
 @dataclass
 class Training:
-    """What training came to.
+    """The outcome of the training of one configuration so far.
 
     Attributes:
-        epochs: in order; ``best_epoch``: the first with the highest validation accuracy, null where
+        epochs: in order; ``best_epoch``: the first with the highest validation accuracy, None if
             none was finite.
         val_logits: (reviews, 2) of the best epoch.
-        first_bad_step: the first step, from 1, whose loss was not finite, or null.
+        first_bad_step: the first step, from 1, whose loss was not finite, or None.
         diverged: the loss or a trained weight ended up not finite.
-        gave_up: training was stopped for answering one class, as ``Settings.stop_one_class``
-            asks.
-        seconds: of training, without evaluation; ``evaluation_seconds``; ``tokens``: real tokens
-            trained on. In a pack the seconds are this run's equal share.
+        stopped_early: a single class was predicted, and ``Settings.stop_one_class`` is on.
+        seconds: of training, without evaluation; ``evaluation_seconds``; in a pack an equal share.
+        tokens: real tokens trained on.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -42,14 +41,14 @@ class Training:
     val_logits: np.ndarray | None = None
     first_bad_step: int | None = None
     diverged: bool = False
-    gave_up: bool = False
+    stopped_early: bool = False
     seconds: float = 0.0
     evaluation_seconds: float = 0.0
     tokens: int = 0
 
     @property
     def best_accuracy(self) -> float:
-        """On the validation reviews, at the best epoch; -1 where there is none."""
+        """On the validation reviews, at the best epoch; -1 if there is none."""
         return self.epochs[self.best_epoch - 1].val_accuracy or 0.0 if self.best_epoch else -1.0
 
 
@@ -66,19 +65,14 @@ class State:
         self.best: dict[str, Tensor] = {}
 
     def step(self) -> None:
-        """One update along the gradient of the scaled loss; in fp16 skipped where a gradient
-        overflowed.
-        """
+        """One update along the gradient of the scaled loss; in fp16 skipped if it overflowed."""
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
 
     def keep_best(self) -> None:
         """Remember the weights as they are now."""
-        self.best = {
-            name: parameter.detach().to("cpu", copy=True)
-            for name, parameter in self.parameters.items()
-        }
+        self.best = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
 
     @torch.no_grad()
     def load_best(self) -> None:
@@ -87,41 +81,32 @@ class State:
             parameter.copy_(self.best[name])
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything, by names that tell what it is."""
-        result = {
-            f"now/{name}": parameter.detach().cpu() for name, parameter in self.parameters.items()
-        }
+        """Everything, as ``now/<name>``, ``best/<name>`` and ``adam/<name>/<moment>``."""
+        result = {f"now/{name}": p.detach().cpu() for name, p in self.parameters.items()}
         result |= {f"best/{name}": tensor for name, tensor in self.best.items()}
         for name, parameter in self.parameters.items():
-            result |= {
-                f"adam/{name}/{kind}": tensor.cpu()
-                for kind, tensor in self.optimizer.state[parameter].items()
-            }
+            moments = self.optimizer.state[parameter]
+            result |= {f"adam/{name}/{kind}": tensor.cpu() for kind, tensor in moments.items()}
         return result
 
     @torch.no_grad()
-    def load(self, tensors: dict[str, Tensor], scaler: dict[str, Any]) -> None:
-        """Take back what ``tensors`` gave."""
+    def load(self, tensors: Mapping[str, Tensor], scaler: dict[str, Any]) -> None:
+        """Take back what ``tensors`` returned."""
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"now/{name}"])
-            start = f"adam/{name}/"
+            moments = _below(f"adam/{name}/", tensors)
             self.optimizer.state[parameter] = {
-                key.removeprefix(start): tensor.to(parameter.device)
-                for key, tensor in tensors.items()
-                if key.startswith(start)
+                kind: tensor.to(parameter.device) for kind, tensor in moments.items()
             }
-        self.best = {
-            key.removeprefix("best/"): tensor
-            for key, tensor in tensors.items()
-            if key.startswith("best/")
-        }
+        self.best = _below("best/", tensors)
         if scaler:
             self.scaler.load_state_dict(scaler)
 
 
 class Checkpoint:
-    """The file that holds the last whole epoch of the runs of a pack, known by their ``keys``; a
-    file of other runs is not read.
+    """The file with the last whole epoch of the runs with these ``keys``.
+
+    A file of other runs, or one that is damaged in any way, counts as none.
     """
 
     def __init__(self, file: Path, keys: Sequence[str]) -> None:
@@ -130,48 +115,62 @@ class Checkpoint:
     def save(self, states: Sequence[State], trainings: Sequence[Training]) -> None:
         """Write the states after an epoch, whole or not at all."""
         tensors = {
-            f"{place}/{name}": tensor
-            for place, state in enumerate(states)
+            f"{index}/{name}": tensor
+            for index, state in enumerate(states)
             for name, tensor in state.tensors().items()
         }
         numbers = []
-        for place, training in enumerate(trainings):
+        for index, training in enumerate(trainings):
             if training.val_logits is not None:
-                tensors[f"{place}/val_logits"] = torch.from_numpy(training.val_logits)
-            numbers.append(
-                asdict(training)
-                | {"epochs": [epoch.model_dump() for epoch in training.epochs], "val_logits": None}
-            )
+                tensors[f"{index}/val_logits"] = torch.from_numpy(training.val_logits)
+            epochs = [epoch.model_dump() for epoch in training.epochs]
+            numbers.append(asdict(training) | {"epochs": epochs, "val_logits": None})
         scalers = [state.scaler.state_dict() for state in states]
-        content = json.dumps({"keys": self.keys, "trainings": numbers, "scalers": scalers})
-        write_whole(self.file, lambda temporary: save_file(tensors, temporary, {"state": content}))
+        state = json.dumps({"keys": self.keys, "trainings": numbers, "scalers": scalers})
+        metadata = {"state": state, "sha256": _sha256(state, tensors)}
+        write_whole(self.file, lambda temporary: save_file(tensors, temporary, metadata))
 
     def restore(self, states: Sequence[State]) -> list[Training] | None:
-        """Load the last whole epoch into ``states``; null where there is none of these runs."""
+        """Load the last whole epoch into ``states``; None if there is none of these runs."""
         try:
             with safe_open(self.file, "pt") as stored:
-                content = json.loads(stored.metadata()["state"])
-                if content.get("keys") != self.keys:
-                    return None
-                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # not a dict
-        except (FileNotFoundError, SafetensorError):
+                metadata = stored.metadata() or {}
+                names = stored.keys()
+                tensors = {name: stored.get_tensor(name) for name in names}
+        except (OSError, SafetensorError):
+            return None
+        state = metadata.get("state", "")
+        if metadata.get("sha256") != _sha256(state, tensors):
+            return None
+        content = json.loads(state)
+        if content["keys"] != self.keys:
             return None
         trainings = []
-        for place, (state, scaler, numbers) in enumerate(
-            zip(states, content["scalers"], content["trainings"], strict=True)
-        ):
-            own = {
-                name.removeprefix(f"{place}/"): tensor
-                for name, tensor in tensors.items()
-                if name.startswith(f"{place}/")
-            }
-            training = Training(**numbers)
-            training.epochs = [Epoch(**epoch) for epoch in numbers["epochs"]]
-            training.val_logits = own["val_logits"].numpy() if "val_logits" in own else None
-            state.load(own, scaler)
+        for index, own in enumerate(states):
+            mine = _below(f"{index}/", tensors)
+            training = Training(**content["trainings"][index])
+            training.epochs = [Epoch.model_validate(epoch) for epoch in training.epochs]
+            if "val_logits" in mine:
+                training.val_logits = mine["val_logits"].numpy()
+            own.load(mine, content["scalers"][index])
             trainings.append(training)
         return trainings
 
     def remove(self) -> None:
         """The runs are recorded; their state is no longer needed."""
         self.file.unlink(missing_ok=True)
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    start = len(prefix)
+    return {name[start:]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _sha256(state: str, tensors: Mapping[str, Tensor]) -> str:
+    """Of everything in a checkpoint, so that no damage goes unseen."""
+    total = hashlib.sha256(state.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()

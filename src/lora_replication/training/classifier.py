@@ -1,6 +1,4 @@
-"""A classifier ready for one method: encoder loaded, head drawn, what trains switched on, LoRA in
-place.
-"""
+"""A classifier ready for one method: encoder loaded, head drawn, LoRA added, the rest frozen."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -9,18 +7,17 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lora_replication.encoders import Encoder
-from lora_replication.errors import DataError, EnvironmentProblem
+from lora_replication.errors import EnvironmentProblem
 from lora_replication.files import write_whole
 from lora_replication.record import Settings
 from lora_replication.training.batches import Batch
 from lora_replication.training.forward import RaggedForward
 from lora_replication.training.layouts import Layout
-from lora_replication.training.load import load_classifier
+from lora_replication.training.load import check_fit, load_classifier, read_tensors
 from lora_replication.training.lora import inject_lora
 from lora_replication.training.packs import shared_copy
 from lora_replication.training.randomness import Dropout, generator
@@ -30,64 +27,54 @@ HEAD_SD = 0.02
 
 COMPUTE_TYPES = {"fp16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
-TOGETHER = {"cpu": 2, "cuda": 16}
-"""Configurations of a pack that go through the encoder at once in 32 bits: each holds a GiB or so,
-and few leave a GPU idle.
-"""
+CHUNK_SIZES = {"cpu": 2, "cuda": 16}
+"""Configurations in one forward pass in 32 bits: each takes about a GiB, few leave a GPU idle."""
 
 
 class Classifier:
-    """The model of one run, or of a pack: LoRA configurations that train together on one frozen
-    encoder.
+    """The model of a run, or of a pack: LoRA configurations that train together on one encoder.
 
     Args:
         encoder: found and checked.
         settings: of the run.
         seed: names the draws of the head, of A and of dropout.
-        company: settings of the further configurations of a pack; they differ from ``settings`` in
-            ``lora`` alone.
+        others: settings of the further configurations of a pack; they differ in ``lora`` alone.
 
     Attributes:
-        models: for each configuration the classifier of ``transformers``; in a pack they share
+        models: per configuration the classifier of ``transformers``; in a pack they share
             everything frozen.
-        notes: for each configuration, things worth telling about it.
-        device: where they are.
-        active: places of the configurations that are computed, in this order.
-        together: how many of them go through the encoder at once.
+        notes: per configuration, see ``inject_lora``.
+        device: where the models are.
+        active: indices of the configurations that are computed, in this order.
+        chunk_size: how many of them are in one forward pass.
     """
 
     def __init__(
-        self,
-        encoder: Encoder,
-        settings: Settings,
-        seed: int,
-        company: Sequence[Settings] = (),
+        self, encoder: Encoder, settings: Settings, seed: int, others: Sequence[Settings] = ()
     ) -> None:
-        if company and any(
-            other.lora is None or other.model_copy(update={"lora": settings.lora}) != settings
-            for other in (settings, *company)
+        pack = (settings, *others)
+        if others and any(
+            own.lora is None or own.model_copy(update={"lora": settings.lora}) != settings
+            for own in pack
         ):
             raise ValueError("the configurations of a pack are LoRA's, and differ in nothing else")
+        self.settings, self.layout = settings, encoder.layout
         self.device = device_for(settings)
-        self.settings = settings
-        self.layout = encoder.layout
         model = load_classifier(encoder)
         _draw_head(model, self.layout, seed)
         model.to(self.device)
         self._dropouts = [Dropout(seed, "encoder", device=self.device)]
-        pack = (settings, *company)
         self.models = [model] if len(pack) == 1 else [shared_copy(model) for _ in pack]
         self.notes = [
-            switch_on(model, self.layout, each, seed, self._dropouts.append)
-            for model, each in zip(self.models, pack, strict=True)
+            make_trainable(model, self.layout, own, seed, self._dropouts.append)
+            for model, own in zip(self.models, pack, strict=True)
         ]
-        self._hold_frozen_linears_in_compute_type()
+        self._round_frozen_linears()
         self.activate(range(len(pack)))
 
-    def _hold_frozen_linears_in_compute_type(self) -> None:
-        # Autocast would round them to it anew in every step, with the same bits and for a tenth of
-        # the step's time. The head is too small for that to matter, and is saved with the adapter,
-        # so it stays as it was drawn.
+    def _round_frozen_linears(self) -> None:
+        # Autocast would round them in every step, to the same bits, for a tenth of the step's time.
+        # The head is too small for that to matter, and is saved with the adapter as it was drawn.
         compute_type = COMPUTE_TYPES.get(self.settings.precision)
         for name, module in self.models[0].named_modules():
             frozen = isinstance(module, nn.Linear) and not module.weight.requires_grad
@@ -95,20 +82,14 @@ class Classifier:
                 module.to(compute_type)
 
     def activate(self, active: Sequence[int]) -> None:
-        """Compute these configurations of the pack, in this order, and leave the others as they
-        are.
-        """
+        """Compute these configurations of the pack, in this order, and leave the others alone."""
         self.active = list(active)
-        models = [self.models[place] for place in self.active]
-        self.together = min(most_together(self.settings), len(models))
+        models = [self.models[index] for index in self.active]
+        compute_type = COMPUTE_TYPES.get(self.settings.precision)
+        self.chunk_size = size = min(chunk_size(self.settings), len(models))
         self._forwards = [
-            RaggedForward(
-                models[start : start + self.together],
-                self.layout,
-                self._dropouts[0],
-                COMPUTE_TYPES.get(self.settings.precision),
-            )
-            for start in range(0, len(models), self.together)
+            RaggedForward(models[i : i + size], self.layout, self._dropouts[0], compute_type)
+            for i in range(0, len(models), size)
         ]
 
     def start_epoch(self, epoch: int) -> None:
@@ -122,12 +103,11 @@ class Classifier:
             dropout.active = False
 
     def parts(self, batch: Batch) -> Iterator[Tensor]:
-        """Logits (configurations, reviews, 2) in float32, computed in the precision of the run, by
-        as many configurations as go at once.
-        """
-        masks = self._dropouts[0].position()
+        """Logits (configurations, reviews, 2) in float32, of one chunk after another."""
+        bits = self._dropouts[0].bits
+        start = bits.position()
         for forward in self._forwards:
-            self._dropouts[0].return_to(masks)
+            bits.return_to(start)
             with autocast_for(self.settings, self.device):
                 logits = forward(batch).float()
             yield logits
@@ -136,132 +116,95 @@ class Classifier:
         """(active configurations, reviews, 2), see ``parts``."""
         return torch.cat(list(self.parts(batch)))
 
-    def trainable(self, place: int = 0) -> dict[str, nn.Parameter]:
+    def trainable(self, index: int = 0) -> dict[str, nn.Parameter]:
         """The parameters of a configuration that train, by name."""
+        return {name: p for name, p in self.models[index].named_parameters() if p.requires_grad}
+
+    def parameter_counts(self, index: int = 0) -> tuple[int, int]:
+        """(trainable, total) numbers of scalars of a configuration, LoRA's included in both."""
+        trainable = sum(p.numel() for p in self.trainable(index).values())
+        return trainable, sum(p.numel() for p in self.models[index].parameters())
+
+    def _adapter(self, index: int) -> dict[str, Tensor]:
         return {
-            name: parameter
-            for name, parameter in self.models[place].named_parameters()
-            if parameter.requires_grad
+            name: p.detach()
+            for name, p in self.models[index].named_parameters()
+            if p.requires_grad or name.startswith(self.layout.head)
         }
 
-    def parameter_counts(self, place: int = 0) -> tuple[int, int]:
-        """(trainable, total) numbers of scalars of a configuration; for LoRA the total includes the
-        low-rank terms.
-        """
-        return sum(p.numel() for p in self.trainable(place).values()), sum(
-            p.numel() for p in self.models[place].parameters()
-        )
-
-    def _adapter(self, place: int) -> Iterator[tuple[str, nn.Parameter]]:
-        head = (self.layout.head_hidden, self.layout.head_output)
-        return (
-            (name, p)
-            for name, p in self.models[place].named_parameters()
-            if p.requires_grad or name.startswith(head)
-        )
-
-    def save_adapter(self, file: Path, place: int = 0) -> None:
-        """Write what training made of a configuration, and the head, as safetensors; with the
-        encoder this is the whole classifier.
-        """
-        tensors = {
-            name: parameter.detach().cpu().contiguous() for name, parameter in self._adapter(place)
-        }
+    def save_adapter(self, file: Path, index: int = 0) -> None:
+        """Write a configuration's trained parameters and its head as safetensors."""
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in self._adapter(index).items()}
         write_whole(file, lambda temporary: save_file(tensors, temporary))
 
     @torch.no_grad()
     def load_adapter(self, file: Path) -> None:
-        """Read back what ``save_adapter`` wrote for the same settings. Raises ``DataError`` where
-        it does not fit.
-        """
-        expected = dict(self._adapter(0))
-        try:
-            with safe_open(file, "pt") as stored:
-                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # not a dict
-        except (SafetensorError, OSError) as problem:
-            raise DataError(
-                f"{file}: not a whole safetensors file ({problem}); train the run again"
-            ) from None
-        wrong = [
-            n
-            for n in sorted(tensors.keys() | expected.keys())
-            if n not in tensors or n not in expected or tensors[n].shape != expected[n].shape
-        ]
-        if wrong:
-            raise DataError(f"{file} does not fit the run's settings: {', '.join(wrong[:5])}")
+        """Read back what ``save_adapter`` wrote for the same settings; else ``DataError``."""
+        tensors, expected = read_tensors(file, "train the run again"), self._adapter(0)
+        check_fit(tensors, expected, f"{file} does not fit the run's settings")
         for name, parameter in expected.items():
             parameter.copy_(tensors[name])
 
 
-def most_together(settings: Settings) -> int:
-    """How many configurations of a pack go through the encoder at once, those that have the
-    activations of ``TOGETHER`` in 32 bits.
-    """
-    return TOGETHER[settings.device] * (2 if settings.precision in COMPUTE_TYPES else 1)
+def chunk_size(settings: Settings) -> int:
+    """Configurations in one forward pass: in 16 bits twice ``CHUNK_SIZES`` take the same memory."""
+    return CHUNK_SIZES[settings.device] * (2 if settings.precision in COMPUTE_TYPES else 1)
 
 
-def switch_on(
+def make_trainable(
     model: nn.Module,
     layout: Layout,
     settings: Settings,
     seed: int,
     keep: Callable[[Dropout], None],
 ) -> list[str]:
-    """Make trainable what the settings say, in place: the head, low-rank terms beside frozen
-    linears, or everything.
+    """Make trainable, in place, what the settings say: the head, low-rank terms, or everything.
 
     Args:
-        keep: is given each dropout stream made for a low-rank term.
+        keep: receives the dropout of each low-rank term.
 
     Returns:
         Notes, see ``inject_lora``.
     """
     model.requires_grad_(settings.trains == "all")
     if settings.trains == "head":
-        for name in (layout.head_hidden, layout.head_output):
+        for name in layout.head:
             model.get_submodule(name).requires_grad_(True)
     lora = settings.lora
     if lora is None:
         return []
     depth = int(getattr(model.config, layout.depth))
-    sites = [name for target in lora.targets for name in layout.linears(target, depth)]
+    names = [name for target in lora.targets for name in layout.linears(target, depth)]
 
     def dropout_of(name: str) -> Callable[[Tensor], Tensor]:
         dropout = Dropout(seed, "lora", name, device=next(model.parameters()).device)
         keep(dropout)
         return partial(dropout, probability=lora.dropout)
 
-    return inject_lora(model, sites, lora, lambda name: generator(seed, "A", name), dropout_of)
+    return inject_lora(model, names, lora, partial(generator, seed, "A"), dropout_of)
 
 
 def device_for(settings: Settings) -> torch.device:
-    """The device that the settings ask for, set up to compute the same twice.
-
-    Raises:
-        EnvironmentProblem: it is not there; nothing falls back silently.
-    """
-    os.environ.setdefault(
-        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # read when cuBLAS starts; without it, deterministic products are refused
+    """The device of the settings. Raises ``EnvironmentProblem``: nothing falls back silently."""
+    # Read when cuBLAS starts; without it, deterministic products are refused.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise EnvironmentProblem(
-            "train.device is cuda, but torch sees no GPU here; set train.device to cpu, or run on a machine with one"
+            "train.device is cuda, but torch sees no GPU here; "
+            "set train.device to cpu, or run on a machine with one"
         )
     return torch.device(settings.device)
 
 
 def autocast_for(settings: Settings, device: torch.device) -> AbstractContextManager[object]:
-    """Mixed precision as the settings ask for it."""
-    return (
-        torch.autocast(device.type, COMPUTE_TYPES[settings.precision])
-        if settings.precision in COMPUTE_TYPES
-        else nullcontext()
-    )
+    """The mixed precision of the settings."""
+    compute_type = COMPUTE_TYPES.get(settings.precision)
+    return torch.autocast(device.type, compute_type) if compute_type else nullcontext()
 
 
 @torch.no_grad()
 def _draw_head(model: nn.Module, layout: Layout, seed: int) -> None:
-    for name in (layout.head_hidden, layout.head_output):
+    for name in layout.head:
         weight, bias = model.get_parameter(f"{name}.weight"), model.get_parameter(f"{name}.bias")
         weight.copy_(torch.randn(weight.shape, generator=generator(seed, "head", name)) * HEAD_SD)
         bias.zero_()

@@ -1,4 +1,4 @@
-"""A classifier in, logits per review out, and what is counted from them."""
+"""From a classifier to logits per review, and what is counted from them."""
 
 import numpy as np
 import torch
@@ -9,30 +9,25 @@ from lora_replication.training.batches import collate, evaluation_rows
 from lora_replication.training.classifier import Classifier
 
 TOKEN_BUDGET = 8192
-"""Tokens of an evaluation batch: enough to fill the matrix units, small beside the memory of
-training.
-"""
+"""Of an evaluation batch: they keep the processor busy in less memory than training takes."""
 
 
 def predict_logits(classifier: Classifier, tokens: Tokens) -> np.ndarray:
-    """Logits (active configurations, reviews, 2), float32, in the order of ``tokens``; dropout off,
-    each review once.
-    """
+    """Logits (active configurations, reviews, 2), float32, in the order of ``tokens``."""
     classifier.stop_dropout()
     result = np.empty((len(classifier.active), len(tokens), 2), np.float32)
     with torch.inference_mode():
-        for rows in evaluation_rows(tokens, TOKEN_BUDGET // classifier.together):
+        for rows in evaluation_rows(tokens, TOKEN_BUDGET // classifier.chunk_size):
             batch = collate(tokens, rows, classifier.device)
             result[:, batch.rows] = classifier.logits(batch).cpu().numpy()
     return result
 
 
 def count(logits: np.ndarray, labels: np.ndarray) -> Count:
-    """How many reviews the larger logit answers rightly; a tie is answered 0, as argmax does."""
-    answers = logits.argmax(axis=1)
-    return Count(
-        correct=int((answers == labels).sum()), reviews=len(labels), ones=int(answers.sum())
-    )
+    """How many of the reviews have their label predicted; a tie predicts 0, as argmax does."""
+    predicted = logits.argmax(axis=1)
+    correct = int((predicted == labels).sum())
+    return Count(correct=correct, reviews=len(labels), ones=int(predicted.sum()))
 
 
 def mean_loss(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -1,6 +1,4 @@
-"""Where things sit in an encoder's classifier, as data. Supporting another family of encoders is
-one more entry in ``LAYOUTS``.
-"""
+"""The names of an encoder's parts, as data: another family of encoders is another entry."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,30 +8,24 @@ from lora_replication.study import Target
 
 @dataclass(frozen=True)
 class Layout:
-    """The names of one family of encoders in ``transformers``, and the few ways in which the
-    families differ.
+    """Names in the ``transformers`` classifiers of one family, and how the families differ.
 
     Attributes:
         classifier: the class for sequence classification in ``transformers``.
-        base: where the encoder sits in the classifier; checkpoints of bare encoders lack this
-            prefix.
-        layers: the list of layers; the names below, to ``mlp_norm``, are relative to one of them.
+        base: the encoder in the classifier; checkpoints of bare encoders lack this prefix.
+        has_token_types: whether the embedding of token type 0 is added.
+        layers: the list of layers; the names from ``query`` to ``mlp_norm`` are relative to one.
         head_hidden, head_output: the article's ``pre_classifier`` and ``classifier``, or what
-            stands in their place.
-        head_activation: between these two.
-        dropout_after_projection: BERT drops the attention's output before adding it; DistilBERT
-            does not.
+            takes their place; ``head_activation`` is between them.
+        dropout_after_projection: BERT has dropout on the attention's output, DistilBERT has not.
         activation, heads, depth, hidden_dropout, attention_dropout, head_dropout: names in the
             encoder's config.
-        ignored: starts of names in checkpoints that a classifier has no use for.
+        ignored: prefixes of names in checkpoints that a classifier has no use for.
     """
 
     classifier: str
     base: str
-    word_embeddings: str
-    position_embeddings: str
-    token_type_embeddings: str | None
-    embedding_norm: str
+    has_token_types: bool
     layers: str
     query: str
     key: str
@@ -55,28 +47,24 @@ class Layout:
     head_dropout: str
     ignored: tuple[str, ...]
 
+    @property
+    def head(self) -> tuple[str, str]:
+        """The names of the two layers after the encoder."""
+        return self.head_hidden, self.head_output
+
     def linears(self, target: Target, depth: int) -> list[str]:
-        """Names of the linears that a LoRA target stands for, in an encoder of ``depth`` layers."""
+        """Names of the linear layers of a LoRA target, in an encoder of ``depth`` layers."""
         if target == "head":
-            return [self.head_hidden, self.head_output]
-        inner = {
-            "query": (self.query,),
-            "key": (self.key,),
-            "value": (self.value,),
-            "projection": (self.projection,),
-            "mlp": (self.mlp_input, self.mlp_output),
-        }[target]
-        return [f"{self.layers}.{layer}.{name}" for layer in range(depth) for name in inner]
+            return list(self.head)
+        names = [self.mlp_input, self.mlp_output] if target == "mlp" else [getattr(self, target)]
+        return [f"{self.layers}.{layer}.{name}" for layer in range(depth) for name in names]
 
 
 LAYOUTS = {
     "distilbert": Layout(
         classifier="DistilBertForSequenceClassification",
         base="distilbert",
-        word_embeddings="distilbert.embeddings.word_embeddings",
-        position_embeddings="distilbert.embeddings.position_embeddings",
-        token_type_embeddings=None,
-        embedding_norm="distilbert.embeddings.LayerNorm",
+        has_token_types=False,
         layers="distilbert.transformer.layer",
         query="attention.q_lin",
         key="attention.k_lin",
@@ -101,10 +89,7 @@ LAYOUTS = {
     "bert": Layout(
         classifier="BertForSequenceClassification",
         base="bert",
-        word_embeddings="bert.embeddings.word_embeddings",
-        position_embeddings="bert.embeddings.position_embeddings",
-        token_type_embeddings="bert.embeddings.token_type_embeddings",
-        embedding_norm="bert.embeddings.LayerNorm",
+        has_token_types=True,
         layers="bert.encoder.layer",
         query="attention.self.query",
         key="attention.self.key",

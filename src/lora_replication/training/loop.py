@@ -1,10 +1,9 @@
-"""The one training loop, as the article trains: Adam without decay, schedule or clipping, random
-batches, best epoch by validation.
-"""
+"""Training as the article does it: Adam without decay, schedule or clipping; the best epoch."""
 
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from lora_replication.training.classifier import Classifier
 from lora_replication.training.evaluation import count, mean_loss, predict_logits
 from lora_replication.training.randomness import generator
 
-STEPS_BETWEEN_LOOKS = 50
+STEPS_BETWEEN_CHECKS = 50
 """How often the losses are brought from the device, which waits for it, to be shown and checked."""
 
 
@@ -33,42 +32,34 @@ def train(
     on_epoch: Callable[[int, Epoch], None],
     label: str,
 ) -> list[Training]:
-    """Train each configuration of ``classifier`` to its best epoch, from the last whole epoch in
-    ``checkpoint`` where there is one.
+    """Train each configuration to its best epoch, from ``checkpoint`` where it has one.
 
     Args:
         seed: names the order of the reviews; that of the classifier names the rest.
         checkpoint: takes the state after each epoch, so that an interrupted run continues to the
-            bits of an unbroken one.
-        on_epoch: told of each configuration's place in the pack and its epoch, as it ends.
-        label: stands on the progress bar.
+            bits of an uninterrupted one.
+        on_epoch: called with a configuration's index in the pack and its epoch, as it ends.
+        label: of the progress bar.
 
     Returns:
-        What each configuration came to. A configuration that diverged takes no further part, and
-        touches no other.
+        The outcome per configuration. One that diverged is left out of later epochs, and disturbs
+        no other.
     """
     settings = classifier.settings
     compute_reproducibly()
-    states = [new_state(classifier, place) for place in range(len(classifier.models))]
+    states = [new_state(classifier, index) for index in range(len(classifier.models))]
     results = checkpoint.restore(states) or [Training() for _ in states]
     while active := [
-        k
-        for k, each in enumerate(results)
-        if len(each.epochs) < settings.epochs and not (each.diverged or each.gave_up)
+        index
+        for index, result in enumerate(results)
+        if len(result.epochs) < settings.epochs and not (result.diverged or result.stopped_early)
     ]:
         classifier.activate(active)
-        _run_epoch(
-            classifier,
-            [states[k] for k in active],
-            [results[k] for k in active],
-            seed,
-            train_tokens,
-            val_tokens,
-            label,
-        )
+        own_states, own_results = [states[i] for i in active], [results[i] for i in active]
+        _run_epoch(classifier, own_states, own_results, seed, train_tokens, val_tokens, label)
         checkpoint.save(states, results)
-        for place in active:
-            on_epoch(place, results[place].epochs[-1])
+        for index in active:
+            on_epoch(index, results[index].epochs[-1])
     for state, result in zip(states, results, strict=True):
         if result.best_epoch is not None and not result.diverged:
             state.load_best()
@@ -78,45 +69,43 @@ def train(
 def train_step(
     classifier: Classifier, states: Sequence[State], batch: Batch
 ) -> tuple[Tensor, Tensor]:
-    """One update of each active configuration, whose ``states`` are given; their losses
-    (configurations,) and logits before it.
+    """One update of each active configuration, given their ``states``.
+
+    Returns:
+        Losses (configurations,) and logits (configurations, reviews, 2) before it.
     """
     waiting = iter(states)
-    losses, answers = [], []
+    losses, outputs = [], []
     for logits in classifier.parts(batch):
         count = len(logits)
-        loss = (
-            F.cross_entropy(logits.flatten(0, 1), batch.labels.repeat(count), reduction="none")
-            .view(count, -1)
-            .mean(1)
-        )
+        labels = batch.labels.repeat(count)
+        loss = F.cross_entropy(logits.flatten(0, 1), labels, reduction="none")
+        loss = loss.view(count, -1).mean(1)
         torch.autograd.backward(
             [state.scaler.scale(own) for own, state in zip(loss, waiting, strict=False)]
         )
         losses.append(loss.detach())
-        answers.append(logits.detach())
+        outputs.append(logits.detach())
     for state in states:
         state.step()
-    return torch.cat(losses), torch.cat(answers)
+    return torch.cat(losses), torch.cat(outputs)
 
 
 def compute_reproducibly() -> None:
-    """Have torch give the same bits twice on the same machine and thread count."""
+    """Have torch compute the same bits twice on the same machine and thread count."""
     torch.use_deterministic_algorithms(True)
     # Filling new memory would only hide reads before writes, of which there are none, and costs 5
     # to 8 % of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set on the module by torch itself
+    deterministic: Any = torch.utils.deterministic
+    deterministic.fill_uninitialized_memory = False
 
 
-def new_state(classifier: Classifier, place: int) -> State:
-    """What the training of the configuration at ``place`` starts from."""
-    parameters = classifier.trainable(place)
-    optimizer = torch.optim.Adam(
-        parameters.values(), lr=classifier.settings.learning_rate, fused=True
-    )
-    scaler = torch.amp.GradScaler(
-        classifier.device.type, enabled=classifier.settings.precision == "fp16-mixed"
-    )
+def new_state(classifier: Classifier, index: int) -> State:
+    """The state of the configuration ``index`` before its first step."""
+    settings, parameters = classifier.settings, classifier.trainable(index)
+    optimizer = torch.optim.Adam(parameters.values(), lr=settings.learning_rate, fused=True)
+    in_fp16 = settings.precision == "fp16-mixed"
+    scaler = torch.amp.GradScaler(classifier.device.type, enabled=in_fp16)
     return State(parameters, optimizer, scaler)
 
 
@@ -129,31 +118,26 @@ def _run_epoch(
     val_tokens: Tokens,
     label: str,
 ) -> None:
-    """One epoch of the active configurations and its evaluation on the validation reviews, added to
-    ``results``.
-    """
-    epoch = len(results[0].epochs) + 1
+    """One epoch of the active configurations and its validation, added to ``results``."""
     started = time.monotonic()
-    losses, accuracies = _train_epoch(classifier, states, results, seed, epoch, train_tokens, label)
+    losses, accuracies = _train_epoch(classifier, states, results, seed, train_tokens, label)
     trained = time.monotonic()
     logits = predict_logits(classifier, val_tokens)
     ended = time.monotonic()
     for state, result, loss, accuracy, own in zip(
         states, results, losses, accuracies, logits, strict=True
     ):
+        epoch = len(result.epochs) + 1
         val_loss, val_count = mean_loss(own, val_tokens.labels), count(own, val_tokens.labels)
-        result.diverged |= not (
-            math.isfinite(val_loss)
-            and all(bool(p.isfinite().all()) for p in state.parameters.values())
-        )
+        finite = all(bool(p.isfinite().all()) for p in state.parameters.values())
+        result.diverged |= not (finite and math.isfinite(val_loss))
         result.seconds += (trained - started) / len(states)
         result.evaluation_seconds += (ended - trained) / len(states)
         if not result.diverged and val_count.fraction > result.best_accuracy:
             result.best_epoch, result.val_logits = epoch, own
             state.keep_best()
-        result.gave_up = (
-            not result.diverged and classifier.settings.stop_one_class and val_count.one_class
-        )
+        stops = classifier.settings.stop_one_class and val_count.one_class
+        result.stopped_early = stops and not result.diverged
         result.epochs.append(
             Epoch(
                 epoch=epoch,
@@ -171,44 +155,31 @@ def _train_epoch(
     states: list[State],
     results: list[Training],
     seed: int,
-    epoch: int,
     tokens: Tokens,
     label: str,
 ) -> tuple[list[float], list[float]]:
-    """One pass in the order of (seed, epoch); each configuration's mean loss and accuracy while
-    training.
-
-    Ends early where every configuration met a loss that nothing can mend.
-    """
+    """One pass over the reviews, or until all diverged; mean loss and accuracy on the way."""
+    settings, epoch = classifier.settings, len(results[0].epochs) + 1
     classifier.start_epoch(epoch)
-    rows = training_rows(
-        len(tokens), classifier.settings.batch_size, generator(seed, "order", epoch)
-    )
+    rows = training_rows(len(tokens), settings.batch_size, generator(seed, "order", epoch))
     losses: list[Tensor] = []
     correct = torch.zeros(len(states), dtype=torch.int64, device=classifier.device)
     seen = 0
-    bar = tqdm(
-        rows,
-        desc=f"{label} epoch {epoch}/{classifier.settings.epochs}",
-        unit="batch",
-        disable=None,
-        leave=False,
-    )
+    title = f"{label} epoch {epoch}/{settings.epochs}"
+    bar = tqdm(rows, desc=title, unit="batch", disable=None, leave=False)
     for step, batch_rows in enumerate(bar, 1):
         batch = collate(tokens, batch_rows, classifier.device)
         loss, logits = train_step(classifier, states, batch)
         losses.append(loss)
         correct += (logits.argmax(2) == batch.labels).sum(1)
         seen += len(batch_rows)
-        if step % STEPS_BETWEEN_LOOKS == 0 or step == len(rows):
-            recent = torch.stack(losses[-STEPS_BETWEEN_LOOKS:]).cpu()
-            bar.set_postfix(
-                loss=f"{recent.mean():.3f}",
-                accuracy=f"{correct.sum().item() / seen / len(states):.1%}",
-            )
+        if step % STEPS_BETWEEN_CHECKS == 0 or step == len(rows):
+            recent = torch.stack(losses[-STEPS_BETWEEN_CHECKS:]).cpu()
+            accuracy = correct.sum().item() / seen / len(states)
+            bar.set_postfix(loss=f"{recent.mean():.3f}", accuracy=f"{accuracy:.1%}")
             before = (epoch - 1) * len(rows) + len(losses) - len(recent)
             for result, state, own in zip(results, states, recent.T, strict=True):
-                _look(result, state, own, before)
+                _check_losses(result, state, own, before)
             if all(result.diverged for result in results):
                 break
     bar.close()
@@ -218,10 +189,8 @@ def _train_epoch(
     return torch.stack(losses).double().mean(0).tolist(), (correct / seen).tolist()
 
 
-def _look(result: Training, state: State, losses: Tensor, before: int) -> None:
-    """Note the first of ``losses`` (steps,) that is not finite; ``before`` of all steps came before
-    them.
-    """
+def _check_losses(result: Training, state: State, losses: Tensor, before: int) -> None:
+    """Note the first of ``losses`` (steps,), after ``before`` earlier steps, that isn't finite."""
     if result.first_bad_step is None and not losses.isfinite().all():
         result.first_bad_step = before + int((~losses.isfinite()).nonzero()[0]) + 1
     # In fp16 the scaler skips such a step; otherwise Adam has already spoiled the weights for good.

@@ -1,12 +1,12 @@
 """LoRA from scratch, as the article defines it: y = linear(x) + s * (x @ A @ B).
 
-A, of shape (in, rank), starts normal with standard deviation 1 / sqrt(rank); B, of shape (rank,
-out), starts at zero, so a new layer changes nothing. The article multiplies by s = alpha; Hu et al.
-(2021), section 4.1, by s = alpha / rank.
+A, of shape (in, rank), is drawn from a normal distribution with standard deviation 1 / sqrt(rank);
+B, of shape (rank, out), starts at zero, so a new layer changes nothing. The article multiplies by
+s = alpha; Hu et al. (2021), section 4.1, by s = alpha / rank.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +15,15 @@ from lora_replication.study import LoraParams
 
 
 class LoRALayer(nn.Module):
-    """The low-rank term s * (dropout(x) @ A @ B).
+    """The low-rank term s * (dropout(x) @ A @ B), from (..., in) to (..., out).
 
     Args:
-        in_features, out_features: of the linear beside it.
-        rank: columns of A; may exceed the linear's smaller side, which then adds parameters but no
-            expressive power.
+        in_features, out_features: of the linear that it is added to.
+        rank: columns of A; one above the linear's smaller side adds parameters but no expressive
+            power.
         scale: s.
         generator: draws A.
-        dropout: applied to x, or null.
+        dropout: applied to x, or None.
     """
 
     def __init__(
@@ -43,14 +43,13 @@ class LoRALayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
-        low_rank: Tensor = (
-            (self.dropout(x) if self.dropout else x) @ self.A @ (self.scale * self.B)
-        )  # scaling B costs least
-        return low_rank
+        x = self.dropout(x) if self.dropout else x
+        term: Tensor = x @ self.A @ (self.scale * self.B)  # B is the smallest factor to scale
+        return term
 
 
 class LinearWithLoRA(nn.Module):
-    """A linear and the low-rank term beside it."""
+    """A linear layer plus a low-rank term."""
 
     def __init__(self, linear: nn.Linear, lora: LoRALayer) -> None:
         super().__init__()
@@ -64,14 +63,12 @@ class LinearWithLoRA(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """One linear with the weight W + s * (A B)^T that computes the same, dropout aside."""
-        linear = nn.Linear(
-            self.linear.in_features, self.linear.out_features, self.linear.bias is not None
-        )
-        linear = linear.to(self.lora.A)
-        linear.weight.copy_(self.linear.weight + self.lora.scale * (self.lora.A @ self.lora.B).T)
-        if self.linear.bias is not None:
-            linear.bias.copy_(self.linear.bias)
+        """One linear layer, of weight W + s * (A B)^T, that computes the same without dropout."""
+        old, lora = self.linear, self.lora
+        linear = nn.Linear(old.in_features, old.out_features, old.bias is not None).to(lora.A)
+        linear.weight.copy_(old.weight + lora.scale * (lora.A @ lora.B).T)
+        if old.bias is not None:
+            linear.bias.copy_(old.bias)
         return linear
 
 
@@ -87,55 +84,32 @@ def inject_lora(
     generator_of: Callable[[str], torch.Generator],
     dropout_of: Callable[[str], Callable[[Tensor], Tensor]],
 ) -> list[str]:
-    """Put a low-rank term beside each linear of ``model`` in ``names``, in place.
+    """Add a low-rank term to each linear layer of ``model`` in ``names``, in place.
 
-    Args:
-        generator_of, dropout_of: give the generator of A, and the dropout, of the linear with this
-            name.
+    ``generator_of`` and ``dropout_of`` return the generator of A, and the dropout, of a layer.
 
     Returns:
-        Notes on linears whose smaller side is below the rank.
+        Notes on layers whose smaller side is below the rank.
     """
     notes = []
     for name in names:
         linear = model.get_submodule(name)
         if not isinstance(linear, nn.Linear):
-            raise TypeError(f"{name} is a {type(linear).__name__}; LoRA sits beside a linear")
-        smaller = min(linear.in_features, linear.out_features)
-        if lora.rank > smaller:
-            notes.append(f"rank {lora.rank} exceeds the smaller side of {name} ({smaller})")
+            raise TypeError(f"{name} is a {type(linear).__name__}; LoRA is added to linear layers")
+        sides = (linear.in_features, linear.out_features)
+        if lora.rank > min(sides):
+            notes.append(f"rank {lora.rank} exceeds the smaller side of {name} ({min(sides)})")
         dropout = dropout_of(name) if lora.dropout else None
-        layer = LoRALayer(
-            linear.in_features,
-            linear.out_features,
-            lora.rank,
-            scale_of(lora),
-            generator_of(name),
-            dropout,
-        )
+        layer = LoRALayer(*sides, lora.rank, scale_of(lora), generator_of(name), dropout)
         _replace(model, name, LinearWithLoRA(linear, layer.to(linear.weight.device)))
     return notes
 
 
 def merge_lora(model: nn.Module) -> None:
-    """The inverse of ``inject_lora``: every linear with a low-rank term becomes one plain linear,
-    in place.
-    """
-    for name, module in list(_with_lora(model)):
-        _replace(model, name, module.merged())
-
-
-def lora_parameters(in_features: int, out_features: int, rank: int) -> int:
-    """How many scalars a low-rank term has: rank * (in + out)."""
-    return rank * (in_features + out_features)
-
-
-def _with_lora(model: nn.Module) -> Iterator[tuple[str, LinearWithLoRA]]:
-    return (
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, LinearWithLoRA)
-    )
+    """The inverse of ``inject_lora``: each layer with a low-rank term becomes a plain one."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, LinearWithLoRA):
+            _replace(model, name, module.merged())
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -1,19 +1,20 @@
-"""Runs, alone or in packs, from what is asked to their records on disk; recorded runs are skipped."""
+"""Runs, alone or in packs, from what is asked to their records; recorded runs are skipped."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from lora_replication import machine
 from lora_replication.data.reviews import PARTS
 from lora_replication.data.tokens import Tokens
 from lora_replication.errors import IncompleteError
-from lora_replication.files import digest, only_writer, write_whole
+from lora_replication.files import digest, file_digest, only_writer, write_whole
 from lora_replication.record import (
     ADAPTER,
     PREDICTIONS,
@@ -34,7 +35,10 @@ from lora_replication.training.loop import train
 from lora_replication.workspace import Workspace
 
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
-"""Words of the plain ``RuntimeError`` by which torch and its libraries tell of it on some devices."""
+"""Parts of the message of the plain ``RuntimeError`` that torch raises for it on some devices."""
+
+Logits = Mapping[str, np.ndarray]
+"""(reviews, 2) by part of the split; nothing for a run that diverged."""
 
 
 class Mirror(Protocol):
@@ -51,13 +55,7 @@ OpenMirror = Callable[[Run], AbstractContextManager[Mirror]]
 
 
 def perform_one(workspace: Workspace, run: Run, mirror: OpenMirror) -> Record:
-    """Train, evaluate and record ``run``, or return the record that is there already.
-
-    Raises:
-        EnvironmentProblem: another process is at this run, the device is missing, the disk is full.
-        IncompleteError: memory ran out; the run is recorded as failed and tried again by the next
-            start.
-    """
+    """``perform`` one run. Raises ``IncompleteError`` where memory ran out, and records that."""
     try:
         return perform(workspace, [run], mirror)[0]
     except (RuntimeError, MemoryError) as problem:
@@ -87,8 +85,8 @@ def perform(
         The record of each run, in their order.
 
     Raises:
-        EnvironmentProblem: another process is at one of these runs, the device is missing, the disk
-            is full.
+        EnvironmentProblem: another process has one of these runs, the device is missing, or the
+            disk is full.
     """
     with ExitStack() as stack:
         for run in runs:
@@ -111,9 +109,8 @@ def lock_file(workspace: Workspace, run: Run) -> Path:
 
 def _checkpoint(workspace: Workspace, runs: Sequence[Run]) -> Checkpoint:
     keys = [run.key for run in runs]
-    if len(runs) == 1:
-        return Checkpoint(workspace.state / f"{runs[0].place}.safetensors", keys)
-    return Checkpoint(workspace.state / "packs" / f"{digest(keys)[:16]}.safetensors", keys)
+    name = runs[0].place if len(runs) == 1 else f"packs/{digest(keys)[:16]}"
+    return Checkpoint(workspace.state / f"{name}.safetensors", keys)
 
 
 def _train(
@@ -121,21 +118,19 @@ def _train(
 ) -> Iterator[Record]:
     """Train the pack; write each run's files and yield its record."""
     started = machine.utc_now()
-    # Checked before anything large is loaded.
-    encoder, tokens = workspace.encoder, workspace.tokens
+    encoder, tokens = workspace.encoder, workspace.tokens  # checked before anything large is loaded
     seed, settings = runs[0].seed, runs[0].settings
     machine.reset_peak_memory(settings.device)
     classifier = Classifier(encoder, settings, seed, [run.settings for run in runs[1:]])
     checkpoint = _checkpoint(workspace, runs)
-    more = len(runs) - 1
     trainings = train(
         classifier,
         seed,
         tokens["train"],
         tokens["val"],
         checkpoint,
-        lambda place, epoch: mirrors[place].epoch(epoch),
-        f"{runs[0].name} and {more} more" if more else runs[0].label,
+        lambda index, epoch: mirrors[index].epoch(epoch),
+        f"{runs[0].name} and {len(runs) - 1} more" if len(runs) > 1 else runs[0].label,
     )
     begun = time.monotonic()
     parts = ("train", "test") if settings.evaluate_train else ("test",)
@@ -143,84 +138,77 @@ def _train(
     evaluated = (time.monotonic() - begun) / len(runs)
     where = _where(workspace, started, settings.device)
     peak = machine.peak_memory_bytes(settings.device)
-    for place, (run, training, own) in enumerate(zip(runs, trainings, logits, strict=True)):
-        counts = {part: count(values, tokens[part].labels) for part, values in own.items()}
-        trainable, total = classifier.parameter_counts(place)
-        happened = _happened(training, counts).model_copy(
-            update={
-                "attempt": attempt,
-                "trainable_parameters": trainable,
-                "total_parameters": total,
-                "notes": classifier.notes[place],
-                "pack": len(runs),
-                "evaluation_seconds": training.evaluation_seconds + evaluated,
-                "peak_memory_bytes": peak,
-            }
-        )
-        record, folder = Record(asked=run, happened=happened, where=where), workspace.folder(run)
-        # A stale record must not be next to new predictions.
-        (folder / RECORD).unlink(missing_ok=True)
+    for index, (run, training, own) in enumerate(zip(runs, trainings, logits, strict=True)):
+        training.evaluation_seconds += evaluated
+        folder = workspace.folder(run)
+        (folder / RECORD).unlink(missing_ok=True)  # it must not be next to the files of another run
         write_whole(folder / PREDICTIONS, partial(write_predictions, logits=own, tokens=tokens))
-        classifier.save_adapter(folder / ADAPTER, place)
+        classifier.save_adapter(folder / ADAPTER, index)
+        trainable, total = classifier.parameter_counts(index)
+        happened = _happened(
+            training,
+            {part: count(values, tokens[part].labels) for part, values in own.items()},
+            attempt=attempt,
+            trainable_parameters=trainable,
+            total_parameters=total,
+            notes=classifier.notes[index],
+            pack=len(runs),
+            peak_memory_bytes=peak,
+            predictions_sha256=file_digest(folder / PREDICTIONS),
+            adapter_sha256=file_digest(folder / ADAPTER),
+        )
+        record = Record(asked=run, happened=happened, where=where)
         write_record(record, folder)
         yield record
     checkpoint.remove()
 
 
-def _happened(training: Training, counts: dict[str, Count]) -> Happened:
-    return Happened(
-        status="ok" if counts else "diverged",
-        first_bad_step=training.first_bad_step,
-        one_class=bool(counts) and counts["test"].one_class,
-        epochs=training.epochs,
-        best_epoch=training.best_epoch if counts else None,
-        stopped_after=len(training.epochs) if training.gave_up else None,
-        train=counts.get("train"),
-        val=counts.get("val"),
-        test=counts.get("test"),
-        training_seconds=training.seconds,
-        tokens_per_second=training.tokens / training.seconds,
-    )
+def _happened(training: Training, counts: Mapping[str, Count], **others: Any) -> Happened:
+    own = {
+        "status": "ok" if counts else "diverged",
+        "first_bad_step": training.first_bad_step,
+        "one_class": bool(counts) and counts["test"].one_class,
+        "epochs": training.epochs,
+        "best_epoch": training.best_epoch if counts else None,
+        "stopped_after": len(training.epochs) if training.stopped_early else None,
+        "training_seconds": training.seconds,
+        "evaluation_seconds": training.evaluation_seconds,
+        "tokens_per_second": training.tokens / training.seconds,
+    }
+    return Happened.model_validate({**counts, **others, **own})
 
 
 def _evaluate(
     classifier: Classifier,
     trainings: Sequence[Training],
-    tokens: dict[str, Tokens],
+    tokens: Mapping[str, Tokens],
     parts: Sequence[str],
 ) -> list[dict[str, np.ndarray]]:
-    """For each run the logits of each part at its best epoch; none for a run that diverged."""
-    kept = [
-        place
-        for place, training in enumerate(trainings)
-        if training.best_epoch is not None and not training.diverged
+    """For each run the logits of each part at its best epoch."""
+    logits = [
+        {} if training.diverged or training.val_logits is None else {"val": training.val_logits}
+        for training in trainings
     ]
-    logits: list[dict[str, np.ndarray]] = [{} for _ in trainings]
-    for place in kept:
-        if (validated := trainings[place].val_logits) is not None:
-            logits[place]["val"] = validated
-    if kept:
+    if kept := [index for index, own in enumerate(logits) if own]:
         classifier.activate(kept)
         for part in parts:
-            for place, own in zip(kept, predict_logits(classifier, tokens[part]), strict=True):
-                logits[place][part] = own
+            for index, own in zip(kept, predict_logits(classifier, tokens[part]), strict=True):
+                logits[index][part] = own
     return logits
 
 
-def write_predictions(file: Path, logits: dict[str, np.ndarray], tokens: dict[str, Tokens]) -> None:
+def write_predictions(file: Path, logits: Logits, tokens: Mapping[str, Tokens]) -> None:
     """Write a table of split, row, label, logit_0, logit_1, in the order train, val, test."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parts = [part for part in PARTS if part in logits]
-    rows = [np.arange(len(tokens[part]), dtype=np.int32) for part in parts]
-    labels = [tokens[part].labels.astype(np.int8) for part in parts]
-    both = np.concatenate([np.empty((0, 2), np.float32), *(logits[part] for part in parts)])
-    names = pa.array([part for part in parts for _ in range(len(tokens[part]))], pa.string())
+    parts = [logits.get(part, np.empty((0, 2), np.float32)) for part in PARTS]
+    sizes, both = [len(part) for part in parts], np.concatenate(parts)
+    labels = [tokens[part].labels for part in PARTS if part in logits]
     columns = {
-        "split": names.dictionary_encode(),
-        "row": np.concatenate([np.empty(0, np.int32), *rows]),
-        "label": np.concatenate([np.empty(0, np.int8), *labels]),
+        "split": pa.array(np.repeat(PARTS, sizes), pa.string()).dictionary_encode(),
+        "row": np.concatenate([np.arange(size, dtype=np.int32) for size in sizes]),
+        "label": np.concatenate([np.empty(0, np.int8), *labels]).astype(np.int8),
         "logit_0": both[:, 0],
         "logit_1": both[:, 1],
     }
@@ -228,8 +216,6 @@ def write_predictions(file: Path, logits: dict[str, np.ndarray], tokens: dict[st
 
 
 def _where(workspace: Workspace, started: str, device: str) -> Where:
-    import torch
-
     commit, dirty = machine.git_state()
     manifest = workspace.manifest
     return Where(
@@ -237,6 +223,7 @@ def _where(workspace: Workspace, started: str, device: str) -> Where:
         git_dirty=dirty,
         versions=machine.versions(),
         cpu=machine.cpu_name(),
+        cpu_features=machine.cpu_features(),
         cores=machine.cores(),
         memory_bytes=machine.memory_bytes(),
         gpu=machine.gpu_name(device),
