@@ -100,8 +100,8 @@ def article() -> Article:
     for claim in content["claims"]:
         claim.setdefault("source", content["citation"])
         claim.setdefault("test", content["tests"][claim["kind"]])
-        if claim["kind"] in ("value", "count"):
-            claim.setdefault("number", _number(claim, content["methods"]))
+        if claim["kind"] in ("value", "count") and "number" not in claim:
+            claim["number"] = _number(claim, content["methods"])
     return Article.model_validate(content)
 
 
