@@ -1,6 +1,4 @@
-"""What tests share: small prepared data, settings, and a private cache folder. Everything runs on
-one thread.
-"""
+"""What tests share: small prepared data, settings, a silent mirror. Everything runs on one thread."""
 
 import os
 
@@ -13,12 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from lora_replication.record import Settings
 from lora_replication.reading import load_study
-from lora_replication.record import Run
+from lora_replication.record import Epoch, Record, Run, Settings
 from lora_replication.study import LoraParams, Study
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.study_files import write_params
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,23 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.fault())
 
 
-@pytest.fixture(scope="session", autouse=True)
-def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The tiny encoders go into a folder of the tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The study of ``study_files``."""
+    return load_study(write_params(tmp_path_factory.mktemp("tiny")))
 
 
 @pytest.fixture(scope="session")
-def tiny_study() -> Study:
-    return load_study(ROOT / "params.yaml", ROOT / "studies" / "tiny.yaml")
-
-
-@pytest.fixture(scope="session")
-def tiny_data(
-    tiny_study: Study, private_cache: None, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def tiny_data(tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ``data/tiny`` prepared, never written to afterwards."""
     from lora_replication.data.prepare import prepare
     from lora_replication.encoders import locate_encoder
@@ -68,39 +55,35 @@ def settings() -> Callable[..., Settings]:
 
     def make(**changes: object) -> Settings:
         values = {
-            "encoder": "tiny-distilbert", "max_tokens": 64, "epochs": 2, "batch_size": 12, "learning_rate": 1e-2,
-            "precision": "fp32", "device": "cpu", "trains": "head", "lora": None, "evaluate_train": True,
+            "encoder": "folder", "max_tokens": 64, "epochs": 2, "batch_size": 12,
+            "learning_rate": 1e-2, "precision": "fp32", "device": "cpu", "trains": "head",
         } | changes  # fmt: skip
-        if isinstance(values["lora"], dict):
-            values |= {
-                "lora": LoraParams(
-                    **{"rank": 2, "alpha": 4, "targets": ["query", "value"]} | values["lora"]
-                ),
-                "trains": "lora",
-            }
+        if isinstance(lora := values.get("lora"), dict):
+            plain = {"rank": 2, "alpha": 4, "targets": ["query", "value"]}
+            values |= {"lora": LoraParams(**plain | lora), "trains": "lora"}
         return Settings(**values)
 
     return make
 
 
 class SilentMirror:
-    """Takes what a run tells, and nothing else."""
+    """Takes what a run reports, and nothing else."""
 
     def __init__(self) -> None:
-        self.epochs = []
+        self.epochs: list[Epoch] = []
         self.finished = False
 
-    def epoch(self, epoch: object) -> None:
+    def epoch(self, epoch: Epoch) -> None:
         self.epochs.append(epoch)
 
-    def finish(self, folder: Path, record: object) -> None:
+    def finish(self, folder: Path, record: Record) -> None:
         self.finished = True
 
 
 @pytest.fixture
-def mirror() -> Callable[[Asked], object]:
+def mirror() -> Callable[[Run], object]:
     @contextmanager
-    def open_mirror(asked: Asked) -> Iterator[SilentMirror]:
+    def open_mirror(run: Run) -> Iterator[SilentMirror]:
         yield SilentMirror()
 
     return open_mirror

@@ -15,7 +15,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
-from study_files import DRAWS, TESTS, Facts
+from recorded_study import DRAWS, TESTS, Facts
 
 
 def numbers(tree: Any, path: str) -> dict[str, float]:

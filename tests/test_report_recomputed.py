@@ -27,7 +27,7 @@ from statsmodels.api import OLS
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint, proportions_ztest
 from statsmodels.stats.weightstats import DescrStatsW
-from study_files import TESTS, Facts, write_study
+from recorded_study import TESTS, Facts, write_study
 
 METHODS = ("last_layers", "lora_default", "lora_tuned", "full")
 PARAMETERS = {
