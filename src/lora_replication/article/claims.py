@@ -97,11 +97,14 @@ def article() -> Article:
     from ruamel.yaml import YAML
 
     content = YAML(typ="safe", pure=True).load(FILE)
+    methods = content["methods"]
     for claim in content["claims"]:
-        claim.setdefault("source", content["citation"])
         claim.setdefault("test", content["tests"][claim["kind"]])
         if claim["kind"] in ("value", "count") and "number" not in claim:
-            claim["number"] = _number(claim, content["methods"])
+            claim["number"] = _number(claim, methods)
+            if len(claim["methods"]) == 1:
+                claim["source"] = methods[claim["methods"][0]]["source"]
+        claim.setdefault("source", content["citation"])
     return Article.model_validate(content)
 
 
