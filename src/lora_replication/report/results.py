@@ -38,6 +38,7 @@ class RunRow(_Part):
 
     Attributes:
         role, name, seed, key: which run; ``key`` is the sha256 that names its record.
+        place: in the grid by validation accuracy, from 1; None outside it.
         encoder ... lora: its settings.
         status, error, one_class and so on: as in the record's ``happened``.
         <part>_correct, <part>_reviews, <part>_accuracy: at the best epoch by validation.
@@ -50,6 +51,7 @@ class RunRow(_Part):
     name: str
     seed: int
     key: str
+    place: int | None
     encoder: str
     max_tokens: int
     batch_size: int
@@ -221,6 +223,21 @@ class Missing(_Part):
         return f"{self.name} seed {self.seed} ({self.reason})"
 
 
+class Collapse(_Part):
+    """How many configurations of one alpha ended below 60 % test accuracy or diverged.
+
+    Attributes:
+        share: of the ``configurations`` with a result, with its exact interval.
+        one_class: how many predict a single class for every test review.
+    """
+
+    alpha: float
+    configurations: int
+    collapsed: int
+    share: Interval
+    one_class: int
+
+
 class Grid(_Part):
     """The sweep over LoRA configurations.
 
@@ -234,6 +251,7 @@ class Grid(_Part):
     done: int
     diverged: int
     one_class: int
+    collapse: list[Collapse]
     winner_by_validation: str | None
     winner: MethodRow | None
     runners_up: list[MethodRow]
@@ -248,7 +266,7 @@ class Results(_Part):
         runs: every record of the study, methods first, then the grid's by validation accuracy.
         records_ignored, copies: records of other parameters, and at other places than they name.
         without_predictions: runs with a test accuracy, grid aside, whose predictions are absent.
-        machines: each machine and software once, with its number of runs.
+        machines: each machine and software once, with its number of runs; ``year``: of the last.
     """
 
     schema_version: Literal[2] = 2
@@ -276,6 +294,7 @@ class Results(_Part):
     article: Article
     data: Manifest
     machines: list[dict[str, Any]]
+    year: int | None
 
     @property
     def rows(self) -> list[MethodRow]:

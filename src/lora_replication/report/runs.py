@@ -23,6 +23,8 @@ def long_table(records: Iterable[Record], level: float) -> pd.DataFrame:
     Values are plain objects, so a count stays whole and an absent value None.
     """
     rows = sorted((_row(record, level) for record in records), key=_order)
+    for place, row in enumerate((row for row in rows if row["role"] == "cell"), start=1):
+        row["place"] = place
     return pd.DataFrame(rows, columns=list(RunRow.model_fields), dtype=object)
 
 
@@ -35,6 +37,7 @@ def _row(record: Record, level: float) -> dict[str, Any]:
     asked, happened, where = record.asked, record.happened, record.where
     test, spent = happened.test, (happened.training_seconds, happened.evaluation_seconds)
     return {
+        "place": None,
         **{name: getattr(asked, name) for name in ("role", "name", "seed", "key")},
         **{name: getattr(asked.settings, name) for name in SETTINGS},
         **{name: getattr(happened, name) for name in HAPPENED},

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,12 +15,21 @@ from lora_replication.errors import DataError
 from lora_replication.grid.space import cell_name
 from lora_replication.plan import Progress
 from lora_replication.record import Record, Role
-from lora_replication.report.results import PARTS, Grid, MethodRow, Missing, Results, RunRow
+from lora_replication.report.results import (
+    PARTS,
+    Collapse,
+    Grid,
+    MethodRow,
+    Missing,
+    Results,
+    RunRow,
+)
 from lora_replication.report.runs import long_table, run_rows
 from lora_replication.report.words import say
 from lora_replication.statistics import (
     Interval,
     clipped,
+    exact_interval,
     paired_t,
     t_interval,
     wilson_interval,
@@ -27,6 +37,11 @@ from lora_replication.statistics import (
 from lora_replication.study import Study
 
 WINNER = "grid_winner"
+
+COLLAPSED_BELOW = 0.6
+"""A run whose test accuracy ends below this has collapsed; a single predicted class gives about one
+half.
+"""
 
 PRIVATE: dict[str, Any] = {
     "root": True, "execution": True, "tracking": True, "data": {"path"}, "model": {"path"},
@@ -64,6 +79,7 @@ def summarise(study: Study, manifest: Manifest, progress: Progress) -> Results:
         article=article(),
         data=manifest,
         machines=_machines(records),
+        year=max((int(record.where.finished[:4]) for record in records), default=None),
     )
 
 
@@ -130,6 +146,9 @@ def _over_seeds(accuracies: Iterable[float], level: float) -> Interval | None:
 def _grid(study: Study, table: pd.DataFrame, progress: Progress) -> Grid:
     asked = sum(run.role == "cell" for run in progress.asked)
     cells = table[(table["role"] == "cell") & table["status"].isin(["ok", "diverged"])]
+    ends = [
+        (run["lora"].alpha, run["test_accuracy"], run["one_class"]) for _, run in cells.iterrows()
+    ]
     best = next((RunRow(**row) for row in cells.head(1).to_dict("records")), None)
     whole = len(cells) == asked and best is not None and best.val_accuracy is not None
     fresh = table[table["role"].isin(["winner", "runner_up"])][["role", "name"]].drop_duplicates()
@@ -140,10 +159,30 @@ def _grid(study: Study, table: pd.DataFrame, progress: Progress) -> Grid:
         done=len(cells),
         diverged=int((cells["status"] == "diverged").sum()),
         one_class=int(cells["one_class"].sum()),
+        collapse=collapse(ends, study.report.confidence),
         winner_by_validation=best.name if best and whole else None,
         winner=next((row for row in rows if row.role == "winner"), None),
         runners_up=[row for row in rows if row.role == "runner_up"],
     )
+
+
+def collapse(ends: Iterable[tuple[float, float | None, bool]], level: float) -> list[Collapse]:
+    """Collapsed configurations by alpha, from the alpha of each, its test accuracy (None where
+    diverged) and whether it predicts a single class.
+    """
+    table = pd.DataFrame(ends, columns=["alpha", "accuracy", "one_class"], dtype=object)
+    rows = []
+    for alpha, mine in table.groupby("alpha"):
+        collapsed = sum(a is None or a < COLLAPSED_BELOW for a in mine["accuracy"])
+        source = f"configurations, n = {len(mine)}, one run each"
+        share = replace(exact_interval(collapsed, len(mine), level), source=source)
+        one_class, n = int(mine["one_class"].sum()), len(mine)
+        rows.append(
+            Collapse(
+                alpha=alpha, configurations=n, collapsed=collapsed, share=share, one_class=one_class
+            )
+        )
+    return rows
 
 
 def _chosen(

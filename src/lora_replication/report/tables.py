@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lora_replication.report.words import text
+from lora_replication.report.words import ABSENT, text
 from lora_replication.statistics import Interval
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -22,17 +22,18 @@ class Column:
 
     Attributes:
         heading: on the page, with its unit; empty: not there.
-        value: what it takes from a row.
+        value: what it takes from a row: a path of attributes, or a function.
         show: how the value is written.
-        note, alert: of a row, what stands below the value, and whether it deserves attention.
+        note, alert: of a row, the remark below the value, and whether it deserves attention.
         left: it holds words; other columns hold numbers.
-        name: in CSV, where an interval becomes ``<name>_low`` and ``<name>_high``; empty: not there.
+        name: in CSV, where the ends of an interval are ``<name>_low`` and ``<name>_high``; empty:
+            not there.
         short: heading in LaTeX and the terminal; empty: not there.
         narrow: also in LaTeX's one-column table and in the terminal.
     """
 
     heading: str
-    value: Callable[[Any], Any]
+    value: str | Callable[[Any], Any]
     show: Callable[[Any], str] = text
     note: Callable[[Any], str] = lambda row: ""
     alert: Callable[[Any], bool] = lambda row: False
@@ -41,9 +42,19 @@ class Column:
     short: str = ""
     narrow: bool = False
 
+    def of(self, row: Any) -> Any:
+        """The value in ``row``; None where something on its path is."""
+        if callable(self.value):
+            return self.value(row)
+        for name in self.value.split("."):
+            row = (
+                None if row is None else row[name] if isinstance(row, dict) else getattr(row, name)
+            )
+        return row
+
     def cell(self, row: Any) -> "Cell":
-        """This column's cell of ``row``."""
-        return Cell(self.show(self.value(row)), self.note(row), self.alert(row))
+        """The cell in ``row``."""
+        return Cell(self.show(self.of(row)), self.note(row), self.alert(row))
 
 
 @dataclass(frozen=True)
@@ -78,11 +89,12 @@ def table(name: str, columns: Sequence[Column], rows: Iterable[Any]) -> Table:
     )
 
 
-def short_table(columns: Sequence[Column], rows: Iterable[Any], narrow: bool) -> list[list[str]]:
-    """``rows`` for LaTeX and the terminal, headings first."""
+def short_table(columns: Sequence[Column], rows: Sequence[Any], narrow: bool) -> list[list[str]]:
+    """``rows`` for LaTeX and the terminal, headings first; a column without any value is left out."""
     shown = [column for column in columns if column.short and (column.narrow or not narrow)]
-    body = [[column.show(column.value(row)) for column in shown] for row in rows]
-    return [[column.short for column in shown], *body]
+    filled = [[column.short, *(column.show(column.of(row)) for row in rows)] for column in shown]
+    kept = [column for column in filled if set(column[1:]) != {ABSENT}]
+    return [list(row) for row in zip(*kept, strict=True)]
 
 
 def csv_bytes(columns: Sequence[Column], rows: Iterable[Any]) -> bytes:
@@ -101,7 +113,7 @@ def csv_bytes(columns: Sequence[Column], rows: Iterable[Any]) -> bytes:
 
 
 def _fields(column: Column, row: Any) -> list[tuple[str, Any]]:
-    value = column.value(row)
+    value = column.of(row)
     if column.show.__name__ in ("ends", "signed_ends"):
         low, high = (value.low, value.high) if isinstance(value, Interval) else (None, None)
         return [(f"{column.name}_low", low), (f"{column.name}_high", high)]
