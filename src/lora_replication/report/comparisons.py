@@ -7,22 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_replication import statistics as stats
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Comparison, MethodRow, Results, RunRow, Slices
-from lora_replication.statistics import (
-    Interval,
-    McNemar,
-    PairedComparison,
-    clipped,
-    clustered_interval,
-    holm,
-    mcnemar,
-    paired_t,
-    smallest_difference_of_reviews,
-    smallest_difference_of_seeds,
-    two_level_bootstrap,
-    wilson_interval,
-)
+from lora_replication.statistics import Interval, McNemar, PairedComparison
 from lora_replication.study import ReportParams
 
 
@@ -30,7 +18,9 @@ def compare(results: Results, tested: Predictions, report: ReportParams) -> Resu
     """``results`` with every two methods compared, and each looked at on kinds of test reviews."""
     pairs = [_pair(results, *two, tested, report) for two in combinations(results.methods, 2)]
     made = [pair for pair in pairs if pair]
-    adjusted = iter(holm([pair.paired.p_value for pair in made if pair.paired.p_value is not None]))
+    adjusted = iter(
+        stats.holm([pair.paired.p_value for pair in made if pair.paired.p_value is not None])
+    )
     corrected = [
         pair.model_copy(update={"p_holm": next(adjusted)})
         if pair.paired.p_value is not None
@@ -66,10 +56,10 @@ def _pair(
     if not seeds:
         return None
     before, after = ([runs[seed].test_accuracy or 0.0 for seed in seeds] for runs in (one, two))
-    paired = paired_t(before, after, report.confidence)
+    paired = stats.paired_t(before, after, report.confidence)
     right = [(_right(one[seed], tested), _right(two[seed], tested)) for seed in seeds]
     both = [(a, b) for a, b in right if a is not None and b is not None]
-    tests = [mcnemar(a, b) for a, b in both]
+    tests = [stats.mcnemar(a, b) for a, b in both]
     matrix = np.array([b.astype(np.int8) - a.astype(np.int8) for a, b in both])
     movies = tested.movies
     return Comparison(
@@ -88,14 +78,16 @@ def _pair(
 
 def _bootstrap(matrix: NDArray[Any], report: ReportParams, movies: Any = None) -> Interval:
     draws, seed = report.bootstrap_draws, report.bootstrap_seed
-    return two_level_bootstrap(matrix, report.confidence, draws=draws, seed=seed, clusters=movies)
+    return stats.two_level_bootstrap(
+        matrix, report.confidence, draws=draws, seed=seed, clusters=movies
+    )
 
 
 def _by_seeds(paired: PairedComparison, seeds: int, report: ReportParams) -> float | None:
     if paired.deviation is None:
         return None
     deviation, level, power = paired.deviation, report.confidence, report.power
-    return smallest_difference_of_seeds(deviation, seeds, level=level, power=power)
+    return stats.smallest_difference_of_seeds(deviation, seeds, level=level, power=power)
 
 
 def _by_reviews(tests: Sequence[McNemar], report: ReportParams) -> float | None:
@@ -104,7 +96,7 @@ def _by_reviews(tests: Sequence[McNemar], report: ReportParams) -> float | None:
         return None
     share, reviews = discordant / sum(test.reviews for test in tests), tests[0].reviews
     level, power = report.confidence, report.power
-    return smallest_difference_of_reviews(share, reviews, level=level, power=power)
+    return stats.smallest_difference_of_reviews(share, reviews, level=level, power=power)
 
 
 def _slices(
@@ -119,10 +111,10 @@ def _slices(
     return Slices(
         name=name,
         runs=len(right),
-        plain=wilson_interval(float(mean.sum()), mean.size, level),
+        plain=stats.wilson_interval(float(mean.sum()), mean.size, level),
         by_movie=None
         if movies is None
-        else clipped(clustered_interval(mean, movies, level), 0.0, 1.0),
+        else stats.clipped(stats.clustered_interval(mean, movies, level), 0.0, 1.0),
         both=_bootstrap(matrix, report),
         unseen_movies=_on(mean, tested.unseen_movie, level),
         unique_texts=_on(mean, unique, level),
@@ -134,4 +126,4 @@ def _on(
 ) -> Interval | None:
     if chosen is None or not chosen.any():
         return None
-    return wilson_interval(float(mean[chosen].sum()), int(chosen.sum()), level)
+    return stats.wilson_interval(float(mean[chosen].sum()), int(chosen.sum()), level)

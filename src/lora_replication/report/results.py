@@ -13,8 +13,7 @@ from lora_replication.record import Epoch, Role, Status
 from lora_replication.statistics import Interval, McNemar, PairedComparison
 from lora_replication.study import LoraParams
 
-Part = Literal["train", "val", "test"]
-PARTS: tuple[Part, ...] = ("train", "val", "test")
+PARTS = ("train", "val", "test")
 
 Word = Literal["reproduced", "consistent", "not reproduced", "inconclusive", "not judged"]
 
@@ -29,11 +28,13 @@ WORDS: dict[Word, str] = {
 }
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """Facts that know their keys."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class RunRow(_Part):
+class RunRow(Part):
     """One run: a row of the long table. None where not measured.
 
     Attributes:
@@ -97,7 +98,7 @@ class RunRow(_Part):
         return self.status in ("ok", "diverged")
 
 
-class MethodRow(_Part):
+class MethodRow(Part):
     """A method, the grid's winner or a runner-up, over its seeds.
 
     Attributes:
@@ -132,14 +133,14 @@ class MethodRow(_Part):
     difference_from_winner: Interval | None = None
 
 
-class PValues(_Part):
+class PValues(Part):
     """A p value before and after Holm's correction over all claims."""
 
     raw: float
     holm: float
 
 
-class Verdict(_Part):
+class Verdict(Part):
     """What a study says of one claim of the article; accuracies in percent, differences in points.
 
     Attributes:
@@ -166,7 +167,7 @@ class Verdict(_Part):
     scope: str = ""
 
 
-class Comparison(_Part):
+class Comparison(Part):
     """Two methods on the seeds and reviews that both have: the second minus the first.
 
     Attributes:
@@ -191,7 +192,7 @@ class Comparison(_Part):
     detectable_by_reviews: float | None
 
 
-class Slices(_Part):
+class Slices(Part):
     """A method's mean over runs on kinds of test reviews, with intervals over reviews.
 
     Attributes:
@@ -211,7 +212,7 @@ class Slices(_Part):
     unique_texts: Interval | None
 
 
-class Missing(_Part):
+class Missing(Part):
     """A run that the study asks for and that has no result, with the reason."""
 
     role: Role
@@ -223,7 +224,7 @@ class Missing(_Part):
         return f"{self.name} seed {self.seed} ({self.reason})"
 
 
-class Collapse(_Part):
+class Collapse(Part):
     """How many configurations of one alpha ended below 60 % test accuracy or diverged.
 
     Attributes:
@@ -238,7 +239,7 @@ class Collapse(_Part):
     one_class: int
 
 
-class Grid(_Part):
+class Grid(Part):
     """The sweep over LoRA configurations.
 
     Attributes:
@@ -257,7 +258,7 @@ class Grid(_Part):
     runners_up: list[MethodRow]
 
 
-class Results(_Part):
+class Results(Part):
     """Everything that a study's report says.
 
     Attributes:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lora_replication import __version__
+from lora_replication import statistics as stats
 from lora_replication.article import article, published
 from lora_replication.data.manifest import Manifest
 from lora_replication.errors import DataError
@@ -26,14 +27,7 @@ from lora_replication.report.results import (
 )
 from lora_replication.report.runs import long_table, run_rows
 from lora_replication.report.words import say
-from lora_replication.statistics import (
-    Interval,
-    clipped,
-    exact_interval,
-    paired_t,
-    t_interval,
-    wilson_interval,
-)
+from lora_replication.statistics import Interval
 from lora_replication.study import Study
 
 WINNER = "grid_winner"
@@ -131,7 +125,7 @@ def _row(study: Study, runs: pd.DataFrame, **facts: Any) -> MethodRow:
         runs_diverged=int((runs["status"] == "diverged").sum()),
         runs_one_class=int(runs["one_class"].sum()),
         **{part: _over_seeds(runs[f"{part}_accuracy"].dropna(), level) for part in PARTS},
-        test_sampling=wilson_interval(correct.sum() / len(correct), sizes.iloc[0], level)
+        test_sampling=stats.wilson_interval(correct.sum() / len(correct), sizes.iloc[0], level)
         if len(correct)
         else None,
         **facts,
@@ -140,7 +134,7 @@ def _row(study: Study, runs: pd.DataFrame, **facts: Any) -> MethodRow:
 
 def _over_seeds(accuracies: Iterable[float], level: float) -> Interval | None:
     values = list(accuracies)
-    return clipped(t_interval(values, level), 0.0, 1.0) if values else None
+    return stats.clipped(stats.t_interval(values, level), 0.0, 1.0) if values else None
 
 
 def _grid(study: Study, table: pd.DataFrame, progress: Progress) -> Grid:
@@ -175,7 +169,7 @@ def collapse(ends: Iterable[tuple[float, float | None, bool]], level: float) -> 
     for alpha, mine in table.groupby("alpha"):
         collapsed = sum(a is None or a < COLLAPSED_BELOW for a in mine["accuracy"])
         source = f"configurations, n = {len(mine)}, one run each"
-        share = replace(exact_interval(collapsed, len(mine), level), source=source)
+        share = replace(stats.exact_interval(collapsed, len(mine), level), source=source)
         one_class, n = int(mine["one_class"].sum()), len(mine)
         rows.append(
             Collapse(
@@ -215,7 +209,7 @@ def _from_winner(runs: pd.DataFrame, table: pd.DataFrame, study: Study) -> Inter
     if not len(pairs):
         return None
     before, after = (pairs[name].tolist() for name in pairs.columns)
-    return paired_t(before, after, study.report.confidence).difference
+    return stats.paired_t(before, after, study.report.confidence).difference
 
 
 def _machines(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -90,7 +90,7 @@ def table(name: str, columns: Sequence[Column], rows: Iterable[Any]) -> Table:
 
 
 def short_table(columns: Sequence[Column], rows: Sequence[Any], narrow: bool) -> list[list[str]]:
-    """``rows`` for LaTeX and the terminal, headings first; a column without any value is left out."""
+    """``rows`` for LaTeX and the terminal, headings first; a column without values is left out."""
     shown = [column for column in columns if column.short and (column.narrow or not narrow)]
     filled = [[column.short, *(column.show(column.of(row)) for row in rows)] for column in shown]
     kept = [column for column in filled if set(column[1:]) != {ABSENT}]

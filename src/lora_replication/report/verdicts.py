@@ -8,24 +8,11 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from lora_replication import statistics as stats
 from lora_replication.article import Claim, article, claims
 from lora_replication.report.results import MethodRow, PValues, Results, Verdict, Word
 from lora_replication.report.words import method as in_words
 from lora_replication.report.words import say
-from lora_replication.statistics import (
-    clipped,
-    equivalence_test,
-    holm,
-    minimal_effect_test,
-    prediction_equivalence_test,
-    prediction_interval,
-    prediction_test,
-    seeds_for_difference,
-    seeds_for_exclusion,
-    seeds_for_prediction,
-    t_interval,
-    two_proportions_test,
-)
 from lora_replication.study import ReportParams, Study
 
 JUDGED_ELSEWHERE = ("order", "ratio")
@@ -39,7 +26,7 @@ def judge(results: Results, study: Study) -> Results:
     evidence = [_evidence(claim, results, study) for claim in claims()]
     for family in ("p_difference", "p_sameness"):
         found = [row for row in evidence if row.get(family) is not None]
-        for row, p in zip(found, holm([row[family] for row in found]), strict=True):
+        for row, p in zip(found, stats.holm([row[family] for row in found]), strict=True):
             row[family] = PValues(raw=row[family], holm=p)
     tests = sum("p_difference" in row and row["p_difference"] is not None for row in evidence)
     verdicts = [_decided(row, study.report, tests) for row in evidence]
@@ -61,13 +48,13 @@ def _evidence(claim: Claim, results: Results, study: Study) -> dict[str, Any]:
     if claim.kind == "value":
         number, margin = float(claim.number or 0), study.report.value_margin
         p, same = (
-            prediction_test(values, number),
-            prediction_equivalence_test(values, number, margin),
+            stats.prediction_test(values, number),
+            stats.prediction_equivalence_test(values, number, margin),
         )
     else:
         margin = study.report.sameness_margin if claim.kind == "sameness" else 0.0
-        p = minimal_effect_test(values, margin)
-        same = equivalence_test(values, margin) if claim.kind == "sameness" else None
+        p = stats.minimal_effect_test(values, margin)
+        same = stats.equivalence_test(values, margin) if claim.kind == "sameness" else None
     return facts | {"values": values, "p_difference": p, "p_sameness": same}
 
 
@@ -126,7 +113,7 @@ def _selection(results: Results) -> dict[str, Any]:
         return {"word": word, "why": "first", "values": (place, grid.asked)}
     # The winner is the best of many, so each of the others counts as a test that could have been
     # made.
-    p = two_proportions_test(chosen.val_correct, best.val_correct, best.val_reviews or 0)
+    p = stats.two_proportions_test(chosen.val_correct, best.val_correct, best.val_reviews or 0)
     behind = 100 * ((best.val_accuracy or 0) - (chosen.val_accuracy or 0))
     return {
         "values": (place, grid.asked, behind),
@@ -164,37 +151,37 @@ def _outcome(
 
 def _value(facts: dict[str, Any], report: ReportParams, tests: int) -> dict[str, Any]:
     values, claim, level = facts["values"], facts["claim"], report.confidence
-    whole = prediction_interval(values, level)
+    whole = stats.prediction_interval(values, level)
     half = (float(whole.high or 0) - float(whole.low or 0)) / 2
-    interval = clipped(whole, 0.0 if len(claim.methods) == 1 else -100.0, 100.0)
+    interval = stats.clipped(whole, 0.0 if len(claim.methods) == 1 else -100.0, 100.0)
     if _is_shown(facts["p_sameness"], report):
         return _outcome("reproduced", "near", interval)
     if _is_shown(facts["p_difference"], report):
         return _outcome("not reproduced", "", interval)
     if half > report.precision:
-        needed = seeds_for_prediction(stdev(values), report.precision, level=level)
+        needed = stats.seeds_for_prediction(stdev(values), report.precision, level=level)
         return _outcome("inconclusive", "wide", interval, needed)
     if float(interval.low or 0) <= claim.number <= float(interval.high or 0):
         return _outcome("consistent", "", interval)
     distance, strict = claim.number - interval.estimate, _strict(report, tests)
-    needed = seeds_for_exclusion(distance, stdev(values), level=strict)
+    needed = stats.seeds_for_exclusion(distance, stdev(values), level=strict)
     return _outcome("inconclusive", "holm", interval, needed)
 
 
 def _order(facts: dict[str, Any], report: ReportParams, tests: int) -> dict[str, Any]:
     values, p, level = facts["values"], facts["p_difference"], report.confidence
-    interval = t_interval(values, level)
+    interval = stats.t_interval(values, level)
     if _is_shown(p, report):
         return _outcome("reproduced" if interval.estimate > 0 else "not reproduced", "", interval)
     almost = p is not None and p.raw < 1 - level
     strict, power = _strict(report, tests) if almost else level, report.power
-    needed = seeds_for_difference(interval.estimate, stdev(values), level=strict, power=power)
+    needed = stats.seeds_for_difference(interval.estimate, stdev(values), level=strict, power=power)
     return _outcome("inconclusive", "holm" if almost else "no_difference", interval, needed)
 
 
 def _sameness(facts: dict[str, Any], report: ReportParams, tests: int) -> dict[str, Any]:
     values, margin, level = facts["values"], report.sameness_margin, report.confidence
-    interval = t_interval(values, level)
+    interval = stats.t_interval(values, level)
     low, high = float(interval.low or 0), float(interval.high or 0)
     if _is_shown(facts["p_sameness"], report):
         return _outcome("reproduced", "near", interval)
@@ -203,7 +190,7 @@ def _sameness(facts: dict[str, Any], report: ReportParams, tests: int) -> dict[s
     if low <= facts["claim"].number <= high and (high - low) / 2 <= report.precision:
         return _outcome("consistent", "not_shown", interval)
     distance, power = margin - abs(fmean(values)), report.power
-    needed = seeds_for_difference(distance, stdev(values), level=level, power=power)
+    needed = stats.seeds_for_difference(distance, stdev(values), level=level, power=power)
     return _outcome("inconclusive", "", interval, needed)
 
 
