@@ -89,22 +89,22 @@ def render(heading: str, stamp: str, draw: "Callable[[], Figure]") -> Drawing:
     return Drawing(heading, text.encode(), png.getvalue())
 
 
-def bar(plot: "Axes", y: float, interval: Interval | None, color: str, scale: float = 100) -> None:
-    """A horizontal bar over ``interval``, where it has ends."""
+def bar(plot: "Axes", y: float, interval: Interval | None, color: str, label: str) -> None:
+    """A horizontal bar over ``interval`` in percent, where it has ends."""
     if interval and interval.low is not None and interval.high is not None:
-        ends = [scale * interval.low, scale * interval.high]
-        plot.plot(ends, [y, y], color=color, linewidth=3.2, solid_capstyle="butt")
+        plot.hlines(y, 100 * interval.low, 100 * interval.high, color, linewidth=3.2, label=label)
 
 
-def circles(plot: "Axes", y: float, values: Sequence[float]) -> None:
+def circles(plot: "Axes", y: float, values: Sequence[float], label: str = "run") -> None:
     """Single runs or seeds in a row, fractions shown in percent."""
-    xs, circle = [100 * value for value in values], {"markersize": 4.5, "fillstyle": "none"}
-    plot.plot(xs, [y] * len(xs), "o", color=INK, markeredgewidth=0.9, **circle)
+    xs, ys = [100 * value for value in values], [y] * len(values)
+    (line,) = plot.plot(xs, ys, "o", color=INK, markersize=4.5, markeredgewidth=0.9, label=label)
+    line.set_fillstyle("none")
 
 
 def mean_line(plot: "Axes", y: float, mean: float) -> None:
     """The mean of a row of runs or seeds."""
-    plot.plot([100 * mean] * 2, [y - 0.2, y + 0.34], color=INK, linewidth=1.4)
+    plot.plot([100 * mean] * 2, [y - 0.2, y + 0.34], color=INK, linewidth=1.4, label="mean")
 
 
 def rows_of(plot: "Axes", labels: Sequence[str], axis: str) -> None:
@@ -115,19 +115,14 @@ def rows_of(plot: "Axes", labels: Sequence[str], axis: str) -> None:
     plot.set_xlabel(axis)
 
 
-def keys(figure: "Figure", *entries: tuple[str, str, dict[str, Any]]) -> None:
-    """A legend below: label, colour and the line's style of each entry."""
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], label=label, color=color, **style) for label, color, style in entries]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
+def diamond(plot: "Axes", y: float, percent: float) -> None:
+    """The article's single run."""
+    label = "the article's run"
+    plot.plot([percent], [y], "D", color=VERMILLION, markersize=5, label=label)
 
 
-THICK: dict[str, Any] = {"linewidth": 3.2}
-RUN: dict[str, Any] = {
-    "linestyle": "none", "marker": "o", "markersize": 4.5, "fillstyle": "none",
-}  # fmt: skip
-MEAN: dict[str, Any] = {
-    "linestyle": "none", "marker": "|", "markersize": 11, "markeredgewidth": 1.4,
-}  # fmt: skip
-DIAMOND: dict[str, Any] = {"linestyle": "none", "marker": "D", "markersize": 5}
+def legend(figure: "Figure", plot: "Axes") -> None:
+    """The key below a figure, each label of ``plot`` once."""
+    handles, labels = plot.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    figure.legend(once.values(), once, loc="outside lower center", ncols=2, fontsize=9)

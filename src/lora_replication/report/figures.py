@@ -4,25 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lora_replication.report.drawing import (
-    BLUE,
-    DIAMOND,
-    GREEN,
-    INK,
-    MEAN,
-    ORANGE,
-    RUN,
-    THICK,
-    VERMILLION,
-    Drawing,
-    axes,
-    bar,
-    circles,
-    keys,
-    mean_line,
-    render,
-    rows_of,
-)
+from lora_replication.report import drawing
+from lora_replication.report.drawing import BLUE, GREEN, INK, ORANGE, VERMILLION, Drawing, axes
 from lora_replication.report.grid_figures import collapse_by_alpha, heatmaps, scatter
 from lora_replication.report.results import Results, RunRow
 from lora_replication.report.words import MINUS, method
@@ -58,7 +41,7 @@ def draw_figures(results: Results) -> dict[str, Drawing]:
          partial(collapse_by_alpha, results.grid.collapse)),
     ]  # fmt: skip
     drawn = [(name, heading, draw) for name, heading, is_there, draw in figures if is_there]
-    return {name: render(heading, results.stamp, draw) for name, heading, draw in drawn}
+    return {name: drawing.render(heading, results.stamp, draw) for name, heading, draw in drawn}
 
 
 def accuracy_by_method(results: Results) -> "Figure":
@@ -69,22 +52,14 @@ def accuracy_by_method(results: Results) -> "Figure":
     figure, (plot,) = axes(1, 1, height=1.3 + 0.56 * len(rows))
     for y, row in enumerate(rows):
         if row.test_sampling:
-            bar(plot, y + 0.14, row.test, BLUE)
-            bar(plot, y + 0.28, row.test_sampling, ORANGE)
-            circles(plot, y - 0.06, _accuracies(results.runs_of(row)))
-            mean_line(plot, y, row.test_sampling.estimate)
+            drawing.bar(plot, y + 0.14, row.test, BLUE, "seeds (t interval)")
+            drawing.bar(plot, y + 0.28, row.test_sampling, ORANGE, "test sampling (Wilson)")
+            drawing.circles(plot, y - 0.06, _accuracies(results.runs_of(row)))
+            drawing.mean_line(plot, y, row.test_sampling.estimate)
         if row.comparable and row.published:
-            plot.plot([row.published.test_percent], [y - 0.24], "D", color=VERMILLION, markersize=5)
-    rows_of(plot, [method(row.name) for row in rows], ACCURACY)
-    entries = [
-        ("seeds (t interval)", BLUE, THICK),
-        ("test sampling (Wilson)", ORANGE, THICK),
-        ("run", INK, RUN),
-        ("mean of the runs", INK, MEAN),
-    ]
-    if any(row.comparable for row in rows):
-        entries.append(("the article's run", VERMILLION, DIAMOND))
-    keys(figure, *entries)
+            drawing.diamond(plot, y - 0.24, row.published.test_percent)
+    drawing.rows_of(plot, [method(row.name) for row in rows], ACCURACY)
+    drawing.legend(figure, plot)
     if not any(row.test_sampling for row in rows):
         plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
     return figure
@@ -94,12 +69,10 @@ def learning_curves(results: Results) -> "Figure":
     """Accuracy in percent by epoch, training and validation, one panel per method, all seeds."""
     count, epochs = len(results.methods), results.study["train"]["epochs"]
     figure, panels = axes((count + 1) // 2, min(count, 2), height=0.9 + 1.7 * ((count + 1) // 2))
-    training = {"linestyle": "--", "marker": "s", "color": ORANGE}
-    validation = {"linestyle": "-", "marker": "o", "color": BLUE}
     for plot, row in zip(panels, results.methods, strict=False):
         runs = results.runs_of(row)
-        _curve(plot, runs, "train_accuracy", **training)
-        _curve(plot, runs, "val_accuracy", **validation)
+        _curve(plot, runs, "train_accuracy", ORANGE, "--", "s", "training")
+        _curve(plot, runs, "val_accuracy", BLUE, "-", "o", "validation")
         plot.set_title(method(row.name), fontsize=10, loc="left")
         if not runs:
             plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
@@ -109,12 +82,7 @@ def learning_curves(results: Results) -> "Figure":
         plot.tick_params(labelbottom=True)
     for plot in panels[count:]:
         plot.remove()
-    shape = {"linewidth": 2, "markersize": 3.8}
-    keys(
-        figure,
-        ("validation", BLUE, {"marker": "o", **shape}),
-        ("training", ORANGE, {"marker": "s", "linestyle": "--", **shape}),
-    )
+    drawing.legend(figure, panels[0])
     figure.supylabel("accuracy, %", fontsize=10)
     return figure
 
@@ -125,12 +93,13 @@ def accuracy_by_parameters(results: Results) -> "Figure":
     rows = [row for row in results.rows if row.test and row.trainable_parameters]
     for row, marker in zip(rows, "osD^vPX*" * (1 + len(rows) // 8), strict=False):
         interval, x = row.test, row.trainable_parameters
-        if interval and interval.low is not None and interval.high is not None:
+        if interval is None or x is None:
+            continue
+        if interval.low is not None and interval.high is not None:
             ends = [100 * interval.low, 100 * interval.high]
             plot.plot([x, x], ends, color=BLUE, linewidth=2.4, solid_capstyle="butt")
-        y = [100 * interval.estimate] if interval else []
-        style = {"color": INK, "markersize": 6, "fillstyle": "none"}
-        plot.plot([x], y, marker, label=method(row.name), **style)
+        (line,) = plot.plot([x], [100 * interval.estimate], marker, color=INK, markersize=6)
+        line.set(fillstyle="none", label=method(row.name))
     plot.set_xscale("log")
     plot.margins(x=0.08)
     plot.set_xlabel("trainable parameters")
@@ -144,13 +113,14 @@ def paired_differences(results: Results) -> "Figure":
     pairs = results.comparisons
     figure, (plot,) = axes(1, 1, height=1.2 + 0.5 * len(pairs))
     for y, pair in enumerate(pairs):
-        bar(plot, y + 0.14, pair.paired.difference, BLUE)
-        bar(plot, y + 0.28, pair.both, GREEN)
-        circles(plot, y - 0.08, pair.differences)
-        mean_line(plot, y, pair.paired.difference.estimate)
+        drawing.bar(plot, y + 0.14, pair.paired.difference, BLUE, "seeds (paired t)")
+        drawing.bar(plot, y + 0.28, pair.both, GREEN, "seeds and reviews (bootstrap)")
+        drawing.circles(plot, y - 0.08, pair.differences, "seed")
+        drawing.mean_line(plot, y, pair.paired.difference.estimate)
     plot.axvline(0, color=VERMILLION, linewidth=1, linestyle="--")
     names = [f"{method(pair.second)}\n{MINUS} {method(pair.first)}" for pair in pairs]
-    rows_of(plot, names, "difference of test accuracy, points")
+    drawing.rows_of(plot, names, "difference of test accuracy, points")
+    drawing.legend(figure, plot)
     return figure
 
 
@@ -160,11 +130,13 @@ def published_against_reproduced(results: Results) -> "Figure":
     figure, (plot,) = axes(1, 1, height=1.2 + 0.5 * len(rows))
     for y, row in enumerate(rows):
         accuracies = _accuracies(results.runs_of(row))
-        bar(plot, y + 0.15, prediction_interval(accuracies, results.confidence), ORANGE)
-        circles(plot, y, accuracies)
+        interval = prediction_interval(accuracies, results.confidence)
+        drawing.bar(plot, y + 0.15, interval, ORANGE, "one more run (t)")
+        drawing.circles(plot, y, accuracies)
         if row.published:
-            plot.plot([row.published.test_percent], [y - 0.18], "D", color=VERMILLION, markersize=5)
-    rows_of(plot, [method(row.name) for row in rows], ACCURACY)
+            drawing.diamond(plot, y - 0.18, row.published.test_percent)
+    drawing.rows_of(plot, [method(row.name) for row in rows], ACCURACY)
+    drawing.legend(figure, plot)
     return figure
 
 
@@ -172,14 +144,23 @@ def _accuracies(runs: Sequence[RunRow]) -> list[float]:
     return [run.test_accuracy for run in runs if run.test_accuracy is not None]
 
 
-def _curve(plot: "Axes", runs: Sequence[RunRow], quantity: str, **style: str) -> None:
-    told = [[getattr(epoch, quantity) for epoch in run.epochs] for run in runs]
+def _curve(
+    plot: "Axes",
+    runs: Sequence[RunRow],
+    quantity: str,
+    color: str,
+    line: str,
+    marker: str,
+    label: str,
+) -> None:
+    values = [[getattr(epoch, quantity) for epoch in run.epochs] for run in runs]
     # The epoch in which a run diverged has no accuracy.
-    curves = [[100 * value for value in values if value is not None] for values in told]
-    curves = [curve for curve in curves if curve]
-    thin = {name: value for name, value in style.items() if name != "marker"}
+    curves = [[100 * value for value in run if value is not None] for run in values]
     for curve in curves:
-        plot.plot(range(1, len(curve) + 1), curve, linewidth=0.8, alpha=0.55, **thin)
-    shortest = min((len(curve) for curve in curves), default=0)
-    mean = [sum(curve[epoch] for curve in curves) / len(curves) for epoch in range(shortest)]
-    plot.plot(range(1, shortest + 1), mean, linewidth=2, markersize=3.8, **style)
+        xs = range(1, len(curve) + 1)
+        plot.plot(xs, curve, f".{line}", color=color, markersize=3, linewidth=0.8, alpha=0.55)
+    whole = [curve for curve in curves if curve]
+    mean = [sum(epoch) / len(epoch) for epoch in zip(*whole, strict=False)]
+    xs = range(1, len(mean) + 1)
+    style = f"{line}{marker}"
+    plot.plot(xs, mean, style, color=color, linewidth=2, markersize=3.8, label=label)

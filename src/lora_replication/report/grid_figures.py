@@ -22,7 +22,8 @@ def heatmaps(cells: Sequence[RunRow]) -> "Figure":
         if run.lora and run.val_accuracy is not None
     }
     choices = sorted({key[0] for key in values}, key=lambda targets: (len(targets), targets))
-    alphas, ranks = (sorted({key[place] for key in values}) for place in (1, 2))
+    alphas = sorted({alpha for _, alpha, _ in values})
+    ranks = sorted({rank for *_, rank in values})
     columns = min(4, len(choices))
     lines = math.ceil(len(choices) / columns)
     figure, panels = axes(lines, columns, height=0.8 + 1.5 * lines, width=max(4.9, 1.9 * columns))
@@ -82,7 +83,7 @@ def collapse_by_alpha(rows: Sequence[Collapse]) -> "Figure":
 
 
 def mean_heatmap(
-    means: dict[tuple[float, int], float], alphas: Sequence[float], ranks: Sequence[int]
+    means: dict[tuple[int, int], float], alphas: Sequence[int], ranks: Sequence[int]
 ) -> "Figure":
     """Mean accuracy in percent, alpha downwards and rank to the right, with its numbers."""
     figure, (plot,) = axes(1, 1, height=3.6)
@@ -92,10 +93,10 @@ def mean_heatmap(
         for x, value in enumerate(row):
             if not math.isnan(value):
                 color = "white" if value < 75 else "black"
-                style = {"ha": "center", "va": "center", "fontsize": 8, "color": color}
-                plot.text(x + 0.5, y + 0.5, f"{value:.1f}", **style)
+                at = {"ha": "center", "va": "center"}
+                plot.text(x + 0.5, y + 0.5, f"{value:.1f}", at, fontsize=8, color=color)
     plot.set_xticks([x + 0.5 for x in range(len(ranks))], [str(rank) for rank in ranks])
-    plot.set_yticks([y + 0.5 for y in range(len(alphas))], [f"{alpha:g}" for alpha in alphas])
+    plot.set_yticks([y + 0.5 for y in range(len(alphas))], [str(alpha) for alpha in alphas])
     plot.invert_yaxis()
     plot.grid(visible=False)
     plot.set_xlabel("rank")
@@ -118,8 +119,9 @@ def counts_in_squares(
     rows, columns = np.nonzero(counts)
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
         strength = 0.25 + 0.75 * counts[row, column] / counts.max()
-        span, style = edges[column : column + 2], {"color": BLUE, "linewidth": 0}
-        plot.fill_between(span, edges[row], edges[row + 1], alpha=strength, **style)
+        span = edges[column : column + 2]
+        low, high = edges[row], edges[row + 1]
+        plot.fill_between(span, low, high, color=BLUE, alpha=strength, linewidth=0)
     shown = [80.0, 95.0]
     if points:
         nonzero = [*rows.tolist(), *columns.tolist()]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from lora_replication import __version__
 from lora_replication.article import Article, Claim, PublishedMethod
 from lora_replication.data.manifest import Manifest
 from lora_replication.record import Epoch, Role, Status
@@ -271,7 +272,7 @@ class Results(Part):
     """
 
     schema_version: Literal[2] = 2
-    made_by: str
+    made_by: str = f"lora-replication {__version__}"
     title: str
     subject: str
     reservation: str

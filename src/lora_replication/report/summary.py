@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from lora_replication import __version__
 from lora_replication import statistics as stats
 from lora_replication.article import article, published
 from lora_replication.data.manifest import Manifest
@@ -55,11 +54,11 @@ def summarise(study: Study, manifest: Manifest, progress: Progress) -> Results:
         progress.records[run.place] for run in progress.asked if run.place in progress.records
     ]
     table = long_table(records, study.report.confidence)
-    setting = article().setting
+    words: dict[str, Any] = {name: say(name, study) for name in ("title", "subject")}
+    for name in ("reservation", "stamp", "remark"):
+        words[name] = say(name, study, article().setting)
     return Results(
-        made_by=f"lora-replication {__version__}",
-        **{name: say(name, study) for name in ("title", "subject")},
-        **{name: say(name, study, setting) for name in ("reservation", "stamp", "remark")},
+        **words,
         is_the_articles=study.is_the_articles,
         study=study.model_dump(mode="json", exclude=PRIVATE),
         runs_asked=len(progress.asked),
@@ -119,12 +118,12 @@ def _row(study: Study, runs: pd.DataFrame, **facts: Any) -> MethodRow:
             f"{facts['name']}: its runs were tested on {sorted(set(sizes))} reviews; "
             "train them again on one data folder"
         )
+    facts |= {part: _over_seeds(runs[f"{part}_accuracy"].dropna(), level) for part in PARTS}
     return MethodRow(
         trainable_parameters=next(iter(runs["trainable_parameters"]), None),
         runs_done=len(runs),
         runs_diverged=int((runs["status"] == "diverged").sum()),
         runs_one_class=int(runs["one_class"].sum()),
-        **{part: _over_seeds(runs[f"{part}_accuracy"].dropna(), level) for part in PARTS},
         test_sampling=stats.wilson_interval(correct.sum() / len(correct), sizes.iloc[0], level)
         if len(correct)
         else None,
