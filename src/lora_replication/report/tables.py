@@ -13,7 +13,7 @@ from typing import Any
 from lora_replication.report.words import ABSENT, text
 from lora_replication.statistics import Interval
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 @dataclass(frozen=True)
@@ -124,5 +124,7 @@ def _fields(column: Column, row: Any) -> list[tuple[str, Any]]:
 
 def _inert(value: Any) -> Any:
     """A value that no spreadsheet computes: text like a formula gets a leading apostrophe."""
-    is_formula = isinstance(value, str) and value.lstrip(" \n").startswith(FORMULA_STARTS)
-    return f"'{value}" if is_formula else value
+    if not isinstance(value, str):
+        return value
+    plain = value.replace("\r", " ")  # which the csv module would leave unquoted
+    return f"'{plain}" if plain.lstrip().startswith(FORMULA_STARTS) else plain
