@@ -15,7 +15,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
-from recorded_study import DRAWS, TESTS, Facts
+
+from tests.recorded_study import DRAWS, TESTS, Facts
 
 
 def numbers(tree: Any, path: str) -> dict[str, float]:
@@ -151,9 +152,9 @@ def expected_comparison(facts: Facts, first: str, second: str) -> dict[str, Any]
         "mcnemar": tests,
         "both": bootstrap(rows, range(TESTS)),
         "both_by_movie": bootstrap(rows, facts.movies),
-        "smallest_by_seeds": TTestPower().solve_power(nobs=len(seeds), alpha=0.05, power=0.8)
+        "detectable_by_seeds": TTestPower().solve_power(nobs=len(seeds), alpha=0.05, power=0.8)
         * stdev(differences),
-        "smallest_by_reviews": connor(
+        "detectable_by_reviews": connor(
             sum(t["only_first"] + t["only_second"] for t in tests) / (TESTS * len(tests))
         ),
     }

@@ -1,31 +1,36 @@
-"""A study and the records that it could have left behind, for the tests of the report."""
+"""A study, its workspace, and the records and predictions that it could have left there."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from lora_replication.data.manifest import Manifest
-from lora_replication.grid.choice import runners_up
-from lora_replication.grid.space import cell_jobs, runner_up_jobs, winner_jobs
-from lora_replication.jobs import Job, method_jobs
-from lora_replication.reading import check_study, merge_files
-from lora_replication.files import digest
+from lora_replication.data.manifest import MANIFEST, TEST_REVIEWS, Manifest
+from lora_replication.files import file_digest
+from lora_replication.grid.choice import fresh_runs
+from lora_replication.grid.space import grid_runs
+from lora_replication.plan import Progress, method_runs, progress
 from lora_replication.record import (
-    Run,
+    PREDICTIONS,
     Count,
     Epoch,
     Happened,
     Record,
+    Run,
     Where,
-    read_records,
-    run_folder,
     write_record,
 )
-from lora_replication.report.answers import Answers
+from lora_replication.report.comparisons import compare
+from lora_replication.report.predictions import Predictions
+from lora_replication.report.results import Results
+from lora_replication.report.summary import summarise
+from lora_replication.report.verdicts import judge
 from lora_replication.study import Study
+from lora_replication.workspace import Workspace
+from tests.study_files import read_params
 
-PARAMS = Path(__file__).parent.parent / "params.yaml"
 PARAMETERS = {
     "last_layers": 148_610,
     "lora_default": 73_728,
@@ -39,29 +44,50 @@ TEST_CORRECT = {
     "full": (872, 869, 880),
 }
 REVIEWS = {"train": 2000, "val": 500, "test": 1000}
+SMALL_GRID = {
+    "alpha": [1, 16], "rank": [2, 8], "key": [False], "projection": [False], "head": [False],
+    "winner_seeds": [101, 102, 103], "runners_up": 0,
+}  # fmt: skip
+WHERE = Where(
+    git_commit="0123456789abcdef0123456789abcdef01234567",
+    git_dirty=False,
+    versions={"python": "3.11.7", "torch": "2.13.0"},
+    cpu="Example CPU @ 2.50GHz",
+    cores=2,
+    memory_bytes=8 * 2**30,
+    gpu=None,
+    threads=2,
+    platform="Linux 6.1 x86_64",
+    started="2026-01-02T03:04:05+00:00",
+    finished="2026-01-02T03:05:05+00:00",
+    data_source="archive",
+    data_revision=None,
+    encoder_revision=None,
+)
+
+
+def article_study(**changes: Any) -> Study:
+    """The article's study; ``changes`` are laid over its sections."""
+    content = read_params()
+    for key, value in changes.items():
+        merged = key not in ("methods", "run") and isinstance(value, dict)
+        content[key] = content[key] | value if merged else value
+    return Study.model_validate(content)
 
 
 def make_study(**changes: Any) -> Study:
-    """MiniLM on a part of IMDb: 4 methods with 3 seeds, 8 configurations, 3 fresh seeds;
-    ``changes`` replace whole keys.
-    """
-    content: dict[str, Any] = merge_files(PARAMS)
-    content["study"] = "minilm-small"
-    content["title"] = "MiniLM on a part of IMDb"
-    content["data"] |= {"source": "archive", "reviews": REVIEWS}
-    content["model"] = {"encoder": "minilm", "path": None, "max_tokens": 256}
-    content["train"] |= {"device": "cpu", "precision": "fp32"}
-    content["run"]["seeds"] = [1, 2, 3]
-    content["grid"] |= {
-        "alpha": [1, 16],
-        "rank": [2, 8],
-        "key": [False],
-        "projection": [False],
-        "head": [False],
-        "winner_seeds": [101, 102, 103],
-        "runners_up": 0,
+    """MiniLM on a part of IMDb: 4 methods with 3 seeds, 8 configurations, 3 fresh seeds."""
+    methods = read_params()["run"]["methods"]
+    small = {
+        "study": "minilm-small",
+        "title": "MiniLM on a part of IMDb",
+        "data": {"source": "archive", "reviews": REVIEWS},
+        "model": {"encoder": "minilm", "path": None, "max_tokens": 256},
+        "train": {"device": "cpu", "precision": "fp32"},
+        "run": {"methods": methods, "seeds": [1, 2, 3]},
+        "grid": SMALL_GRID,
     }
-    return check_study(content | changes)
+    return article_study(**small | changes)
 
 
 def make_manifest(source: str = "archive") -> Manifest:
@@ -81,16 +107,24 @@ def make_manifest(source: str = "archive") -> Manifest:
             "max_tokens": 256,
             "lengths": {"mean": 187.25, "median": 190.0, "longest": 256, "cut_fraction": 0.405},
             "repeats": {"of_earlier": 7, "test_in_train": 2, "conflicting": 0},
+            "test_reviews_sha256": "f6" * 32,
             "test_movies_in_train_fraction": 0.412 if imdb else None,
         }
     )
+
+
+def make_workspace(study: Study, root: Path = Path("nowhere")) -> Workspace:
+    """A workspace whose manifest is in memory."""
+    workspace = Workspace(study, root)
+    workspace.manifest = make_manifest(study.data.source)
+    return workspace
 
 
 def count(correct: int, reviews: int) -> Count:
     return Count(correct=correct, reviews=reviews, ones=reviews // 2)
 
 
-def make_happened(job: Job, test_correct: int, parameters: int) -> Happened:
+def make_record(run: Run, test_correct: int, parameters: int) -> Record:
     """A run of three epochs whose last one is best."""
     share = test_correct / 1000
     epochs = [
@@ -104,102 +138,69 @@ def make_happened(job: Job, test_correct: int, parameters: int) -> Happened:
         )
         for epoch in (1, 2, 3)
     ]
-    return Happened(
+    train = count(round(2000 * (share + 0.04)), 2000)
+    happened = Happened(
         status="ok",
         epochs=epochs,
         best_epoch=3,
-        train=count(round(2000 * (share + 0.04)), 2000) if job.settings.evaluate_train else None,
+        train=train if run.settings.evaluate_train else None,
         val=count(round(500 * share), 500),
         test=count(test_correct, 1000),
         trainable_parameters=parameters,
         total_parameters=22_713_986,
-        training_seconds=34.5 + job.seed / 8,
+        training_seconds=34.5 + run.seed / 8,
         evaluation_seconds=6.25,
         tokens_per_second=31_234.5,
         peak_memory_bytes=1_234_567_890,
     )
+    return Record(asked=run, happened=happened, where=WHERE)
 
 
-def make_record(study: Study, job: Job, happened: Happened) -> Record:
-    settings = job.settings.as_dict()
-    decides = {
-        "settings": settings,
-        "seed": job.seed,
-        "data": "f6" * 32,
-        "weights": "53" * 32,
-        "code": "97" * 32,
-    }
-    where = Where(
-        git_commit="0123456789abcdef0123456789abcdef01234567",
-        git_dirty=False,
-        versions={"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0"},
-        cpu="Example CPU @ 2.50GHz",
-        cores=2,
-        memory_bytes=8 * 2**30,
-        gpu=None,
-        threads=2,
-        platform="Linux 6.1 x86_64",
-        started="2026-01-02T03:04:05+00:00",
-        finished="2026-01-02T03:05:05+00:00",
-        data_source=study.data.source,
-        data_revision=None,
-        encoder_revision=None,
-    )
-    asked = Asked(
-        study=study.study,
-        title=study.title,
-        role=job.role,
-        name=job.name,
-        key=digest(decides),
-        **decides,
-    )
-    return Record(asked=asked, happened=happened, where=where)
+def make_records(workspace: Workspace) -> list[Record]:
+    """Every run that the study asks for, all ok; the grid's third configuration wins."""
+    seeds = workspace.study.run.seeds
+    records = [
+        make_record(run, TEST_CORRECT[run.name][seeds.index(run.seed) % 3], PARAMETERS[run.name])
+        for run in method_runs(workspace)
+    ]
+    for place, run in enumerate(grid_runs(workspace)):
+        correct = 875 if place == 2 else 840 + 3 * place % 24
+        records.append(make_record(run, correct, 36_864 * (place + 1)))
+    return records + make_fresh(workspace, records)
 
 
-def make_records(study: Study) -> list[Record]:
-    """Every run that ``study`` asks for, all ok; the grid's third configuration wins."""
-    records = []
-    for job in method_jobs(study):
-        correct = TEST_CORRECT[job.name][study.run.seeds.index(job.seed) % 3]
-        records.append(make_record(study, job, make_happened(job, correct, PARAMETERS[job.name])))
-    cells = cell_jobs(study)
-    for place, job in enumerate(cells):
-        records.append(
-            make_record(
-                study,
-                job,
-                make_happened(
-                    job, 875 if place == 2 else 840 + 3 * place % 24, 36_864 * (place + 1)
-                ),
-            )
-        )
-    for place, job in enumerate(winner_jobs(study, cells[2])):
-        records.append(
-            make_record(study, job, make_happened(job, (868, 861, 874)[place % 3], 110_592))
-        )
-    return records + make_beside(study, records)
+def make_fresh(workspace: Workspace, records: list[Record]) -> list[Record]:
+    """The winner and the configurations next to it, as the grid's ``records`` choose them."""
+    cells = [record for record in records if record.asked.role == "cell"]
+    made = []
+    for place, run in enumerate(fresh_runs(workspace, cells)):
+        won = run.role == "winner"
+        correct = (868, 861, 874)[place % 3] if won else 860 + run.seed % 3
+        made.append(make_record(run, correct, 110_592 if won else 36_864))
+    return made
 
 
-def make_beside(study: Study, records: list[Record]) -> list[Record]:
-    """The runs beside the grid's winner that the configurations among ``records`` ask for."""
-    cells = {record.asked.name: record for record in records if record.asked.role == "cell"}
-    jobs = runner_up_jobs(study, runners_up(study, cell_jobs(study), cells))
-    return [make_record(study, job, make_happened(job, 860 + job.seed % 3, 36_864)) for job in jobs]
-
-
-def through_disk(study: Study, records: list[Record], root: Path) -> list[Record]:
-    """``records`` written to ``root`` as a study leaves them, and read back."""
+def through_disk(workspace: Workspace, records: list[Record], root: Path) -> Progress:
+    """``records`` written below ``root`` as a study leaves them, and what its progress then is."""
+    workspace.runs = root / "runs"
     for record in records:
-        write_record(
-            record,
-            run_folder(study.study, record.asked.role, record.asked.name, record.asked.seed, root),
-        )
-    return [record for _, record in read_records(study.study, root)]
+        write_record(record, workspace.folder(record.asked))
+    return progress(workspace)
 
 
-def make_answers(records: list[Record], movies: int = 120) -> Answers:
-    """Answers that agree with the ``records``: better runs also know harder reviews, and some of
-    each run's errors are its own.
+def results_of(
+    study: Study, records: list[Record], root: Path, tested: Predictions | None = None
+) -> Results:
+    """What the report says of ``records``."""
+    workspace = make_workspace(study)
+    done = through_disk(workspace, records, root)
+    results = summarise(study, workspace.manifest, done)
+    return judge(compare(results, tested or Predictions(), study.report), study)
+
+
+def make_predictions(records: list[Record], movies: int = 120) -> Predictions:
+    """Predictions that agree with the ``records``: better runs are also right on harder reviews,
+    and some of each run's errors are its own.
     """
     generator = np.random.default_rng(5)
     ease = generator.random(1000)
@@ -207,17 +208,47 @@ def make_answers(records: list[Record], movies: int = 120) -> Answers:
     for record in records:
         if record.asked.role != "cell" and record.happened.test:
             known = np.argsort(ease + 0.3 * generator.random(1000))[: record.happened.test.correct]
-            right[record.asked.role, record.asked.name, record.asked.seed] = np.isin(
-                np.arange(1000), known
-            )
+            name = (record.asked.role, record.asked.name, record.asked.seed)
+            right[name] = np.isin(np.arange(1000), known)
     number = generator.integers(movies, size=1000)
-    names = np.array([f"tt{movie:07d}" for movie in number])
-    return Answers(
+    return Predictions(
         right,
-        movies=names,
+        movies=np.array([f"tt{movie:07d}" for movie in number]),
         unseen_movie=number < movies // 10,
         repeated=generator.random(1000) < 0.02,
     )
+
+
+def write_study(workspace: Workspace, records: list[Record], tested: Predictions) -> None:
+    """The files of a study's workspace that a report is made from."""
+    rows = len(next(iter(tested.right.values()), ()))
+    workspace.data.mkdir(parents=True, exist_ok=True)
+    known = tested.movies is not None
+    reviews = {
+        "review": [f"test/pos/{row}_7" for row in range(rows)],
+        "movie": tested.movies.tolist() if known else pa.nulls(rows, pa.string()),
+        "unseen_movie": tested.unseen_movie.tolist() if known else pa.nulls(rows, pa.bool_()),
+        "repeated": [False] * rows if tested.repeated is None else tested.repeated.tolist(),
+    }
+    pq.write_table(pa.table(reviews), workspace.data / TEST_REVIEWS)
+    digest = file_digest(workspace.data / TEST_REVIEWS)
+    manifest = workspace.manifest.model_copy(update={"test_reviews_sha256": digest})
+    (workspace.data / MANIFEST).write_text(manifest.model_dump_json())
+    workspace.manifest = manifest
+    for record in records:
+        folder = workspace.folder(record.asked)
+        write_record(record, folder)
+        right = tested.right.get((record.asked.role, record.asked.name, record.asked.seed))
+        if right is not None:
+            write_predictions(folder, right)
+
+
+def write_predictions(folder: Path, right: Any) -> None:
+    """Predictions of as many test reviews, labels in turn."""
+    labels = np.arange(len(right)) % 2
+    ones = np.where(np.asarray(right) == (labels == 1), 1.5, -1.5)
+    table = {"split": ["test"] * len(right), "row": np.arange(len(right)), "label": labels}
+    pq.write_table(pa.table({**table, "logit_0": -ones, "logit_1": ones}), folder / PREDICTIONS)
 
 
 def altered(record: Record, **happened: Any) -> Record:
@@ -226,12 +257,5 @@ def altered(record: Record, **happened: Any) -> Record:
 
 
 def diverged(record: Record) -> Record:
-    return altered(
-        record,
-        status="diverged",
-        first_bad_step=17,
-        train=None,
-        val=None,
-        test=None,
-        best_epoch=None,
-    )
+    gone: dict[str, Any] = dict.fromkeys(("train", "val", "test", "best_epoch"))
+    return altered(record, status="diverged", first_bad_step=17, **gone)

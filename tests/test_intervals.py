@@ -13,7 +13,7 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from lora_replication.statistics import (
     clustered_interval,
-    cut,
+    clipped,
     exact_interval,
     prediction_interval,
     t_interval,
@@ -210,8 +210,8 @@ def test_clusters_are_checked() -> None:
 def test_a_cut_interval_keeps_its_estimate_and_what_can_be() -> None:
     wide = t_interval([0.5, 0.79], 0.95)
     assert (wide.low < 0, wide.high > 1) == (True, True)
-    assert cut(wide, 0.0, 1.0) == replace(wide, low=0.0, high=1.0)
+    assert clipped(wide, 0.0, 1.0) == replace(wide, low=0.0, high=1.0)
     inside = t_interval([0.80, 0.81, 0.82], 0.95)
-    assert cut(inside, 0.0, 1.0) == inside
+    assert clipped(inside, 0.0, 1.0) == inside
     alone = t_interval([0.5], 0.95)
-    assert cut(alone, 0.0, 1.0) == alone
+    assert clipped(alone, 0.0, 1.0) == alone

@@ -13,7 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recomputing import (
+from scipy.stats import t as student
+from statsmodels.api import OLS
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint, proportions_ztest
+from statsmodels.stats.weightstats import DescrStatsW
+
+from tests.recomputing import (
     expected_comparison,
     expected_slices,
     interval,
@@ -22,12 +28,7 @@ from recomputing import (
     power,
     wilson,
 )
-from scipy.stats import t as student
-from statsmodels.api import OLS
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint, proportions_ztest
-from statsmodels.stats.weightstats import DescrStatsW
-from recorded_study import TESTS, Facts, write_study
+from tests.recorded_study import TESTS, Facts, write_recorded_study
 
 METHODS = ("last_layers", "lora_default", "lora_tuned", "full")
 PARAMETERS = {
@@ -39,6 +40,11 @@ PARAMETERS = {
 DIFFERENCES = (
     10  # claims with a test of a difference: three orders, sameness, selection, five values
 )
+COPIED = (
+    "best_epoch", "first_bad_step", "stopped_after", "trainable_parameters", "total_parameters",
+    "pack", "training_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes",
+    "epochs",
+)  # fmt: skip
 PUBLISHED = ("trainable_parameters", "train_percent", "val_percent", "test_percent")
 ARTICLE = {  # rank, alpha, parameters, train, val, test, minutes
     "last_layers": (None, None, 592_130, 86.68, 87.26, 86.22, 6.02),
@@ -51,7 +57,7 @@ ARTICLE = {  # rank, alpha, parameters, train, val, test, minutes
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
     root = tmp_path_factory.mktemp("recomputed")
-    write_study(root)
+    write_recorded_study(root)
     return Facts(root)
 
 
@@ -61,14 +67,15 @@ def seeds_for(enough: Callable[[int], bool]) -> int | None:
 
 def expected_verdict(facts: Facts, verdict: dict[str, Any]) -> dict[str, Any]:
     """Its numbers before Holm's correction; what decides how many seeds are needed is its word."""
-    name, kind, number = verdict["name"], verdict["kind"], verdict["number"]
-    told = {"number": number, "digits": verdict["digits"]}  # checked against the article below
+    claim = verdict["claim"]
+    name, kind, number = claim["name"], claim["kind"], claim["number"]
+    told = {"claim": claim}  # checked against the article below
     if "example_layer" in name:
         return told | {
             "measured_count": 8 * 15_000 if kind == "count" else 5_000 * 10_000 / (8 * 15_000)
         }
     if kind in ("count", "ratio"):
-        sizes = [PARAMETERS[method] for method in verdict["methods"]]
+        sizes = [PARAMETERS[method] for method in claim["methods"]]
         return told | {"measured_count": sizes[0] if kind == "count" else sizes[0] / sizes[1]}
     if kind == "selection":
         chosen, best = (
@@ -76,10 +83,12 @@ def expected_verdict(facts: Facts, verdict: dict[str, Any]) -> dict[str, Any]:
             for of in (is_tuned, has_val)
         )
         p = proportions_ztest([chosen[0], best[-1]], [500, 500])[1]
-        return told | {"p_difference": {"raw": min(1.0, 7 * p)}}
+        ranks = [is_tuned(cell) for cell in ranked_cells(facts)]
+        values = [ranks.index(True) + 1, 8, 100 * (best[-1] - chosen[0]) / 500]
+        return told | {"p_difference": {"raw": min(1.0, 7 * p)}, "values": values}
     series = [
         {seed: 100 * one for seed, one in facts.accuracies(method, "test").items()}
-        for method in verdict["methods"]
+        for method in claim["methods"]
     ]
     values = (
         list(series[0].values())
@@ -121,7 +130,8 @@ def expected_verdict(facts: Facts, verdict: dict[str, Any]) -> dict[str, Any]:
         | p
         | {
             "measured_percent": measured,
-            "seeds_needed": needed if verdict["verdict"] == "inconclusive" else None,
+            "values": values,
+            "seeds_needed": needed if verdict["word"] == "inconclusive" else None,
         }
     )
 
@@ -160,43 +170,40 @@ def expected_method(facts: Facts, name: str) -> dict[str, Any]:
         "runs_done": len(runs),
         "runs_diverged": sum(run["happened"]["status"] == "diverged" for run in runs),
         "runs_one_class": sum(run["happened"]["one_class"] for run in runs),
-        "over_seeds": {
+        **{
             part: over_seeds(list(facts.accuracies(name, part).values()), 0, 1)
             for part in ("train", "val", "test")
         },
         "test_sampling": wilson(TESTS * sum(test) / len(test), TESTS),
+        "published": published(name) if name in ARTICLE else None,
     }
 
 
-def expected_facts(record: dict[str, Any]) -> dict[str, Any]:
+def published(name: str) -> dict[str, Any]:
+    rank, alpha, *row = ARTICLE[name]
+    lora = {"rank": rank, "alpha": alpha, "dropout": 0.0} if rank else None
+    return {"lora": lora, "minutes": row[4], **dict(zip(PUBLISHED, row[:4], strict=True))}
+
+
+def expected_run(record: dict[str, Any], place: int | None) -> dict[str, Any]:
     asked, happened = record["asked"], record["happened"]
-    copied = (
-        "best_epoch",
-        "first_bad_step",
-        "trainable_parameters",
-        "total_parameters",
-        "training_seconds",
-        "evaluation_seconds",
-    )
-    counts = {part: happened[part] for part in ("train", "val", "test")}
-    return {
+    settings = asked["settings"]
+    lora = settings.get("lora")
+    counts = {part: happened[part] for part in ("train", "val", "test") if happened[part]}
+    seconds = happened["training_seconds"] + happened["evaluation_seconds"]
+    tree = {
         "seed": asked["seed"],
-        "lora": asked["settings"]["lora"],
-        **{key: happened[key] for key in (*copied, "tokens_per_second", "peak_memory_bytes")},
-        **{
-            part: {**count, "accuracy": count["correct"] / count["reviews"]}
-            for part, count in counts.items()
-            if count
-        },
+        "place": place,
+        **{key: settings[key] for key in ("max_tokens", "batch_size", "learning_rate")},
+        "lora": lora and {"dropout": 0.0, "rank": lora["rank"], "alpha": lora["alpha"]},
+        **{key: happened[key] for key in COPIED},
+        **{f"{part}_correct": count["correct"] for part, count in counts.items()},
+        **{f"{part}_reviews": count["reviews"] for part, count in counts.items()},
+        **{f"{p}_accuracy": count["correct"] / count["reviews"] for p, count in counts.items()},
+        "seconds": seconds,
+        "threads": record["where"]["threads"],
     }
-
-
-def expected_run(record: dict[str, Any]) -> dict[str, Any]:
-    test, tree = (
-        record["happened"]["test"],
-        expected_facts(record) | {"epochs": record["happened"]["epochs"]},
-    )
-    if test:
+    if test := happened["test"]:
         exact = proportion_confint(test["correct"], test["reviews"], 0.05, "beta")
         tree["test_wilson"] = wilson(test["correct"], test["reviews"])
         tree["test_exact"] = interval(test["correct"] / test["reviews"], exact, test["reviews"])
@@ -232,25 +239,42 @@ def beside_the_winner(facts: Facts) -> list[str]:
     ]
 
 
-def expected_beside(facts: Facts, name: str) -> dict[str, Any]:
+def expected_difference(facts: Facts, name: str) -> dict[str, Any]:
     ours, winners = facts.accuracies(name, "test"), facts.accuracies("grid_winner", "test")
     differences = [ours[seed] - winners[seed] for seed in ours if seed in winners]
-    return expected_method(facts, name) | {"difference_from_winner": over_seeds(differences)}
+    return {"difference_from_winner": over_seeds(differences)}
 
 
 def expected_grid(facts: Facts) -> dict[str, Any]:
     ranked = ranked_cells(facts)
+    tested = [cell["happened"]["test"] for cell in ranked]
+    collapse = []
+    for alpha in (1, 16):
+        mine = [c["happened"] for c in ranked if c["asked"]["settings"]["lora"]["alpha"] == alpha]
+        gone = sum(h["test"] is None or h["test"]["correct"] < 600 for h in mine)
+        exact = proportion_confint(gone, 4, 0.05, "beta")
+        share = interval(gone / 4, [0.0 if math.isnan(exact[0]) else exact[0], exact[1]], 4)
+        one_class = sum(h["one_class"] for h in mine)
+        row = {"alpha": alpha, "configurations": 4, "collapsed": gone, "one_class": one_class}
+        collapse.append(row | {"share": share})
+    cells_of = {cell["asked"]["name"]: cell for cell in ranked}
+
+    def chosen(name: str, cell: dict[str, Any]) -> dict[str, Any]:
+        val = cell["happened"]["val"]
+        return expected_method(facts, name) | {"grid_val_accuracy": val["correct"] / val["reviews"]}
+
+    beside = [
+        chosen(name, cells_of[name]) | expected_difference(facts, name)
+        for name in beside_the_winner(facts)
+    ]
     return {
-        "configurations_asked": 8,
-        "configurations_done": 8,
-        "diverged": sum(cell["happened"]["status"] == "diverged" for cell in ranked),
-        "one_class": sum(cell["happened"]["one_class"] for cell in ranked),
-        "ended_without_result": 0,
-        "winner_on_fresh_seeds": expected_method(facts, "grid_winner"),
-        "runners_up_on_fresh_seeds": [
-            expected_beside(facts, name) for name in beside_the_winner(facts)
-        ],
-        "cells": [expected_facts(cell) for cell in ranked],
+        "asked": 8,
+        "done": 8,
+        "diverged": sum(test is None for test in tested),
+        "one_class": 0,
+        "collapse": collapse,
+        "winner": chosen("grid_winner", ranked[0]),
+        "runners_up": beside,
     }
 
 
@@ -259,37 +283,39 @@ def expected_results(facts: Facts) -> dict[str, Any]:
     for family in ("p_difference", "p_sameness"):
         with_holm(verdicts, family)
     pairs = [expected_comparison(facts, *pair) for pair in combinations(METHODS, 2)]
-    for pair, p in zip(
-        pairs,
-        multipletests([pair["paired"]["p_value"] for pair in pairs], method="holm")[1],
-        strict=True,
-    ):
+    p_values = [pair["paired"]["p_value"] for pair in pairs]
+    for pair, p in zip(pairs, multipletests(p_values, method="holm")[1], strict=True):
         pair["p_holm"] = p
-    article = {
-        name: {"rank": rank, "alpha": alpha}
-        | {key: {"value": value} for key, value in zip(PUBLISHED, row[:4], strict=True)}
-        | {"minutes": {"value": row[4]}}
-        for name, (rank, alpha, *row) in ARTICLE.items()
-    }
     where = {key: facts.records[0]["where"][key] for key in ("cores", "memory_bytes", "threads")}
+    names = (*METHODS, "grid_winner", *beside_the_winner(facts))
+    private = ("tracking", "execution", "root")
+    roles = ("method", "cell", "winner", "runner_up")
     return {
-        "schema_version": 1,
-        "study": {key: value for key, value in facts.params.items() if key != "tracking"},
+        "schema_version": 2,
+        "study": {key: value for key, value in facts.params.items() if key not in private},
         "runs_asked": len(facts.records),
+        "asked_by_role": {
+            role: sum(r["asked"]["role"] == role for r in facts.records) for role in roles
+        },
         "verdicts": verdicts,
         "records_ignored": 0,
-        "methods": {name: expected_method(facts, name) for name in METHODS},
+        "methods": [expected_method(facts, name) for name in METHODS],
         "comparisons": pairs,
-        "test_reviews": [expected_slices(facts, name) for name in (*METHODS, "grid_winner")],
+        "slices": [expected_slices(facts, name) for name in (*METHODS, "grid_winner")],
+        "without_predictions": 0,
         "runs": [
-            expected_run(record)
-            for name in (*METHODS, "grid_winner", *beside_the_winner(facts))
-            for record in facts.of(name)
+            *(expected_run(record, None) for name in names for record in facts.of(name)),
+            *(expected_run(cell, place) for place, cell in enumerate(ranked_cells(facts), 1)),
         ],
         "grid": expected_grid(facts),
-        "article": {"methods": article},
+        "article": {
+            "training": {"epochs": 3, "batch_size": 12, "learning_rate": 5e-5},
+            "methods": {name: published(name) for name in ARTICLE},
+            "claims": [verdict["claim"] for verdict in facts.results["verdicts"]],
+        },
         "data": facts.manifest,
         "machines": [where | {"runs": len(facts.records)}],
+        "year": 2026,
     }
 
 
@@ -297,7 +323,7 @@ def test_every_number_of_the_results(facts: Facts) -> None:
     found, expected = numbers(facts.results, ""), numbers(expected_results(facts), "")
     assert sorted(found) == sorted(expected)
     rough = {
-        path for path in found if path.endswith("smallest_by_seeds")
+        path for path in found if path.endswith("detectable_by_seeds")
     }  # a power by quadrature, good to three digits
     assert len(rough) == 6
     wrong = {
@@ -323,12 +349,14 @@ def test_the_articles_numbers_in_its_claims(facts: Facts) -> None:
     others |= {"ratio_example_layer": 400, "parameters_of_example_layer": 120_000}
     stated = {
         claim["name"]: claim["number"]
-        for claim in facts.results["verdicts"]
+        for claim in facts.results["article"]["claims"]
         if claim["number"] is not None
     }
     assert stated == tests | counts | others
     digits = {
-        claim["name"]: claim["digits"] for claim in facts.results["verdicts"] if claim["digits"]
+        claim["name"]: claim["digits"]
+        for claim in facts.results["article"]["claims"]
+        if claim["digits"]
     }
     assert digits == {
         "ratio_last_layers": 1,
@@ -342,23 +370,24 @@ def test_the_interval_in_words_is_the_one_in_numbers(facts: Facts) -> None:
     measured = [verdict for verdict in facts.results["verdicts"] if verdict["measured_percent"]]
     assert len(measured) == 9
     for verdict in measured:
-        sign = "" if verdict["kind"] == "value" else "+"
+        sign = "" if verdict["claim"]["kind"] == "value" else "+"
+        reason = verdict["reason"].replace("\N{MINUS SIGN}", "-")
         ends = (f"{verdict['measured_percent'][end]:{sign}.2f}" for end in ("low", "high"))
-        assert " to ".join(ends) in verdict["reason"]
-        assert f"{verdict['measured_percent']['estimate']:{sign}.2f}" in verdict["reason"]
+        assert " to ".join(ends) in reason
+        assert f"{verdict['measured_percent']['estimate']:{sign}.2f}" in reason
 
 
 def test_every_number_of_the_table(facts: Facts) -> None:
     assert [row["method"] for row in facts.table] == [*METHODS, "grid_winner"]
     for row in facts.table:
         method = expected_method(facts, row["method"])
-        test, sampling = method["over_seeds"]["test"], method["test_sampling"]
+        test, sampling = method["test"], method["test_sampling"]
         article = ARTICLE.get(row["method"], (None,) * 7)
         expected = {
             "trainable_parameters": method["trainable_parameters"],
             "runs_asked": len(method["seeds"]),
             **{key: method[key] for key in ("runs_done", "runs_diverged", "runs_one_class")},
-            **{f"{part}_accuracy": one["estimate"] for part, one in method["over_seeds"].items()},
+            **{f"{p}_accuracy": method[p]["estimate"] for p in ("train", "val", "test")},
             "test_reviews": TESTS,
             "confidence_level": 0.95,
             **{"wilson_low": sampling["low"], "wilson_high": sampling["high"]},

@@ -1,21 +1,9 @@
 """The article's published numbers and claims as data, each with where it says so."""
 
-from lora_replication.article.claims import Claim, Kind, claims
-from lora_replication.article.numbers import (
-    CITATION,
-    SETTING,
-    PublishedMethod,
-    PublishedNumber,
-    published,
-)
-
-__all__ = [
-    "CITATION",
-    "SETTING",
-    "Claim",
-    "Kind",
-    "PublishedMethod",
-    "PublishedNumber",
-    "claims",
-    "published",
-]
+from lora_replication.article.claims import Article as Article
+from lora_replication.article.claims import Claim as Claim
+from lora_replication.article.claims import Kind as Kind
+from lora_replication.article.claims import PublishedMethod as PublishedMethod
+from lora_replication.article.claims import article as article
+from lora_replication.article.claims import claims as claims
+from lora_replication.article.claims import published as published

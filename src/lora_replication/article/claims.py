@@ -1,57 +1,78 @@
-"""The article's statements as data: what is claimed, its numbers, and which test decides it. The
-margins stand in params.
-"""
+"""The article's published numbers and claims, typed; their values are in ``article.yaml``."""
 
-from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
-from lora_replication.article.numbers import CITATION, PublishedMethod, published
+from pydantic import BaseModel, ConfigDict
+
+from lora_replication.study import LoraParams, MethodParams
 
 Kind = Literal["count", "value", "order", "ratio", "sameness", "selection"]
 
-TESTS: dict[Kind, str] = {
-    "count": "exact comparison of counts, at the digits that the article gives",
-    "ratio": "exact ratio of counts, at the digits that the article gives",
-    "value": "prediction interval over seeds and two one-sided tests against report.value_margin",
-    "order": "paired t test over shared seeds, two-sided, Holm over all claims",
-    "sameness": "two one-sided paired t tests over shared seeds against report.sameness_margin",
-    "selection": "place by validation in the whole grid, and a test of two proportions against its winner, corrected for the choice",
-}
+FILE = Path(__file__).with_name("article.yaml")
 
 
-@dataclass(frozen=True)
-class Claim:
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PublishedMethod(_Part):
+    """What the article says of one method.
+
+    Attributes:
+        trains: "head", "lora" or "all"; ``lora``: the LoRA configuration, None without LoRA.
+        trainable_parameters: number of scalars that training changes.
+        train_percent, val_percent, test_percent: accuracy of the best epoch by validation, one run.
+        minutes: training time on one A10G GPU, None where not stated.
+        source: where the article says so; ``other_sources``: of single numbers, where they differ.
+    """
+
+    trains: Literal["head", "lora", "all"]
+    lora: LoraParams | None = None
+    trainable_parameters: int
+    train_percent: float
+    val_percent: float
+    test_percent: float
+    minutes: float | None = None
+    source: str
+    other_sources: dict[str, str] = {}
+
+    def configures(self, method: MethodParams) -> bool:
+        """Whether ``method`` trains what the article's method of this name trains."""
+        return method.trains == self.trains and method.lora == self.lora
+
+    def is_lora(self, lora: LoraParams | None) -> bool:
+        """Whether ``lora`` is the configuration of the article's method of this name."""
+        return lora is not None and lora == self.lora
+
+
+class Claim(_Part):
     """One statement of the article.
 
     Attributes:
-        name: for programs.
-        words: the statement in short.
+        name: for programs; ``words``: the statement in short.
         kind: what is claimed: a count, a ratio of counts, an accuracy or a difference of two
             (value), which of two is better (order), that two are as good (sameness), or which
             configuration is best (selection).
         methods: what it is about. Ratios are of the first to the second; differences and orders of
-            the second less the first.
-        number: as published: a count, a ratio, percent, or percentage points; null for pure orders.
-        digits: significant digits with which the article gives a rounded count or ratio; null where
-            it is exact.
-        layer: inputs, outputs and rank of the example layer that a count or ratio is about, null
+            the second minus the first.
+        number: as published: a count, a ratio, percent, or percentage points; None for pure orders.
+        digits: significant digits of a rounded count or ratio; None where it is exact.
+        layer: inputs, outputs and rank of the example layer that a count or ratio is about, None
             for the methods' own.
-        source: where the article says so.
+        source: where the article says so; ``test``: what decides it, in words.
     """
 
     name: str
-    words: str
     kind: Kind
-    methods: tuple[str, ...]
-    number: float | None
-    source: str
+    words: str
+    methods: tuple[str, ...] = ()
+    number: float | None = None
     digits: int | None = None
     layer: tuple[int, int, int] | None = None
-
-    @property
-    def test(self) -> str:
-        """What decides it, in words."""
-        return TESTS[self.kind]
+    source: str
+    test: str
 
     @property
     def is_about_sizes(self) -> bool:
@@ -59,105 +80,46 @@ class Claim:
         return self.kind in ("count", "ratio")
 
 
+class Article(_Part):
+    """The whole file: where it was published, what on, how it trained, its methods and claims."""
+
+    citation: str
+    setting: str
+    training: dict[str, int | float | str]
+    methods: dict[str, PublishedMethod]
+    tests: dict[Kind, str]
+    claims: tuple[Claim, ...]
+
+
+@cache
+def article() -> Article:
+    """The article, read once."""
+    from ruamel.yaml import YAML
+
+    content = YAML(typ="safe", pure=True).load(FILE)
+    methods = content["methods"]
+    for claim in content["claims"]:
+        claim.setdefault("test", content["tests"][claim["kind"]])
+        if claim["kind"] in ("value", "count") and "number" not in claim:
+            claim["number"] = _number(claim, methods)
+            if len(claim["methods"]) == 1:
+                claim["source"] = methods[claim["methods"][0]]["source"]
+        claim.setdefault("source", content["citation"])
+    return Article.model_validate(content)
+
+
+def _number(claim: dict[str, Any], methods: dict[str, dict[str, Any]]) -> float:
+    """The methods' own: a count, an accuracy, or the second's accuracy minus the first's."""
+    key = "trainable_parameters" if claim["kind"] == "count" else "test_percent"
+    first, *second = (methods[name][key] for name in claim["methods"])
+    return round(second[0] - first, 2) if second else float(first)
+
+
+def published() -> dict[str, PublishedMethod]:
+    """The article's methods by name: last layers, LoRA default, full, LoRA tuned, in its order."""
+    return article().methods
+
+
 def claims() -> tuple[Claim, ...]:
     """All claims, orders and sameness first."""
-    return (*_orders(), _sameness(), _selection(), *_values(), *_ratios(), *_counts())
-
-
-def _orders() -> list[Claim]:
-    return [
-        Claim(
-            "lora_above_last_layers",
-            "LoRA with its default settings is more accurate than training the last layers",
-            "order",
-            ("last_layers", "lora_default"),
-            None,
-            CITATION,
-        ),
-        Claim(
-            "full_above_lora",
-            "Training all layers is more accurate than LoRA with its default settings",
-            "order",
-            ("lora_default", "full"),
-            None,
-            CITATION,
-        ),
-        Claim(
-            "tuned_above_default",
-            "LoRA with tuned settings is more accurate than with its default settings",
-            "order",
-            ("lora_default", "lora_tuned"),
-            None,
-            CITATION,
-        ),
-    ]
-
-
-def _sameness() -> Claim:
-    words = "LoRA with tuned settings is as accurate as training all layers, “even slightly higher”: by 0.08 points, 8 reviews of 10,000"
-    return Claim("tuned_as_good_as_full", words, "sameness", ("full", "lora_tuned"), 0.08, CITATION)
-
-
-def _selection() -> Claim:
-    words = "Of all configurations, rank 8 with alpha 1 on query, value and mlp is best"
-    return Claim(
-        "best_configuration",
-        words,
-        "selection",
-        ("lora_tuned",),
-        None,
-        f"{CITATION}, and the results file published with it",
-    )
-
-
-def _values() -> list[Claim]:
-    gain = published()["full"].test_percent.value - published()["lora_default"].test_percent.value
-    values = [_value(method) for method in published().values()]
-    words = f"Training all layers gives “2 %” more test accuracy than LoRA with its default settings; by its numbers {gain:.2f} points"
-    return [
-        *values,
-        Claim("gain_of_full", words, "value", ("lora_default", "full"), round(gain, 2), CITATION),
-    ]
-
-
-def _value(method: PublishedMethod) -> Claim:
-    number = method.test_percent
-    words = f"Test accuracy of {method.name}: {number.value:.2f} %"
-    return Claim(
-        f"test_accuracy_of_{method.name}",
-        words,
-        "value",
-        (method.name,),
-        number.value,
-        number.source,
-    )
-
-
-def _ratios() -> list[Claim]:
-    return [
-        Claim("ratio_last_layers", "LoRA trains “4x” fewer parameters than the last layers have", "ratio",
-              ("last_layers", "lora_default"), 4, CITATION, digits=1),
-        Claim("ratio_full", "Training all layers trains “450x” more parameters than LoRA", "ratio",
-              ("full", "lora_default"), 450, CITATION, digits=2),
-        Claim("ratio_example_layer", "LoRA of rank 8 on a weight of 5,000 x 10,000 trains “400 times” fewer parameters", "ratio",
-              (), 400, CITATION, digits=1, layer=(5_000, 10_000, 8)),
-    ]  # fmt: skip
-
-
-def _counts() -> list[Claim]:
-    example = Claim("parameters_of_example_layer", "LoRA of rank 8 on a weight of 5,000 x 10,000 trains 120,000 parameters", "count",
-                    (), 120_000, CITATION, layer=(5_000, 10_000, 8))  # fmt: skip
-    return [*(_count(method) for method in published().values()), example]
-
-
-def _count(method: PublishedMethod) -> Claim:
-    number = method.trainable_parameters
-    if method.name == "lora_tuned":  # the one count that the article itself rounds
-        words = "LoRA with tuned settings trains “500k” parameters"
-        return Claim(
-            "parameters_of_lora_tuned", words, "count", (method.name,), 500_000, CITATION, digits=1
-        )
-    words = f"{method.name} trains {number.value:,.0f} parameters"
-    return Claim(
-        f"parameters_of_{method.name}", words, "count", (method.name,), number.value, number.source
-    )
+    return article().claims

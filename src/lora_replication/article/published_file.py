@@ -8,9 +8,7 @@ refused with its line, and then nothing is imported.
 
 import hashlib
 import re
-from collections.abc import Container
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -37,12 +35,10 @@ LINES = (
     ("Val acc:   ", PERCENT, "%"),
     ("Test acc:  ", PERCENT, "%"),
 )
-"""The lines between two rules: what stands before the value, the value, what stands after it."""
+"""The lines between two rules: what is before the value, the value, what is after it."""
 
 ONE_CLASS = ((49.86, 50.84, 50.06), (50.14, 49.16, 49.94))
-"""Train, validation and test accuracy in percent of a run that always answers 0, and of one that
-always answers 1.
-"""
+"""Train, validation and test accuracy in percent of always predicting 0, and always 1."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +47,6 @@ class PublishedCell:
 
     Attributes:
         rank, alpha, targets: the configuration; alpha is not divided by the rank.
-        device: number of the GPU it ran on.
-        verbose: whether the run printed its progress.
         train_percent, val_percent, test_percent: accuracy of the best epoch by validation, in
             percent with two decimals.
     """
@@ -60,8 +54,6 @@ class PublishedCell:
     rank: int
     alpha: int
     targets: tuple[Target, ...]
-    device: int
-    verbose: bool
     train_percent: float
     val_percent: float
     test_percent: float
@@ -73,42 +65,23 @@ class PublishedCell:
 
     @property
     def val_correct(self) -> int:
-        """Validation reviews answered rightly, of 5,000; exact, as two decimals of a percentage
-        tell it.
-        """
+        """Right validation answers of 5,000: exact, as a percentage has two decimals."""
         return round(self.val_percent * ARTICLE_REVIEWS["val"] / 100)
 
     @property
     def test_correct(self) -> int:
-        """Test reviews answered rightly, of 10,000; exact."""
+        """Right test answers of 10,000, exact."""
         return round(self.test_percent * ARTICLE_REVIEWS["test"] / 100)
 
     @property
     def one_class(self) -> bool:
-        """Whether its three accuracies are those of answering one class for every review."""
-        return (self.train_percent, self.val_percent, self.test_percent) in ONE_CLASS
+        """Whether its three accuracies are those of predicting a single class (collapsed)."""
+        return self.percents in ONE_CLASS
 
-    def lines(self) -> list[str]:
-        """The block as the author's script writes it."""
-        values = (
-            str(self.rank),
-            str(self.alpha),
-            *(str(target in self.targets) for target in TARGETS),
-            str(self.device),
-            str(self.verbose),
-            *(
-                f"{percent:.2f}"
-                for percent in (self.train_percent, self.val_percent, self.test_percent)
-            ),
-        )
-        return [
-            RULE,
-            *(
-                f"{before}{value}{after}"
-                for (before, _, after), value in zip(LINES, values, strict=True)
-            ),
-            RULE,
-        ]
+    @property
+    def percents(self) -> tuple[float, float, float]:
+        """Train, validation and test accuracy."""
+        return self.train_percent, self.val_percent, self.test_percent
 
 
 @dataclass(frozen=True)
@@ -152,7 +125,8 @@ def read_published_grid(file: Path) -> PublishedGrid:
             content = stream.read(LARGEST_BYTES + 1)
     except OSError as problem:
         raise DataError(
-            f"{file}: can't be read ({problem.strerror}); name the results file published with the article"
+            f"{file}: can't be read ({problem.strerror}); "
+            "name the results file published with the article"
         ) from None
     return parse_published_grid(content, str(file))
 
@@ -165,7 +139,8 @@ def parse_published_grid(content: bytes, name: str = "results") -> PublishedGrid
     """
     if len(content) > LARGEST_BYTES:
         raise DataError(
-            f"{name}: has more than {LARGEST_BYTES:,} bytes; a results file has about 180,000; nothing was imported"
+            f"{name}: has more than {LARGEST_BYTES:,} bytes; "
+            "a results file has about 180,000; nothing was imported"
         )
     lines = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").split(b"\n")
     if lines[-1] == b"":
@@ -173,93 +148,56 @@ def parse_published_grid(content: bytes, name: str = "results") -> PublishedGrid
     if not lines:
         raise DataError(f"{name}: is empty; nothing was imported")
     height = len(LINES) + 2
-    known = _article_names()
+    known = [cell_name(lora) for lora in article_space()]
     seen: dict[str, int] = {}
     cells = []
     for start in range(0, len(lines), height):
         cell = _block(lines[start : start + height], start, name)
-        _once(cell, known, seen, start, name)
+        if cell.name not in known:
+            reason = f"configuration {cell.name} is not one of the article's 576"
+            raise _refused(name, start + 1, reason)
+        if cell.name in seen:
+            reason = f"configuration {cell.name} is there twice, first from line {seen[cell.name]}"
+            raise _refused(name, start + 1, reason)
+        seen[cell.name] = start + 1
         cells.append(cell)
     missing = tuple(label for label in known if label not in seen)
     return PublishedGrid(tuple(cells), missing, hashlib.sha256(content).hexdigest())
 
 
-@cache
-def _article_names() -> dict[str, LoraParams]:
-    return {cell_name(lora): lora for lora in article_space()}
-
-
-def _once(
-    cell: PublishedCell, known: Container[str], seen: dict[str, int], start: int, name: str
-) -> None:
-    if cell.name not in known:
-        raise _refused(
-            name, start + 1, f"configuration {cell.name} is not one of the article's 576"
-        )
-    if cell.name in seen:
-        raise _refused(
-            name,
-            start + 1,
-            f"configuration {cell.name} stands twice, first from line {seen[cell.name]}",
-        )
-    seen[cell.name] = start + 1
-
-
 def _block(lines: list[bytes], start: int, name: str) -> PublishedCell:
-    """The run that the ``lines`` from line ``start`` + 1 tell of."""
-    expected = [(RULE, "", ""), *LINES, (RULE, "", "")]
+    """The run in the ``lines`` from line ``start`` + 1."""
     values = []
-    for place, (before, value, after) in enumerate(expected):
+    for place, line in enumerate([(RULE, "", ""), *LINES, (RULE, "", "")]):
         number = start + place + 1
         if place == len(lines):
-            raise _refused(
-                name,
-                number,
-                f"the file ends in the middle of a block; expected {_shape(before, value, after)}",
-            )
-        found = re.fullmatch(
-            f"{re.escape(before)}({value}){re.escape(after)}".encode("ascii"), lines[place]
-        )
+            reason = f"the file ends in the middle of a block; expected {_shape(*line)}"
+            raise _refused(name, number, reason)
+        before, value, after = line
+        pattern = f"{re.escape(before)}({value}){re.escape(after)}".encode("ascii")
+        found = re.fullmatch(pattern, lines[place])
         if found is None:
-            raise _refused(
-                name, number, f"{_shown(lines[place])} is not {_shape(before, value, after)}"
-            )
+            text = repr(lines[place][:60])[1:] + ("..." if len(lines[place]) > 60 else "")
+            raise _refused(name, number, f"{text} is not {_shape(*line)}")
         values.append(found[1].decode("ascii"))
     cell = _cell(values[1:-1])
-    _check_percentages(cell, start, name)
+    for number, percent in enumerate(cell.percents, start=start + len(LINES) - 1):
+        if percent > 100:
+            raise _refused(name, number, f"an accuracy of {percent} %; allowed: 0 to 100")
+    if round(cell.val_percent * 100) % 2:
+        reason = (
+            f"{cell.val_percent:.2f} % is no whole number of {ARTICLE_REVIEWS['val']:,} reviews"
+        )
+        raise _refused(name, start + len(LINES), reason)
     return cell
 
 
 def _cell(values: list[str]) -> PublishedCell:
     rank, alpha, *rest = values
-    switches, (device, verbose, train, val, test) = rest[: len(TARGETS)], rest[len(TARGETS) :]
-    targets = tuple(
-        target for target, switch in zip(TARGETS, switches, strict=True) if switch == "True"
-    )
-    return PublishedCell(
-        int(rank),
-        int(alpha),
-        targets,
-        int(device),
-        verbose == "True",
-        float(train),
-        float(val),
-        float(test),
-    )
-
-
-def _check_percentages(cell: PublishedCell, start: int, name: str) -> None:
-    for place, percent in enumerate(
-        (cell.train_percent, cell.val_percent, cell.test_percent), start=len(LINES) - 1
-    ):
-        if percent > 100:
-            raise _refused(name, start + place, f"an accuracy of {percent} %; allowed: 0 to 100")
-    if round(cell.val_percent * 100) % 2:
-        raise _refused(
-            name,
-            start + len(LINES),
-            f"{cell.val_percent:.2f} % is no whole number of {ARTICLE_REVIEWS['val']:,} reviews",
-        )
+    switches, (_device, _verbose, *percents) = rest[: len(TARGETS)], rest[len(TARGETS) :]
+    chosen = zip(TARGETS, switches, strict=True)
+    targets = tuple(target for target, switch in chosen if switch == "True")
+    return PublishedCell(int(rank), int(alpha), targets, *map(float, percents))
 
 
 def _shape(before: str, value: str, after: str) -> str:
@@ -270,11 +208,6 @@ def _shape(before: str, value: str, after: str) -> str:
         "": "",
     }
     return f"“{before}{words[value]}{after}”" if value else "a line of 48 dashes"
-
-
-def _shown(line: bytes) -> str:
-    text = repr(line[:60])[1:]
-    return text + ("..." if len(line) > 60 else "")
 
 
 def _refused(name: str, line: int, reason: str) -> DataError:

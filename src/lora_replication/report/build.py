@@ -1,118 +1,130 @@
-"""The report of a study, written whole: tables, metrics, figures, Markdown and the page."""
+"""The report of a study, from its workspace to files."""
 
-from collections.abc import Iterable, Sequence
+import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from lora_replication.data.manifest import Manifest, read_manifest
+from lora_replication import URL
 from lora_replication.errors import IncompleteError
 from lora_replication.files import write_whole
-from lora_replication.ledger import current_records
-from lora_replication.record import Record
-from lora_replication.report.answers import Answers, read_answers
-from lora_replication.report.comparisons import view, without_predictions
-from lora_replication.report.content import compose, missing_runs
-from lora_replication.report.export import (
-    learning_curves_csv,
-    metrics_json,
-    results_json,
-    table_csv,
-    verdicts_json,
-)
+from lora_replication.plan import progress
+from lora_replication.report.columns import CURVES, LONG, main_columns, tables
+from lora_replication.report.comparisons import compare
+from lora_replication.report.drawing import Drawing
 from lora_replication.report.figures import draw_figures
-from lora_replication.report.latex import citation_bib, table_tex
-from lora_replication.report.markdown import markdown
-from lora_replication.report.page import page
-from lora_replication.report.summary import Summary, summarise
-from lora_replication.study import Study
+from lora_replication.report.predictions import read_predictions
+from lora_replication.report.rendering import latex, markdown, page
+from lora_replication.report.results import PARTS, MethodRow, Results
+from lora_replication.report.summary import summarise
+from lora_replication.report.tables import csv_bytes, short_table
+from lora_replication.report.verdicts import judge
+from lora_replication.report.words import say
+from lora_replication.workspace import Workspace
+
+FILES = ("results.json", "verdicts.json", "table.csv", "runs.csv", "learning_curves.csv",
+         "table.tex", "table_wide.tex", "citation.bib")  # fmt: skip
+"""Next to the page, for programs."""
+
+FOLDERS = ("figures", "metrics")
 
 
-def build_report(
-    study: Study,
-    records: Iterable[Record],
-    manifest: Manifest,
-    folder: Path,
-    *,
-    ignored: int = 0,
-    copies: Sequence[str] = (),
-    answers: Answers | None = None,
-    allow_partial: bool = False,
-) -> Summary:
-    """Write the report of ``study`` into ``folder``; the same input gives the same bytes.
+def build_report(workspace: Workspace, folder: Path, allow_partial: bool = False) -> Results:
+    """Write the report of a workspace's study into ``folder``; the same input gives the same bytes.
 
-    The files are ``report.html``, ``report.md``, ``table.csv``, ``table.tex``, ``citation.bib``,
-    ``learning_curves.csv``, ``metrics.json``, ``results.json``, ``verdicts.json``, and each figure
-    as SVG and PNG in ``figures/``.
+    The files are ``report.html``, ``report.md``, those of ``FILES``, each figure as SVG and PNG in
+    ``figures/`` and ``metrics/<method>.json``.
 
     Args:
-        study: what was asked.
-        records: those whose key is among the study's.
-        manifest: of the study's data.
-        folder: ``reports/<study>``; made where it is missing.
-        ignored: number of records left out because their key is not among the study's.
-        copies: folders of records that lie where they don't belong, left out too.
-        answers: of the runs, review by review; without them the report has no tests on reviews.
-        allow_partial: write the report of an incomplete study too; it says throughout how many of
-            how many runs it is about.
-
-    Returns:
-        What the report tells.
+        allow_partial: also of an incomplete study; it says throughout how many of how many runs.
 
     Raises:
-        IncompleteError: some run that the study asks for has no result, and ``allow_partial`` is
-            off. Nothing is written.
-        DataError: the records contradict each other.
+        IncompleteError: a run has no result, and ``allow_partial`` is off; nothing is written.
+        DataError: records, predictions or the test reviews are not what they claim to be.
         EnvironmentProblem: a file could not be written.
     """
-    summary = summarise(study, records, ignored, copies)
-    if summary.missing and not allow_partial:
+    study, done = workspace.study, progress(workspace)
+    results = summarise(study, workspace.manifest, done)
+    if results.missing and not allow_partial:
         raise IncompleteError(
-            f"{folder}: no report is written, because {missing_runs(summary)}; run them (lora-replication run {study.study}), or report "
-            f"what there is (lora-replication report {study.study} --allow-partial)"
+            f"{folder}: no report is written, because "
+            f"{say('missing_runs', results.missing, results.runs_asked)}; run them "
+            f"(lora-replication run {study.study}), or report what there is "
+            f"(lora-replication report {study.study} --allow-partial)"
         )
-    answers = answers or Answers()
-    views = view(summary, answers)
-    drawings = draw_figures(summary, views)
-    missing = without_predictions(summary.records, answers)
-    content = compose(
-        summary, manifest, {drawing.name: drawing for drawing in drawings}, views, missing
-    )
-    write_whole(folder / "table.csv", table_csv(summary))
-    write_whole(folder / "table.tex", table_tex(summary))
-    write_whole(folder / "citation.bib", citation_bib(study))
-    write_whole(folder / "learning_curves.csv", learning_curves_csv(summary))
-    write_whole(folder / "metrics.json", metrics_json(summary))
-    write_whole(
-        folder / "results.json", results_json(summary, manifest.model_dump(mode="json"), views)
-    )
-    write_whole(folder / "verdicts.json", verdicts_json(summary))
-    write_whole(folder / "report.md", markdown(content))
-    write_whole(folder / "report.html", page(content))
-    for drawing in drawings:
-        write_whole(folder / "figures" / f"{drawing.name}.svg", drawing.svg)
-        write_whole(folder / "figures" / f"{drawing.name}.png", drawing.png)
-    return summary
+    tested = read_predictions(workspace, done.done)
+    results = judge(compare(results, tested, study.report), study)
+    write_report(folder, report_files(results))
+    return results
 
 
-def report_folder(study: Study, root: Path, *, allow_partial: bool = False) -> Summary:
-    """Write ``reports/<study>`` of ``root`` from its ``data/<study>`` and ``runs/<study>``, and
-    give what the report tells.
+def report_files(results: Results) -> dict[str, bytes]:
+    """Every file of the report by its path in the report's folder."""
+    drawings = draw_figures(results)
+    main, rows = main_columns(results), results.rows
+    facts: dict[str, Any] = {"r": results, "files": FILES, "tables": tables(results)}
+    facts |= {"title": results.title, "description": results.subject}
+    facts["citation"] = latex("citation.bib.j2", **_citation(results)).decode().strip()
+    curves = [
+        SimpleNamespace(run=run, epoch=epoch, remark=results.remark)
+        for run in results.runs
+        for epoch in run.epochs
+        if run.role != "cell"
+    ]
+    verdicts = {"title", "reservation", "runs_asked", "missing", "verdict_words", "verdicts"}
+    reviews = max((row.test_sampling.n for row in rows if row.test_sampling), default=0)
+    wide = {"r": results, "wide": True, "float": "table*", "test_reviews": f"{reviews:,}"}
+    narrow = wide | {"wide": False, "float": "table"}
+    return {
+        "report.html": page("study.j2", drawings, **facts),
+        "report.md": markdown("study.j2", drawings, **facts),
+        "results.json": results.to_json(),
+        "verdicts.json": results.model_dump_json(include=verdicts, indent=1).encode() + b"\n",
+        "table.csv": csv_bytes(main, rows),
+        "runs.csv": csv_bytes(LONG, results.runs),
+        "learning_curves.csv": csv_bytes(CURVES, curves),
+        "table.tex": latex("table.tex.j2", rows=_paper_table(results, narrow=True), **narrow),
+        "table_wide.tex": latex("table.tex.j2", rows=_paper_table(results, narrow=False), **wide),
+        "citation.bib": latex("citation.bib.j2", **_citation(results)),
+        **{f"metrics/{row.name}.json": _metrics(row) for row in rows},
+        **drawing_files(drawings),
+    }
 
-    Raises:
-        DataError: nothing has been prepared yet, or the records or predictions are not what they
-            claim to be.
-        IncompleteError: some run has no result, and ``allow_partial`` is off; nothing is written.
-    """
-    data, runs, folder = root / "data" / study.study, root / "runs", root / "reports" / study.study
-    manifest = read_manifest(data)
-    current = current_records(study, manifest, runs)
-    answers = read_answers(study, current.records, manifest, data, runs)
-    return build_report(
-        study,
-        current.records,
-        manifest,
-        folder,
-        ignored=current.stale,
-        copies=current.copies,
-        answers=answers,
-        allow_partial=allow_partial,
-    )
+
+def drawing_files(drawings: dict[str, Drawing]) -> dict[str, bytes]:
+    """Each figure as SVG and PNG."""
+    return {
+        f"figures/{name}.{kind}": getattr(drawing, kind)
+        for name, drawing in drawings.items()
+        for kind in ("svg", "png")
+    }
+
+
+def write_report(folder: Path, files: dict[str, bytes]) -> None:
+    """Write ``files``, each whole or not at all, and remove figures and metrics of before."""
+    for name, content in files.items():
+        write_whole(folder / name, content)
+    kept = {folder / name for name in files}
+    for old in (file for name in FOLDERS for file in (folder / name).glob("*")):
+        if old not in kept:
+            old.unlink()
+
+
+def _paper_table(results: Results, *, narrow: bool) -> list[list[str]]:
+    rows = short_table(main_columns(results), results.rows, narrow)
+    return [[cell.replace(" to ", "\N{EN DASH}") for cell in row] for row in rows]
+
+
+def _citation(results: Results) -> dict[str, Any]:
+    """Of the commit that made most of the runs, in the year of their end."""
+    machine = results.machines[0] if results.machines else {}
+    return {"r": results, "url": URL, "year": results.year, "commit": machine.get("git_commit")}
+
+
+def _metrics(row: MethodRow) -> bytes:
+    """A method's few numbers for ``dvc metrics``, flat: accuracies in percent, runs."""
+    parts = {part: getattr(row, part) for part in PARTS}
+    metrics = {part: round(100 * one.estimate, 2) for part, one in parts.items() if one}
+    if row.test and row.test.low is not None and row.test.high is not None:
+        metrics |= {"low": round(100 * row.test.low, 2), "high": round(100 * row.test.high, 2)}
+    return json.dumps(metrics | {"runs": row.runs_done}).encode() + b"\n"

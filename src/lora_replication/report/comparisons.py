@@ -1,201 +1,123 @@
-"""Methods against each other on the same seeds and the same reviews, and each method on kinds of
-test reviews.
-"""
+"""Pairwise comparisons on the same seeds and reviews, and each method on kinds of reviews."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lora_replication.record import Record
-from lora_replication.report.answers import Answers
-from lora_replication.report.summary import MethodSummary, Summary
-from lora_replication.statistics import (
-    Interval,
-    McNemar,
-    PairedComparison,
-    clustered_interval,
-    cut,
-    holm,
-    mcnemar,
-    paired_t,
-    smallest_difference_of_reviews,
-    smallest_difference_of_seeds,
-    two_level_bootstrap,
-    wilson_interval,
-)
+from lora_replication import statistics as stats
+from lora_replication.report.predictions import Predictions
+from lora_replication.report.results import Comparison, MethodRow, Results, RunRow, Slices
+from lora_replication.statistics import Interval, McNemar, PairedComparison
 from lora_replication.study import ReportParams
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two methods on the seeds and reviews that both have. Differences are of the second less the
-    first, as fractions.
-
-    Attributes:
-        first, second: the methods' names.
-        seeds: those that both have a result for.
-        differences: of test accuracy, one per seed.
-        paired: the paired t test over seeds.
-        p_holm: its p value after Holm's correction over all comparisons of the study; null for one
-            seed.
-        mcnemar: the exact test for each seed whose two runs have predictions.
-        both: the two-level bootstrap over seeds and reviews; null without predictions.
-        both_by_movie: the same with reviews drawn movie by movie; null where movies are unknown.
-        smallest_by_seeds, smallest_by_reviews: the smallest difference that this many seeds, and
-            one pair of runs on this many reviews, would find with the power in params; null where
-            that can't be told.
-    """
-
-    first: str
-    second: str
-    seeds: tuple[int, ...]
-    differences: tuple[float, ...]
-    paired: PairedComparison
-    p_holm: float | None
-    mcnemar: tuple[McNemar, ...]
-    both: Interval | None
-    both_by_movie: Interval | None
-    smallest_by_seeds: float | None
-    smallest_by_reviews: float | None
-
-
-@dataclass(frozen=True)
-class Slices:
-    """One method on kinds of test reviews, at its mean over runs. Intervals are over reviews; null
-    where the kind is unknown or empty.
-
-    Attributes:
-        name: of the method, or ``grid_winner``.
-        runs: number of runs with predictions.
-        plain: Wilson interval over all test reviews; by_movie: the same mean with reviews clustered
-            by movie.
-        both: two-level bootstrap over runs and reviews.
-        unseen_movies: on reviews whose movie has no training review.
-        unique_texts: on reviews whose text stands nowhere else in the study.
-    """
-
-    name: str
-    runs: int
-    plain: Interval
-    by_movie: Interval | None
-    both: Interval
-    unseen_movies: Interval | None
-    unique_texts: Interval | None
-
-
-@dataclass(frozen=True)
-class Views:
-    """What the answers, review by review, add to a summary."""
-
-    comparisons: tuple[Comparison, ...]
-    slices: tuple[Slices, ...]
-
-
-def view(summary: Summary, answers: Answers) -> Views:
-    """Compare every two methods, and look at each on kinds of test reviews."""
-    report = summary.study.report
-    pairs = [
-        _pair(first, second, answers, report) for first, second in combinations(summary.methods, 2)
-    ]
+def compare(results: Results, tested: Predictions, report: ReportParams) -> Results:
+    """``results`` with every two methods compared, and each looked at on kinds of test reviews."""
+    pairs = [_pair(results, *two, tested, report) for two in combinations(results.methods, 2)]
     made = [pair for pair in pairs if pair]
-    adjusted = iter(holm([pair.paired.p_value for pair in made if pair.paired.p_value is not None]))
+    adjusted = iter(
+        stats.holm([pair.paired.p_value for pair in made if pair.paired.p_value is not None])
+    )
     corrected = [
-        _with_holm(pair, next(adjusted)) if pair.paired.p_value is not None else pair
+        pair.model_copy(update={"p_holm": next(adjusted)})
+        if pair.paired.p_value is not None
+        else pair
         for pair in made
     ]
-    slices = (_slices(row, answers, report) for row in summary.rows)
-    return Views(tuple(corrected), tuple(one for one in slices if one))
+    slices = [_slices(row.name, results.runs_of(row), tested, report) for row in results.rows]
+    shown = [run for run in results.runs if run.role != "cell" and run.test_correct is not None]
+    update = {
+        "comparisons": corrected,
+        "slices": [one for one in slices if one],
+        "without_predictions": sum(_right(run, tested) is None for run in shown),
+    }
+    return results.model_copy(update=update)
 
 
-def _with_holm(pair: Comparison, p_holm: float) -> Comparison:
-    return replace(pair, p_holm=p_holm)
+def _right(run: RunRow, tested: Predictions) -> NDArray[np.bool_] | None:
+    return tested.right.get((run.role, run.name, run.seed))
 
 
 def _pair(
-    first: MethodSummary, second: MethodSummary, answers: Answers, report: ReportParams
+    results: Results,
+    first: MethodRow,
+    second: MethodRow,
+    tested: Predictions,
+    report: ReportParams,
 ) -> Comparison | None:
     one, two = (
-        {run.asked.seed: run for run in row.runs if run.happened.test} for row in (first, second)
+        {run.seed: run for run in results.runs_of(row) if run.test_accuracy is not None}
+        for row in (first, second)
     )
     seeds = [seed for seed in one if seed in two]
     if not seeds:
         return None
-    accuracies = [
-        [run.happened.test.fraction for seed in seeds if (run := runs[seed]).happened.test]
-        for runs in (one, two)
-    ]
-    paired = paired_t(accuracies[0], accuracies[1], report.confidence)
-    right = [(answers.of(one[seed]), answers.of(two[seed])) for seed in seeds]
+    before, after = ([runs[seed].test_accuracy or 0.0 for seed in seeds] for runs in (one, two))
+    paired = stats.paired_t(before, after, report.confidence)
+    right = [(_right(one[seed], tested), _right(two[seed], tested)) for seed in seeds]
     both = [(a, b) for a, b in right if a is not None and b is not None]
-    tests = tuple(mcnemar(a, b) for a, b in both)
-    matrix = np.array([b.astype(np.int8) - a.astype(np.int8) for a, b in both]) if both else None
+    tests = [stats.mcnemar(a, b) for a, b in both]
+    matrix = np.array([b.astype(np.int8) - a.astype(np.int8) for a, b in both])
+    movies = tested.movies
     return Comparison(
         first=first.name,
         second=second.name,
-        seeds=tuple(seeds),
-        differences=tuple(b - a for a, b in zip(*accuracies, strict=True)),
+        seeds=seeds,
+        differences=[b - a for a, b in zip(before, after, strict=True)],
         paired=paired,
-        p_holm=None,
         mcnemar=tests,
-        both=_bootstrap(matrix, report, None),
-        both_by_movie=_bootstrap(matrix, report, answers.movies)
-        if answers.movies is not None
-        else None,
-        smallest_by_seeds=_by_seeds(paired, len(seeds), report),
-        smallest_by_reviews=_by_reviews(tests, report),
+        both=_bootstrap(matrix, report) if both else None,
+        both_by_movie=_bootstrap(matrix, report, movies) if both and movies is not None else None,
+        detectable_by_seeds=_by_seeds(paired, len(seeds), report),
+        detectable_by_reviews=_by_reviews(tests, report),
     )
 
 
-def _bootstrap(
-    matrix: NDArray[np.int8] | None, report: ReportParams, movies: NDArray[np.str_] | None
-) -> Interval | None:
-    if matrix is None:
-        return None
+def _bootstrap(matrix: NDArray[Any], report: ReportParams, movies: Any = None) -> Interval:
     draws, seed = report.bootstrap_draws, report.bootstrap_seed
-    return two_level_bootstrap(matrix, report.confidence, draws=draws, seed=seed, clusters=movies)
+    return stats.two_level_bootstrap(
+        matrix, report.confidence, draws=draws, seed=seed, clusters=movies
+    )
 
 
 def _by_seeds(paired: PairedComparison, seeds: int, report: ReportParams) -> float | None:
     if paired.deviation is None:
         return None
-    return smallest_difference_of_seeds(
-        paired.deviation, seeds, level=report.confidence, power=report.power
-    )
+    deviation, level, power = paired.deviation, report.confidence, report.power
+    return stats.smallest_difference_of_seeds(deviation, seeds, level=level, power=power)
 
 
 def _by_reviews(tests: Sequence[McNemar], report: ReportParams) -> float | None:
     discordant = sum(test.only_first + test.only_second for test in tests)
-    reviews = sum(test.reviews for test in tests)
     if not discordant:
         return None
-    return smallest_difference_of_reviews(
-        discordant / reviews, tests[0].reviews, level=report.confidence, power=report.power
-    )
+    share, reviews = discordant / sum(test.reviews for test in tests), tests[0].reviews
+    level, power = report.confidence, report.power
+    return stats.smallest_difference_of_reviews(share, reviews, level=level, power=power)
 
 
-def _slices(row: MethodSummary, answers: Answers, report: ReportParams) -> Slices | None:
-    right = [one for run in row.runs if (one := answers.of(run)) is not None]
+def _slices(
+    name: str, runs: Sequence[RunRow], tested: Predictions, report: ReportParams
+) -> Slices | None:
+    right = [one for run in runs if (one := _right(run, tested)) is not None]
     if not right:
         return None
-    matrix = np.array(right)
+    matrix, level, movies = np.array(right), report.confidence, tested.movies
     mean = matrix.mean(axis=0)
+    unique = None if tested.repeated is None else ~tested.repeated
     return Slices(
-        name=row.name,
+        name=name,
         runs=len(right),
-        plain=wilson_interval(float(mean.sum()), mean.size, report.confidence),
-        by_movie=cut(clustered_interval(mean, answers.movies, report.confidence), 0.0, 1.0)
-        if answers.movies is not None
-        else None,
-        both=two_level_bootstrap(
-            matrix, report.confidence, draws=report.bootstrap_draws, seed=report.bootstrap_seed
-        ),
-        unseen_movies=_on(mean, answers.unseen_movie, report.confidence),
-        unique_texts=_on(
-            mean, None if answers.repeated is None else ~answers.repeated, report.confidence
-        ),
+        plain=stats.wilson_interval(float(mean.sum()), mean.size, level),
+        by_movie=None
+        if movies is None
+        else stats.clipped(stats.clustered_interval(mean, movies, level), 0.0, 1.0),
+        both=_bootstrap(matrix, report),
+        unseen_movies=_on(mean, tested.unseen_movie, level),
+        unique_texts=_on(mean, unique, level),
     )
 
 
@@ -204,14 +126,4 @@ def _on(
 ) -> Interval | None:
     if chosen is None or not chosen.any():
         return None
-    return wilson_interval(float(mean[chosen].sum()), int(chosen.sum()), level)
-
-
-def without_predictions(records: Sequence[Record], answers: Answers) -> int:
-    """How many of the methods' and the winner's runs with a test accuracy have no predictions."""
-    return sum(
-        record.asked.role != "cell"
-        and record.happened.test is not None
-        and answers.of(record) is None
-        for record in records
-    )
+    return stats.wilson_interval(float(mean[chosen].sum()), int(chosen.sum()), level)

@@ -1,216 +1,166 @@
-"""Figures of the methods, each drawn from a summary by a function that returns it."""
+"""Figures of the methods, each drawn from the results by a function that returns it."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lora_replication.record import Record
-from lora_replication.report.comparisons import Views
-from lora_replication.report.drawing import BLUE, INK, ORANGE, VERMILLION, Drawing, axes, render
-from lora_replication.report.grid_figures import draw_grid_figures
-from lora_replication.report.method_figures import draw_method_figures
-from lora_replication.report.summary import MethodSummary, Summary
-from lora_replication.report.wording import level, of, remark, stamp
-from lora_replication.statistics import Interval
+from lora_replication.report import drawing
+from lora_replication.report.drawing import BLUE, GREEN, INK, ORANGE, VERMILLION, Drawing, axes
+from lora_replication.report.grid_figures import collapse_by_alpha, heatmaps, scatter
+from lora_replication.report.results import Results, RunRow
+from lora_replication.report.words import MINUS, method
+from lora_replication.statistics import prediction_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
-def draw_figures(summary: Summary, views: Views) -> list[Drawing]:
-    """All figures of the report; those of comparisons and of the grid only where there is something
-    to draw.
-    """
-    figures: tuple[tuple[str, str, Callable[[Summary], str], Callable[[Summary], Figure]], ...] = (
-        ("accuracy_by_method", "Test accuracy by method", accuracy_caption, accuracy_by_method),
-        ("learning_curves", "Accuracy by epoch", learning_caption, learning_curves),
-    )
-    marked = stamp(summary.study)
-    always = [
-        render(name, heading, caption(summary), partial(draw, summary), marked)
-        for name, heading, caption, draw in figures
-    ]
-    return [*always, *draw_method_figures(summary, views), *draw_grid_figures(summary)]
+ACCURACY = "test accuracy, %"
 
 
-def accuracy_caption(summary: Summary) -> str:
-    """How to read ``accuracy_by_method``."""
-    confidence = level(summary.study.report.confidence)
-    rows = [row for row in summary.rows if row.test_sampling]
-    runs = ", ".join(row.tested for row in summary.rows)
-    reviews = sorted({row.test_sampling.n for row in rows if row.test_sampling})
-    diamond = (
-        "Diamonds are the article's single runs. " if any(row.comparable for row in rows) else ""
-    )
-    return (
-        f"Test accuracy. Circles are runs, the bar is their mean. Blue: {confidence} t interval over seeds, cut to 0 to 100 "
-        f"({runs}; none from one run). Orange: {confidence} Wilson score interval at the mean for test sampling "
-        f"(n = {', '.join(f'{n:,}' for n in reviews) or 0} reviews, the same for every run). {diamond}{remark(summary.study)}"
-    ).strip()
+def draw_figures(results: Results) -> dict[str, Drawing]:
+    """Those for which there is something to draw, by name."""
+    cells = [run for run in results.cells if run.test_accuracy is not None]
+    comparable = any(row.comparable and row.test for row in results.methods)
+    tested = any(row.test for row in results.rows)
+    figures: list[tuple[str, str, bool, Callable[[], Figure]]] = [
+        ("accuracy_by_method", "Test accuracy by method", True,
+         partial(accuracy_by_method, results)),
+        ("learning_curves", "Accuracy by epoch", True, partial(learning_curves, results)),
+        ("accuracy_by_parameters", "Accuracy and trainable parameters", tested,
+         partial(accuracy_by_parameters, results)),
+        ("paired_differences", "Paired differences", bool(results.comparisons),
+         partial(paired_differences, results)),
+        ("published_against_reproduced", "Published and reproduced", comparable,
+         partial(published_against_reproduced, results)),
+        ("grid_heatmaps", "Validation accuracy by alpha and rank", bool(cells),
+         partial(heatmaps, cells)),
+        ("grid_validation_against_test", "Validation against test in the grid", bool(cells),
+         partial(scatter, cells)),
+        ("grid_collapse", "Collapse by alpha", bool(cells),
+         partial(collapse_by_alpha, results.grid.collapse)),
+    ]  # fmt: skip
+    drawn = [(name, heading, draw) for name, heading, is_there, draw in figures if is_there]
+    return {name: drawing.render(heading, results.stamp, draw) for name, heading, draw in drawn}
 
 
-def learning_caption(summary: Summary) -> str:
-    """How to read ``learning_curves``."""
-    runs = ", ".join(
-        f"{row.name} n = {of(len(row.runs), len(row.seeds))}" for row in summary.methods
-    )
-    return (
-        "Accuracy after each epoch, one thin line per seed, their mean in bold: validation (blue, solid, circles) and training "
-        f"(orange, dashed, squares; taken while training, with dropout on). Runs: {runs}. No intervals are drawn. {remark(summary.study)}"
-    ).strip()
-
-
-def accuracy_by_method(summary: Summary) -> "Figure":
+def accuracy_by_method(results: Results) -> "Figure":
     """Test accuracy in percent of each method and the grid's winner: runs, mean, both intervals,
     the article's number where comparable.
     """
-    rows = summary.rows
-    figure, panels = axes(1, 1, height=1.3 + 0.56 * len(rows))
-    plot = panels[0]
+    rows = results.rows
+    figure, (plot,) = axes(1, 1, height=1.3 + 0.56 * len(rows))
     for y, row in enumerate(rows):
-        _accuracy_row(plot, y, row)
-    plot.set_yticks(range(len(rows)), [row.name for row in rows])
-    plot.set_ylim(len(rows) - 0.4, -0.6)
-    plot.grid(visible=False, axis="y")
-    plot.set_xlabel("test accuracy, %")
-    figure.legend(
-        handles=_accuracy_keys(any(row.comparable for row in rows)),
-        loc="outside lower center",
-        ncols=2,
-        fontsize=9,
-    )
+        if row.test_sampling:
+            drawing.bar(plot, y + 0.14, row.test, BLUE, "seeds (t interval)")
+            drawing.bar(plot, y + 0.28, row.test_sampling, ORANGE, "test sampling (Wilson)")
+            drawing.circles(plot, y - 0.06, _accuracies(results.runs_of(row)))
+            drawing.mean_line(plot, y, row.test_sampling.estimate)
+        if row.comparable and row.published:
+            drawing.diamond(plot, y - 0.24, row.published.test_percent)
+    drawing.rows_of(plot, [method(row.name) for row in rows], ACCURACY)
+    drawing.legend(figure, plot)
     if not any(row.test_sampling for row in rows):
         plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
     return figure
 
 
-def learning_curves(summary: Summary) -> "Figure":
+def learning_curves(results: Results) -> "Figure":
     """Accuracy in percent by epoch, training and validation, one panel per method, all seeds."""
-    count = len(summary.methods)
+    count, epochs = len(results.methods), results.study["train"]["epochs"]
     figure, panels = axes((count + 1) // 2, min(count, 2), height=0.9 + 1.7 * ((count + 1) // 2))
-    for plot, row in zip(panels, summary.methods, strict=False):
-        _curve(plot, row.runs, "train_accuracy", color=ORANGE, line="--", marker="s")
-        _curve(plot, row.runs, "val_accuracy", color=BLUE, line="-", marker="o")
-        plot.set_title(row.name, fontsize=10, loc="left")
-        if not row.runs:
+    for plot, row in zip(panels, results.methods, strict=False):
+        runs = results.runs_of(row)
+        _curve(plot, runs, "train_accuracy", ORANGE, "--", "s", "training")
+        _curve(plot, runs, "val_accuracy", BLUE, "-", "o", "validation")
+        plot.set_title(method(row.name), fontsize=10, loc="left")
+        if not runs:
             plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
-        plot.set_xticks(
-            range(1, summary.study.train.epochs + 1, max(1, summary.study.train.epochs // 6))
-        )
+        plot.set_xticks(range(1, epochs + 1, max(1, epochs // 6)))
     for plot in panels[max(0, count - 2) : count]:
         plot.set_xlabel("epoch")
         plot.tick_params(labelbottom=True)
     for plot in panels[count:]:
         plot.remove()
-    figure.legend(handles=_curve_keys(), loc="outside lower center", ncols=2, fontsize=9)
+    drawing.legend(figure, panels[0])
     figure.supylabel("accuracy, %", fontsize=10)
     return figure
 
 
-def _accuracy_row(plot: "Axes", y: int, row: MethodSummary) -> None:
-    if row.test_sampling:
-        _interval(plot, y + 0.14, row.parts["test"], BLUE)
-        _interval(plot, y + 0.28, row.test_sampling, ORANGE)
-        runs = [100 * run.happened.test.fraction for run in row.runs if run.happened.test]
-        plot.plot(
-            runs,
-            [y - 0.06] * len(runs),
-            "o",
-            color=INK,
-            markersize=4.5,
-            fillstyle="none",
-            markeredgewidth=0.9,
-        )
-        plot.plot(
-            [100 * row.test_sampling.estimate] * 2, [y - 0.2, y + 0.34], color=INK, linewidth=1.4
-        )
-    if row.comparable and row.published:
-        plot.plot(
-            [row.published.test_percent.value], [y - 0.24], "D", color=VERMILLION, markersize=5
-        )
+def accuracy_by_parameters(results: Results) -> "Figure":
+    """Mean test accuracy in percent with its interval over seeds, against trainable parameters."""
+    figure, (plot,) = axes(1, 1, height=3.4)
+    rows = [row for row in results.rows if row.test and row.trainable_parameters]
+    for row, marker in zip(rows, "osD^vPX*" * (1 + len(rows) // 8), strict=False):
+        interval, x = row.test, row.trainable_parameters
+        if interval is None or x is None:
+            continue
+        if interval.low is not None and interval.high is not None:
+            ends = [100 * interval.low, 100 * interval.high]
+            plot.plot([x, x], ends, color=BLUE, linewidth=2.4, solid_capstyle="butt")
+        (line,) = plot.plot([x], [100 * interval.estimate], marker, color=INK, markersize=6)
+        line.set(fillstyle="none", label=method(row.name))
+    plot.set_xscale("log")
+    plot.margins(x=0.08)
+    plot.set_xlabel("trainable parameters")
+    plot.set_ylabel(ACCURACY)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    return figure
 
 
-def _accuracy_keys(with_article: bool) -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    keys = [
-        Line2D([], [], color=BLUE, linewidth=3.2, label="seeds (t interval)"),
-        Line2D([], [], color=ORANGE, linewidth=3.2, label="test sampling (Wilson)"),
-        Line2D(
-            [],
-            [],
-            color=INK,
-            linestyle="none",
-            marker="o",
-            markersize=4.5,
-            fillstyle="none",
-            label="run",
-        ),
-        Line2D(
-            [],
-            [],
-            color=INK,
-            linestyle="none",
-            marker="|",
-            markersize=11,
-            markeredgewidth=1.4,
-            label="mean of the runs",
-        ),
-    ]
-    article = Line2D(
-        [],
-        [],
-        color=VERMILLION,
-        linestyle="none",
-        marker="D",
-        markersize=5,
-        label="the article's run",
-    )
-    return [*keys, article] if with_article else keys
+def paired_differences(results: Results) -> "Figure":
+    """Difference of test accuracy in points of every two methods: seeds, mean, both intervals."""
+    pairs = results.comparisons
+    figure, (plot,) = axes(1, 1, height=1.2 + 0.5 * len(pairs))
+    for y, pair in enumerate(pairs):
+        drawing.bar(plot, y + 0.14, pair.paired.difference, BLUE, "seeds (paired t)")
+        drawing.bar(plot, y + 0.28, pair.both, GREEN, "seeds and reviews (bootstrap)")
+        drawing.circles(plot, y - 0.08, pair.differences, "seed")
+        drawing.mean_line(plot, y, pair.paired.difference.estimate)
+    plot.axvline(0, color=VERMILLION, linewidth=1, linestyle="--")
+    names = [f"{method(pair.second)}\n{MINUS} {method(pair.first)}" for pair in pairs]
+    drawing.rows_of(plot, names, "difference of test accuracy, points")
+    drawing.legend(figure, plot)
+    return figure
 
 
-def _curve_keys() -> list[Any]:
-    from matplotlib.lines import Line2D
-
-    return [
-        Line2D([], [], color=BLUE, linewidth=2, marker="o", markersize=3.8, label="validation"),
-        Line2D(
-            [],
-            [],
-            color=ORANGE,
-            linewidth=2,
-            linestyle="--",
-            marker="s",
-            markersize=3.8,
-            label="training",
-        ),
-    ]
+def published_against_reproduced(results: Results) -> "Figure":
+    """Our runs in percent, the interval for one more, and the article's run."""
+    rows = [row for row in results.methods if row.comparable and row.test]
+    figure, (plot,) = axes(1, 1, height=1.2 + 0.5 * len(rows))
+    for y, row in enumerate(rows):
+        accuracies = _accuracies(results.runs_of(row))
+        interval = prediction_interval(accuracies, results.confidence)
+        drawing.bar(plot, y + 0.15, interval, ORANGE, "one more run (t)")
+        drawing.circles(plot, y, accuracies)
+        if row.published:
+            drawing.diamond(plot, y - 0.18, row.published.test_percent)
+    drawing.rows_of(plot, [method(row.name) for row in rows], ACCURACY)
+    drawing.legend(figure, plot)
+    return figure
 
 
-def _interval(plot: "Axes", y: float, interval: Interval | None, color: str) -> None:
-    if interval and interval.low is not None and interval.high is not None:
-        plot.plot(
-            [100 * interval.low, 100 * interval.high],
-            [y, y],
-            color=color,
-            linewidth=3.2,
-            solid_capstyle="butt",
-        )
+def _accuracies(runs: Sequence[RunRow]) -> list[float]:
+    return [run.test_accuracy for run in runs if run.test_accuracy is not None]
 
 
 def _curve(
-    plot: "Axes", runs: Sequence[Record], quantity: str, *, color: str, line: str, marker: str
+    plot: "Axes",
+    runs: Sequence[RunRow],
+    quantity: str,
+    color: str,
+    line: str,
+    marker: str,
+    label: str,
 ) -> None:
-    told = [[getattr(epoch, quantity) for epoch in run.happened.epochs] for run in runs]
-    curves = [
-        [100 * value for value in values if value is not None] for values in told
-    ]  # the epoch that diverged has none
-    curves = [curve for curve in curves if curve]
+    values = [[getattr(epoch, quantity) for epoch in run.epochs] for run in runs]
+    # The epoch in which a run diverged has no accuracy.
+    curves = [[100 * value for value in run if value is not None] for run in values]
     for curve in curves:
-        plot.plot(range(1, len(curve) + 1), curve, line, color=color, linewidth=0.8, alpha=0.55)
-    shortest = min((len(curve) for curve in curves), default=0)
-    mean = [sum(curve[epoch] for curve in curves) / len(curves) for epoch in range(shortest)]
-    plot.plot(
-        range(1, shortest + 1), mean, line, color=color, linewidth=2, marker=marker, markersize=3.8
-    )
+        xs = range(1, len(curve) + 1)
+        plot.plot(xs, curve, f".{line}", color=color, markersize=3, linewidth=0.8, alpha=0.55)
+    whole = [curve for curve in curves if curve]
+    mean = [sum(epoch) / len(epoch) for epoch in zip(*whole, strict=False)]
+    xs = range(1, len(mean) + 1)
+    style = f"{line}{marker}"
+    plot.plot(xs, mean, style, color=color, linewidth=2, markersize=3.8, label=label)

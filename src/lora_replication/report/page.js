@@ -1,5 +1,5 @@
 "use strict";
-// Long tables can be sorted by a column and filtered by words. Without scripts they stand as they are.
+// Long tables can be sorted by a column and filtered by words; without scripts they are as they are.
 for (const table of document.querySelectorAll("table.cells, table.runs")) {
   const body = table.tBodies[0];
   const value = (row, column) => row.cells[column].firstChild ? row.cells[column].firstChild.textContent.trim() : "";
@@ -27,8 +27,10 @@ for (const table of document.querySelectorAll("table.cells, table.runs")) {
   label.className = "filter";
   const input = document.createElement("input");
   input.type = "search";
-  const told = document.createElement("output");
-  label.append("Show rows with ", input, " ", told);
+  const matches = document.createElement("output");
+  const first = Array.from(body.rows[0].cells, (_, column) => value(body.rows[0], column)).find((text) => Number.isNaN(number(text)));
+  input.placeholder = `e.g. ${first}`;
+  label.append("Filter rows ", input, " ", matches);
   table.parentElement.before(label);
   input.addEventListener("input", () => {
     // A word stands for every word that starts with it: a16 is meant as alpha 16, not as some letters of a key.
@@ -39,6 +41,6 @@ for (const table of document.querySelectorAll("table.cells, table.runs")) {
       row.hidden = !words.every((word) => word.test(text));
       shown += row.hidden ? 0 : 1;
     }
-    told.textContent = words.length ? `${shown} of ${body.rows.length}` : "";
+    matches.textContent = words.length ? `${shown} of ${body.rows.length}` : "";
   });
 }

@@ -1,361 +1,219 @@
-"""Records of a study, summed up: what every table, figure and page of the report is made from."""
+"""Records of a study, summed up as its results; comparisons and verdicts are added to them."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from statistics import fmean
-from typing import Literal
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
-from lora_replication.article import PublishedMethod, published
+import pandas as pd
+
+from lora_replication import statistics as stats
+from lora_replication.article import article, published
+from lora_replication.data.manifest import Manifest
 from lora_replication.errors import DataError
-from lora_replication.grid.choice import runners_up
-from lora_replication.grid.space import cell_jobs, runner_up_jobs
-from lora_replication.jobs import method_jobs
-from lora_replication.record import Record
-from lora_replication.report.wording import of, what_trains
-from lora_replication.statistics import Interval, cut, paired_t, t_interval, wilson_interval
-from lora_replication.study import MethodParams, Study
+from lora_replication.grid.space import cell_name
+from lora_replication.plan import Progress
+from lora_replication.record import Record, Role
+from lora_replication.report.results import (
+    PARTS,
+    Collapse,
+    Grid,
+    MethodRow,
+    Missing,
+    Results,
+    RunRow,
+)
+from lora_replication.report.runs import long_table, run_rows
+from lora_replication.report.words import say
+from lora_replication.statistics import Interval
+from lora_replication.study import Study
 
-Part = Literal["train", "val", "test"]
-PARTS: tuple[Part, ...] = ("train", "val", "test")
 WINNER = "grid_winner"
 
+COLLAPSED_BELOW = 0.6
+"""A run whose test accuracy ends below this has collapsed; a single predicted class gives about one
+half.
+"""
 
-@dataclass(frozen=True)
-class Missing:
-    """A run that the study asks for and that has no result, with the reason."""
-
-    role: str
-    name: str
-    seed: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.name} seed {self.seed} ({self.reason})"
-
-
-@dataclass(frozen=True)
-class MethodSummary:
-    """One method, or the grid's winner, over its seeds.
-
-    Attributes:
-        name, role: as in the records.
-        trains: what trains, in words.
-        seeds: the seeds asked for.
-        runs: the runs that have a result (status ok or diverged), by seed.
-        parts: for each part of the split the mean accuracy over the ok runs, a fraction, with its
-            interval over seeds, cut to 0 and 1; null without one.
-        test_sampling: the mean test accuracy with its interval over reviews (n is the size of the
-            test set); null without a run.
-        published: the article's method of this name, or null.
-        comparable: whether the article's numbers are about the same thing as this method's.
-    """
-
-    name: str
-    role: str
-    trains: str
-    seeds: tuple[int, ...]
-    runs: tuple[Record, ...]
-    parts: dict[Part, Interval | None]
-    test_sampling: Interval | None
-    published: PublishedMethod | None
-    comparable: bool
-
-    @property
-    def trainable_parameters(self) -> int | None:
-        """Number of scalars that training changed, or null before the first run."""
-        return self.runs[0].happened.trainable_parameters if self.runs else None
-
-    @property
-    def tested(self) -> str:
-        """Its name and how many of the runs asked for have a test accuracy, for captions: ``full n
-        = 3``, or ``full n = 2 of 3``.
-        """
-        return f"{self.name} n = {of(self.parts['test'].n if self.parts['test'] else 0, len(self.seeds))}"
-
-    @property
-    def diverged(self) -> int:
-        """Runs whose loss or weights stopped being finite; they have no accuracy and are in no
-        mean.
-        """
-        return sum(run.happened.status == "diverged" for run in self.runs)
-
-    @property
-    def one_class(self) -> int:
-        """Runs that answer one class for every test review; they are in the means."""
-        return sum(run.happened.one_class for run in self.runs)
+PRIVATE: dict[str, Any] = {
+    "root": True, "execution": True, "tracking": True, "data": {"path"}, "model": {"path"},
+}  # fmt: skip
+"""Keys of a study that stay on the machine: an address may hold a password, and paths tell of their
+owner.
+"""
 
 
-@dataclass(frozen=True)
-class GridSummary:
-    """The sweep over LoRA configurations.
-
-    Attributes:
-        asked: number of configurations in the grid.
-        cells: those with a result, best validation accuracy first, diverged ones last.
-        unfinished: records of configurations that ended without a result.
-        winner: the configuration that was trained again, over its fresh seeds; null before that.
-        runners_up: those trained again beside it, best by validation first; with those of which no
-            run is done yet left out.
-    """
-
-    asked: int
-    cells: tuple[Record, ...]
-    unfinished: tuple[Record, ...]
-    winner: MethodSummary | None
-    runners_up: tuple[MethodSummary, ...] = ()
-
-    def difference_from_winner(self, row: MethodSummary, confidence: float) -> Interval | None:
-        """Test accuracy of ``row`` less the winner's, a fraction, paired over the fresh seeds that
-        both have; null without any.
-        """
-        winners = (
-            {run.asked.seed: run.happened.test for run in self.winner.runs} if self.winner else {}
-        )
-        pairs = [
-            (test, own)
-            for run in row.runs
-            if (test := winners.get(run.asked.seed)) and (own := run.happened.test)
-        ]
-        return (
-            paired_t(
-                [a.fraction for a, _ in pairs], [b.fraction for _, b in pairs], confidence
-            ).difference
-            if pairs
-            else None
-        )
-
-    @property
-    def complete(self) -> bool:
-        """Whether every configuration has a result."""
-        return len(self.cells) == self.asked
-
-    @property
-    def best(self) -> Record | None:
-        """The configuration with the highest validation accuracy so far; the winner once the grid
-        is complete.
-        """
-        return self.cells[0] if self.cells and self.cells[0].happened.val else None
-
-    @property
-    def diverged(self) -> int:
-        """Configurations whose loss or weights stopped being finite."""
-        return sum(cell.happened.status == "diverged" for cell in self.cells)
-
-    @property
-    def one_class(self) -> int:
-        """Configurations that answer one class for every test review."""
-        return sum(cell.happened.one_class for cell in self.cells)
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Everything that the report tells.
-
-    Attributes:
-        study: what was asked.
-        methods: in the study's order.
-        grid: the sweep.
-        runs: the records of methods and winner, also those that ended without a result, in the
-            order of tables.
-        missing: what the study asks for and has no result.
-        ignored: records that belong to other parameters, data, weights or code than the study's
-            now.
-        copies: folders of records that lie where they don't belong; they are counted nowhere.
-        asked_beside: number of runs asked for beside the grid's winner, known once the grid is
-            complete.
-    """
-
-    study: Study
-    methods: tuple[MethodSummary, ...]
-    grid: GridSummary
-    runs: tuple[Record, ...]
-    missing: tuple[Missing, ...]
-    ignored: int
-    copies: tuple[str, ...] = ()
-    asked_beside: int = 0
-
-    @property
-    def asked(self) -> int:
-        """Number of runs that the study asks for, grid and winner included."""
-        study = self.study
-        return (
-            len(study.run.methods) * len(study.run.seeds)
-            + self.grid.asked
-            + len(study.grid.winner_seeds)
-            + self.asked_beside
-        )
-
-    @property
-    def rows(self) -> tuple[MethodSummary, ...]:
-        """The methods, and the grid's winner where it was trained on fresh seeds."""
-        return (*self.methods, self.grid.winner) if self.grid.winner else self.methods
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """Every record that the report shows."""
-        return self.runs + self.grid.cells + self.grid.unfinished
-
-
-def summarise(
-    study: Study, records: Iterable[Record], ignored: int = 0, copies: Sequence[str] = ()
-) -> Summary:
-    """Sum up ``records`` against what ``study`` asks for.
-
-    Args:
-        study: what was asked.
-        records: those whose key is among the study's; one that the study does not ask for, or a
-            second one of the same run, is counted as ignored.
-        ignored: number of records left out before; ``copies``: folders of records left out because
-            they lie where they don't belong.
+def summarise(study: Study, manifest: Manifest, progress: Progress) -> Results:
+    """What the records say of what was asked.
 
     Raises:
         DataError: runs of one method were tested on different numbers of reviews.
     """
-    records = list(records)
-    beside = _beside(study, records)
-    expected = dict.fromkeys((*expected_runs(study), *beside))
-    found: dict[tuple[str, str, int], Record] = {}
-    for record in records:
-        identity = (record.asked.role, record.asked.name, record.asked.seed)
-        if identity in expected and identity not in found:
-            found[identity] = record
-        else:
-            ignored += 1
-    ordered = [found[run] for run in expected if run in found]
-    methods = tuple(
-        _method(
-            study,
-            name,
-            "method",
-            study.run.seeds,
-            [r for r in ordered if r.asked.role == "method" and r.asked.name == name],
-        )
-        for name in study.run.methods
-    )
-    return Summary(
-        study=study,
-        methods=methods,
-        grid=_grid(study, [r for r in ordered if r.asked.role != "method"]),
-        runs=tuple(record for record in ordered if record.asked.role != "cell"),
-        missing=tuple(
-            _missing(*run, found.get(run))
-            for run in expected
-            if run not in found or not found[run].is_done
-        ),
-        ignored=ignored,
-        copies=tuple(copies),
-        asked_beside=len(beside),
-    )
-
-
-def expected_runs(study: Study) -> Iterator[tuple[str, str, int]]:
-    """Role, name and seed of every run that the study asks for: methods, then the grid, then its
-    winner on fresh seeds.
-    """
-    yield from ((job.role, job.name, job.seed) for job in (*method_jobs(study), *cell_jobs(study)))
-    yield from (("winner", WINNER, seed) for seed in study.grid.winner_seeds)
-
-
-def _beside(study: Study, records: Sequence[Record]) -> list[tuple[str, str, int]]:
-    """Role, name and seed of the runs beside the grid's winner, once every configuration has a
-    result.
-    """
-    cells = {
-        record.asked.name: record
-        for record in records
-        if record.asked.role == "cell" and record.is_done
-    }
-    jobs = cell_jobs(study)
-    if not all(job.name in cells for job in jobs) or not any(
-        cell.happened.val for cell in cells.values()
-    ):
-        return []
-    return [
-        (job.role, job.name, job.seed)
-        for job in runner_up_jobs(study, runners_up(study, jobs, cells))
+    records = [
+        progress.records[run.place] for run in progress.asked if run.place in progress.records
     ]
+    table = long_table(records, study.report.confidence)
+    words: dict[str, Any] = {name: say(name, study) for name in ("title", "subject")}
+    for name in ("reservation", "stamp", "remark"):
+        words[name] = say(name, study, article().setting)
+    return Results(
+        **words,
+        is_the_articles=study.is_the_articles,
+        study=study.model_dump(mode="json", exclude=PRIVATE),
+        runs_asked=len(progress.asked),
+        asked_by_role=dict(Counter(run.role for run in progress.asked)),
+        missing=_missing(progress),
+        records_ignored=progress.stale,
+        copies=list(progress.copies),
+        methods=[_method(study, table, name) for name in study.run.methods],
+        grid=_grid(study, table, progress),
+        runs=run_rows(table),
+        article=article(),
+        data=manifest,
+        machines=_machines(records),
+        year=max((int(record.where.finished[:4]) for record in records), default=None),
+    )
 
 
-def _missing(role: str, name: str, seed: int, record: Record | None) -> Missing:
-    if record is None:
-        return Missing(role, name, seed, "not run")
-    error = f": {record.happened.error}" if record.happened.error else ""
-    return Missing(role, name, seed, f"{record.happened.status}{error}")
+def _missing(progress: Progress) -> list[Missing]:
+    rows = []
+    for run in progress.missing:
+        record = progress.records.get(run.place)
+        error = f": {record.happened.error}" if record and record.happened.error else ""
+        reason = f"{record.happened.status}{error}" if record else "not run"
+        rows.append(Missing(role=run.role, name=run.name, seed=run.seed, reason=reason))
+    return rows
 
 
-def _method(
-    study: Study, name: str, role: str, seeds: Sequence[int], records: Sequence[Record]
-) -> MethodSummary:
-    runs = tuple(record for record in records if record.is_done)
-    article = published().get(name) if role == "method" else None
-    return MethodSummary(
+def _done(table: pd.DataFrame, role: Role, name: str) -> pd.DataFrame:
+    """The runs of one method that have a result."""
+    is_done = table["status"].isin(["ok", "diverged"])
+    return table[(table["role"] == role) & (table["name"] == name) & is_done]
+
+
+def _method(study: Study, table: pd.DataFrame, name: str) -> MethodRow:
+    method, known = study.methods[name], published().get(name)
+    comparable = bool(known and study.is_the_articles and known.configures(method))
+    note = say("not_comparable", study, article().setting) if known and not comparable else ""
+    return _row(
+        study,
+        _done(table, "method", name),
+        role="method",
         name=name,
-        role=role,
-        trains=_trains(study.methods[name])
-        if role == "method"
-        else what_trains("lora", runs[0].asked.settings["lora"]),
-        seeds=tuple(seeds),
-        runs=runs,
-        parts={part: _over_seeds(runs, part, study.report.confidence) for part in PARTS},
-        test_sampling=_over_reviews(name, runs, study.report.confidence),
-        published=article,
-        comparable=article is not None
-        and study.is_the_articles
-        and article.configures(study.methods[name]),
+        trains=say("trains", method.trains, method.lora),
+        seeds=study.run.seeds,
+        published=known,
+        comparable=comparable,
+        note=note,
     )
 
 
-def _trains(method: MethodParams) -> str:
-    return what_trains(method.trains, method.lora.model_dump() if method.lora else None)
-
-
-def _over_seeds(runs: Sequence[Record], part: Part, level: float) -> Interval | None:
-    counts = [getattr(run.happened, part) for run in runs]
-    accuracies = [count.fraction for count in counts if count]
-    return cut(t_interval(accuracies, level), 0.0, 1.0) if accuracies else None
-
-
-def _over_reviews(name: str, runs: Sequence[Record], level: float) -> Interval | None:
-    counts = [run.happened.test for run in runs if run.happened.test]
-    sizes = {count.reviews for count in counts}
-    if len(sizes) > 1:
+def _row(study: Study, runs: pd.DataFrame, **facts: Any) -> MethodRow:
+    """The ``runs`` of one row of the main table, summed up over seeds and over reviews."""
+    level = study.report.confidence
+    sizes, correct = runs["test_reviews"].dropna(), runs["test_correct"].dropna()
+    if sizes.nunique() > 1:
         raise DataError(
-            f"{name}: its runs were tested on {sorted(sizes)} reviews; train them again on one data folder"
+            f"{facts['name']}: its runs were tested on {sorted(set(sizes))} reviews; "
+            "train them again on one data folder"
         )
-    return (
-        wilson_interval(fmean(count.correct for count in counts), sizes.pop(), level)
-        if counts
-        else None
-    )
-
-
-def _grid(study: Study, records: Sequence[Record]) -> GridSummary:
-    cells = [record for record in records if record.asked.role == "cell"]
-    winners = [record for record in records if record.asked.role == "winner" and record.is_done]
-    beside = [record for record in records if record.asked.role == "runner_up" and record.is_done]
-    return GridSummary(
-        asked=len(cell_jobs(study)),
-        cells=tuple(sorted((cell for cell in cells if cell.is_done), key=_by_validation)),
-        unfinished=tuple(cell for cell in cells if not cell.is_done),
-        winner=_method(study, WINNER, "winner", study.grid.winner_seeds, winners)
-        if winners
+    facts |= {part: _over_seeds(runs[f"{part}_accuracy"].dropna(), level) for part in PARTS}
+    return MethodRow(
+        trainable_parameters=next(iter(runs["trainable_parameters"]), None),
+        runs_done=len(runs),
+        runs_diverged=int((runs["status"] == "diverged").sum()),
+        runs_one_class=int(runs["one_class"].sum()),
+        test_sampling=stats.wilson_interval(correct.sum() / len(correct), sizes.iloc[0], level)
+        if len(correct)
         else None,
-        runners_up=tuple(
-            _method(
-                study,
-                name,
-                "runner_up",
-                study.grid.winner_seeds,
-                [record for record in beside if record.asked.name == name],
-            )
-            for name in dict.fromkeys(record.asked.name for record in beside)
-        ),
+        **facts,
     )
 
 
-def _by_validation(cell: Record) -> tuple[float, int]:
-    """Highest validation accuracy first; of equal ones the smallest, and of those the first in the
-    grid's order.
+def _over_seeds(accuracies: Iterable[float], level: float) -> Interval | None:
+    values = list(accuracies)
+    return stats.clipped(stats.t_interval(values, level), 0.0, 1.0) if values else None
+
+
+def _grid(study: Study, table: pd.DataFrame, progress: Progress) -> Grid:
+    asked = sum(run.role == "cell" for run in progress.asked)
+    cells = table[(table["role"] == "cell") & table["status"].isin(["ok", "diverged"])]
+    ends = [
+        (run["lora"].alpha, run["test_accuracy"], run["one_class"]) for _, run in cells.iterrows()
+    ]
+    best = next((RunRow(**row) for row in cells.head(1).to_dict("records")), None)
+    whole = len(cells) == asked and best is not None and best.val_accuracy is not None
+    fresh = table[table["role"].isin(["winner", "runner_up"])][["role", "name"]].drop_duplicates()
+    chosen = [_chosen(study, table, cells, *names) for names in fresh.itertuples(index=False)]
+    rows = [row for row in chosen if row]
+    return Grid(
+        asked=asked,
+        done=len(cells),
+        diverged=int((cells["status"] == "diverged").sum()),
+        one_class=int(cells["one_class"].sum()),
+        collapse=collapse(ends, study.report.confidence),
+        winner_by_validation=best.name if best and whole else None,
+        winner=next((row for row in rows if row.role == "winner"), None),
+        runners_up=[row for row in rows if row.role == "runner_up"],
+    )
+
+
+def collapse(ends: Iterable[tuple[float, float | None, bool]], level: float) -> list[Collapse]:
+    """Collapsed configurations by alpha, from the alpha of each, its test accuracy (None where
+    diverged) and whether it predicts a single class.
     """
-    happened = cell.happened
-    return (-happened.val.fraction if happened.val else 1.0, happened.trainable_parameters or 0)
+    table = pd.DataFrame(ends, columns=["alpha", "accuracy", "one_class"], dtype=object)
+    rows = []
+    for alpha, mine in table.groupby("alpha"):
+        collapsed = sum(a is None or a < COLLAPSED_BELOW for a in mine["accuracy"])
+        source = f"configurations, n = {len(mine)}, one run each"
+        share = replace(stats.exact_interval(collapsed, len(mine), level), source=source)
+        one_class, n = int(mine["one_class"].sum()), len(mine)
+        rows.append(
+            Collapse(
+                alpha=alpha, configurations=n, collapsed=collapsed, share=share, one_class=one_class
+            )
+        )
+    return rows
+
+
+def _chosen(
+    study: Study, table: pd.DataFrame, cells: pd.DataFrame, role: Role, name: str
+) -> MethodRow | None:
+    """The winner or a runner-up on fresh seeds; None before its first result."""
+    runs = _done(table, role, name)
+    if not len(runs):
+        return None
+    lora = runs.iloc[0]["lora"]
+    in_grid = cells[cells["name"] == cell_name(lora)]["val_accuracy"]
+    return _row(
+        study,
+        runs,
+        role=role,
+        name=name,
+        trains=say("trains", "lora", lora),
+        configuration=cell_name(lora),
+        seeds=study.grid.winner_seeds,
+        grid_val_accuracy=next(iter(in_grid), None),
+        difference_from_winner=_from_winner(runs, table, study) if role == "runner_up" else None,
+    )
+
+
+def _from_winner(runs: pd.DataFrame, table: pd.DataFrame, study: Study) -> Interval | None:
+    """Test accuracy minus the winner's, paired over the fresh seeds that both have."""
+    winner = _done(table, "winner", WINNER)
+    both = winner.merge(runs, on="seed", suffixes=("_winner", ""))
+    pairs = both[["test_accuracy_winner", "test_accuracy"]].dropna()
+    if not len(pairs):
+        return None
+    before, after = (pairs[name].tolist() for name in pairs.columns)
+    return stats.paired_t(before, after, study.report.confidence).difference
+
+
+def _machines(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Each distinct machine and software once, most runs first, times left out."""
+    excluded = {"started", "finished"}
+    places = [r.where.model_dump_json(exclude=excluded) for r in records]
+    counted = sorted(Counter(places).items(), key=lambda item: (-item[1], item[0]))
+    return [{**json.loads(place), "runs": runs} for place, runs in counted]

@@ -1,29 +1,65 @@
-"""The report's tables as data; Markdown and the page draw the same ones. Numbers here are rounded
-for reading.
+"""Tables as data: a list of columns makes of a list of rows what every output shows.
+
+One column states its heading, where its value comes from and how it is written; a page, Markdown,
+CSV, LaTeX and the terminal follow from it.
 """
 
-from dataclasses import dataclass, field
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from lora_replication.article import SETTING, PublishedMethod
-from lora_replication.record import Record
-from lora_replication.report.summary import PARTS, MethodSummary, Summary
-from lora_replication.report.wording import (
-    ABSENT,
-    count,
-    duration,
-    ends,
-    gibibytes,
-    level,
-    percent,
-    remark,
-)
+from lora_replication.report.words import ABSENT, text
 from lora_replication.statistics import Interval
-from lora_replication.study import Study
+
+FORMULA_STARTS = ("=", "+", "-", "@")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        heading: on the page, with its unit; empty: not there.
+        value: what it takes from a row: a path of attributes, or a function.
+        show: how the value is written.
+        note, alert: of a row, the remark below the value, and whether it deserves attention.
+        left: it holds words; other columns hold numbers.
+        name: in CSV, where the ends of an interval are ``<name>_low`` and ``<name>_high``; empty:
+            not there.
+        short: heading in LaTeX and the terminal; empty: not there.
+        narrow: also in LaTeX's one-column table and in the terminal.
+    """
+
+    heading: str
+    value: str | Callable[[Any], Any]
+    show: Callable[[Any], str] = text
+    note: Callable[[Any], str] = lambda row: ""
+    alert: Callable[[Any], bool] = lambda row: False
+    left: bool = False
+    name: str = ""
+    short: str = ""
+    narrow: bool = False
+
+    def of(self, row: Any) -> Any:
+        """The value in ``row``; None where something on its path is."""
+        if callable(self.value):
+            return self.value(row)
+        for name in self.value.split("."):
+            row = (
+                None if row is None else row[name] if isinstance(row, dict) else getattr(row, name)
+            )
+        return row
+
+    def cell(self, row: Any) -> "Cell":
+        """The cell in ``row``."""
+        return Cell(self.show(self.of(row)), self.note(row), self.alert(row))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its text, a remark that stands with it, and whether it deserves attention."""
+    """A cell: its text, a remark with it, and whether it deserves attention."""
 
     text: str
     note: str = ""
@@ -32,171 +68,63 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its caption; the first cell of a row names the row.
-
-    Attributes:
-        name: for anchors.
-        caption: what it shows and how to read it.
-        columns: headings.
-        rows: cells, as many as there are columns.
-        left: positions of columns of words; the others hold numbers.
+    """A table: its name for anchors, headings, which columns hold words, and rows of cells, the
+    first of which names the row.
     """
 
     name: str
-    caption: str
-    columns: tuple[str, ...]
+    headings: tuple[str, ...]
+    left: tuple[bool, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    left: frozenset[int] = field(default=frozenset({0}))
 
 
-def methods_table(summary: Summary) -> Table:
-    """Per method: parameters, mean accuracies, both intervals, runs, and the article's numbers."""
-    confidence = level(summary.study.report.confidence)
+def table(name: str, columns: Sequence[Column], rows: Iterable[Any]) -> Table:
+    """``rows`` as the page shows them."""
+    shown = [column for column in columns if column.heading]
     return Table(
-        name="methods",
-        caption=(
-            f"Accuracy in percent, mean over the runs with a result. Test sampling: {confidence} Wilson score interval at the mean test "
-            "accuracy; n is the size of the test set, as all runs answer the same reviews. "
-            f"Seeds: {confidence} t interval of the mean test accuracy over runs, cut to 0 to 100. {remark(summary.study)}"
-        ).strip(),
-        columns=(
-            "Method",
-            "Trainable parameters",
-            "Runs",
-            "Train",
-            "Validation",
-            "Test",
-            f"Test sampling, {confidence}",
-            f"Seeds, {confidence}",
-            "Article: trainable parameters",
-            "Article: train / validation / test",
-            "Article: minutes on one A10G",
-        ),
-        rows=tuple(_method_row(summary.study, row) for row in summary.rows),
+        name,
+        tuple(column.heading for column in shown),
+        tuple(column.left for column in shown),
+        tuple(tuple(column.cell(row) for column in shown) for row in rows),
     )
 
 
-def _method_row(study: Study, row: MethodSummary) -> tuple[Cell, ...]:
-    means = [
-        percent(interval.estimate if interval else None)
-        for interval in (row.parts[part] for part in PARTS)
-    ]
-    return (
-        Cell(row.name, row.trains),
-        Cell(count(row.trainable_parameters)),
-        _runs_cell(row),
-        *(Cell(mean) for mean in means),
-        Cell(
-            ends(row.test_sampling),
-            f"n = {row.test_sampling.n:,} reviews" if row.test_sampling else "",
-        ),
-        _seeds_cell(row.parts["test"]),
-        *_article_cells(row.published, article_note(study, row)),
-    )
+def short_table(columns: Sequence[Column], rows: Sequence[Any], narrow: bool) -> list[list[str]]:
+    """``rows`` for LaTeX and the terminal, headings first; a column without values is left out."""
+    shown = [column for column in columns if column.short and (column.narrow or not narrow)]
+    filled = [[column.short, *(column.show(column.of(row)) for row in rows)] for column in shown]
+    kept = [column for column in filled if set(column[1:]) != {ABSENT}]
+    return [list(row) for row in zip(*kept, strict=True)]
 
 
-def _runs_cell(row: MethodSummary) -> Cell:
-    counts = {"diverged": row.diverged, "one class": row.one_class}
-    notes = [f"{number} {what}" for what, number in counts.items() if number]
-    return Cell(
-        f"{len(row.runs)} of {len(row.seeds)}",
-        ", ".join(notes),
-        alert=bool(notes) or len(row.runs) < len(row.seeds),
-    )
+def csv_bytes(columns: Sequence[Column], rows: Iterable[Any]) -> bytes:
+    """``rows`` at full precision as CSV in UTF-8; text that a spreadsheet would compute is inert.
 
-
-def _seeds_cell(interval: Interval | None) -> Cell:
-    if interval is None:
-        return Cell(ABSENT)
-    if interval.low is None:
-        return Cell(ABSENT, "one run: no interval")
-    return Cell(ends(interval), f"n = {interval.n} runs")
-
-
-def article_note(study: Study, row: MethodSummary) -> str:
-    """Why the article's numbers are not about the same thing as this row's; empty where they
-    are.
+    Columns of intervals must have one in every row or none; where it is None both ends are empty.
     """
-    if row.published is None or row.comparable:
-        return ""
-    return (
-        "the article's configuration differs"
-        if study.is_the_articles
-        else f"not comparable: {SETTING}"
-    )
+    named = [column for column in columns if column.name]
+    written = [dict(pair for column in named for pair in _fields(column, row)) for row in rows]
+    names = list(dict.fromkeys(name for row in written for name in row))
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, names or [column.name for column in named], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(written)
+    return stream.getvalue().encode()
 
 
-def _article_cells(article: PublishedMethod | None, note: str) -> tuple[Cell, ...]:
-    if article is None:
-        return (Cell(ABSENT), Cell(ABSENT), Cell(ABSENT))
-    accuracies = (article.train_percent, article.val_percent, article.test_percent)
-    return (
-        Cell(count(article.trainable_parameters.value), note),
-        Cell(" / ".join(f"{number.value:.2f}" for number in accuracies), note),
-        Cell(f"{article.minutes.value:.2f}", note)
-        if article.minutes
-        else Cell(ABSENT, "not stated"),
-    )
+def _fields(column: Column, row: Any) -> list[tuple[str, Any]]:
+    value = column.of(row)
+    if column.show.__name__ in ("ends", "signed_ends"):
+        low, high = (value.low, value.high) if isinstance(value, Interval) else (None, None)
+        return [(f"{column.name}_low", low), (f"{column.name}_high", high)]
+    if isinstance(value, Interval):
+        value = value.estimate
+    return [(column.name, _inert(value))]
 
 
-def runs_table(summary: Summary) -> Table:
-    """Every run of the methods and of the grid's winner."""
-    return Table(
-        name="runs",
-        caption=(
-            "Every run. Accuracy in percent at the best epoch by validation; time is training plus evaluation; tokens per second of "
-            "training, without padding; memory is the peak. Key: start of the sha256 that names the run's record. "
-            f"{remark(summary.study)}"
-        ).strip(),
-        columns=(
-            "Method",
-            "Seed",
-            "Status",
-            "Best epoch",
-            "Train",
-            "Validation",
-            "Test",
-            "Time",
-            "Tokens / s",
-            "Memory",
-            "Key",
-        ),
-        rows=tuple(_run_row(record) for record in summary.runs),
-        left=frozenset({0, 2, 10}),
-    )
-
-
-def _run_row(record: Record) -> tuple[Cell, ...]:
-    happened = record.happened
-    return (
-        Cell(record.asked.name, "; ".join(happened.notes)),
-        Cell(str(record.asked.seed)),
-        status_cell(record),
-        Cell(count(happened.best_epoch)),
-        *accuracy_cells(record),
-        Cell(duration(run_seconds(record))),
-        Cell(count(happened.tokens_per_second)),
-        Cell(gibibytes(happened.peak_memory_bytes)),
-        Cell(record.asked.key[:10]),
-    )
-
-
-def accuracy_cells(record: Record) -> tuple[Cell, ...]:
-    """Train, validation and test accuracy in percent."""
-    counts = [getattr(record.happened, part) for part in PARTS]
-    return tuple(Cell(percent(part.fraction if part else None)) for part in counts)
-
-
-def status_cell(record: Record) -> Cell:
-    """The status, with what is odd about the run."""
-    happened = record.happened
-    if happened.status == "ok":
-        return Cell("ok, one class", alert=True) if happened.one_class else Cell("ok")
-    step = f"from step {happened.first_bad_step:,}" if happened.first_bad_step else ""
-    return Cell(happened.status, happened.error or step, alert=True)
-
-
-def run_seconds(record: Record) -> float | None:
-    """Seconds of training and evaluation, or null where neither was measured."""
-    parts = [record.happened.training_seconds, record.happened.evaluation_seconds]
-    return sum(part or 0.0 for part in parts) if any(part is not None for part in parts) else None
+def _inert(value: Any) -> Any:
+    """A value that no spreadsheet computes: text like a formula gets a leading apostrophe."""
+    if not isinstance(value, str):
+        return value
+    plain = value.replace("\r", " ")  # which the csv module would leave unquoted
+    return f"'{plain}" if plain.lstrip().startswith(FORMULA_STARTS) else plain

@@ -2,61 +2,34 @@
 or both. No torch, no plots.
 """
 
-from lora_replication.statistics.bootstrap import two_level_bootstrap
+from lora_replication.statistics.bootstrap import two_level_bootstrap as two_level_bootstrap
+from lora_replication.statistics.comparisons import McNemar as McNemar
+from lora_replication.statistics.comparisons import PairedComparison as PairedComparison
+from lora_replication.statistics.comparisons import equivalence_test as equivalence_test
+from lora_replication.statistics.comparisons import holm as holm
+from lora_replication.statistics.comparisons import mcnemar as mcnemar
+from lora_replication.statistics.comparisons import minimal_effect_test as minimal_effect_test
+from lora_replication.statistics.comparisons import paired_t as paired_t
 from lora_replication.statistics.comparisons import (
-    McNemar,
-    PairedComparison,
-    equivalence_test,
-    holm,
-    mcnemar,
-    minimal_effect_test,
-    paired_t,
-    prediction_equivalence_test,
-    prediction_test,
-    two_proportions_test,
+    prediction_equivalence_test as prediction_equivalence_test,
 )
-from lora_replication.statistics.correlations import RankCorrelation, rank_correlation
-from lora_replication.statistics.intervals import (
-    Interval,
-    clustered_interval,
-    cut,
-    exact_interval,
-    prediction_interval,
-    t_interval,
-    wilson_interval,
+from lora_replication.statistics.comparisons import prediction_test as prediction_test
+from lora_replication.statistics.comparisons import two_proportions_test as two_proportions_test
+from lora_replication.statistics.correlations import RankCorrelation as RankCorrelation
+from lora_replication.statistics.correlations import rank_correlation as rank_correlation
+from lora_replication.statistics.intervals import Interval as Interval
+from lora_replication.statistics.intervals import clipped as clipped
+from lora_replication.statistics.intervals import clustered_interval as clustered_interval
+from lora_replication.statistics.intervals import exact_interval as exact_interval
+from lora_replication.statistics.intervals import prediction_interval as prediction_interval
+from lora_replication.statistics.intervals import t_interval as t_interval
+from lora_replication.statistics.intervals import wilson_interval as wilson_interval
+from lora_replication.statistics.planning import seeds_for_difference as seeds_for_difference
+from lora_replication.statistics.planning import seeds_for_exclusion as seeds_for_exclusion
+from lora_replication.statistics.planning import seeds_for_prediction as seeds_for_prediction
+from lora_replication.statistics.planning import (
+    smallest_difference_of_reviews as smallest_difference_of_reviews,
 )
 from lora_replication.statistics.planning import (
-    seeds_for_difference,
-    seeds_for_exclusion,
-    seeds_for_prediction,
-    smallest_difference_of_reviews,
-    smallest_difference_of_seeds,
+    smallest_difference_of_seeds as smallest_difference_of_seeds,
 )
-
-__all__ = [
-    "Interval",
-    "McNemar",
-    "PairedComparison",
-    "RankCorrelation",
-    "clustered_interval",
-    "cut",
-    "equivalence_test",
-    "exact_interval",
-    "holm",
-    "mcnemar",
-    "minimal_effect_test",
-    "paired_t",
-    "prediction_equivalence_test",
-    "prediction_interval",
-    "prediction_test",
-    "rank_correlation",
-    "seeds_for_difference",
-    "seeds_for_exclusion",
-    "seeds_for_prediction",
-    "smallest_difference_of_reviews",
-    "smallest_difference_of_seeds",
-    "t_interval",
-    "two_level_bootstrap",
-    "two_proportions_test",
-    "wilson_interval",
-]

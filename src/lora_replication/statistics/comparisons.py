@@ -1,8 +1,7 @@
 """Tests of a difference and of sameness, for methods that answered the same reviews and were
 trained with the same seeds.
 
-A p value is null where the data allow no test (one run). Runs that do not scatter at all are taken
-at their word: the p value is 0 or 1.
+A p value is None where the data allow no test (one run). For runs without any scatter it is 0 or 1.
 """
 
 import math
@@ -34,7 +33,7 @@ class McNemar:
 
     @property
     def difference(self) -> float:
-        """Accuracy of the second less that of the first, a fraction from -1 to 1."""
+        """Accuracy of the second minus that of the first, a fraction from -1 to 1."""
         return (self.only_second - self.only_first) / self.reviews
 
 
@@ -43,9 +42,9 @@ class PairedComparison:
     """Two methods over shared seeds; the source of variance is seeds, n = number of pairs.
 
     Attributes:
-        difference: mean of second less first with its t interval, in the unit of the input.
-        p_value: two-sided, that the mean difference is 0; null for one pair.
-        deviation: standard deviation of the differences, null for one pair.
+        difference: mean of second minus first with its t interval, in the unit of the input.
+        p_value: two-sided, that the mean difference is 0; None for one pair.
+        deviation: standard deviation of the differences, None for one pair.
     """
 
     difference: Interval
@@ -68,7 +67,8 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
     one, two = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if one.ndim != 1 or one.shape != two.shape or not one.size:
         raise ValueError(
-            f"answers {one.shape} and {two.shape}; allowed: two equally long rows of at least one review"
+            f"answers {one.shape} and {two.shape}; "
+            "allowed: two equally long rows of at least one review"
         )
     only_first, only_second = int((one & ~two).sum()), int((two & ~one).sum())
     discordant = only_first + only_second
@@ -77,11 +77,10 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
 
 
 def two_proportions_test(first: int, second: int, reviews: int) -> float:
-    """The two-sided p value that two accuracies are equal, where only their counts are known; the
-    pooled z test, test sampling alone.
+    """The two-sided p value of the pooled z test that two accuracies are equal.
 
-    It takes the runs for independent. On the same reviews, where runs tend to fail together, a
-    paired test would find more.
+    The variance is that of test sampling alone. It takes the runs as independent: on the same
+    reviews a paired test would find more.
 
     Args:
         first, second: reviews answered rightly, 0 to ``reviews``.
@@ -92,7 +91,8 @@ def two_proportions_test(first: int, second: int, reviews: int) -> float:
     """
     if reviews < 1 or not 0 <= min(first, second) <= max(first, second) <= reviews:
         raise ValueError(
-            f"{first} and {second} correct of {reviews}; allowed: 0 to the number of reviews, which is at least 1"
+            f"{first} and {second} correct of {reviews}; "
+            "allowed: 0 to the number of reviews, which is at least 1"
         )
     pooled = (first + second) / (2 * reviews)
     error = math.sqrt(2 * pooled * (1 - pooled) / reviews)
@@ -100,8 +100,7 @@ def two_proportions_test(first: int, second: int, reviews: int) -> float:
 
 
 def paired_t(first: Sequence[float], second: Sequence[float], level: float) -> PairedComparison:
-    """The paired t test of ``second`` less ``first`` over shared seeds, with the interval of the
-    mean difference.
+    """The paired t test of ``second`` minus ``first`` over shared seeds, with its interval.
 
     Args:
         first, second: one value per seed, in the same order of seeds, at least one.
@@ -114,16 +113,14 @@ def paired_t(first: Sequence[float], second: Sequence[float], level: float) -> P
     interval = t_interval(differences, level)
     if len(differences) == 1:
         return PairedComparison(interval, None, None)
-    return PairedComparison(
-        interval,
-        _two_sided(interval.estimate, _error_of_mean(differences), len(differences) - 1),
-        stdev(differences),
-    )
+    p_value = _two_sided(interval.estimate, _error_of_mean(differences), len(differences) - 1)
+    return PairedComparison(interval, p_value, stdev(differences))
 
 
 def equivalence_test(differences: Sequence[float], margin: float) -> float | None:
-    """Two one-sided t tests over seeds: the p value of a mean difference of at least ``margin`` in
-    size. A small one shows sameness.
+    """Two one-sided t tests over seeds of a mean difference of at least ``margin`` in size.
+
+    A small p value shows sameness.
 
     Args:
         differences: one per seed.
@@ -135,8 +132,9 @@ def equivalence_test(differences: Sequence[float], margin: float) -> float | Non
 
 
 def minimal_effect_test(differences: Sequence[float], margin: float) -> float | None:
-    """The p value, over seeds, of a mean difference of at most ``margin`` in size. A small one
-    shows a difference beyond it.
+    """The test, over seeds, of a mean difference of at most ``margin`` in size.
+
+    A small p value shows a difference beyond it.
 
     Args:
         differences: one per seed.
@@ -145,29 +143,24 @@ def minimal_effect_test(differences: Sequence[float], margin: float) -> float | 
     if len(differences) < 2:
         return None
     beyond = abs(fmean(differences)) - margin
-    return (
-        1.0
-        if beyond <= 0
-        else _two_sided(beyond, _error_of_mean(differences), len(differences) - 1)
-    )
+    if beyond <= 0:
+        return 1.0
+    return _two_sided(beyond, _error_of_mean(differences), len(differences) - 1)
 
 
 def prediction_test(values: Sequence[float], new: float) -> float | None:
-    """The two-sided p value that ``new``, one run, comes from where the ``values``, one per seed,
-    come from.
+    """The two-sided p value that ``new``, one run, has the distribution of the ``values`` per seed.
 
-    It is below 1 - level exactly where ``new`` lies outside ``prediction_interval(values, level)``.
+    It is below 1 - level exactly where ``new`` is outside ``prediction_interval(values, level)``.
     """
     if len(values) < 2:
         return None
-    return _two_sided(
-        new - fmean(values), _error_of_mean(values) * math.sqrt(len(values) + 1), len(values) - 1
-    )
+    error = _error_of_mean(values) * math.sqrt(len(values) + 1)
+    return _two_sided(new - fmean(values), error, len(values) - 1)
 
 
 def prediction_equivalence_test(values: Sequence[float], new: float, margin: float) -> float | None:
-    """Two one-sided tests of one run against others: the p value that its mean is at least
-    ``margin`` away from theirs.
+    """Two one-sided tests that the mean of one run is at least ``margin`` away from that of others.
 
     Args:
         values: one per seed; their scatter stands for that of the single run too.
@@ -178,8 +171,8 @@ def prediction_equivalence_test(values: Sequence[float], new: float, margin: flo
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, in the order given: those below alpha hold together, with a chance
-    of at most alpha of any false one.
+    """Holm's adjusted p values, in the order given: any of those below alpha is false with a chance
+    of at most alpha.
 
     Raises:
         ValueError: a p value is not from 0 to 1.
@@ -197,9 +190,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _within(values: Sequence[float], centre: float, margin: float, *, more: int) -> float | None:
-    """The larger of the two one-sided p values; ``more`` single runs add their variance to that of
-    the mean.
-    """
+    """The larger of the two one-sided p values; ``more`` single runs add their variance."""
     if margin <= 0:
         raise ValueError(f"margin {margin}; allowed: above 0")
     if len(values) < 2:

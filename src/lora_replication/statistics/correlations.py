@@ -28,8 +28,7 @@ class RankCorrelation:
 def rank_correlation(
     first: Sequence[float], second: Sequence[float], level: float
 ) -> RankCorrelation | None:
-    """Spearman's rho and Kendall's tau-b of two equally long lists; null where one of them does not
-    vary.
+    """Spearman's rho and Kendall's tau-b of two equally long lists; None where one does not vary.
 
     Args:
         first, second: the values to rank, at least 2 of each.
@@ -43,7 +42,8 @@ def rank_correlation(
     """
     if len(first) != len(second) or len(first) < 2 or not 0 < level < 1:
         raise ValueError(
-            f"{len(first)} and {len(second)} values, level {level}; allowed: equally many, at least 2, above 0 and below 1"
+            f"{len(first)} and {len(second)} values, level {level}; "
+            "allowed: equally many, at least 2, above 0 and below 1"
         )
     if len(set(first)) == 1 or len(set(second)) == 1:
         return None
@@ -53,13 +53,6 @@ def rank_correlation(
     if n >= 4 and abs(rho) < 1:
         half = float(stats.norm.isf((1 - level) / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
         low, high = math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)
-    interval = Interval(
-        rho,
-        low,
-        high,
-        level,
-        n,
-        "Spearman's rho, Bonett and Wright",
-        f"choice of configurations, n = {n} pairs",
-    )
+    source = f"choice of configurations, n = {n} pairs"
+    interval = Interval(rho, low, high, level, n, "Spearman's rho, Bonett and Wright", source)
     return RankCorrelation(interval, float(stats.kendalltau(first, second).statistic), n)

@@ -1,9 +1,9 @@
 """Intervals, each named by its source of variance: test sampling (reviews or movies) or seeds
 (runs).
 
-An interval over reviews says how far the accuracy could have come out differently on other reviews
-of the same kind, for the one trained model; an interval over seeds says how far the mean could have
-come out differently with other random draws, on the same reviews. Neither holds the other.
+An interval over reviews says how far the accuracy could be off because the test set is a sample,
+for the trained models; one over seeds, how far the mean could be off because of the random draws,
+on the same reviews. Neither includes the other source of variation.
 """
 
 import math
@@ -22,7 +22,7 @@ class Interval:
 
     Attributes:
         estimate: in the unit of the input; a fraction from 0 to 1 for accuracies.
-        low, high: ends of the interval, both null where the data allow none (one run).
+        low, high: ends of the interval, both None where the data allow none (one run).
         level: nominal coverage, 0 to 1.
         n: number of reviews or runs.
         kind: how the interval was computed.
@@ -66,8 +66,7 @@ def wilson_interval(correct: float, reviews: int, level: float) -> Interval:
 
 
 def exact_interval(correct: int, reviews: int, level: float) -> Interval:
-    """The exact (Clopper-Pearson) interval of an accuracy, for the sampling of ``reviews`` test
-    reviews.
+    """The exact (Clopper-Pearson) interval of an accuracy, for the sampling of ``reviews``.
 
     It covers at least ``level`` for every true accuracy, and is wider than Wilson's for that.
 
@@ -83,15 +82,9 @@ def exact_interval(correct: int, reviews: int, level: float) -> Interval:
     """
     _check_counts(correct, reviews, level)
     ends = stats.binomtest(correct, reviews).proportion_ci(level, method="exact")
-    return Interval(
-        correct / reviews,
-        float(ends.low),
-        float(ends.high),
-        level,
-        reviews,
-        "exact (Clopper-Pearson)",
-        _test_sampling(reviews),
-    )
+    kind, source = "exact (Clopper-Pearson)", _test_sampling(reviews)
+    low, high = float(ends.low), float(ends.high)
+    return Interval(correct / reviews, low, high, level, reviews, kind, source)
 
 
 def t_interval(values: Sequence[float], level: float) -> Interval:
@@ -111,19 +104,11 @@ def t_interval(values: Sequence[float], level: float) -> Interval:
         raise ValueError("a t interval needs at least one value")
     mean = fmean(values)
     if runs == 1:
-        return Interval(
-            mean,
-            None,
-            None,
-            level,
-            1,
-            "Student t",
-            "seeds, n = 1 run: one run has no interval over seeds",
-        )
+        source = "seeds, n = 1 run: one run has no interval over seeds"
+        return Interval(mean, None, None, level, 1, "Student t", source)
     half = float(stats.t.isf((1 - level) / 2, runs - 1)) * stdev(values) / math.sqrt(runs)
-    return Interval(
-        mean, mean - half, mean + half, level, runs, "Student t", f"seeds, n = {runs} runs"
-    )
+    source = f"seeds, n = {runs} runs"
+    return Interval(mean, mean - half, mean + half, level, runs, "Student t", source)
 
 
 def prediction_interval(values: Sequence[float], level: float) -> Interval:
@@ -138,23 +123,17 @@ def prediction_interval(values: Sequence[float], level: float) -> Interval:
         ValueError: there is no value, or the level is out of its range.
     """
     mean = t_interval(values, level)
+    kind = "Student t, one more run"
     if mean.low is None or mean.high is None:
-        return Interval(mean.estimate, None, None, level, 1, "Student t, one more run", mean.source)
+        return replace(mean, kind=kind)
     half = (mean.high - mean.low) / 2 * math.sqrt(mean.n + 1)
-    return Interval(
-        mean.estimate,
-        mean.estimate - half,
-        mean.estimate + half,
-        level,
-        mean.n,
-        "Student t, one more run",
-        f"seeds, one more run beside n = {mean.n} runs",
-    )
+    low, high = mean.estimate - half, mean.estimate + half
+    source = f"seeds, one more run next to n = {mean.n} runs"
+    return Interval(mean.estimate, low, high, level, mean.n, kind, source)
 
 
 def clustered_interval(values: ArrayLike, clusters: ArrayLike, level: float) -> Interval:
-    """Student's t interval of a mean over reviews that come in clusters (all reviews of a movie),
-    which are sampled together.
+    """Student's t interval of a mean over reviews that are sampled in clusters (movies).
 
     The variance is that of the cluster totals of the residuals, times G / (G - 1) for G clusters; t
     has G - 1 degrees of freedom.
@@ -174,26 +153,24 @@ def clustered_interval(values: ArrayLike, clusters: ArrayLike, level: float) -> 
     labels, member = np.unique(np.asarray(clusters), return_inverse=True)
     if x.ndim != 1 or x.shape != member.shape or not x.size:
         raise ValueError(
-            f"values {x.shape} and clusters {member.shape}; allowed: one cluster for each of at least one value"
+            f"values {x.shape} and clusters {member.shape}; "
+            "allowed: one cluster for each of at least one value"
         )
     mean, groups = float(x.mean()), len(labels)
     source = f"test sampling, n = {x.size:,} reviews in {groups:,} movies"
     if groups == 1:
-        return Interval(
-            mean, None, None, level, x.size, "clustered t", f"{source}: one movie has no interval"
-        )
+        source = f"{source}: one movie has no interval"
+        return Interval(mean, None, None, level, x.size, "clustered t", source)
     totals = np.bincount(member, weights=x - mean)
     error = math.sqrt(groups / (groups - 1) * float(totals @ totals)) / x.size
     half = float(stats.t.isf((1 - level) / 2, groups - 1)) * error
     return Interval(mean, mean - half, mean + half, level, x.size, "clustered t", source)
 
 
-def cut(interval: Interval, lowest: float, highest: float) -> Interval:
-    """``interval`` without what lies outside the values that the quantity can take, such as 0 and 1
-    for accuracies.
+def clipped(interval: Interval, lowest: float, highest: float) -> Interval:
+    """``interval`` clipped to the values that the quantity can take, such as 0 to 1 for accuracies.
 
-    A t interval knows no such ends. Cutting it changes no coverage: the quantity lies in what is
-    left whenever it lay in the whole.
+    That changes no coverage: the quantity is in what is left whenever it was in the whole.
     """
     if interval.low is None or interval.high is None:
         return interval
@@ -207,7 +184,8 @@ def _test_sampling(reviews: int) -> str:
 def _check_counts(correct: float, reviews: int, level: float) -> None:
     if reviews < 1 or not 0 <= correct <= reviews:
         raise ValueError(
-            f"{correct} correct of {reviews}; allowed: 0 to the number of reviews, which is at least 1"
+            f"{correct} correct of {reviews}; "
+            "allowed: 0 to the number of reviews, which is at least 1"
         )
     _check_level(level)
 

@@ -1,6 +1,4 @@
-"""How much n reviews and k seeds can show, and how many seeds would be needed. All differences in
-the unit of the input.
-"""
+"""What n reviews and k seeds can show, and how many seeds would be needed, in the input's unit."""
 
 import math
 from collections.abc import Callable
@@ -16,12 +14,10 @@ MOST_SEEDS = 10_000
 def smallest_difference_of_reviews(
     discordant: float, reviews: int, *, level: float, power: float
 ) -> float:
-    """The smallest difference of two runs' accuracies that a McNemar test on ``reviews`` reviews
-    finds with chance ``power``.
+    """The smallest difference of two accuracies that a McNemar test finds with chance ``power``.
 
     Args:
-        discordant: share of reviews on which the two disagree, above 0, at most 1; it bounds the
-            difference.
+        discordant: share of reviews on which the two disagree, above 0, at most 1.
         reviews: number of test reviews, at least 1.
         level: 1 - the chance of a false find, above 0 and below 1.
         power: above 0 and below 1.
@@ -41,25 +37,23 @@ def smallest_difference_of_reviews(
     _check(level, power)
     alpha, beta = (float(stats.norm.isf(tail)) for tail in ((1 - level) / 2, 1 - power))
     # d sqrt(n) = alpha sqrt(p) + beta sqrt(p - d^2), a quadratic in d.
-    a, b, c = (
-        reviews + beta**2,
-        -2 * alpha * math.sqrt(discordant * reviews),
-        discordant * (alpha**2 - beta**2),
-    )
+    a, b = reviews + beta**2, -2 * alpha * math.sqrt(discordant * reviews)
+    c = discordant * (alpha**2 - beta**2)
     return min(1.0, (-b + math.sqrt(max(0.0, b * b - 4 * a * c))) / (2 * a))
 
 
 def smallest_difference_of_seeds(
     deviation: float, seeds: int, *, level: float, power: float
 ) -> float | None:
-    """The smallest mean difference that a paired t test over ``seeds`` seeds finds with chance
-    ``power``; null for one seed.
+    """The smallest mean difference that a paired t test over ``seeds`` finds with chance ``power``.
 
     Args:
         deviation: standard deviation of the differences over seeds, 0 or more.
         seeds: number of shared seeds.
-        level: 1 - the chance of a false find, above 0 and below 1.
-        power: above 0 and below 1.
+        level: 1 - the chance of a false find; power: both above 0 and below 1.
+
+    Returns:
+        None for one seed.
 
     Raises:
         ValueError: a number is out of its range.
@@ -80,13 +74,15 @@ def smallest_difference_of_seeds(
 def seeds_for_difference(
     difference: float, deviation: float, *, level: float, power: float
 ) -> int | None:
-    """The fewest shared seeds with which a paired t test finds ``difference`` with chance
-    ``power``; null where over 10,000.
+    """The fewest shared seeds with which a paired t test finds it with chance ``power``.
 
     Args:
-        difference: the true mean difference.
+        difference: the true mean difference to find.
         deviation: standard deviation of the differences over seeds, 0 or more.
         level, power: above 0 and below 1.
+
+    Returns:
+        None where over 10,000.
 
     Raises:
         ValueError: a number is out of its range.
@@ -102,8 +98,7 @@ def seeds_for_difference(
 
 
 def seeds_for_prediction(deviation: float, half_width: float, *, level: float) -> int | None:
-    """The fewest runs whose prediction interval for one more run has at most ``half_width`` on each
-    side; null where none has.
+    """The fewest runs whose prediction interval has at most ``half_width`` on each side, or None.
 
     Args:
         deviation: standard deviation of runs over seeds, 0 or more.
@@ -112,22 +107,15 @@ def seeds_for_prediction(deviation: float, half_width: float, *, level: float) -
     """
 
     def enough(seeds: int) -> bool:
-        return (
-            float(stats.t.isf((1 - level) / 2, seeds - 1)) * deviation * math.sqrt(1 + 1 / seeds)
-            <= half_width
-        )
+        critical = float(stats.t.isf((1 - level) / 2, seeds - 1))
+        return critical * deviation * math.sqrt(1 + 1 / seeds) <= half_width
 
     return _first(enough)
 
 
 def seeds_for_exclusion(difference: float, deviation: float, *, level: float) -> int | None:
-    """The fewest runs whose prediction interval leaves out a run ``difference`` away from their
-    mean; null where none does.
-
-    Args:
-        difference: of the single run from the mean, as it was observed.
-        deviation: standard deviation of runs over seeds, 0 or more.
-        level: nominal coverage, above 0 and below 1.
+    """The fewest runs whose prediction interval leaves out a run ``difference`` from their mean, or
+    None.
     """
     return seeds_for_prediction(deviation, abs(difference), level=level) if difference else None
 
@@ -151,19 +139,13 @@ def _power(shift: float, freedom: int, level: float) -> float:
     """
     critical = float(stats.t.isf((1 - level) / 2, freedom))
     deviations = _deviations(freedom)
-    return float(
-        np.mean(
-            stats.norm.sf(critical * deviations - shift)
-            + stats.norm.cdf(-critical * deviations - shift)
-        )
-    )
+    above = stats.norm.sf(critical * deviations - shift)
+    return float(np.mean(above + stats.norm.cdf(-critical * deviations - shift)))
 
 
 @lru_cache(maxsize=64)
 def _deviations(freedom: int) -> NDArray[np.float64]:
-    """Equally likely values of the estimated standard deviation of runs whose true one is 1,
-    (1000,).
-    """
+    """Equally likely estimates of a standard deviation whose true value is 1, (1000,)."""
     return np.asarray(np.sqrt(stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, freedom) / freedom))
 
 

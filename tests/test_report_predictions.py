@@ -1,0 +1,84 @@
+"""Predictions and facts about the test reviews, read from their files and checked."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lora_replication.data.manifest import TEST_REVIEWS
+from lora_replication.errors import DataError
+from lora_replication.record import PREDICTIONS, Record
+from lora_replication.report.predictions import Predictions, read_predictions
+from lora_replication.workspace import Workspace
+from tests.report_records import (
+    altered,
+    count,
+    make_records,
+    make_study,
+    make_workspace,
+    write_study,
+)
+
+RIGHT = np.array([True, False, True, False])
+MOVIES = np.array(["tt1", "tt3", "tt2", "tt3"])
+NAME = ("method", "last_layers", 1)
+
+
+def workspace_of(root: Path, record: Record, movies: np.ndarray | None = MOVIES) -> Workspace:
+    workspace = make_workspace(make_study(), root)
+    unseen = None if movies is None else ~RIGHT
+    write_study(workspace, [record], Predictions({NAME: RIGHT}, movies, unseen, RIGHT))
+    return Workspace(workspace.study, root)
+
+
+def one_run(correct: int = 2, reviews: int = 4) -> Record:
+    record = make_records(make_workspace(make_study()))[0]
+    return altered(record, test=count(correct, reviews))
+
+
+def test_right_predictions_and_facts(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, one_run())
+    tested = read_predictions(workspace, [one_run()])
+    assert tested.right[NAME].tolist() == RIGHT.tolist()
+    assert tested.movies.tolist() == MOVIES.tolist()
+    assert tested.unseen_movie.tolist() == (~RIGHT).tolist()
+    assert tested.repeated.tolist() == RIGHT.tolist()
+
+
+def test_equal_logits_predict_0_and_other_parts_are_left_out(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, one_run())
+    table = {
+        "split": ["val", *["test"] * 4], "row": [0, 0, 1, 2, 3], "label": [1, 0, 1, 0, 1],
+        "logit_0": [0.0, 0.5, 0.5, 0.0, 1.0], "logit_1": [1.0, 0.5, 0.5, -1.0, 0.0],
+    }  # fmt: skip
+    pq.write_table(pa.table(table), workspace.folder(one_run().asked) / PREDICTIONS)
+    right = read_predictions(workspace, [one_run()]).right[NAME]
+    assert right.tolist() == [True, False, True, False]
+
+
+def test_unknown_movies_and_absent_predictions(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, one_run(), movies=None)
+    (workspace.folder(one_run().asked) / PREDICTIONS).unlink()
+    tested = read_predictions(workspace, [one_run()])
+    assert (tested.right, tested.movies, tested.unseen_movie) == ({}, None, None)
+
+
+@pytest.mark.parametrize("wrong", [one_run(3), one_run(2, 5)])
+def test_predictions_that_contradict_their_record_are_refused(
+    tmp_path: Path, wrong: Record
+) -> None:
+    expected = r"predictions\.parquet: 2 of 4 test reviews right, its record says"
+    with pytest.raises(DataError, match=expected):
+        read_predictions(workspace_of(tmp_path, wrong), [wrong])
+
+
+def test_damaged_predictions_and_altered_reviews_are_refused(tmp_path: Path) -> None:
+    workspace = workspace_of(tmp_path, one_run())
+    (workspace.folder(one_run().asked) / PREDICTIONS).write_bytes(b"PAR1 but no more")
+    with pytest.raises(DataError, match=r"predictions\.parquet: can't be read"):
+        read_predictions(workspace, [one_run()])
+    (workspace.data / TEST_REVIEWS).write_bytes(b"other")
+    with pytest.raises(DataError, match="altered"):
+        read_predictions(workspace, [])

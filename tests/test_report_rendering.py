@@ -1,0 +1,261 @@
+"""Page, Markdown and LaTeX: well formed, self-contained, and safe whatever the records say."""
+
+import base64
+import hashlib
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lora_replication.report.build import report_files
+from lora_replication.report.rendering import _in_latex, _in_markdown
+from lora_replication.report.results import Results
+from tests.report_records import (
+    altered,
+    article_study,
+    make_predictions,
+    make_records,
+    make_study,
+    make_workspace,
+    results_of,
+)
+
+HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script> | a_b $x^2$ \\input{x} 5 % #'
+VOID = {"meta", "link", "br", "img"}
+NO_LATEX = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
+
+
+def hostile_results(root: Path) -> Results:
+    study = make_study(title=f"Title {HOSTILE}")
+    records = make_records(make_workspace(study))
+    records[0] = altered(records[0], status="failed", error=HOSTILE, notes=[HOSTILE])
+    where = {"cpu": HOSTILE, "versions": {HOSTILE: HOSTILE}, "git_commit": HOSTILE}
+    where_ = records[1].where.model_copy(update=where)
+    records[1] = records[1].model_copy(update={"where": where_})
+    results = results_of(study, records, root, make_predictions(records))
+    sources = {"source_files": {HOSTILE: HOSTILE}, "revision": HOSTILE}
+    return results.model_copy(update={"data": results.data.model_copy(update=sources)})
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    found = report_files(hostile_results(tmp_path_factory.mktemp("hostile")))
+    return {n: c.decode().replace("\xa0", " ") for n, c in found.items() if ".png" not in n}
+
+
+class Reader(HTMLParser):
+    """Collects elements, and fails on tags that do not close in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def reader(files: dict[str, str]) -> Reader:
+    return Reader(files["report.html"])
+
+
+@pytest.mark.fault(40)
+@pytest.mark.goal("property", "report escapes HTML")
+def test_nothing_from_outside_becomes_an_element(reader: Reader, files: dict[str, str]) -> None:
+    assert reader.open == []
+    assert len(reader.all("script")) == 1
+    assert not {"img", "iframe", "object", "embed", "form"} & {tag for tag, _ in reader.elements}
+    names = [name for _, attributes in reader.elements for name in attributes]
+    assert not [name for name in names if name.startswith("on")]
+    assert files["report.html"].count("&lt;script&gt;alert(2)&lt;/script&gt;") >= 6
+
+
+def test_nothing_is_fetched_and_only_the_one_script_may_run(
+    reader: Reader, files: dict[str, str]
+) -> None:
+    text = files["report.html"]
+    places = ("src", "href", "xlink:href", "action")
+    addresses = [a[name] for _, a in reader.elements for name in places if name in a]
+    assert all(address == "data:," or str(address).startswith("#") for address in addresses)
+    assert not re.search(r"@import|url\((?!#)", text)
+    script = text[text.index("<script>") + len("<script>") : text.rindex("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    metas = reader.all("meta")
+    policy = next(a["content"] for a in metas if a.get("http-equiv") == "Content-Security-Policy")
+    assert str(policy).startswith("default-src 'none'; style-src 'unsafe-inline'; ")
+    assert f"script-src 'sha256-{digest}'; img-src data:; base-uri 'none'" in str(policy)
+
+
+def test_tables_have_captions_scopes_and_equal_rows(reader: Reader, files: dict[str, str]) -> None:
+    assert len(reader.all("table")) == len(reader.all("caption")) == 9
+    assert {attributes.get("scope") for attributes in reader.all("th")} == {"col", "row"}
+    for table in re.findall(r"<table.*?</table>", files["report.html"], re.DOTALL):
+        rows = re.findall(r"<tr>.*?</tr>", table, re.DOTALL)
+        assert len({len(re.findall(r"<t[hd][ >]", row)) for row in rows}) == 1
+    regions = [a for a in reader.all("div") if a.get("role") == "region"]
+    assert [attributes["tabindex"] for attributes in regions] == ["0"] * 9
+    assert len({attributes["aria-label"] for attributes in regions}) == 9
+
+
+def test_sections_links_and_ids(reader: Reader) -> None:
+    ids = [attributes["id"] for _, attributes in reader.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert [a["id"] for a in reader.all("section")] == [
+        "verdicts", "result", "learning", "runs", "comparisons", "grid", "data", "machine",
+        "deviations", "missing", "reproduce", "cite",
+    ]  # fmt: skip
+    assert {str(a["href"])[1:] for a in reader.all("a")} == {a["id"] for a in reader.all("section")}
+    assert [tag for tag, _ in reader.elements if tag in ("h1", "h2")] == ["h1", *["h2"] * 12]
+    assert reader.all("html") == [{"lang": "en"}]
+
+
+def test_numbers_keep_their_units(tmp_path: Path) -> None:
+    page = report_files(results_of(make_study(), [], tmp_path))["report.html"].decode()
+    assert "95\xa0%" in page
+    assert "n\xa0=\xa00" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "inert"),
+    [
+        ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("a | b", r"a \| b"),
+        ("[x](javascript:alert(1))", r"\[x\](javascript:alert(1))"),
+        ("two\nlines\r\n\n# not a heading", r"two lines \# not a heading"),
+        ("`code` *bold* _slanted_", r"\`code\` \*bold\* \_slanted\_"),
+        ("lora_default", "lora_default"),
+        ("&amp;", "&amp;amp;"),
+        ("\\|", r"\\\|"),
+    ],
+)
+def test_markdown_is_inert(text: str, inert: str) -> None:
+    assert _in_markdown(text) == inert
+
+
+@given(st.text())
+@pytest.mark.fault(40)
+@pytest.mark.goal("property", "report escapes Markdown")
+def test_no_cell_border_tag_or_line_break_survives(text: str) -> None:
+    bare = re.sub(r"\\[\\|\[\]]", "", str(_in_markdown(text)))
+    assert not set(bare) & set("|[]<>\n\r")
+
+
+def test_markdown_tables_keep_their_columns(files: dict[str, str]) -> None:
+    text = files["report.md"]
+    assert "<img" not in text
+    blocks = [b.replace("\\|", "") for b in text.split("\n\n") if b.startswith("| ")]
+    assert len(blocks) == 9
+    for block in blocks:
+        assert len({len(line.split("|")) for line in block.splitlines()}) == 1
+
+
+@pytest.mark.fault(40)
+@pytest.mark.parametrize(
+    ("text", "inert"),
+    [
+        (r"\input{x}", r"\textbackslash{}input\{x\}"),
+        ("50 % & a_b #1 $", r"50 \% \& a\_b \#1 \$"),
+        ("~^<>", r"\textasciitilde{}\textasciicircum{}\textless{}\textgreater{}"),
+        ("a\nb\x00c é", "a b?c ?"),
+    ],
+)
+def test_latex_is_inert(text: str, inert: str) -> None:
+    assert _in_latex(text) == inert
+
+
+@given(st.text())
+@pytest.mark.fault(40)
+@pytest.mark.goal("property", "report escapes LaTeX")
+def test_nothing_active_survives(text: str) -> None:
+    found = re.sub(r"\\text[a-z]+\{\}|\\[&%$#_{}]|\$-\$|\$\\pm\$", "", str(_in_latex(text)))
+    assert not set(found) & set("\\&%$#_{}~^<>\n")
+    assert found.isascii()
+
+
+def rows(text: str) -> list[str]:
+    return text.split("\\midrule\n")[1].split(r"\bottomrule", maxsplit=1)[0].strip().splitlines()
+
+
+def test_latex_tables_by_hand(tmp_path: Path) -> None:
+    study = article_study()
+    records = make_records(make_workspace(study))[:20]
+    found = report_files(results_of(study, records, tmp_path))
+    narrow, wide = (found[name].decode() for name in ("table.tex", "table_wide.tex"))
+    assert rows(narrow)[0] == r"last layers & 148,610 & 78.20 & 77.63--78.77 & 86.22 \\"
+    assert [row.split(" & ")[-1] for row in rows(wide)] == [
+        r"86.22 \\", r"89.44 \\", r"92.39 \\", r"92.31 \\",
+    ]  # fmt: skip
+    assert (narrow.count(r"{table}"), wide.count(r"{table*}")) == (2, 2)
+    assert "576 of 596 runs are missing" in narrow
+    assert "(n = 1,000 reviews)" in wide
+
+
+def compiled(folder: Path, text: str, columns: str = "") -> str:
+    """What LaTeX says of an article with ``text`` and nothing but the packages that it names."""
+    head = rf"\documentclass{columns}{{article}}\usepackage[T1]{{fontenc}}\usepackage{{booktabs}}"
+    (folder / "paper.tex").write_text(f"{head}\n\\begin{{document}}{text}\\end{{document}}")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    return done.stdout
+
+
+@NO_LATEX
+def test_latex_compiles_and_fits_its_columns(files: dict[str, str], tmp_path: Path) -> None:
+    assert "(1 page," in compiled(tmp_path, files["table.tex"] + files["table_wide.tex"])
+    study = article_study()
+    found = report_files(results_of(study, make_records(make_workspace(study))[:20], tmp_path))
+    both = (found["table.tex"] + found["table_wide.tex"]).decode()
+    assert "Overfull" not in compiled(tmp_path, both, "[twocolumn]")
+
+
+def test_citations(files: dict[str, str]) -> None:
+    text = files["citation.bib"]
+    keys = re.findall(r"@\w+\{(\w+),", text)
+    assert keys == ["raschka2023codelora", "lora_replication", "hu2022lora", "maas2011learning"]
+    assert "year         = {2026}" in text
+    assert "study minilm-small, commit" in text
+
+
+@pytest.mark.skipif(shutil.which("bibtex") is None, reason="there is no bibtex")
+def test_bibtex_reads_the_citations(files: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "citation.bib").write_text(files["citation.bib"])
+    (tmp_path / "paper.aux").write_text(
+        "\\relax\n\\citation{*}\n\\bibstyle{plain}\n\\bibdata{citation}\n"
+    )
+    done = subprocess.run(["bibtex", "paper"], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "paper.bbl").read_text().count(r"\bibitem") == 4
+
+
+def test_deviations_follow_from_the_parameters(files: dict[str, str], tmp_path: Path) -> None:
+    text = files["report.md"]
+    assert "precision fp32 (article: fp16-mixed) and device cpu (article: cuda)." in text
+    assert "here it is MiniLM on 2,000 training" in text
+    assert "Learning rates of their own" not in text
+    own = report_files(results_of(article_study(), [], tmp_path))["report.md"].decode()
+    assert "Training: " not in own
+    assert "here it is" not in own
+    grid = {"scaling": "paper", "dropout": 0.05}
+    other = report_files(results_of(article_study(grid=grid), [], tmp_path))["report.md"].decode()
+    assert "scales the low-rank term by alpha / rank" in other
+    assert "drops out 0.05" in other
