@@ -28,9 +28,9 @@ from lora_replication.data import batches
 from lora_replication.data.tokens import Tokens
 from lora_replication.encoders import Encoder, locate_encoder
 from lora_replication.errors import ParameterError
-from lora_replication.record import Settings, resolve
 from lora_replication.process import run_command
 from lora_replication.reading import load_study
+from lora_replication.record import Settings, resolve
 from lora_replication.training.batches import Batch, collate
 from lora_replication.training.checkpoints import State
 from lora_replication.training.classifier import Classifier

@@ -17,14 +17,15 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from lora_replication.grid.executors import open_executor
+from lora_replication.grid.executors.on_ray import Silent
+
 from benchmarks.results import Beginning, WorkersResults
 from benchmarks.table import show
 from benchmarks.tasks import PARAMS
 from lora_replication.data.prepare import prepare
 from lora_replication.encoders import locate_encoder
 from lora_replication.errors import ParameterError
-from lora_replication.grid.executors import open_executor
-from lora_replication.grid.executors.on_ray import Silent
 from lora_replication.grid.space import cell_jobs
 from lora_replication.process import run_command
 from lora_replication.reading import check_study, merge_files

@@ -28,9 +28,9 @@ from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.grid.packs import packs_of
 from lora_replication.grid.space import cell_jobs
 from lora_replication.machine import peak_memory_bytes, reset_peak_memory
-from lora_replication.record import Settings
 from lora_replication.process import keep_freed_memory, run_command
 from lora_replication.reading import load_study
+from lora_replication.record import Settings
 from lora_replication.study import ModelParams
 
 HERE = Path(__file__).resolve().parent

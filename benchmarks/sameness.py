@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+from lora_replication.jobs import Job, method_job
+
 from benchmarks.padded import PaddedClassifier, SameMasksClassifier
 from benchmarks.results import Beginning, Masks, Precision, SamenessResults
 from benchmarks.table import show
 from lora_replication.errors import IncompleteError, ParameterError
-from lora_replication.jobs import Job, method_job
 from lora_replication.process import run_command
 from lora_replication.reading import load_study
 from lora_replication.training.checkpoints import Checkpoint

@@ -13,8 +13,8 @@ from benchmarks.worker import PHASES, Turn, Worker, alternate
 from benchmarks.workload import Workload, distilbert_size, make_workload, review_lengths
 from lora_replication import machine
 from lora_replication.encoders import Encoder, locate_encoder
-from lora_replication.record import Settings, resolve
 from lora_replication.reading import load_study
+from lora_replication.record import Settings, resolve
 from lora_replication.study import ModelParams
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"

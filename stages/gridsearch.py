@@ -15,11 +15,10 @@ FOLDERS = ("grid", "grid_winner", "grid_runners_up")
 def gridsearch() -> None:
     """Read params.yaml, write ``FOLDERS`` of the study's runs."""
     study = load_study(Path("params.yaml"))
-    from lora_replication.tracking.mirror import open_mirror
-
     from lora_replication.grid.attempts import open_executor
     from lora_replication.grid.packs import pack_size
     from lora_replication.grid.sweep import sweep
+    from lora_replication.tracking.mirror import open_mirror
     from lora_replication.workspace import Workspace
 
     workspace = Workspace(study, Path(study.root))

@@ -12,8 +12,8 @@ from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
 from lora_replication.statistics import (
-    clustered_interval,
     clipped,
+    clustered_interval,
     exact_interval,
     prediction_interval,
     t_interval,

@@ -1,8 +1,8 @@
 import json
 from pathlib import Path
 
-from lora_replication.record import Settings, resolve
 from lora_replication.reading import load_study
+from lora_replication.record import Settings, resolve
 from lora_replication.study import MethodParams
 
 STUDY = load_study(Path(__file__).resolve().parents[1] / "params.yaml")

@@ -10,13 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-
-from lora_replication.errors import DataError, EnvironmentProblem
 from lora_replication.jobs import Job
 from lora_replication.methods import resolve
-from lora_replication.files import only_writer
+
+from lora_replication.errors import DataError, EnvironmentProblem
+from lora_replication.files import file_digest, only_writer
 from lora_replication.reading import check_study
-from lora_replication.files import file_digest
 from lora_replication.record import read_record
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.evaluation import count, predict_logits

@@ -12,7 +12,17 @@ import pytest
 
 from lora_replication.reading import load_study
 from lora_replication.record import (
-    ADAPTER, PREDICTIONS, Count, Epoch, Happened, Record, Role, Run, Settings, Where, write_record,
+    ADAPTER,
+    PREDICTIONS,
+    Count,
+    Epoch,
+    Happened,
+    Record,
+    Role,
+    Run,
+    Settings,
+    Where,
+    write_record,
 )  # fmt: skip
 from lora_replication.study import LoraParams, Study, TrackingParams
 from lora_replication.tracking import store
@@ -75,7 +85,11 @@ while True:
 
 
 def a_run(
-    name: str = "lora_default", role: Role = "method", seed: int = 1, rank: int = 8, study: str = "toy"
+    name: str = "lora_default",
+    role: Role = "method",
+    seed: int = 1,
+    rank: int = 8,
+    study: str = "toy",
 ) -> Run:
     settings = Settings(
         encoder="minilm", max_tokens=64, epochs=3, batch_size=12, learning_rate=5e-4,

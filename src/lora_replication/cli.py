@@ -123,12 +123,11 @@ def report(study: str, allow_partial: bool, show: bool, as_json: bool) -> None:
     from lora_replication.report.terminal import terminal_table
     from lora_replication.studies import project_root
 
-    folder = report_study(study, project_root(), allow_partial=allow_partial)
-    page = folder / "report.html"
-    if as_json:
-        click.echo((folder / "results.json").read_text("utf-8"))
-    else:
-        click.echo(f"{terminal_table(folder)}\nreport: {page}")
+    root = project_root()
+    results = report_study(study, root, allow_partial=allow_partial)
+    page = root / "reports" / study / "report.html"
+    text = f"{terminal_table(results)}\nreport: {page}"
+    click.echo(results.to_json() if as_json else text)
     if show:
         click.launch(page.resolve().as_uri())
 
@@ -162,7 +161,9 @@ def _switches(command: Any) -> Any:
 )
 @_switches
 @click.pass_context
-def train(context: click.Context, study: str, method: str | None, seed: int, **given: Any) -> None:
+def train(
+    context: click.Context, /, study: str, method: str | None, seed: int, **given: Any
+) -> None:
     """Train one run. The article's own form of the switches, --lora_mlp True, works too."""
     from click.core import ParameterSource
 
@@ -207,11 +208,15 @@ def predict(run: Path, texts: tuple[str, ...], **options: Any) -> None:
 @click.option("--study", help="Compare with the finished configurations of this study's grid.")
 def article_grid(file: Path, folder: Path | None, study: str | None) -> None:
     """Report what the grid published with the article says; FILE is its author's results file."""
-    from lora_replication.report.build import report_article_grid
-    from lora_replication.studies import project_root
+    from lora_replication.report.published_report import build_published_report
+    from lora_replication.studies import ARTICLE, project_root, read_study
+    from lora_replication.workspace import Workspace
 
     root = project_root()
-    target = report_article_grid(file, folder or root / "reports" / "published", root, study)
+    target = folder or root / "reports" / "published"
+    confidence = read_study(ARTICLE, root).report.confidence
+    workspace = Workspace(read_study(study, root), root) if study else None
+    build_published_report(file, target, confidence, workspace)
     click.echo(f"report: {target / 'report.html'}")
 
 

@@ -89,17 +89,15 @@ def run_study(
     targets = [f"{pipeline}:train"] if without_grid else [str(pipeline)]
     with only_writer(workspace.state / "run.lock"), _scratch_lock(workspace, root, pipeline.parent):
         _repro(root, targets, workspace.state / "status.json", verbose=verbose)
-    from lora_replication.report.terminal import terminal_table  # pandas takes a second
+    from lora_replication.report.build import build_report, read_results  # pandas takes a second
+    from lora_replication.report.publish import publish as publish_records
+    from lora_replication.report.terminal import terminal_table
 
     if without_grid:
-        from lora_replication.report.build import build_report
-
         build_report(workspace, workspace.report, allow_partial=True)
     elif publish:
-        from lora_replication.report.publish import publish as publish_records
-
         publish_records(workspace)
-    table = terminal_table(workspace.report)
+    table = terminal_table(read_results(workspace.report))
     print(f"\n{table}\nreport: {workspace.report / 'report.html'}")
 
 

@@ -46,7 +46,7 @@ def measured_size(workspace: Workspace, runs: Sequence[Run]) -> int:
     import torch
 
     from lora_replication.training.batches import collate
-    from lora_replication.training.classifier import Classifier, most_together
+    from lora_replication.training.classifier import Classifier, chunk_size
 
     largest = max(runs, key=lambda run: (len(_lora(run).targets), _lora(run).rank))
     settings = largest.settings
@@ -68,7 +68,7 @@ def measured_size(workspace: Workspace, runs: Sequence[Run]) -> int:
     del logits
     fitting = int(free_bytes(settings.device) / each)
     # Those that wait for their turn in the encoder hold next to nothing.
-    most = LARGEST[settings.device] if fitting >= most_together(settings) else max(1, fitting)
+    most = LARGEST[settings.device] if fitting >= chunk_size(settings) else max(1, fitting)
     return min(most, len(runs))
 
 

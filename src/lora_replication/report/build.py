@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from lora_replication import URL
+from lora_replication.data.manifest import MANIFEST
 from lora_replication.errors import IncompleteError
 from lora_replication.files import write_whole
 from lora_replication.plan import progress
@@ -20,6 +21,7 @@ from lora_replication.report.summary import summarise
 from lora_replication.report.tables import csv_bytes, short_table
 from lora_replication.report.verdicts import judge
 from lora_replication.report.words import say
+from lora_replication.studies import read_study
 from lora_replication.workspace import Workspace
 
 FILES = ("results.json", "verdicts.json", "table.csv", "runs.csv", "learning_curves.csv",
@@ -56,6 +58,25 @@ def build_report(workspace: Workspace, folder: Path, allow_partial: bool = False
     results = judge(compare(results, tested, study.report), study)
     write_report(folder, report_files(results))
     return results
+
+
+def report_study(name: str, root: Path, *, allow_partial: bool = False) -> Results:
+    """Rebuild the report of the study ``name``.
+
+    It is made from its workspace, or, where nothing was prepared here, from what is committed next
+    to the report.
+    """
+    study = read_study(name, root)
+    workspace = Workspace(study, root)
+    source = (
+        workspace if (workspace.data / MANIFEST).is_file() else Workspace.published(study, root)
+    )
+    return build_report(source, workspace.report, allow_partial)
+
+
+def read_results(folder: Path) -> Results:
+    """The results of the report in ``folder``, which this version wrote."""
+    return Results.model_validate_json((folder / "results.json").read_bytes())
 
 
 def report_files(results: Results) -> dict[str, bytes]:
