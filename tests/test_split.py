@@ -88,8 +88,8 @@ def test_reviews_that_are_not_imdbs_give_no_split() -> None:
 
 def test_the_csv_is_the_one_that_pandas_writes() -> None:
     texts = [
-        'say "no"', "a, b", "plain", "", "line\nbreak", " spaces ", "café", "NA", "'", '"', "nul \0",
-        "tab\t", "<br />",
+        'say "no"', "a, b", "plain", "", "line\nbreak", " spaces ", "café", "NA", "'", '"',
+        "nul \0", "tab\t", "<br />",
     ]  # fmt: skip
     written = b'index,text,label\n0,"say ""no""",0\n0,"a, b",0\n0,plain,0\n'
     first = [Review(text, 0) for text in texts[:3]]
