@@ -199,7 +199,8 @@ except ReplicationError as problem:
 def locate(home: Path, *digests: str, **environment: str) -> tuple[int, str]:
     """In a process of its own, because the hub's client reads its settings at import."""
     done: Any = subprocess.run(
-        [sys.executable, "-c", LOCATE, *digests], env=os.environ | {"HF_HOME": str(home)} | environment,
+        [sys.executable, "-c", LOCATE, *digests],
+        env=os.environ | {"HF_HOME": str(home)} | environment,
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout.strip() or done.stderr

@@ -59,26 +59,17 @@ def test_reviews_come_out_in_order_from_any_order_with_names_and_without(
     assert [review[:2] for review in canonical_order(bare, ORDER)] == expected
 
 
+OTHERS = [Review("new", 0, "train/neg/9_1"), Review("c", 1), Review("c ", 0, "train/neg/5_3")]
+
+
 @pytest.mark.parametrize(
     ("reviews", "told"),
     [
-        (IN_ORDER[:5], "holds 5 labelled reviews, of which 0 are not .* lacks 1 of IMDb's 6;"),
-        (
-            [*IN_ORDER, Review("new", 0, "train/neg/9_1")],
-            "holds 7 .* of which 1 are not .* lacks 0 .* first of those is train/neg/9_1;",
-        ),
-        (
-            [*IN_ORDER[:5], Review("c", 1)],
-            "holds 6 .* of which 1 are not .* lacks 1 .* first of those is row 5;",
-        ),
-        (
-            [*IN_ORDER, IN_ORDER[0]],
-            "of which 1 are not IMDb's or there too often, and lacks 0",
-        ),
-        (
-            [*IN_ORDER[:5], Review("c ", 0, "train/neg/5_3")],
-            "of which 1 are not .* lacks 1 .* first of those is train/neg/5_3;",
-        ),
+        (IN_ORDER[:5], "5 labelled reviews, of which 0 are not .* lacks 1 of IMDb's 6;"),
+        ([*IN_ORDER, OTHERS[0]], "7 .* 1 are not .* lacks 0 .* first of those is train/neg/9_1;"),
+        ([*IN_ORDER[:5], OTHERS[1]], "6 .* 1 are not .* lacks 1 .* first of those is row 5;"),
+        ([*IN_ORDER, IN_ORDER[0]], "1 are not IMDb's or there too often, and lacks 0"),
+        ([*IN_ORDER[:5], OTHERS[2]], "1 are not .* lacks 1 .* first of those is train/neg/5_3;"),
         ([], "holds 0 labelled reviews, of which 0 are not .* lacks 6"),
     ],
 )
@@ -97,29 +88,15 @@ def test_reviews_that_are_not_imdbs_give_no_split() -> None:
 
 def test_the_csv_is_the_one_that_pandas_writes() -> None:
     texts = [
-        'say "no"',
-        "a, b",
-        "plain",
-        "",
-        "line\nbreak",
-        " spaces ",
-        "café",
-        "NA",
-        "'",
-        '"',
-        "nul \0",
-        "tab\t",
-        "<br />",
-    ]
+        'say "no"', "a, b", "plain", "", "line\nbreak", " spaces ", "café", "NA", "'", '"',
+        "nul \0", "tab\t", "<br />",
+    ]  # fmt: skip
     written = b'index,text,label\n0,"say ""no""",0\n0,"a, b",0\n0,plain,0\n'
-    assert (
-        csv_digest([Review(text, 0) for text in texts[:3]]) == hashlib.sha256(written).hexdigest()
-    )
-    table = pd.DataFrame({"index": 0, "text": texts, "label": 1})
-    assert (
-        csv_digest([Review(text, 1) for text in texts])
-        == hashlib.sha256(table.to_csv(index=False).encode("utf-8")).hexdigest()
-    )
+    first = [Review(text, 0) for text in texts[:3]]
+    assert csv_digest(first) == hashlib.sha256(written).hexdigest()
+    table = pd.DataFrame({"index": 0, "text": texts, "label": 1}).to_csv(index=False)
+    every = [Review(text, 1) for text in texts]
+    assert csv_digest(every) == hashlib.sha256(table.encode()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -138,13 +115,8 @@ def article(imdb: list[Review]) -> dict[PartName, list[Review]]:
 @pytest.mark.reviews
 def test_the_archive_gives_the_articles_split(article: dict[PartName, list[Review]]) -> None:
     assert {part: csv_digest(reviews) for part, reviews in article.items()} == ARTICLE
-    assert {part: len(reviews) for part, reviews in article.items()} == {
-        "train": 35_000,
-        "val": 5_000,
-        "test": 10_000,
-    }
-    names = [review.name for reviews in article.values() for review in reviews]
-    assert len(set(names)) == 50_000
+    assert [len(article[part]) for part in ("train", "val", "test")] == [35_000, 5_000, 10_000]
+    assert len({review.name for reviews in article.values() for review in reviews}) == 50_000
 
 
 @pytest.mark.reviews
@@ -192,15 +164,6 @@ def test_an_unpacked_folder_gives_the_same_with_names(
         for part, reviews in article.items()
     }
     assert article_split(read_folder(tmp_path).reviews) == without_movies
-
-
-@pytest.mark.reviews
-def test_one_changed_letter_is_found(imdb: list[Review]) -> None:
-    changed = [*imdb[:-1], imdb[-1]._replace(text=imdb[-1].text + " ")]
-    with pytest.raises(
-        DataError, match=f"of which 1 are not .* lacks 1 .* first of those is {imdb[-1].name};"
-    ):
-        article_split(changed)
 
 
 @pytest.mark.reviews

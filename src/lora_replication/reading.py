@@ -20,7 +20,7 @@ from lora_replication.study import METHOD_RULE, Part, Study, expanded
 from lora_replication.tracking.address import absolute
 
 MOST_BYTES, MOST_CHARACTERS, DEEPEST, MOST_PROBLEMS = 100_000, 2_000, 9, 50
-"""Of a file, which usually has 5,000; of a value; levels of mappings and lists; lines told."""
+"""Of a file, which usually has 5,000; of a value; levels of mappings and lists; lines of a message."""
 
 Location = tuple[str | int, ...]
 
@@ -39,8 +39,8 @@ def load_study(file: Path) -> Study:
     except ValidationError as problems:
         with_lines = YAML(pure=True).load(text)
         found = problems.errors(include_url=False)[:MOST_PROBLEMS]
-        told = {_position(each["loc"], file, with_lines) + _message(each) for each in found}
-        raise ParameterError("\n".join(sorted(told))) from None
+        lines = {_position(each["loc"], file, with_lines) + _message(each) for each in found}
+        raise ParameterError("\n".join(sorted(lines))) from None
     return _with_absolute_paths(study, file.absolute().parent)
 
 

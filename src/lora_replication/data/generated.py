@@ -1,4 +1,4 @@
-"""Reviews composed from the project's own phrases, for a study that needs no download. They are not
+"""Reviews composed from the project's own phrases, for a study that needs no download; they are not
 IMDb reviews.
 
 ``phrases.json`` holds the phrases. In one, ``{name}`` is replaced by a phrase of that name with the
@@ -6,12 +6,12 @@ same sentiment, ``{-name}`` with the opposite one, ``{?name}`` with either. ``pa
 sentiments; ``polar`` are the words that carry one. Capitals at the start of sentences and "an" are
 put in last.
 
-Sentiment lies mostly in how a review is put together, because a sentiment word occurs in reviews of
-both labels: stated, negated ("hardly dull"), conceded ("the acting is dull, but ..."), reported ("my aunt called it a triumph"), or meant
-ironically ("what a triumph, if you enjoy watching paint dry"). Word counts alone bring a linear
-classifier to about 77 % after 300 reviews and 84 % after 1,000. In a share ``AMBIGUOUS_FRACTION``
-of the reviews the opinions are drawn without regard to the label and no verdict follows, so that
-the best possible accuracy is near 98 %.
+Sentiment is mostly in how a review is put together, because a sentiment word occurs in reviews of
+both labels: stated, negated ("hardly dull"), conceded ("the acting is dull, but ..."), reported
+("my aunt called it a triumph"), or ironic ("what a triumph, if you enjoy watching paint dry"). Word
+counts alone bring a linear classifier to about 77 % after 300 reviews and 84 % after 1,000. In a
+share ``AMBIGUOUS_FRACTION`` of the reviews the opinions are drawn without regard to the label and
+no verdict follows, so that the best possible accuracy is near 98 %.
 """
 
 import hashlib
@@ -36,15 +36,11 @@ T = TypeVar("T")
 
 
 def generate(reviews: dict[str, int], seed: int) -> dict[str, list[tuple[str, int]]]:
-    """Compose labelled reviews of 30 to 80 words.
+    """Compose labelled reviews of 30 to 80 words for each part (of train, val and test).
 
     The draws of review i of a part are named by (seed, part, i) alone: a part stays the same when
     the size of another changes, and a larger part begins with the smaller one. The same on every
     platform and Python version. No text occurs twice, in one part or in two.
-
-    Args:
-        reviews: how many to compose for each part; the parts are among train, val and test.
-        seed: another seed, other reviews.
 
     Returns:
         For each part, pairs of text and label, 0 negative or 1 positive; the two labels' counts
@@ -55,7 +51,7 @@ def generate(reviews: dict[str, int], seed: int) -> dict[str, list[tuple[str, in
 
 @cache
 def phrases() -> dict[str, tuple[list[str], list[str]]]:
-    """Phrases by name: the negative ones and the positive ones, which are the same for a pattern."""
+    """Phrases by name: the negative and the positive ones, which are the same for a pattern."""
     content = json.loads(PHRASES_FILE.read_text("utf-8"))
     patterns = {name: (options, options) for name, options in content["patterns"].items()}
     polar = {name: (both["negative"], both["positive"]) for name, both in content["polar"].items()}
@@ -63,9 +59,7 @@ def phrases() -> dict[str, tuple[list[str], list[str]]]:
 
 
 def words() -> list[str]:
-    """Every word and punctuation mark that a generated review can hold, in lower case, sorted, each
-    once.
-    """
+    """What a generated review can hold: words and marks in lower case, sorted, each once."""
     options = (phrase for both in phrases().values() for side in both for phrase in side)
     plain = (_PLACE.sub(" ", phrase).lower() for phrase in options)
     return sorted({token for text in plain for token in _TOKEN.findall(text)} | {"an"})
@@ -90,9 +84,7 @@ def _label(part: str, index: int, seed: int) -> int:
 
 
 def _belongs(text: str, part: str) -> bool:
-    """Whether ``text`` has the right length and is ``part``'s: each text is of one part only, so
-    that no two parts can share one.
-    """
+    """Whether the length is right, and ``text`` is of this part: each is of one alone."""
     owner = PARTS[hashlib.sha256(text.encode()).digest()[0] % len(PARTS)]
     return owner == part and FEWEST_WORDS <= len(text.split()) <= MOST_WORDS
 
@@ -105,9 +97,7 @@ def _compose(label: int, rng: Random) -> str:
 
 
 def _expand(name: str, sentiment: int, rng: Random, used: set[str]) -> str:
-    """A phrase called ``name``, its places filled. ``used`` holds the review's phrases so far: none
-    comes twice while others are left.
-    """
+    """A phrase called ``name``, its places filled; none of ``used`` while others are left."""
     options = phrases()[name][sentiment]
     phrase = _draw([option for option in options if option not in used] or options, rng)
     used.add(phrase)
@@ -121,7 +111,5 @@ def _expand(name: str, sentiment: int, rng: Random, used: set[str]) -> str:
 
 
 def _draw(options: Sequence[T], rng: Random) -> T:
-    """One of ``options``. Only ``random()`` is promised to give the same numbers in every Python
-    version.
-    """
+    # Only ``random()`` is promised to give the same numbers in every Python version.
     return options[int(rng.random() * len(options))]

@@ -83,8 +83,7 @@ def read_parquet_folder(folder: Path) -> Loaded:
     """From every ``*.parquet`` file in ``folder`` or below it, such as a copy of the hub's; rows
     without a label, which the hub has too, are left out.
 
-    Raises:
-        DataError: there is no such file, or one can't be read as columns text and label.
+    Raises ``DataError`` where there is no such file, or one lacks columns text and label.
     """
     files = {file: _rows(file) for file in sorted(folder.rglob("*.parquet"))}
     if not files:
@@ -97,12 +96,8 @@ def read_parquet_folder(folder: Path) -> Loaded:
 def read_archive(file: Path, digests: Collection[str] = tuple(ARCHIVES)) -> Loaded:
     """From a ``.tar.gz``, as a stream: nothing is unpacked to disk.
 
-    Args:
-        file: the archive.
-        digests: the sha256 that it may have, checked before anything in it is read.
-
-    Raises:
-        DataError: the file is missing, or none of the known archives.
+    ``digests`` are the sha256 that it may have, checked before anything in it is read. Raises
+    ``DataError`` where it is missing or another file.
     """
     try:
         sha256 = file_digest(file)
@@ -123,10 +118,7 @@ def read_folder(folder: Path) -> Loaded:
     """From an unpacked archive; ``folder`` is ``aclImdb`` or the folder that holds it.
 
     Files whose names are not those of reviews are passed over. Without ``urls_pos.txt`` and
-    ``urls_neg.txt`` the movies are unknown.
-
-    Raises:
-        DataError: a folder or file can't be read, or is not what its name says.
+    ``urls_neg.txt`` the movies are unknown. Raises ``DataError`` where a file can't be read.
     """
     root = folder / "aclImdb" if (folder / "aclImdb").is_dir() else folder
     try:

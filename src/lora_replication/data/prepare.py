@@ -40,16 +40,11 @@ Split = Mapping[PartName, Sequence[Review]]
 
 def prepare(study: Study, encoder: "Encoder", folder: Path) -> Manifest:
     """Write ``{train,val,test}.parquet``, ``tokens-{train,val,test}.safetensors``,
-    ``test_reviews.parquet`` and, last, ``manifest.json`` into ``folder``.
+    ``test_reviews.parquet`` and, last, ``manifest.json`` into ``folder``; print a summary.
 
     An IMDb source is first split as a whole and checked against the article's files; then the study
-    takes the first reviews of each part. Shows progress on stderr where that is a terminal, and
-    prints a summary.
-
-    Args:
-        study: names source, sizes and ``max_tokens``.
-        encoder: its ``vocab.txt`` makes the tokens; the manifest notes its revision and weights.
-        folder: made where it is missing; what is there stays until its replacement is whole.
+    takes the first reviews of each part. What is in ``folder`` stays until its replacement is
+    whole.
 
     Raises:
         DataError: the source, its content or the vocabulary is missing, damaged or not what it
@@ -60,6 +55,7 @@ def prepare(study: Study, encoder: "Encoder", folder: Path) -> Manifest:
     split, loaded = _reviews(study.data)
     tokens, cut = _tokens(split, tokenizer)
     lengths = np.concatenate([part.lengths for part in tokens.values()])
+    unseen = unseen_movies(split)
     manifest = Manifest(
         **_asked(study, encoder),
         revision=loaded.revision,
@@ -74,7 +70,7 @@ def prepare(study: Study, encoder: "Encoder", folder: Path) -> Manifest:
         ),
         repeats=measure_repeats(split),
         test_reviews_sha256=_write(folder / TEST_REVIEWS, reviews_without_text(split)),
-        test_movies_in_train_fraction=_shared_movies_fraction(split),
+        test_movies_in_train_fraction=None if None in unseen else unseen.count(False) / len(unseen),
     )
     write_whole(folder / MANIFEST, manifest.model_dump_json(indent=1).encode() + b"\n")
     print(summary(manifest, folder))
@@ -82,9 +78,7 @@ def prepare(study: Study, encoder: "Encoder", folder: Path) -> Manifest:
 
 
 def is_prepared(study: Study, encoder: "Encoder", folder: Path) -> bool:
-    """Whether ``folder`` holds what ``study`` and ``encoder`` ask for now, by its manifest; one
-    that can't be read says no.
-    """
+    """Whether ``folder`` holds what ``study`` and ``encoder`` ask for now, by its manifest."""
     try:
         manifest = read_manifest(folder)
     except DataError:
@@ -130,36 +124,28 @@ def unseen_movies(split: Split) -> list[bool | None]:
     return [movie not in seen if is_known else None for movie in movies]
 
 
-def _shared_movies_fraction(split: Split) -> float | None:
-    unseen = unseen_movies(split)
-    return None if None in unseen else unseen.count(False) / len(unseen)
-
-
 def summary(manifest: Manifest, folder: Path) -> str:
     """A few lines on what is in ``folder``, for people."""
-    lengths, repeats, shared = (
-        manifest.lengths, manifest.repeats, manifest.test_movies_in_train_fraction,
-    )  # fmt: skip
-    parts = (
+    lengths, repeats = manifest.lengths, manifest.repeats
+    parts = ", ".join(
         f"{part.reviews:,} {name} ({part.negative_fraction:.2%} negative)"
         for name, part in manifest.parts.items()
     )
-    source = f"IMDb ({manifest.source}); the whole split is the article's, bit for bit"
-    if manifest.article_csv_sha256 is None:
-        source = "generated reviews, not IMDb"
-    lines = [
-        f"reviews: {', '.join(parts)}",
-        f"source: {source}",
-        f"tokens per review: mean {lengths.mean:.0f}, median {lengths.median:.0f}, "
-        f"most {lengths.longest}; {lengths.cut_fraction:.1%} of the reviews were cut at "
-        f"{manifest.max_tokens}",
-        f"repeated texts: {repeats.of_earlier:,} reviews repeat an earlier one, "
-        f"{repeats.test_in_train:,} test reviews are in train too, "
-        f"{repeats.conflicting:,} texts have both labels",
-    ]
-    if shared is not None:
-        lines.append(f"movies: {shared:.1%} of the test reviews are of one that has train reviews")
-    return "\n".join([*lines, f"written to {folder}"])
+    source = "generated reviews, not IMDb"
+    if manifest.article_csv_sha256 is not None:
+        source = f"IMDb ({manifest.source}); the whole split is the article's, bit for bit"
+    movies = "unknown"
+    if (shared := manifest.test_movies_in_train_fraction) is not None:
+        movies = f"{shared:.1%} of the test reviews are of one that has train reviews"
+    return f"""\
+reviews: {parts}
+source: {source}
+tokens per review: mean {lengths.mean:.0f}, median {lengths.median:.0f}, most {lengths.longest}; \
+{lengths.cut_fraction:.1%} of the reviews were cut at {manifest.max_tokens}
+repeated texts: {repeats.of_earlier:,} reviews repeat an earlier one, {repeats.test_in_train:,} \
+test reviews are in train too, {repeats.conflicting:,} texts have both labels
+movies: {movies}
+written to {folder}"""
 
 
 def _reviews(data: DataParams) -> tuple[Split, Loaded]:
@@ -179,17 +165,13 @@ def _tokens(
     """The tokens of each part, and how many reviews were cut."""
     from tqdm import tqdm
 
-    total, cut = sum(map(len, split.values())), 0
     tokens: dict[PartName, Tokens] = {}
+    cut = 0
     # disable=None: no bar where stderr is not a terminal.
-    with tqdm(total=total, desc="tokens", unit=" reviews", disable=None) as bar:
+    with tqdm(total=sum(map(len, split.values())), desc="tokens", disable=None) as bar:
         for part, reviews in split.items():
-            tokens[part], cut_of_part = tokenise(
-                [review.text for review in reviews],
-                [review.label for review in reviews],
-                tokenizer,
-                bar.update,
-            )
+            texts, labels = zip(*((review.text, review.label) for review in reviews), strict=True)
+            tokens[part], cut_of_part = tokenise(texts, labels, tokenizer, bar.update)
             cut += cut_of_part
     return tokens, cut
 
@@ -197,10 +179,9 @@ def _tokens(
 def _write_part(
     folder: Path, part: PartName, reviews: Sequence[Review], tokens: Tokens
 ) -> SplitPart:
-    negative = sum(review.label == NEGATIVE for review in reviews)
     return SplitPart(
         reviews=len(reviews),
-        negative_fraction=negative / len(reviews),
+        negative_fraction=sum(review.label == NEGATIVE for review in reviews) / len(reviews),
         reviews_sha256=_write(reviews_file(folder, part), reviews_to_bytes(reviews)),
         tokens_sha256=_write(tokens_file(folder, part), tokens_to_bytes(tokens)),
     )

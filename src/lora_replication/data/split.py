@@ -11,6 +11,7 @@ Source: Sebastian Raschka, "Code LoRA from Scratch", Lightning AI, December 2023
 
 import csv
 import hashlib
+import io
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -80,21 +81,11 @@ def csv_digest(reviews: Iterable[Review]) -> str:
     """sha256 of the CSV file that the article's scripts wrote of ``reviews``: columns index (always
     0), text, label.
     """
-    sink = _HashSink()
-    writer = csv.writer(sink, lineterminator="\n")
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("index", "text", "label"))
     writer.writerows((0, review.text, review.label) for review in reviews)
-    return sink.sha256.hexdigest()
-
-
-class _HashSink:
-    """A file to ``csv.writer``: what is written goes into a sha256."""
-
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
-
-    def write(self, text: str) -> None:
-        self.sha256.update(text.encode("utf-8"))
+    return hashlib.sha256(text.getvalue().encode()).hexdigest()
 
 
 def _content_hash(review: Review) -> bytes:

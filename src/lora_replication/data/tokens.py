@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 NEEDED_TOKENS = ("[UNK]", "[CLS]", "[SEP]")
 REVIEWS_AT_ONCE = 500
-"""Reviews tokenised by one call: enough for every core, few enough for a smooth progress bar and
-little memory.
-"""
+"""Enough for every core, few enough for a smooth progress bar and little memory."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,7 @@ class Tokens:
 
 def load_tokenizer(vocabulary: Path, max_tokens: int) -> "BertWordPieceTokenizer":
     """The uncased WordPiece tokenizer of BERT and DistilBERT, as the encoders' own packages set it
-    up.
-
-    Args:
-        vocabulary: the encoder's ``vocab.txt``, one token a line.
-        max_tokens: longer reviews are cut at their end, so that [CLS] and [SEP] still fit.
+    up, with the ``vocab.txt`` of the encoder; it cuts longer reviews so that [CLS] and [SEP] fit.
 
     Raises:
         DataError: the vocabulary can't be read or lacks a token that every review needs.
@@ -64,10 +58,10 @@ def load_tokenizer(vocabulary: Path, max_tokens: int) -> "BertWordPieceTokenizer
             f"{vocabulary}: the vocabulary can't be read ({problem}); get the encoder's files again"
         ) from None
     known = {token: number for number, token in enumerate(lines) if token}
-    missing = [token for token in NEEDED_TOKENS if token not in known]
-    if missing:
+    if missing := [token for token in NEEDED_TOKENS if token not in known]:
         raise DataError(
-            f"{vocabulary}: lacks {' '.join(missing)}; a vocab.txt of an uncased BERT or DistilBERT is needed"
+            f"{vocabulary}: lacks {' '.join(missing)}; "
+            "a vocab.txt of an uncased BERT or DistilBERT is needed"
         )
     tokenizer = BertWordPieceTokenizer(known, lowercase=True)
     tokenizer.enable_truncation(max_tokens)
@@ -83,9 +77,6 @@ def tokenise(
     """Tokenise reviews, without padding.
 
     Args:
-        texts: of the reviews.
-        labels: as many, 0 or 1.
-        tokenizer: from ``load_tokenizer``.
         advance: called with the number of reviews done since the last call.
 
     Returns:
