@@ -29,7 +29,8 @@ class Browser:
         self._read, from_browser = os.pipe()
         # Chromium reads commands from descriptor 3 and answers on descriptor 4.
         command = (
-            f'exec "$0" --headless=new --no-sandbox --disable-gpu --no-first-run --user-data-dir="$1" --remote-debugging-pipe about:blank '
+            'exec "$0" --headless=new --no-sandbox --disable-gpu --no-first-run '
+            '--user-data-dir="$1" --remote-debugging-pipe about:blank '
             f"3<&{to_browser} 4>&{from_browser}"
         )
         self._process = subprocess.Popen(  # fixed words

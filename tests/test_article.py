@@ -1,78 +1,85 @@
-"""The published numbers: what the article's statements say of them, and the parameters counted by
-hand.
-"""
+"""The article's numbers and claims: what its statements say of them, and counts by hand."""
 
 import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+from ruamel.yaml import YAML
 
-from lora_replication.article import claims, published
-from lora_replication.reading import load_study
+from lora_replication import __version__
+from lora_replication.article import Claim, article, claims, published
+from lora_replication.study import LoraParams
+from tests.report_records import article_study
 
-PARAMS = Path(__file__).parent.parent / "params.yaml"
+ROOT = Path(__file__).parents[1]
 WIDTH, LAYERS, INNER, RANK = 768, 6, 3072, 8
 
 
 def test_parameters_follow_from_distilbert() -> None:
     head = (WIDTH * WIDTH + WIDTH) + (WIDTH * 2 + 2)
     square, up = RANK * (WIDTH + WIDTH), RANK * (WIDTH + INNER)
-    counts = {name: method.trainable_parameters.value for name, method in published().items()}
-    assert counts["last_layers"] == head
-    assert counts["lora_default"] == LAYERS * 2 * square
-    assert counts["lora_tuned"] == LAYERS * (2 * square + 2 * up)
     embeddings = (30_522 + 512) * WIDTH + 2 * WIDTH
-    layer = (
-        4 * (WIDTH * WIDTH + WIDTH) + (WIDTH * INNER + INNER) + (INNER * WIDTH + WIDTH) + 4 * WIDTH
-    )
-    assert counts["full"] == embeddings + LAYERS * layer + head
+    attention, feed = 4 * (WIDTH * WIDTH + WIDTH), 2 * WIDTH * INNER + INNER + WIDTH
+    assert {name: method.trainable_parameters for name, method in published().items()} == {
+        "last_layers": head,
+        "lora_default": LAYERS * 2 * square,
+        "lora_tuned": LAYERS * (2 * square + 2 * up),
+        "full": embeddings + LAYERS * (attention + feed + 4 * WIDTH) + head,
+    }
 
 
 def test_accuracies_fit_the_articles_statements() -> None:
-    test = {name: method.test_percent.value for name, method in published().items()}
+    test = {name: method.test_percent for name, method in published().items()}
     assert test["last_layers"] < test["lora_default"] < test["full"] < test["lora_tuned"]
     assert test["full"] - test["lora_default"] == pytest.approx(2.87)
     assert test["lora_tuned"] - test["full"] == pytest.approx(0.08)
-    # Counts of 35,000, 5,000 and 10,000 reviews: validation and test percentages are whole numbers
-    # of reviews.
-    for method in published().values():
-        assert round(method.val_percent.value * 50) == pytest.approx(method.val_percent.value * 50)
+    for method in published().values():  # whole numbers of 5,000 validation reviews
+        assert round(method.val_percent * 50) == pytest.approx(method.val_percent * 50)
 
 
-def test_every_number_has_a_source() -> None:
-    for method in published().values():
-        numbers = [
-            method.trainable_parameters,
-            method.train_percent,
-            method.val_percent,
-            method.test_percent,
-            method.minutes,
-        ]
-        assert all(number.source for number in numbers if number)
-    assert [name for name, method in published().items() if method.minutes is None] == [
-        "lora_tuned"
-    ]
+def test_claims_are_named_once_with_words_source_and_test() -> None:
+    found = claims()
+    assert len({claim.name for claim in found}) == len(found) == 18
+    assert {claim.kind for claim in found} == set(article().tests)
+    assert all(claim.words and claim.source and claim.test for claim in found)
+    assert [m.source for m in published().values() if not m.source] == []
+    with pytest.raises(ValidationError, match="kind"):
+        Claim(name="x", kind="hope", words="x", source="x", test="x")
 
 
 def test_every_claims_words_give_its_number() -> None:
     for claim in claims():
-        if claim.number is not None and claim.kind != "selection":
-            forms = {f"{claim.number:,.2f}", f"{claim.number:,.0f}", f"{claim.number / 1000:.0f}k"}
-            assert any(
-                re.search(rf"(?<![\d.,]){re.escape(form)}(?![\d.])", claim.words) for form in forms
-            ), claim.words
+        if claim.number is not None:
+            number = claim.number
+            forms = {f"{number:,.2f}", f"{number:,.0f}", f"{number / 1000:.0f}k"}
+            found = [rf"(?<![\d.,]){re.escape(form)}(?![\d.])" for form in forms]
+            assert any(re.search(form, claim.words) for form in found), claim.words
 
 
 def test_the_articles_study_configures_the_articles_methods() -> None:
-    study = load_study(PARAMS)
+    study = article_study()
     assert all(method.configures(study.methods[name]) for name, method in published().items())
-
-
-def test_another_configuration_under_the_same_name_is_noticed() -> None:
-    study = load_study(PARAMS)
+    default = study.methods["lora_default"]
     assert not published()["lora_default"].configures(study.methods["lora_tuned"])
     assert not published()["full"].configures(study.methods["last_layers"])
-    paper = study.methods["lora_default"].model_copy(
-        update={"lora": study.methods["lora_default"].lora.model_copy(update={"scaling": "paper"})}
-    )
-    assert not published()["lora_default"].configures(paper)
+    paper = default.lora.model_copy(update={"scaling": "paper"})
+    changed = default.model_copy(update={"lora": paper})
+    assert not published()["lora_default"].configures(changed)
+    train = {key: getattr(study.train, key) for key in article().training}
+    assert train == article().training
+
+
+def test_the_articles_choice_is_recognised() -> None:
+    tuned = LoraParams(rank=8, alpha=1, targets=["mlp", "query", "value"])
+    assert published()["lora_tuned"].is_lora(tuned)
+    assert not published()["lora_tuned"].is_lora(None)
+    assert not published()["full"].is_lora(None)
+
+
+def test_the_citation_file_names_this_version_the_licence_and_the_article() -> None:
+    citation = YAML(typ="safe").load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == __version__
+    assert citation["license"] in (ROOT / "pyproject.toml").read_text("utf-8")
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["references"][0]["title"] == "Code LoRA from Scratch"

@@ -122,7 +122,7 @@ def test_prediction_by_hand() -> None:
     # 1, 2, 3: sd 1, one more run scatters by sqrt(1 + 1/3).
     interval = prediction_interval([1, 2, 3], 0.95)
     assert interval.high == pytest.approx(2 + 4.302652729911275 * math.sqrt(4 / 3))
-    assert interval.source == "seeds, one more run beside n = 3 runs"
+    assert interval.source == "seeds, one more run next to n = 3 runs"
     assert prediction_interval([0.9], 0.95).low is None
 
 

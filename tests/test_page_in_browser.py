@@ -8,17 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import CHROMIUM, Browser
-from report_records import altered, make_answers, make_manifest, make_records, make_study
-from test_published_grid import made_up
 
 from lora_replication.report.build import build_report
-from lora_replication.report.published.build import build_published_report
+from lora_replication.report.published_report import build_published_report
+from lora_replication.workspace import Workspace
+from tests.browser import CHROMIUM, Browser
+from tests.published_files import made_up, text_of
+from tests.report_records import (
+    altered,
+    make_predictions,
+    make_records,
+    make_study,
+    make_workspace,
+    write_study,
+)
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 AXE = (files("axe_core_python") / "axe.min.js").read_text("utf-8")
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
-HOSTILE = '"><img src=x onerror="document.title=1"><script>document.title=2</script>](javascript:alert(1)) =cmd()'
+HOSTILE = (
+    '"><img src=x onerror="document.title=1"><script>document.title=2</script>'
+    "](javascript:alert(1)) =cmd()"
+)
 VIEWS = [(375, False), (375, True), (1400, False), (1400, True)]
 
 
@@ -32,20 +43,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A study's report with hostile texts in it, and one of a published grid."""
     folder = tmp_path_factory.mktemp("pages")
-    study = make_study(title=f"Title {HOSTILE}")
-    records = make_records(study)
-    answers = make_answers(records)
+    workspace = make_workspace(make_study(title=f"Title {HOSTILE}"), folder)
+    workspace.manifest = workspace.manifest.model_copy(update={"revision": HOSTILE})
+    records = make_records(workspace)
     records[12] = altered(records[12], notes=[HOSTILE])
-    build_report(
-        study,
-        records,
-        make_manifest().model_copy(update={"revision": HOSTILE}),
-        folder / "study",
-        answers=answers,
-    )
-    file = folder / "results.txt"
-    file.write_text("".join(f"{line}\n" for cell in made_up(570) for line in cell.lines()))
-    build_published_report(file, folder / "published", 0.95)
+    write_study(workspace, records, make_predictions(records))
+    build_report(Workspace(workspace.study, folder), folder / "study")
+    (folder / "results.txt").write_bytes(text_of(made_up(570)))
+    build_published_report(folder / "results.txt", folder / "published", 0.95)
     return {name: folder / name / "report.html" for name in ("study", "published")}
 
 
@@ -94,7 +99,10 @@ def test_a_page_is_quiet_whole_and_readable(
     browser.open(pages[name], width, dark=dark)
     assert_accessible(browser)
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
-    shown = "[...document.querySelectorAll('{}')].every(e => e.getBoundingClientRect().width > 200 && e.getBoundingClientRect().height > 40)"
+    shown = (
+        "[...document.querySelectorAll('{}')].map(e => e.getBoundingClientRect())"
+        ".every(r => r.width > 200 && r.height > 40)"
+    )
     for what in ("figure svg", ".scroll"):
         assert browser.evaluate(f"document.querySelectorAll('{what}').length") >= 3
         assert browser.evaluate(shown.format(what))
@@ -134,61 +142,41 @@ def test_a_foreign_script_would_not_run(
 
 def test_the_grid_can_be_sorted_and_filtered(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["study"], 1400)
-    column = "[...document.querySelectorAll('table.cells tbody tr')].filter(r => !r.hidden).map(r => r.cells[4].textContent)"
+    shown = "[...document.querySelectorAll('table.cells tbody tr')].filter(r => !r.hidden)"
+
+    def parameters() -> list[int]:
+        texts = browser.evaluate(f"{shown}.map(r => r.cells[4].textContent)")
+        return [int(text.replace(",", "")) for text in texts]
+
     click = "document.querySelectorAll('table.cells thead button')[4].click()"
     browser.evaluate(click)
-    values = [int(text.replace(",", "")) for text in browser.evaluate(column)]
+    values = parameters()
     assert values == sorted(values)
     browser.evaluate(click)
-    assert [int(text.replace(",", "")) for text in browser.evaluate(column)] == values[::-1]
-    assert (
-        browser.evaluate(
-            "document.querySelectorAll('table.cells thead th')[4].getAttribute('aria-sort')"
-        )
-        == "descending"
-    )
+    assert parameters() == values[::-1]
+    heading = "document.querySelectorAll('table.cells thead th')[4]"
+    assert browser.evaluate(f"{heading}.getAttribute('aria-sort')") == "descending"
     key = browser.evaluate("document.querySelector('table.cells tbody td:last-child').textContent")
-    for words, rows in (
-        ("a16 mlp", 2),
-        ("A16", 4),
-        ("16", 4),
-        ("query ok", 8),
-        (key, 1),
-        (key[1:], 0),
-        ("[", 0),
-        ("a1 .*", 0),
-        ("", 8),
-    ):
+    found = {"a16 mlp": 2, "A16": 4, "16": 4, "query ok": 8, key: 1, key[1:]: 0, "[": 0, "": 8}
+    for words, rows in found.items():
         browser.evaluate(
-            f"(() => {{ const i = document.querySelector('#grid .filter input'); i.value = '{words}';"
-            " i.dispatchEvent(new Event('input')); })()"
+            f"(() => {{ const i = document.querySelector('#grid .filter input'); "
+            f"i.value = '{words}'; i.dispatchEvent(new Event('input')); }})()"
         )
-        assert (
-            browser.evaluate(
-                "[...document.querySelectorAll('table.cells tbody tr')].filter(r => !r.hidden).length"
-            )
-            == rows
-        ), words
-        assert browser.evaluate("document.querySelector('#grid .filter output').textContent") == (
-            f"{rows} of 8" if words else ""
-        )
+        assert browser.evaluate(f"{shown}.length") == rows, words
+        matches = browser.evaluate("document.querySelector('#grid .filter output').textContent")
+        assert matches == (f"{rows} of 8" if words else "")
 
 
 def test_it_reads_without_scripts(browser: Browser, pages: dict[str, Path]) -> None:
     browser.open(pages["study"], 375, scripts=False)
     document = browser.call("DOM.getDocument")["root"]["nodeId"]
-    assert (
-        len(
-            browser.call("DOM.querySelectorAll", nodeId=document, selector="table.cells tbody tr")[
-                "nodeIds"
-            ]
-        )
-        == 8
-    )
-    assert (
-        browser.call("DOM.querySelectorAll", nodeId=document, selector="button, input")["nodeIds"]
-        == []
-    )
+
+    def count(selector: str) -> int:
+        found = browser.call("DOM.querySelectorAll", nodeId=document, selector=selector)
+        return len(found["nodeIds"])
+
+    assert (count("table.cells tbody tr"), count("button, input")) == (8, 0)
 
 
 def test_the_verdict_comes_first_and_the_keyboard_reaches_everything_that_scrolls(

@@ -203,7 +203,7 @@ def expected_run(record: dict[str, Any], place: int | None) -> dict[str, Any]:
         "seconds": seconds,
         "threads": record["where"]["threads"],
     }
-    if test := happened["test"]:
+    if (test := happened["test"]) and asked["role"] != "cell":
         exact = proportion_confint(test["correct"], test["reviews"], 0.05, "beta")
         tree["test_wilson"] = wilson(test["correct"], test["reviews"])
         tree["test_exact"] = interval(test["correct"] / test["reviews"], exact, test["reviews"])

@@ -9,6 +9,7 @@ refused with its line, and then nothing is imported.
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -148,7 +149,7 @@ def parse_published_grid(content: bytes, name: str = "results") -> PublishedGrid
     if not lines:
         raise DataError(f"{name}: is empty; nothing was imported")
     height = len(LINES) + 2
-    known = [cell_name(lora) for lora in article_space()]
+    known = _article_names()
     seen: dict[str, int] = {}
     cells = []
     for start in range(0, len(lines), height):
@@ -163,6 +164,11 @@ def parse_published_grid(content: bytes, name: str = "results") -> PublishedGrid
         cells.append(cell)
     missing = tuple(label for label in known if label not in seen)
     return PublishedGrid(tuple(cells), missing, hashlib.sha256(content).hexdigest())
+
+
+@cache
+def _article_names() -> tuple[str, ...]:
+    return tuple(cell_name(lora) for lora in article_space())
 
 
 def _block(lines: list[bytes], start: int, name: str) -> PublishedCell:

@@ -44,7 +44,7 @@ class RunRow(Part):
         encoder ... lora: its settings.
         status, error, one_class and so on: as in the record's ``happened``.
         <part>_correct, <part>_reviews, <part>_accuracy: at the best epoch by validation.
-        test_wilson, test_exact: intervals of the test accuracy over reviews.
+        test_wilson, test_exact: of the test accuracy over reviews; None for the grid's runs.
         seconds: of training and evaluation.
         commit: of the code; ``cpu``, ``gpu``, ``threads``: of the machine.
     """

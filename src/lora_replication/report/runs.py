@@ -35,7 +35,8 @@ def run_rows(table: pd.DataFrame) -> list[RunRow]:
 
 def _row(record: Record, level: float) -> dict[str, Any]:
     asked, happened, where = record.asked, record.happened, record.where
-    test, spent = happened.test, (happened.training_seconds, happened.evaluation_seconds)
+    test = None if asked.role == "cell" else happened.test
+    spent = (happened.training_seconds, happened.evaluation_seconds)
     return {
         "place": None,
         **{name: getattr(asked, name) for name in ("role", "name", "seed", "key")},

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import time
 from pathlib import Path
 
@@ -11,12 +12,12 @@ from hypothesis import strategies as st
 
 from lora_replication.article.published_file import (
     PublishedCell,
-    article_space,
     parse_published_grid,
     read_published_grid,
 )
 from lora_replication.errors import DataError
 from lora_replication.grid.space import cell_name
+from tests.published_files import SPACE, made_up, text_of
 
 RULE = "-" * 48
 BLOCK = f"""{RULE}
@@ -35,45 +36,21 @@ Val acc:   92.96%
 Test acc:  92.39%
 {RULE}
 """
-SPACE = article_space()
 CELLS = st.builds(
-    lambda lora, device, verbose, train, val, test: PublishedCell(
-        lora.rank, int(lora.alpha), lora.targets, device, verbose, train / 100, val / 50, test / 100
+    lambda lora, train, val, test: PublishedCell(
+        lora.rank, int(lora.alpha), lora.targets, train / 100, val / 50, test / 100
     ),
     st.sampled_from(SPACE),
-    st.integers(0, 9999),
-    st.booleans(),
     st.integers(0, 10_000),
     st.integers(0, 5_000),
     st.integers(0, 10_000),
 )
 
 
-def text_of(cells: list[PublishedCell]) -> bytes:
-    return "".join(f"{line}\n" for cell in cells for line in cell.lines()).encode()
-
-
-def made_up(count: int) -> list[PublishedCell]:
-    """The first ``count`` configurations with made-up results."""
-    return [
-        PublishedCell(
-            lora.rank,
-            int(lora.alpha),
-            lora.targets,
-            place % 4,
-            False,
-            90 + place % 7,
-            89.5,
-            88 + place % 5 / 4,
-        )
-        for place, lora in enumerate(SPACE[:count])
-    ]
-
-
 def test_a_block_by_hand() -> None:
     grid = parse_published_grid(BLOCK.encode())
     (cell,) = grid.cells
-    assert cell == PublishedCell(8, 1, ("query", "value", "mlp"), 2, False, 96.22, 92.96, 92.39)
+    assert cell == PublishedCell(8, 1, ("query", "value", "mlp"), 96.22, 92.96, 92.39)
     assert (cell.name, cell.val_correct, cell.test_correct, cell.one_class) == (
         "r8-a1-query-value-mlp",
         4648,
@@ -153,7 +130,7 @@ def test_cut_doubled_empty_and_huge_files_are_refused() -> None:
         parse_published_grid(("\n".join(BLOCK.splitlines()[:8]) + "\n").encode())
     with pytest.raises(
         DataError,
-        match="line 16: configuration r8-a1-query-value-mlp stands twice, first from line 1",
+        match="line 16: configuration r8-a1-query-value-mlp is there twice, first from line 1",
     ):
         parse_published_grid((BLOCK + BLOCK).encode())
     with pytest.raises(DataError, match="line 16: '' is not"):
@@ -172,7 +149,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_published_grid(tmp_path / "none.txt")
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(CELLS, max_size=8, unique_by=lambda cell: cell.name).filter(bool))
 @pytest.mark.goal("property", "results file round trip")
 def test_what_is_written_is_read(cells: list[PublishedCell]) -> None:
@@ -182,34 +159,30 @@ def test_what_is_written_is_read(cells: list[PublishedCell]) -> None:
 def _mutated(content: bytes, generator: random.Random) -> bytes:
     """``content`` with one to four small or large accidents."""
     for _ in range(generator.randint(1, 4)):
-        at, to = sorted(
-            (generator.randrange(len(content) + 1), generator.randrange(len(content) + 1))
+        at, to = sorted(generator.randrange(len(content) + 1) for _ in range(2))
+        odd = generator.choice([b"\r", b"\n", b"\x00", b"NaN", b"1", b"-", b"9" * 500])
+        lines = content.split(b"\n")
+        generator.shuffle(lines)
+        content = generator.choice(
+            [
+                content[:at] + bytes([generator.randrange(256)]) + content[at + 1 :],
+                content[:at] + content[at + 1 :],
+                content[:at] + odd + content[at:],
+                content[:at] + content[to:],
+                content[:to] + content[at:to] + content[to:],
+                content[:at],
+                b"\n".join(lines),
+                content.replace(b"\n", b"\r\n"),
+            ]
         )
-        kind = generator.randrange(7)
-        if kind == 0:
-            content = content[:at] + bytes([generator.randrange(256)]) + content[at + 1 :]
-        elif kind == 1:
-            content = content[:at] + content[at + 1 :]
-        elif kind == 2:
-            content = (
-                content[:at]
-                + generator.choice([b"\r", b"\n", b"\x00", b"NaN", b"1", b"-", b"9" * 500])
-                + content[at:]
-            )
-        elif kind == 3:
-            content = content[:at] + content[to:]
-        elif kind == 4:
-            content = content[:to] + content[at:to] + content[to:]
-        elif kind == 5:
-            content = content[:at]
-        else:
-            lines = content.split(b"\n")
-            generator.shuffle(lines)
-            content = (
-                b"\n".join(lines) if generator.random() < 0.2 else content.replace(b"\n", b"\r\n")
-            )
         content = content or b"\n"
     return content
+
+
+def _plain(content: bytes) -> bytes:
+    """Without what is not kept: a byte-order mark, Windows line ends, device and verbose."""
+    text = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").rstrip(b"\n")
+    return re.sub(rb"(?m)^(device|verbose): .*$", rb"\1", text)
 
 
 def test_a_carriage_return_alone_ends_no_line() -> None:
@@ -218,17 +191,15 @@ def test_a_carriage_return_alone_ends_no_line() -> None:
         parse_published_grid(whole + b"\r")
 
 
-@settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=3_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32), st.integers(1, 4))
-def test_mutated_files_give_an_error_or_rows_that_stand_in_them(seed: int, count: int) -> None:
+def test_mutated_files_give_an_error_or_rows_that_are_in_them(seed: int, count: int) -> None:
     mutated = _mutated(text_of(made_up(count)), random.Random(seed))  # noqa: S311  # accidents, no secrets
     try:
         cells = parse_published_grid(mutated).cells
     except DataError:
         return
-    assert text_of(list(cells)).rstrip(b"\n") == mutated.removeprefix(b"\xef\xbb\xbf").replace(
-        b"\r\n", b"\n"
-    ).rstrip(b"\n")
+    assert _plain(text_of(list(cells))) == _plain(mutated)
 
 
 @pytest.mark.skipif(
@@ -252,4 +223,5 @@ def test_the_authors_own_file() -> None:
         )
     )
     assert sum(cell.one_class for cell in grid.cells) == 183
-    assert text_of(list(grid.cells)) == Path(os.environ["STUDIO_RESULTS"]).read_bytes()
+    own = Path(os.environ["STUDIO_RESULTS"]).read_bytes()
+    assert _plain(text_of(list(grid.cells))) == _plain(own)

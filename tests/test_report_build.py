@@ -1,0 +1,240 @@
+"""The whole report, from a workspace to files."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lora_replication.errors import IncompleteError
+from lora_replication.report.build import build_report, report_files
+from lora_replication.report.predictions import Predictions
+from lora_replication.report.results import Results
+from lora_replication.studies import read_study
+from lora_replication.workspace import Workspace
+from tests.report_records import (
+    altered,
+    article_study,
+    count,
+    make_predictions,
+    make_records,
+    make_study,
+    make_workspace,
+    results_of,
+    write_study,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXTS = {
+    "report.html", "report.md", "results.json", "verdicts.json", "table.csv", "runs.csv",
+    "learning_curves.csv", "table.tex", "table_wide.tex", "citation.bib",
+}  # fmt: skip
+METHODS = ("last_layers", "lora_default", "lora_tuned", "full")
+DRAWN = ("accuracy_by_method", "learning_curves")
+DRAWN_WITH_RUNS = (
+    *DRAWN, "accuracy_by_parameters", "paired_differences", "grid_heatmaps",
+    "grid_validation_against_test", "grid_collapse",
+)  # fmt: skip
+
+
+def names(figures: tuple[str, ...], methods: tuple[str, ...]) -> set[str]:
+    drawn = {f"figures/{name}.{kind}" for name in figures for kind in ("png", "svg")}
+    return TEXTS | drawn | {f"metrics/{name}.json" for name in methods}
+
+
+FILES = names(DRAWN_WITH_RUNS, (*METHODS, "grid_winner"))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in found}
+
+
+def written(root: Path, study=None, drop: tuple[int, ...] = ()) -> Workspace:
+    """A workspace with all records of ``study`` but those to ``drop``; the fourth one failed."""
+    workspace = make_workspace(study or make_study(), root)
+    records = make_records(workspace)
+    if drop:
+        records[3] = altered(records[3], status="failed", error="out of memory")
+    kept = [record for place, record in enumerate(records) if place not in drop]
+    write_study(workspace, kept, make_predictions(kept))
+    return Workspace(workspace.study, root)
+
+
+def test_the_same_workspace_gives_the_same_files_and_old_figures_go(tmp_path: Path) -> None:
+    workspace = written(tmp_path)
+    stale = tmp_path / "two" / "metrics" / "gone.json"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("{}")
+    build_report(workspace, tmp_path / "one")
+    results = build_report(workspace, tmp_path / "two")
+    assert set(files(tmp_path / "one")) == FILES
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+    content = files(tmp_path / "one")["results.json"]
+    assert Results.model_validate_json(content) == results
+
+
+@pytest.mark.fault(29)
+def test_an_incomplete_study_is_refused_and_what_was_there_stays(tmp_path: Path) -> None:
+    workspace = written(tmp_path, drop=(0,))
+    (tmp_path / "report.md").write_text("old")
+    message = (
+        r"no report is written, because 2 of 23 runs are missing: last_layers seed 1 \(not run\), "
+        r"lora_default seed 1 \(failed: out of memory\); .*report minilm-small --allow-partial"
+    )
+    with pytest.raises(IncompleteError, match=message) as raised:
+        build_report(workspace, tmp_path)
+    assert raised.value.exit_code == 5
+    assert (tmp_path / "report.md").read_text() == "old"
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_partial_report_says_how_many_of_how_many_everywhere(tmp_path: Path) -> None:
+    # Without a method's run and a cell; the winner is not known before its grid is whole.
+    workspace = written(tmp_path, drop=(0, 14, 20, 21, 22))
+    results = build_report(workspace, tmp_path / "report", allow_partial=True)
+    found = files(tmp_path / "report")
+    for name in ("report.md", "report.html"):
+        text = found[name].decode().replace("\u00a0", " ")
+        for part in (
+            "Incomplete: 17 of 20 runs have a result.",
+            "lora_default seed 1 (failed: out of memory)",
+            "7 of 8 configurations done",
+            "No winner is named while 1 configuration is missing.",
+            "last layers n = 2 of 3",
+            "LoRA tuned n = 3,",
+            "n = 7 of 8 configurations",
+            "n = 2 of 3, 2 of 3, 2 of 3, 2 of 3, 2 of 3, 3 from top to bottom",
+        ):
+            assert part in text, (name, part)
+    assert "3 of 20 runs are missing" in found["table.tex"].decode()
+    table = list(csv.DictReader(found["table.csv"].decode().splitlines()))
+    assert [(row["runs_done"], row["runs_asked"]) for row in table[:3]] == [
+        ("2", "3"), ("2", "3"), ("3", "3"),
+    ]  # fmt: skip
+    assert len(json.loads(found["verdicts.json"])["missing"]) == len(results.missing) == 3
+
+
+def test_a_study_without_any_run_gets_a_report_where_asked_for(tmp_path: Path) -> None:
+    workspace = make_workspace(make_study(), tmp_path)
+    write_study(workspace, [], Predictions())
+    with pytest.raises(IncompleteError, match="20 of 20 runs are missing"):
+        build_report(workspace, tmp_path / "report")
+    assert files(tmp_path / "report") == {}
+    build_report(workspace, tmp_path / "report", allow_partial=True)
+    assert set(files(tmp_path / "report")) == names(DRAWN, METHODS)
+
+
+def test_metrics_and_curves_for_dvc(tmp_path: Path) -> None:
+    study = make_study()
+    found = report_files(results_of(study, make_records(make_workspace(study)), tmp_path))
+    metrics = json.loads(found["metrics/last_layers.json"])
+    assert metrics == {
+        "train": 82.33, "val": 78.33, "test": 78.33, "low": 76.88, "high": 79.79, "runs": 3,
+    }  # fmt: skip
+    curves = list(csv.DictReader(found["learning_curves.csv"].decode().splitlines()))
+    assert len(curves) == (12 + 3) * 3
+    assert [row["epoch"] for row in curves[:3]] == ["1", "2", "3"]
+    long = list(csv.DictReader(found["runs.csv"].decode().splitlines()))
+    assert len(long) == 12 + 8 + 3
+    assert (long[3]["name"], long[3]["rank"], long[3]["alpha"]) == ("lora_default", "8", "16.0")
+    assert float(long[3]["test_accuracy"]) == 0.853
+
+
+def test_generated_reviews_are_named_in_every_file(tmp_path: Path) -> None:
+    data = {"source": "generated", "path": None, "generated_seed": 1}
+    study = make_study(study="demo", title="Demo", data=data)
+    build_report(written(tmp_path, study), tmp_path / "report")
+    for name, content in files(tmp_path / "report").items():
+        if not name.endswith((".png", ".bib", "runs.csv")) and "metrics" not in name:
+            assert b"enerated reviews, not IMDb" in content, name
+
+
+def test_a_committed_report_is_what_its_records_give(tmp_path: Path) -> None:
+    workspace = Workspace.published(read_study("minilm-small", ROOT), ROOT)
+    build_report(workspace, tmp_path)
+    old, new = files(workspace.report), files(tmp_path)
+    beside = {name for name in old if name.startswith(("records/", "data/"))}
+    assert set(new) == set(old) - beside
+    # Figures, and the page with them, follow matplotlib's version too.
+    plain = {name for name in new if not name.startswith("figures/") and name != "report.html"}
+    assert [name for name in sorted(plain) if new[name] != old[name]] == []
+
+
+def test_neither_torch_nor_transformers_is_imported_by_a_report(tmp_path: Path) -> None:
+    written(tmp_path)
+    program = f"""
+import sys
+from pathlib import Path
+from lora_replication.report.build import build_report
+from lora_replication.workspace import Workspace
+from tests.report_records import make_study
+build_report(Workspace(make_study(), Path({str(tmp_path)!r})), Path({str(tmp_path)!r}) / "report")
+print(sorted({{"torch", "transformers", "mlflow", "datasets"}} & set(sys.modules)))
+"""
+    assert run_python(program) == "[]\n"
+
+
+def run_python(program: str) -> str:
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_articles_study_with_ten_seeds_within_half_a_minute(tmp_path: Path) -> None:
+    """4 methods, the winner and three runners-up with 10 seeds each on 10,000 reviews, 576
+    configurations; in two gibibytes.
+    """
+    seeds = {"methods": list(METHODS), "seeds": list(range(1, 11))}
+    study = article_study(run=seeds, grid={"winner_seeds": list(range(101, 111))})
+    workspace = make_workspace(study, tmp_path)
+    generator = np.random.default_rng(1)
+    records, right = [], {}
+    for record in make_records(workspace):
+        known = generator.random(10_000) < 0.9
+        if record.asked.role != "cell":
+            right[record.asked.role, record.asked.name, record.asked.seed] = known
+        records.append(altered(record, test=count(int(known.sum()), 10_000)))
+    movies = np.array([f"tt{number}" for number in generator.integers(12_000, size=10_000)])
+    seen = generator.random(10_000) < 0.4
+    write_study(workspace, records, Predictions(right, movies, seen, seen))
+    (tmp_path / "study.json").write_text(study.model_dump_json())
+    program = f"""
+import sys, time
+from pathlib import Path
+from lora_replication.machine import peak_memory_bytes
+from lora_replication.report.build import build_report
+from lora_replication.study import Study
+from lora_replication.workspace import Workspace
+root = Path({str(tmp_path)!r})
+study = Study.model_validate_json((root / "study.json").read_text())
+started = time.perf_counter()
+results = build_report(Workspace(study, root), root / "report")
+print(len(results.runs), time.perf_counter() - started, peak_memory_bytes("cpu") / 2**30)
+"""
+    runs, seconds, gibibytes = run_python(program).split()
+    assert int(runs) == 576 + 80
+    assert float(seconds) < 30, seconds
+    assert float(gibibytes) < 2, gibibytes
+
+
+def test_the_articles_grid_is_reported_within_seconds(tmp_path: Path) -> None:
+    study = article_study()
+    results = results_of(study, make_records(make_workspace(study)), tmp_path)
+    started = time.process_time()
+    page = report_files(results)["report.html"]
+    assert time.process_time() - started < 15
+    assert page.count(b"<tr>") > 576

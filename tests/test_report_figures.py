@@ -1,0 +1,193 @@
+"""Figures: what is drawn where, and the same bytes each time."""
+
+import math
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_replication.report import figures
+from lora_replication.report.drawing import Drawing
+from lora_replication.report.figures import draw_figures
+from lora_replication.report.grid_figures import collapse_by_alpha, heatmaps, scatter
+from lora_replication.report.results import Results
+from lora_replication.statistics import prediction_interval
+from tests.report_records import (
+    altered,
+    article_study,
+    count,
+    diverged,
+    make_predictions,
+    make_records,
+    make_study,
+    make_workspace,
+    results_of,
+)
+
+RECORDS = make_records(make_workspace(make_study()))
+ALWAYS = ["accuracy_by_method", "learning_curves"]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    folder = tmp_path_factory.mktemp("study")
+    return results_of(make_study(), RECORDS, folder, make_predictions(RECORDS))
+
+
+@pytest.fixture(scope="module")
+def drawings(results: Results) -> dict[str, Drawing]:
+    return draw_figures(results)
+
+
+@pytest.fixture(scope="module")
+def articles(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    study = article_study()
+    records = make_records(make_workspace(study))[:20]
+    return results_of(study, records, tmp_path_factory.mktemp("article"))
+
+
+def bars(plot: Any) -> list[list[float]]:
+    return [list(bar.get_segments()[0][:, 0]) for bar in plot.collections]
+
+
+def diamonds(plot: Any) -> list[float]:
+    return [line.get_xdata()[0] for line in plot.lines if line.get_marker() == "D"]
+
+
+def percents(interval: Any) -> list[float]:
+    return [100 * interval.low, 100 * interval.high]
+
+
+def test_intervals_runs_and_means_are_where_they_belong(results: Results) -> None:
+    plot = figures.accuracy_by_method(results).axes[0]
+    row = results.methods[0]
+    assert bars(plot)[:2] == [percents(row.test), percents(row.test_sampling)]
+    runs, mean, *others = [list(line.get_xdata()) for line in plot.lines]
+    assert runs == pytest.approx([78.1, 77.9, 79.0])
+    assert mean == [pytest.approx(100 * 2350 / 3000)] * 2
+    assert (len(bars(plot)), len(others)) == (10, 8)
+    labels = [label.get_text() for label in plot.get_yticklabels()]
+    assert labels == ["last layers", "LoRA default", "LoRA tuned", "full", "grid winner"]
+
+
+def test_the_articles_numbers_are_drawn_where_they_are_comparable(
+    results: Results, articles: Results, drawings: dict[str, Drawing]
+) -> None:
+    own = [86.22, 89.44, 92.39, 92.31]
+    assert diamonds(figures.accuracy_by_method(results).axes[0]) == []
+    assert diamonds(figures.accuracy_by_method(articles).axes[0]) == own
+    assert "published_against_reproduced" not in drawings
+    plot = figures.published_against_reproduced(articles).axes[0]
+    assert diamonds(plot) == own
+    runs = [run.test_accuracy for run in articles.runs_of(articles.methods[0])]
+    assert bars(plot)[0] == percents(prediction_interval(runs, 0.95))
+
+
+def test_curves_of_all_seeds_and_their_mean(results: Results) -> None:
+    figure = figures.learning_curves(results)
+    titles = [plot.get_title(loc="left") for plot in figure.axes]
+    assert titles == ["last layers", "LoRA default", "LoRA tuned", "full"]
+    lines = [list(line.get_ydata()) for line in figure.axes[0].lines]
+    assert len(lines) == 2 * (3 + 1)
+    runs = results.runs_of(results.methods[0])
+    validation = [[100 * epoch.val_accuracy for epoch in run.epochs] for run in runs]
+    assert lines[4:7] == validation
+    assert lines[7] == pytest.approx([sum(values) / 3 for values in zip(*validation, strict=True)])
+
+
+def test_a_curve_ends_before_the_epoch_in_which_its_run_diverged(tmp_path: Path) -> None:
+    epochs = RECORDS[0].happened.epochs
+    gone = dict.fromkeys(("train_accuracy", "val_accuracy", "val_loss"))
+    last = epochs[-1].model_copy(update=gone)
+    first = diverged(altered(RECORDS[0], epochs=[*epochs[:-1], last]))
+    results = results_of(make_study(), [first, *RECORDS[1:]], tmp_path)
+    lines = figures.learning_curves(results).axes[0].lines
+    assert [len(line.get_xdata()) for line in lines] == 2 * [2, 3, 3, 2]
+
+
+def test_accuracy_over_parameters_on_a_log_axis(results: Results) -> None:
+    plot = figures.accuracy_by_parameters(results).axes[0]
+    assert plot.get_xscale() == "log"
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in plot.lines]
+    points = [(x[0], y[0]) for x, y in lines if len(x) == 1]
+    rows = results.rows
+    assert points == [(row.trainable_parameters, 100 * row.test.estimate) for row in rows]
+    assert [y for x, y in lines if len(x) == 2] == [percents(row.test) for row in rows]
+
+
+def test_differences_with_both_intervals(results: Results) -> None:
+    plot = figures.paired_differences(results).axes[0]
+    pair = results.comparisons[0]
+    assert bars(plot)[:2] == [percents(pair.paired.difference), percents(pair.both)]
+    assert list(plot.lines[0].get_xdata()) == pytest.approx([7.2, 8.2, 5.9])
+    assert (len(bars(plot)), len(plot.lines)) == (12, 6 * 2 + 1)
+
+
+def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(
+    tmp_path: Path,
+) -> None:
+    records = [*RECORDS[:16], diverged(RECORDS[16]), *RECORDS[17:]]
+    cells = [run for run in results_of(make_study(), records, tmp_path).cells if run.val_accuracy]
+    panels = heatmaps(cells).axes[:2]
+    assert [panel.get_title(loc="left") for panel in panels] == ["q v", "q v mlp"]
+    by_name = {run.name: 100 * run.val_accuracy for run in cells}
+    for panel, targets in zip(panels, ("query-value", "query-value-mlp"), strict=True):
+        drawn = panel.collections[0].get_array().filled(math.nan).tolist()
+        names = [[f"r{rank}-a{alpha}-{targets}" for rank in (2, 8)] for alpha in (1, 16)]
+        expected = [[by_name.get(name, math.nan) for name in row] for row in names]
+        assert drawn == [pytest.approx(row, nan_ok=True) for row in expected]
+    assert len(by_name) == 7
+
+
+def test_every_configuration_is_a_point(results: Results) -> None:
+    line, points = scatter(results.cells).axes[0].lines
+    assert list(points.get_xdata()) == [100 * run.val_accuracy for run in results.cells]
+    assert list(points.get_ydata()) == [100 * run.test_accuracy for run in results.cells]
+    assert list(line.get_xdata()) == list(line.get_ydata())
+
+
+def test_collapse_with_its_exact_interval(tmp_path: Path) -> None:
+    records = list(RECORDS)
+    records[16] = diverged(records[16])
+    records[17] = altered(records[17], test=count(512, 1000), one_class=True)
+    rows = results_of(make_study(), records, tmp_path).grid.collapse
+    lines = [list(line.get_ydata()) for line in collapse_by_alpha(rows).axes[0].lines]
+    assert lines[1] == [100 * rows[1].share.low, 100 * rows[1].share.high]
+    assert lines[2:] == [[0, 50], [0, 25]]
+
+
+def test_the_same_results_give_the_same_bytes_and_say_what_they_are_not(
+    results: Results, drawings: dict[str, Drawing]
+) -> None:
+    assert draw_figures(results) == drawings
+    assert len(drawings) == 7
+    for drawing in drawings.values():
+        assert drawing.png.startswith(b"\x89PNG")
+        assert b"<dc:date>" not in drawing.svg
+        assert b"Not DistilBERT on the whole of IMDb" in drawing.svg
+
+
+def test_svg_takes_the_colour_of_the_text_and_has_ids_of_its_own(
+    drawings: dict[str, Drawing],
+) -> None:
+    ids: list[str] = []
+    for drawing in drawings.values():
+        assert b"#222222" not in drawing.svg
+        assert b"prefers-color-scheme:dark" in drawing.svg
+        assert "prefers-color-scheme" not in drawing.inline()
+        root = ET.fromstring(drawing.inline())  # noqa: S314  # made by this project a moment ago
+        found = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
+        assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', drawing.inline())) <= set(found)
+        assert not re.search(r'(?:href|src)="(?!#)', drawing.inline())
+        assert root.attrib["role"] == "img"
+        assert not {"width", "height"} & set(root.attrib)
+        ids += found
+    assert len(ids) == len(set(ids))
+
+
+def test_without_runs_the_figures_say_so(tmp_path: Path) -> None:
+    drawings = draw_figures(results_of(make_study(), [], tmp_path))
+    assert list(drawings) == ALWAYS
+    assert all(b"no runs yet" in drawing.svg for drawing in drawings.values())
