@@ -159,7 +159,7 @@ def _smoke(asked: Asked, until: float) -> dict[str, Any]:
 
 def _speed(asked: Asked, until: float) -> dict[str, Any]:
     """Methods and packs at each size, those first that tell most."""
-    sizes, packs = _sizes(asked), (1, 2) if asked.tiny else (1, 8, 16, 32, 64)
+    sizes, packs = _sizes(asked), (2,) if asked.tiny else (1, 8, 16, 32, 64)
     kind = precisions(asked.device)[0]
     measurements, skipped = list[Measurement](), list[str]()
     order = [

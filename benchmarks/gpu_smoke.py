@@ -87,9 +87,10 @@ class Trial:
         self.name, self.model, self.quiet, self.settings = name, model, quiet, settings
         self._file, self._workers, self._until = folder / "smoke.safetensors", workers, until
 
-    def _train(self, worker: str, model: ModelParams, **changes: str) -> tuple[list[float], str]:
+    def _train(self, model: ModelParams, **changes: str) -> tuple[list[float], str]:
         self._file.unlink(missing_ok=True)
         settings = tuple(each.model_copy(update=changes) for each in self.settings)
+        worker = settings[0].device
         return self._workers.call(
             worker, train_briefly, model, settings, self._file, until=self._until
         )
@@ -97,9 +98,9 @@ class Trial:
     def compare(self) -> Check:
         """Losses near the CPU's, and the same bits twice with dropout on."""
         began, precision = time.monotonic(), self.settings[0].precision
-        expected, _ = self._train("cpu", self.quiet, device="cpu", precision="fp32")
-        found, _ = self._train("here", self.quiet)
-        first, again = (self._train("here", self.model) for _ in range(2))
+        expected, _ = self._train(self.quiet, device="cpu", precision="fp32")
+        found, _ = self._train(self.quiet)
+        first, again = (self._train(self.model) for _ in range(2))
         distance = float(np.abs(np.subtract(expected, found)).max())
         same, allowed = first == again, TOLERANCE[precision]
         return Check(
@@ -112,14 +113,14 @@ class Trial:
 
     def kill_and_resume(self) -> Check:
         """SIGKILL after the first epoch, then the rest from its checkpoint: the unbroken bits."""
-        unbroken = self._train("here", self.model)
+        unbroken = self._train(self.model)
         self._file.unlink(missing_ok=True)
         words = (train_briefly, self.model, self.settings, self._file)
         try:
             self._workers.call("killed", *words, True, until=self._until)
         except IncompleteError as problem:
             end = str(problem)
-        resumed = self._workers.call("here", *words, until=self._until)
+        resumed = self._workers.call(self.settings[0].device, *words, until=self._until)
         killed = end.endswith(f"{-signal.SIGKILL.value}") and self._file.is_file()
         detail = f"{end}; {'the same' if resumed == unbroken else 'OTHER'} bits as unbroken"
         name = f"{self.name}: killed after an epoch and resumed"
