@@ -56,13 +56,13 @@ class Article:
         return DataLoader(torch.utils.data.Subset(self._reviews, rows), batch_size=BATCH_SIZE)
 
     def train(self, clock: Clock) -> None:
-        """As in ``Contender``."""
+        """For the clock's batches."""
         self.module.train()  # from_pretrained returns a model in eval mode
         trainer = self._trainer(max_epochs=1, callbacks=[Ticks(clock)])
         trainer.fit(self.module, self._loader(clock))
 
     def evaluate(self, clock: Clock) -> None:
-        """As in ``Contender``."""
+        """For the clock's batches."""
         trainer = self._trainer(callbacks=[Ticks(clock)])
         trainer.validate(self.module, self._loader(clock), verbose=False)
 
@@ -71,7 +71,7 @@ class Ticks(lightning.Callback):
     """Has a clock count the batches of Lightning's loops."""
 
     def __init__(self, clock: Clock) -> None:
-        self.on_train_start = self.on_validation_start = lambda *_: clock.start()
+        self.on_train_start = self.on_validation_start = lambda *_: clock.batch_done(0)
         self.on_train_batch_end = self.on_validation_batch_end = lambda *_: clock.batch_done()
 
 

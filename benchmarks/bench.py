@@ -5,17 +5,17 @@ reviews; with ``--packs`` packs of the article's grid instead.
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import get_args
+from typing import Any, get_args
 
-from benchmarks.contenders import CONTENDERS, Case, reviews_of, take_turn
+from benchmarks.contenders import CONTENDERS, Case, take_turn
 from benchmarks.flops import empty_model, matrix_rate, needed_flops
 from benchmarks.results import Beginning, Measurement, Phase, Precision
 from benchmarks.table import FOLDER, show
-from benchmarks.workers import Workers
-from benchmarks.workload import SIZES, model_of, review_lengths
+from benchmarks.workers import FOREVER, Workers
+from benchmarks.workload import SIZES, mean_tokens, model_of, review_lengths
 from lora_replication import machine
 from lora_replication.encoders import locate_encoder
 from lora_replication.errors import ParameterError
@@ -35,9 +35,6 @@ PADDED_BATCHES = {"cpu": 1, "cuda": 50}
 the same, a single one.
 """
 
-REVIEWS = 1000
-"""Whose mean is the count of operations for a review."""
-
 
 def main(words: Sequence[str]) -> None:
     """Run what the command line's ``words`` ask for. Raises ``ParameterError``."""
@@ -54,20 +51,16 @@ def main(words: Sequence[str]) -> None:
     if min([asked.rounds, *(asked.packs or [])]) < 1:
         raise ParameterError(f"--rounds {asked.rounds}, --packs {asked.packs}; allowed: from 1")
     begun = Beginning(asked.device, shlex.join(["python", "-m", "benchmarks.bench", *words]))
-    precision = precisions(asked.device)[0]
-    measurements: list[Measurement] = []
+    precision, measurements = precisions(asked.device)[0], list[Measurement]()
     for size in asked.sizes:
         with model_of(size) as model:
-            here = (size, model, asked.device, precision)
-            methods = [] if asked.packs else asked.methods
-            tasks = [pack_cases(*here, asked.packs)] if asked.packs else []
-            tasks += [method_cases(*here, method) for method in methods]
-            for cases in tasks:
-                print(f"bench: {size}, {cases[0].method}", file=sys.stderr)
+            for method in [GRID] if asked.packs else asked.methods:
+                print(f"bench: {size}, {method}", file=sys.stderr)
+                cases = cases_of(size, model, asked.device, precision, method, asked.packs)
                 with Workers() as workers:
                     measurements += measure(cases, asked.rounds, workers)
     kind = "packs" if asked.packs else "bench"
-    content = {"matrix_precision": precision, "mean_tokens": float(review_lengths(10_000).mean())}
+    content = {"matrix_precision": precision, "mean_tokens": mean_tokens()}
     show(begun.results(kind, measurements=measurements, **content), asked.folder)
 
 
@@ -80,52 +73,47 @@ def precisions(device: str) -> tuple[Precision, ...]:
     return ("bf16-mixed",) if machine.multiplies_bf16() else ("fp32",)
 
 
-def method_cases(
-    size: str, model: ModelParams, device: str, precision: str, method: str
+def cases_of(
+    size: str,
+    model: ModelParams,
+    device: str,
+    precision: str,
+    method: str,
+    packs: Sequence[int] | None = None,
 ) -> list[Case]:
-    """Each contender on a method with the article's settings, in the order of turns."""
+    """In the order of turns: each contender on ``method`` with the article's settings, or this
+    project on the pack in the middle of the article's grid, cut into ``packs`` of each size.
+    """
     study = load_study(PARAMS)
-    settings = _here(Settings.of(study, study.methods[method]), model, device, precision)
-    return [_case(name, size, method, model, [settings]) for name in CONTENDERS]
-
-
-def pack_cases(
-    size: str, model: ModelParams, device: str, precision: str, packs: Sequence[int]
-) -> list[Case]:
-    """The project on the pack in the middle of the article's grid, cut into packs of each size."""
-    cases = []
-    for number in packs:
-        found = packs_of(article_grid(), number)
-        runs = found[len(found) // 2][:number]
-        settings = [_here(run.settings, model, device, precision) for run in runs]
-        cases.append(_case("ours", size, GRID, model, settings))
-    return cases
-
-
-def article_grid() -> list[SimpleNamespace]:
-    """The article's configurations, of which no data need be prepared."""
-
-    def run(_role: str, name: str, settings: Settings, seed: int) -> SimpleNamespace:
-        return SimpleNamespace(label=name, settings=settings, seed=seed)
-
-    return grid_runs(SimpleNamespace(study=load_study(PARAMS), run=run))
-
-
-def _here(settings: Settings, model: ModelParams, device: str, precision: str) -> Settings:
+    if method == GRID:
+        # No data need be prepared for these, so they are no runs.
+        bare = SimpleNamespace(study=study, run=_configuration)
+        cuts = [packs_of(grid_runs(bare), number) for number in packs or ()]
+        asked = [("ours", [each.settings for each in cut[len(cut) // 2]]) for cut in cuts]
+    else:
+        asked = [(name, [Settings.of(study, study.methods[method])]) for name in CONTENDERS]
     update = {"encoder": model.encoder, "device": device, "precision": precision}
-    return settings.model_copy(update=update)
-
-
-def _case(
-    contender: str, size: str, method: str, model: ModelParams, settings: Sequence[Settings]
-) -> Case:
-    batches = (PADDED_BATCHES if contender == "article" else BATCHES)[settings[0].device]
     vocabulary = int(empty_model(locate_encoder(model)).config.vocab_size)
-    return Case(contender, size, method, model, tuple(settings), vocabulary, batches)
+    return [
+        Case(
+            contender,
+            size,
+            method,
+            model,
+            tuple(each.model_copy(update=update) for each in settings),
+            vocabulary,
+            (PADDED_BATCHES if contender == "article" else BATCHES)[device],
+        )
+        for contender, settings in asked
+    ]
+
+
+def _configuration(_role: str, name: str, settings: Settings, seed: int) -> Any:
+    return SimpleNamespace(label=name, settings=settings, seed=seed)
 
 
 def measure(
-    cases: Sequence[Case], rounds: int, workers: Workers, until: float = float("inf")
+    cases: Sequence[Case], rounds: int, workers: Workers, until: float = FOREVER
 ) -> list[Measurement]:
     """Training and evaluation (packs: training alone) of all ``cases``, A B C A B C.
 
@@ -147,7 +135,7 @@ def measure(
                 rate = workers.call("rate", matrix_rate, device, precision, until=until)
                 turns.append((*turn, rate))
                 if packs and device == "cpu":
-                    workers.drop(case.contender)
+                    workers.stop(case.contender)
         pairs = zip(cases, found, strict=True)
         measurements += [_measurement(case, phase, turns) for case, turns in pairs]
     return measurements
@@ -156,25 +144,24 @@ def measure(
 def _measurement(
     case: Case, phase: Phase, turns: Sequence[tuple[float, int, float]]
 ) -> Measurement:
-    encoder, reviews = locate_encoder(case.model), reviews_of(case) * len(case.settings)
+    encoder, lengths, pack = locate_encoder(case.model), review_lengths(1000), len(case.settings)
+    network = empty_model(encoder)
+    needed = [
+        needed_flops(network, encoder.layout, each, lengths, training=phase == "training")
+        for each in case.settings
+    ]
     return Measurement(
         size=Path(case.size).name,
         method=case.method,
         phase=phase,
         contender=case.contender,
         precision=case.settings[0].precision,
-        pack=len(case.settings),
-        seconds_per_review=tuple(seconds / reviews for seconds, _, _ in turns),
+        pack=pack,
+        seconds_per_review=tuple(seconds / case.reviews / pack for seconds, _, _ in turns),
         matrix_flops_per_second=tuple(rate for _, _, rate in turns),
-        flops_per_review=sum(_flops(case, encoder, phase)) / len(case.settings) / REVIEWS,
+        flops_per_review=sum(needed) / pack / len(lengths),
         peak_memory_bytes=max(peak for _, peak, _ in turns),
     )
-
-
-def _flops(case: Case, encoder: object, phase: Phase) -> Iterator[int]:
-    network, lengths, training = empty_model(encoder), review_lengths(REVIEWS), phase == "training"
-    for settings in case.settings:
-        yield needed_flops(network, encoder.layout, settings, lengths, training=training)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""The contenders as the benchmark drives them, each in a process of its own."""
+"""The contenders as the benchmark drives them: this project's own loop, and turns on a clock."""
 
 import time
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Any
 
 from benchmarks.results import Phase
-from benchmarks.workload import BATCH_SIZE, Workload, make_workload
+from benchmarks.workload import BATCH_SIZE, Workload, make_workload, mean_tokens
 from lora_replication import machine
 from lora_replication.encoders import locate_encoder
 from lora_replication.process import set_up_libraries
@@ -19,7 +19,11 @@ CONTENDERS = {
     "peft": ("benchmarks.peft_trainer", "HFTrainer", ("peft", "accelerate")),
     "ours": ("benchmarks.contenders", "Ours", ()),
 }
-"""Module, class and needed packages of each, in the order of turns."""
+"""Module, class and needed packages of each, in the order of turns.
+
+A class takes a ``Case``; its ``train`` and ``evaluate`` take a ``Clock``, start it, and run for its
+``total`` of batches.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,18 @@ class Case:
         """What a turn is about."""
         return make_workload(self.batches, self.vocabulary)
 
+    @property
+    def reviews(self) -> float:
+        """Reviews of IMDb's mean length that cost as much as a turn.
+
+        Padding makes all reviews cost the same. Otherwise cost follows tokens, and the few reviews
+        of a turn have a mean length of their own.
+        """
+        if self.contender == "article":
+            return float(self.batches * BATCH_SIZE)
+        own = self.workload.grouped if self.contender == "peft" else self.workload.random
+        return len(own.ids) / mean_tokens()
+
 
 class Clock:
     """Times ``batches`` batches that follow ``untimed`` ones; a contender counts them.
@@ -57,12 +73,8 @@ class Clock:
         self.untimed, self.total, self._device = untimed, untimed + batches, device
         self._done, self._times = 0, list[float]()
 
-    def start(self) -> None:
-        """The loop is about to take its first batch."""
-        self.batch_done(0)
-
     def batch_done(self, batches: int = 1) -> None:
-        """So many more are done."""
+        """So many more are done; 0 as the loop is about to take its first."""
         self._done += batches
         if self._done in (self.untimed, self.total):
             finish(self._device)
@@ -80,16 +92,6 @@ def finish(device: str) -> None:
         import torch
 
         torch.cuda.synchronize()
-
-
-class Contender(Protocol):
-    """What is measured. Both loops start the clock and run for its ``total`` of batches."""
-
-    def train(self, clock: Clock) -> None:
-        """Train on the workload."""
-
-    def evaluate(self, clock: Clock) -> None:
-        """Evaluate the workload with dropout off."""
 
 
 class Ours:
@@ -112,7 +114,7 @@ class Ours:
 
         self.classifier.start_epoch(1)
         rows = self.workload.rows()
-        clock.start()
+        clock.batch_done(0)
         for number in range(clock.total):
             own = rows[number % len(rows)]
             batch = collate(self.workload.random, own, self.classifier.device)
@@ -123,7 +125,7 @@ class Ours:
         """All reviews of a turn at once."""
         from lora_replication.training.evaluation import predict_logits
 
-        clock.start()
+        clock.batch_done(0)
         for batches in filter(None, (clock.untimed, clock.total - clock.untimed)):
             predict_logits(self.classifier, self.workload.random)
             clock.batch_done(batches)
@@ -132,19 +134,18 @@ class Ours:
 def missing_packages(contender: str) -> list[str]:
     """What must be installed for ``contender`` and is not."""
     missing = [name for name in CONTENDERS[contender][2] if find_spec(name) is None]
-    lightning = any(map(find_spec, ("lightning", "pytorch_lightning")))
-    return missing if lightning or contender != "article" else ["lightning", *missing]
+    lightning = contender != "article" or find_spec("lightning") or find_spec("pytorch_lightning")
+    return missing if lightning else ["lightning", *missing]
 
 
-_built: dict[Case, tuple[Contender, set[Phase]]] = {}
-"""Of this process: the contender of its latest case, and the phases in which it is warm."""
-
-
-def make_contender(case: Case) -> Contender:
+def make_contender(case: Case) -> Any:
     """The contender of ``case``; only its own libraries are imported."""
     module, name, _ = CONTENDERS[case.contender]
-    contender: Contender = getattr(import_module(module), name)(case)
-    return contender
+    return getattr(import_module(module), name)(case)
+
+
+_built: dict[Case, tuple[Any, set[Phase]]] = {}
+"""Of this process: the contender of its latest case, and the phases in which it is warm."""
 
 
 def take_turn(case: Case, phase: Phase) -> tuple[float, int]:
@@ -160,16 +161,3 @@ def take_turn(case: Case, phase: Phase) -> tuple[float, int]:
     warm.add(phase)
     (contender.train if phase == "training" else contender.evaluate)(clock)
     return clock.seconds, machine.peak_memory_bytes(device)
-
-
-def reviews_of(case: Case) -> float:
-    """Reviews of IMDb's mean length that cost as much as a turn.
-
-    Padding makes all reviews cost the same. Otherwise cost follows tokens, and the few reviews of a
-    turn have a mean length of their own.
-    """
-    if case.contender == "article":
-        return float(case.batches * BATCH_SIZE)
-    workload = case.workload
-    tokens = workload.grouped if case.contender == "peft" else workload.random
-    return len(tokens.ids) / workload.mean_tokens

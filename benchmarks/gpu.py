@@ -8,20 +8,18 @@ import shlex
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import METHODS, measure, method_cases, pack_cases, precisions
+from benchmarks.bench import GRID, cases_of, measure, precisions
 from benchmarks.contenders import missing_packages
 from benchmarks.gpu_inputs import PIECES, join
 from benchmarks.gpu_runs import at_work, labels, open_workspace, outcome, units
 from benchmarks.gpu_smoke import smoke
 from benchmarks.results import Beginning, Check, Measurement
 from benchmarks.workers import Workers
-from benchmarks.workload import SIZES, model_of, review_lengths
+from benchmarks.workload import SIZES, mean_tokens, model_of
 from lora_replication import machine
 from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.process import run_command
@@ -33,39 +31,16 @@ PARTS = {
         "each method and a pack of 8: like the CPU, twice the same, killed and resumed",
     ),
     "speed": (0.24, "this project, the article's loop, the HF Trainer; packs; matrix rate; memory"),
-    "study": (0.46, "minilm-gpu: four methods, five seeds, side by side, seed by seed"),
-    "grid": (0.12, "minilm-gpu: the article's 576 configurations in packs, spread over the space"),
+    "study": (0.46, "four methods, five seeds on the whole split, side by side, seed by seed"),
+    "grid": (0.12, "the article's 576 configurations in packs, spread over their space"),
 }
 """Shares of the time, the rest being for what comes back; what a part leaves is for the next."""
 
 MOST_BYTES = 15_500_000
 """Of the archive that comes back: files of less than 16 MiB do."""
 
-
-@dataclass(frozen=True)
-class Asked:
-    """What the command line says."""
-
-    minutes: float
-    inputs: Path | None
-    out: Path
-    work: Path
-    device: str
-    tiny: bool
-    at_once: int
-    pack: int
-
-    @property
-    def log(self) -> Path:
-        """Takes what the parts' processes print."""
-        return self.out / "log.txt"
-
-    def say(self, line: str) -> None:
-        """On the terminal and in the log."""
-        line = f"gpu: {time.strftime('%H:%M:%S')} {line}"
-        print(line, flush=True)
-        with self.log.open("a") as stream:
-            print(line, file=stream)
+SECONDS_BETWEEN_STARTS = 1.5
+"""Of processes on a GPU, whose contexts can't all be made at once."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -75,173 +50,169 @@ def main(words: Sequence[str]) -> None:
         ParameterError: for words that make no sense.
         IncompleteError: a check does not hold, or a part failed; the others were done.
     """
-    asked, dry_run = _read(words)
-    until = 0.0
-    for name, (share, what) in PARTS.items():
-        until += 60 * asked.minutes * share
-        print(f"{name:6} {60 * asked.minutes * share:5.0f} s, until {until:5.0f} s: {what}")
-    if dry_run:
+    asked = _read(words)
+    for (part, (share, what)), end in zip(PARTS.items(), _ends(0.0, asked.minutes), strict=True):
+        print(f"{part:6} {60 * asked.minutes * share:5.0f} s, until {end:5.0f} s: {what}")
+    if asked.dry_run:
         return
+    began, wrong = time.monotonic(), list[str]()
     asked.out.mkdir(parents=True, exist_ok=True)
     if asked.inputs and (asked.inputs / PIECES).is_file():
-        asked = _joined(asked)
-    command = shlex.join(["python", "-m", "benchmarks.gpu", *words])
-    began, until, wrong = time.monotonic(), 0.0, list[str]()
-    for name, (share, _) in PARTS.items():
-        until += 60 * asked.minutes * share
-        begun = Beginning(asked.device, command)
-        asked.say(f"{name}: {max(0.0, began + until - time.monotonic()):.0f} s left for it")
+        join(asked.inputs, asked.work / "inputs")
+        asked.inputs = asked.work / "inputs"
+    for part, until in zip(PARTS, _ends(began, asked.minutes), strict=True):
+        begun = Beginning(asked.device, shlex.join(["python", "-m", "benchmarks.gpu", *words]))
+        _say(asked, f"{part}: {max(0.0, until - time.monotonic()):.0f} s left for it")
         try:
-            content = globals()[f"_{name}"](asked, began + until)
+            content = _content(part, asked, until)
         except Exception as problem:  # a part that fails must not cost the others
-            content = {"skipped": [f"{name}: {type(problem).__name__}: {problem}"]}
-            wrong.append(content["skipped"][0])
-        results = begun.results(name, **content)
-        results.write(asked.out / f"{name}.json")
+            content = {"skipped": [f"{part}: {type(problem).__name__}: {problem}"]}
+            wrong += content["skipped"]
+        results = begun.results(part, **content)
+        results.write(asked.out / f"{part}.json")
         wrong += [f"{each.name}: {each.detail}" for each in results.checks if not each.passed]
         for line in results.skipped:
-            asked.say(f"{name}: not done: {line}")
-        if name in ("study", "grid"):
+            _say(asked, f"{part}: not done: {line}")
+        if part in ("study", "grid"):
             _bring_back(asked)
-    asked.say(f"{time.monotonic() - began:.0f} s in all; the results are in {asked.out}")
+    _say(asked, f"{time.monotonic() - began:.0f} s in all; the results are in {asked.out}")
     if wrong:
         raise IncompleteError("; ".join(wrong))
 
 
-def _read(words: Sequence[str]) -> tuple[Asked, bool]:
+def _read(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=9.0, help="for everything")
-    parser.add_argument(
-        "--inputs", type=Path, help="made by benchmarks.gpu_inputs; else this project"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("build/gpu/results"), help="at most 8 files"
-    )
-    parser.add_argument("--work", type=Path, default=Path("build/gpu/work"), help="runs; kept")
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help=" ")
-    parser.add_argument("--tiny", action="store_true", help="the study's encoder, for every part")
-    parser.add_argument("--at-once", type=int, default=8, help="processes of the study on one GPU")
-    parser.add_argument("--pack", type=int, default=16, help="configurations of the grid together")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan")
-    found = vars(parser.parse_args(words))
-    dry_run = found.pop("dry_run")
-    asked = Asked(**found)
+    add = parser.add_argument
+    add("--minutes", type=float, default=9.0, help="for everything")
+    add("--inputs", type=Path, help="made by benchmarks.gpu_inputs; without it, of this project")
+    add("--out", type=Path, default=Path("build/gpu/results"), help="gets at most eight files")
+    add("--work", type=Path, default=Path("build/gpu/work"), help="of runs; recorded ones stay")
+    add("--device", choices=["cuda", "cpu"], default="cuda", help=" ")
+    add("--tiny", action="store_true", help="the study's encoder in every part, few turns")
+    add("--at-once", type=int, default=8, help="processes of the study on one GPU")
+    add("--pack", type=int, default=16, help="configurations of the grid together")
+    add("--dry-run", action="store_true", help="print the plan")
+    asked = parser.parse_args(words)
     if min(asked.minutes, asked.at_once, asked.pack) <= 0:
         raise ParameterError("--minutes, --at-once and --pack; allowed: above 0")
-    return asked, dry_run
+    return asked
 
 
-def _joined(asked: Asked) -> Asked:
-    join(asked.inputs, asked.work / "inputs")
-    return Asked(**vars(asked) | {"inputs": asked.work / "inputs"})
+def _ends(began: float, minutes: float) -> list[float]:
+    shares = [share for share, _ in PARTS.values()]
+    return [began + 60 * minutes * sum(shares[: place + 1]) for place in range(len(shares))]
 
 
-def _sizes(asked: Asked) -> tuple[str, ...]:
+def _say(asked: argparse.Namespace, line: str) -> None:
+    """On the terminal and in the log, which takes what the parts' processes print too."""
+    line = f"gpu: {time.strftime('%H:%M:%S')} {line}"
+    print(line, flush=True)
+    with (asked.out / "log.txt").open("a") as stream:
+        print(line, file=stream)
+
+
+def _content(part: str, asked: argparse.Namespace, until: float) -> dict[str, Any]:
+    if part in ("study", "grid"):
+        return _runs(part, asked, until)
     workspace = open_workspace(asked.inputs, asked.work)  # MiniLM's package is found from here on
-    return (str(workspace.encoder.folder),) if asked.tiny else SIZES[::-1]
+    sizes = [str(workspace.encoder.folder)] if asked.tiny else SIZES[::-1]
+    return (_smoke if part == "smoke" else _speed)(asked, sizes, until)
 
 
-def _smoke(asked: Asked, until: float) -> dict[str, Any]:
-    folder = asked.work / "smoke"
-    folder.mkdir(parents=True, exist_ok=True)
-    kinds = ("fp16-mixed", "bf16-mixed") if asked.device == "cuda" else ("fp32", "bf16-mixed")
+def _smoke(asked: argparse.Namespace, sizes: Sequence[str], until: float) -> dict[str, Any]:
+    kinds = ("fp16-mixed", "bf16-mixed") if asked.device == "cuda" else ("fp32",)
     checks, skipped = list[Check](), list[str]()
-    for found in smoke(_sizes(asked), kinds, asked.device, folder, asked.log, until):
+    log = asked.out / "log.txt"
+    for found in smoke(sizes, kinds, asked.device, asked.work / "smoke", log, until):
         if isinstance(found, str):
             skipped.append(found)
         else:
             checks.append(found)
-            asked.say(f"smoke: {'ok' if found.passed else 'WRONG'}: {found.name}: {found.detail}")
+            _say(asked, f"smoke: {'ok' if found.passed else 'WRONG'}: {found.name}: {found.detail}")
     return {"checks": checks, "skipped": skipped}
 
 
-def _speed(asked: Asked, until: float) -> dict[str, Any]:
+def _speed(asked: argparse.Namespace, sizes: Sequence[str], until: float) -> dict[str, Any]:
     """Methods and packs at each size, those first that tell most."""
-    sizes, packs = _sizes(asked), (2,) if asked.tiny else (1, 8, 16, 32, 64)
-    kind = precisions(asked.device)[0]
+    packs, kind = (2,) if asked.tiny else (1, 8, 16, 32, 64), precisions(asked.device)[0]
+    methods = ("lora_default", GRID, *([] if asked.tiny else ["full", "last_layers"]))
     measurements, skipped = list[Measurement](), list[str]()
-    order = [
-        (task, size) for task in ("lora_default", "packs", "full", "last_layers") for size in sizes
-    ]
-    with Workers(asked.log) as workers:
-        for task, size in order[: 2 if asked.tiny else None]:
-            label = f"{Path(size).name}, {task}"
+    with Workers(asked.out / "log.txt") as workers:
+        for method, size in [(method, size) for method in methods for size in sizes]:
             with model_of(size) as model:
-                here = (size, model, asked.device, kind)
-                cases = method_cases(*here, task) if task in METHODS else pack_cases(*here, packs)
-                for name in sorted({case.contender for case in cases}):
+                cases = cases_of(size, model, asked.device, kind, method, packs)
+                for name in {case.contender: None for case in cases}:
                     if missing := missing_packages(name):
-                        skipped.append(f"{label}, {name}: needs {', '.join(missing)}")
+                        skipped.append(f"{size}, {method}, {name}: needs {', '.join(missing)}")
                 cases = [case for case in cases if not missing_packages(case.contender)]
                 # Packs one by one, so that one that memory does not hold costs no other.
-                for own in [cases] if task in METHODS else [[case] for case in cases]:
-                    label = f"{Path(size).name}, {task}, {len(own[0].settings)} together"
+                for own in [[case] for case in cases] if method == GRID else [cases]:
+                    name = f"{Path(size).name}, {method}, packs of {len(own[0].settings)}"
                     try:
                         if time.monotonic() > until:
                             raise TimeoutError("out of time")
                         measurements += measure(own, 1 if asked.tiny else 2, workers, until)
-                        asked.say(f"speed: {label}")
+                        _say(asked, f"speed: {name}")
                     except (TimeoutError, IncompleteError) as problem:
-                        skipped.append(f"{label}: {problem}")
-    mean = float(review_lengths(10_000).mean())
+                        skipped.append(f"{name}: {problem}")
     return {
-        "title": "Random weights of DistilBERT's size: a speed, never an accuracy.",
+        "title": "Weights of DistilBERT's size are random: a speed, never an accuracy.",
         "matrix_precision": kind,
-        "mean_tokens": mean,
+        "mean_tokens": mean_tokens(),
         "measurements": measurements,
         "skipped": skipped,
     }
 
 
-def _runs(part: str, at_once: Callable[[Asked], int], asked: Asked, until: float) -> dict[str, Any]:
-    """Runs of the study side by side, each worker in a process of its own, until time is up."""
+def _runs(part: str, asked: argparse.Namespace, until: float) -> dict[str, Any]:
+    """Runs of the study by several processes side by side, until time is up."""
     workspace = open_workspace(asked.inputs, asked.work)
     if workspace.study.train.device != asked.device:
         return {"skipped": [f"{part}: the study asks for {workspace.study.train.device}"]}
     todo = units(workspace, part, asked.pack)
-    number = min(at_once(asked), len(todo))
-    threads = max(1, machine.cores() // number)
-    with Workers(asked.log) as workers:
+    # Packs fill a GPU by themselves; two of them hide each other's evaluations.
+    number = min(asked.at_once if part == "study" else max(1, asked.at_once // 4), len(todo))
+    threads, problems = max(1, machine.cores() // number), list[str]()
+    with Workers(asked.out / "log.txt") as workers:
         for place in range(number):
             words = (asked.inputs, asked.work, part, asked.pack, until, threads)
-            workers[str(place)].begin(at_work, *words)
-            time.sleep(0 if asked.tiny else 1.5)  # as many contexts at once could not start
-        problems = []
+            workers.begin(str(place), at_work, *words)
+            time.sleep(0 if asked.tiny else SECONDS_BETWEEN_STARTS)
         for place in range(number):
             try:
-                workers[str(place)].result(until)
+                workers.result(str(place), until)
             except (TimeoutError, IncompleteError) as problem:
                 problems.append(f"{part}, process {place}: {problem}")
     finished = [outcome(record) for runs in todo for run in runs if (record := workspace.done(run))]
     for line in finished:
-        asked.say(f"{part}: {line}")
+        _say(asked, f"{part}: {line}")
     missing = [labels(runs) for runs in todo if not all(map(workspace.done, runs))]
-    title = f"{workspace.study.title}. {'Packs in an order' if part == 'grid' else 'Seed by seed'}"
-    title += f" that is balanced at any beginning, {number} processes at once."
+    order = (
+        "Packs, each configuration the farthest from those before" if part == GRID else "By seed"
+    )
+    title = f"{workspace.study.title}. {order}; {number} processes at once."
     return {"title": title, "finished": finished, "skipped": problems + missing}
 
 
-_study = partial(_runs, "study", lambda asked: asked.at_once)
-_grid = partial(_runs, "grid", lambda asked: max(1, asked.at_once // 4))
-
-
-def _bring_back(asked: Asked) -> None:
+def _bring_back(asked: argparse.Namespace) -> None:
     """Archive the records, then as many predictions as it may hold, methods' first."""
     runs = asked.work / "runs"
     records = sorted(runs.rglob(RECORD))
     predictions = [file.with_name(PREDICTIONS) for file in records]
-    predictions.sort(key=lambda file: (file.parts[-4] == "grid", file))
-    size = left_out = 0
+    predictions = sorted(
+        filter(Path.is_file, predictions), key=lambda file: (GRID in file.parts, file)
+    )
+    size = sum(file.stat().st_size for file in records)
     with tarfile.open(asked.out / "records.tar.gz", "w:gz") as archive:
-        for file in [*records, *filter(Path.is_file, predictions)]:
-            size += file.stat().st_size
-            if size > MOST_BYTES and file.name == PREDICTIONS:
-                left_out, size = left_out + 1, size - file.stat().st_size
-            else:
+        for file in [*records, *predictions]:
+            if file.name == PREDICTIONS:
+                size += file.stat().st_size
+            if file.name == RECORD or size <= MOST_BYTES:
                 archive.add(file, file.relative_to(runs))
-    asked.say(f"{len(records)} records; predictions of {left_out} runs are too large to come back")
+            else:
+                _say(asked, f"{file.relative_to(runs)} is too large to come back")
 
 
 if __name__ == "__main__":

@@ -108,15 +108,12 @@ def at_work(
         began = time.monotonic()
         if began + longest > until:
             return
-        if all(map(workspace.done, runs)) or _taken(workspace, runs):
+        taken = any(is_locked(lock_file(workspace, run)) for run in runs)
+        if taken or all(map(workspace.done, runs)):
             continue
         for record in _attempt(workspace, runs):
             print(f"{part}: {outcome(record)}, {time.monotonic() - began:.0f} s", flush=True)
         longest = max(longest, time.monotonic() - began)
-
-
-def _taken(workspace: Workspace, runs: Sequence[Run]) -> bool:
-    return any(is_locked(lock_file(workspace, run)) for run in runs)
 
 
 def _attempt(workspace: Workspace, runs: Sequence[Run]) -> list[Record]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bench import METHODS, method_cases, pack_cases
+from benchmarks.bench import GRID, cases_of
 from benchmarks.results import Check
 from benchmarks.workers import Workers
 from benchmarks.workload import model_of, random_reviews, review_lengths
@@ -31,100 +31,89 @@ products are rounded to 24, 11 and 8 bits.
 
 
 def smoke(
-    sizes: Sequence[str],
-    precisions: Sequence[str],
-    device: str,
-    folder: Path,
-    log: Path,
-    until: float,
+    sizes: Sequence[str], kinds: Sequence[str], device: str, folder: Path, log: Path, until: float
 ) -> Iterator[Check | str]:
-    """A check for each size, precision, and method or pack; the name of each that is not done."""
+    """A check for each size, precision, and method or pack; the name of each that is not done.
+
+    The first one is also killed after an epoch and resumed.
+
+    Args:
+        folder: of checkpoints and encoders; ``log`` takes what processes print.
+        until: monotonic seconds.
+    """
     killed = False
     with Workers(log) as workers:
         for size in sizes:
             with model_of(size) as model:
                 quiet = without_dropout(model, folder / f"quiet-{Path(size).name}")
-                for precision in precisions:
-                    for subject in ("lora_default", "full", "last_layers", f"pack of {PACK}"):
-                        name = f"{Path(size).name}, {precision}, {subject}"
-                        settings = _settings(size, model, device, precision, subject)
-                        check = Trial(name, model, quiet, settings, folder, workers, until)
+                for kind in kinds:
+                    for method in ("lora_default", "full", "last_layers", GRID):
+                        (case,) = cases_of(size, model, device, kind, method, [PACK])[-1:]
+                        update = {"epochs": EPOCHS, "batch_size": BATCH}
+                        settings = [each.model_copy(update=update) for each in case.settings]
+                        pack = f" in a pack of {PACK}" if method == GRID else ""
+                        name = f"{Path(size).name}, {kind}, {method}{pack}"
+                        trial = Trial(model, quiet, settings, folder / "state", workers, until)
                         try:
-                            yield check.compare()
+                            yield trial.compare(name)
                             if not killed:
                                 killed = True
-                                yield check.kill_and_resume()
+                                yield trial.kill_and_resume(name)
                         except TimeoutError as problem:
                             yield f"{name}: {problem}"
                         except IncompleteError as problem:
                             yield Check(name=name, passed=False, detail=str(problem))
 
 
-def _settings(
-    size: str, model: ModelParams, device: str, precision: str, subject: str
-) -> tuple[Settings, ...]:
-    if subject in METHODS:
-        cases = method_cases(size, model, device, precision, subject)
-    else:
-        cases = pack_cases(size, model, device, precision, [PACK])
-    update = {"epochs": EPOCHS, "batch_size": BATCH}
-    return tuple(settings.model_copy(update=update) for settings in cases[-1].settings)
-
-
 class Trial:
-    """One method or pack: twenty steps on the CPU without dropout, and here without and with."""
+    """Twenty steps of one method or pack: ``model`` with dropout, and ``quiet`` without."""
 
     def __init__(
         self,
-        name: str,
         model: ModelParams,
         quiet: ModelParams,
-        settings: tuple[Settings, ...],
-        folder: Path,
+        settings: Sequence[Settings],
+        file: Path,
         workers: Workers,
         until: float,
     ) -> None:
-        self.name, self.model, self.quiet, self.settings = name, model, quiet, settings
-        self._file, self._workers, self._until = folder / "smoke.safetensors", workers, until
+        self.model, self.quiet, self.settings = model, quiet, settings
+        self._file, self._workers, self._until = file, workers, until
 
     def _train(self, model: ModelParams, **changes: str) -> tuple[list[float], str]:
         self._file.unlink(missing_ok=True)
-        settings = tuple(each.model_copy(update=changes) for each in self.settings)
-        worker = settings[0].device
-        return self._workers.call(
-            worker, train_briefly, model, settings, self._file, until=self._until
-        )
+        settings = [each.model_copy(update=changes) for each in self.settings]
+        words = (settings[0].device, train_briefly, model, settings, self._file)
+        return self._workers.call(*words, until=self._until)
 
-    def compare(self) -> Check:
+    def compare(self, name: str) -> Check:
         """Losses near the CPU's, and the same bits twice with dropout on."""
-        began, precision = time.monotonic(), self.settings[0].precision
+        began, allowed = time.monotonic(), TOLERANCE[self.settings[0].precision]
         expected, _ = self._train(self.quiet, device="cpu", precision="fp32")
         found, _ = self._train(self.quiet)
-        first, again = (self._train(self.model) for _ in range(2))
         distance = float(np.abs(np.subtract(expected, found)).max())
-        same, allowed = first == again, TOLERANCE[precision]
-        return Check(
-            name=self.name,
-            passed=distance <= allowed and same,
-            detail=f"losses within {distance:.4f} of the CPU's in fp32, dropout off (allowed "
-            f"{allowed}); {'the same' if same else 'OTHER'} bits twice, dropout on; "
-            f"{time.monotonic() - began:.0f} s",
+        same = self._train(self.model) == self._train(self.model)
+        detail = (
+            f"losses within {distance:.4f} of the CPU's in fp32, dropout off (allowed {allowed}); "
+            f"{'the same' if same else 'OTHER'} bits twice, dropout on; "
+            f"{time.monotonic() - began:.0f} s"
         )
+        return Check(name=name, passed=distance <= allowed and same, detail=detail)
 
-    def kill_and_resume(self) -> Check:
+    def kill_and_resume(self, name: str) -> Check:
         """SIGKILL after the first epoch, then the rest from its checkpoint: the unbroken bits."""
-        unbroken = self._train(self.model)
-        self._file.unlink(missing_ok=True)
+        unbroken, end = self._train(self.model), ""
+        self._file.unlink()
         words = (train_briefly, self.model, self.settings, self._file)
         try:
             self._workers.call("killed", *words, True, until=self._until)
         except IncompleteError as problem:
             end = str(problem)
-        resumed = self._workers.call(self.settings[0].device, *words, until=self._until)
-        killed = end.endswith(f"{-signal.SIGKILL.value}") and self._file.is_file()
-        detail = f"{end}; {'the same' if resumed == unbroken else 'OTHER'} bits as unbroken"
-        name = f"{self.name}: killed after an epoch and resumed"
-        return Check(name=name, passed=killed and resumed == unbroken, detail=detail)
+        killed = end.endswith(f"-{signal.SIGKILL.value}") and self._file.is_file()
+        same = self._workers.call(self.settings[0].device, *words, until=self._until) == unbroken
+        detail = f"{end}; {'the same' if same else 'OTHER'} bits as unbroken"
+        name = f"{name}: killed after an epoch and resumed"
+        return Check(name=name, passed=killed and same, detail=detail)
 
 
 def train_briefly(
@@ -147,13 +136,11 @@ def train_briefly(
     encoder, draw = locate_encoder(model), np.random.default_rng(1)
     words = json.loads((encoder.folder / CONFIG).read_text("utf-8"))["vocab_size"]
     lengths = draw.permutation(review_lengths(BATCH * STEPS) // SHORTER)
-    reviews, held_out = (random_reviews(each, words, draw) for each in (lengths, lengths[:16]))
+    parts = [random_reviews(each, words, draw) for each in (lengths, lengths[:16])]
     classifier = Classifier(encoder, settings[0], 1, settings[1:])
-    keys = [each.model_dump_json() for each in settings]
-    checkpoint = Checkpoint(file, keys)
-    trainings = train(classifier, 1, reviews, held_out, checkpoint, after_epoch, "smoke")
-    state = hashlib.sha256()
-    losses: list[float] = []
+    checkpoint = Checkpoint(file, [each.model_dump_json() for each in settings])
+    trainings = train(classifier, 1, *parts, checkpoint, after_epoch, "smoke")
+    state, losses = hashlib.sha256(), list[float]()
     for place, training in enumerate(trainings):
         for each in training.epochs:
             losses += [each.train_loss or np.inf, each.val_loss or np.inf]
@@ -167,8 +154,7 @@ def without_dropout(model: ModelParams, folder: Path) -> ModelParams:
     """``model`` copied into ``folder`` with every dropout at 0: masks differ between devices."""
     encoder = locate_encoder(model)
     folder.mkdir(parents=True, exist_ok=True)
-    config = json.loads((encoder.folder / CONFIG).read_text("utf-8"))
-    layout = encoder.layout
+    layout, config = encoder.layout, json.loads((encoder.folder / CONFIG).read_text("utf-8"))
     names = (layout.hidden_dropout, layout.attention_dropout, layout.head_dropout)
     (folder / CONFIG).write_text(json.dumps(config | dict.fromkeys(names, 0.0)), "utf-8")
     for name in (WEIGHTS, VOCABULARY):

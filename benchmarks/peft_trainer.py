@@ -67,14 +67,14 @@ class HFTrainer:
         return Reviews(self.tokens, clock.total * BATCH_SIZE)
 
     def train(self, clock: Clock) -> None:
-        """As in ``Contender``."""
+        """For the clock's batches."""
         self.trainer.train_dataset = self._count(clock)
         self.trainer.train()
 
     def evaluate(self, clock: Clock) -> None:
-        """As in ``Contender``."""
+        """For the clock's batches."""
         reviews = self._count(clock)
-        clock.start()
+        clock.batch_done(0)
         self.trainer.evaluate(reviews)
 
 
@@ -82,7 +82,7 @@ class Ticks(transformers.TrainerCallback):
     """Has a clock count the batches of the Trainer's loops."""
 
     def __init__(self, clock: Clock) -> None:
-        self.on_train_begin = lambda *_, **__: clock.start()
+        self.on_train_begin = lambda *_, **__: clock.batch_done(0)
         self.on_step_end = self.on_prediction_step = lambda *_, **__: clock.batch_done()
 
 

@@ -6,69 +6,25 @@ import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Self
 
 from lora_replication.errors import IncompleteError
 
+FOREVER = float("inf")
 
-class Worker:
-    """A process of its own that calls functions, one after another.
+
+class Workers:
+    """Processes by name, each started when first needed and killed as the context ends.
 
     Args:
         log: a file that takes what they print, where it is not this process's terminal.
     """
 
     def __init__(self, log: Path | None = None) -> None:
-        self._connection, there = multiprocessing.Pipe()
-        self._process = multiprocessing.get_context("spawn").Process(
-            target=_serve, args=(there, log), daemon=True
-        )
-        self._process.start()
-        there.close()
-
-    def begin(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Have it call ``function``, without waiting."""
-        self._connection.send((function, arguments))
-
-    def result(self, until: float = float("inf")) -> Any:
-        """What the function returned, waiting to ``until`` (monotonic seconds).
-
-        Raises:
-            TimeoutError: it takes longer; the process is killed.
-            IncompleteError: the function raised, or the process died.
-        """
-        left = None if until == float("inf") else max(0.0, until - time.monotonic())
-        try:
-            if not self._connection.poll(left):
-                self.stop()
-                raise TimeoutError("out of time")
-            returned, value = self._connection.recv()
-        except (EOFError, ConnectionResetError):
-            self._process.join()
-            raise IncompleteError(f"its process ended with {self._process.exitcode}") from None
-        if not returned:
-            raise IncompleteError(value)
-        return value
-
-    def call(
-        self, function: Callable[..., Any], *arguments: Any, until: float = float("inf")
-    ) -> Any:
-        """``begin`` and ``result``."""
-        self.begin(function, *arguments)
-        return self.result(until)
-
-    def stop(self) -> None:
-        """Kill it."""
-        self._process.kill()
-        self._process.join()
-
-
-class Workers:
-    """Workers by name, each started when first called; all are killed as the context ends."""
-
-    def __init__(self, log: Path | None = None) -> None:
-        self._log, self._workers = log, dict[str, Worker]()
+        self._log = log
+        self._started: dict[str, tuple[SpawnProcess, Connection]] = {}
 
     def __enter__(self) -> Self:
         """Nothing runs yet."""
@@ -76,26 +32,52 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         """Kill them."""
-        for name in list(self._workers):
-            self.drop(name)
+        for name in list(self._started):
+            self.stop(name)
 
-    def __getitem__(self, name: str) -> Worker:
-        """The worker of that name."""
-        if name not in self._workers:
-            self._workers[name] = Worker(self._log)
-        return self._workers[name]
+    def begin(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
+        """Have it call ``function``, without waiting."""
+        if name not in self._started:
+            here, there = multiprocessing.Pipe()
+            context = multiprocessing.get_context("spawn")
+            process = context.Process(target=_serve, args=(there, self._log), daemon=True)
+            process.start()
+            there.close()
+            self._started[name] = process, here
+        self._started[name][1].send((function, arguments))
 
-    def call(self, name: str, *function: Any, until: float = float("inf")) -> Any:
-        """As ``Worker.call``; a worker that failed is not used again."""
+    def result(self, name: str, until: float = FOREVER) -> Any:
+        """What the function returned, waiting to ``until`` (monotonic seconds).
+
+        Raises:
+            TimeoutError: it takes longer; the process is killed.
+            IncompleteError: the function raised, or the process died.
+        """
+        process, connection = self._started[name]
+        left = None if until == FOREVER else max(0.0, until - time.monotonic())
         try:
-            return self[name].call(*function, until=until)
-        except (TimeoutError, IncompleteError):
-            self.drop(name)
-            raise
+            if not connection.poll(left):
+                self.stop(name)
+                raise TimeoutError("out of time")
+            returned, value = connection.recv()
+        except (EOFError, ConnectionResetError):
+            process.join(5)
+            self.stop(name)
+            raise IncompleteError(f"its process ended with {process.exitcode}") from None
+        if not returned:
+            raise IncompleteError(value)
+        return value
 
-    def drop(self, name: str) -> None:
-        """Kill one; the next call of that name starts another."""
-        self._workers.pop(name).stop()
+    def call(self, name: str, *function: Any, until: float = FOREVER) -> Any:
+        """``begin`` and ``result``."""
+        self.begin(name, *function)
+        return self.result(name, until)
+
+    def stop(self, name: str) -> None:
+        """Kill it; the next call of that name starts another."""
+        process, _ = self._started.pop(name)
+        process.kill()
+        process.join()
 
 
 def _serve(connection: Connection, log: Path | None) -> None:

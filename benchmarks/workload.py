@@ -35,12 +35,10 @@ class Workload:
         random: batches of random reviews, as the article trains.
         grouped: batches of reviews of similar length: evenly spaced ones of those that grouping by
             length makes.
-        mean_tokens: real tokens of a review of IMDb.
     """
 
     random: Tokens
     grouped: Tokens
-    mean_tokens: float
 
     def rows(self) -> list[NDArray[np.int64]]:
         """The rows of each batch."""
@@ -58,6 +56,11 @@ def quantiles(lengths: NDArray[np.int64], count: int) -> list[int]:
     return np.quantile(lengths, places, method="hazen").round().astype(int).tolist()
 
 
+def mean_tokens() -> float:
+    """Of a review of IMDb."""
+    return float(review_lengths(10_000).mean())
+
+
 @cache
 def make_workload(batches: int, vocabulary: int) -> Workload:
     """The same reviews for every contender and on every machine."""
@@ -67,9 +70,7 @@ def make_workload(batches: int, vocabulary: int) -> Workload:
     chosen = ((np.arange(batches) + 0.5) * GROUPED_BATCHES / batches).astype(int)
     # The longest batch first, as the HF Trainer has it, so that memory is taken once.
     by_length = batched[chosen[::-1]].ravel()
-    mean = float(review_lengths(10_000).mean())
-    random, grouped = (random_reviews(each, vocabulary, draw) for each in (lengths, by_length))
-    return Workload(random, grouped, mean)
+    return Workload(*(random_reviews(each, vocabulary, draw) for each in (lengths, by_length)))
 
 
 def random_reviews(
@@ -87,15 +88,14 @@ def random_reviews(
 def model_of(size: str) -> Iterator[ModelParams]:
     """The encoder of ``size``, one of ``SIZES`` or a folder, for as long as the context lasts."""
     with TemporaryDirectory() as folder:
-        if size == "distilbert-size":
-            yield distilbert_size(Path(folder))
-        elif size == "minilm":
+        if size == "minilm":
             yield ModelParams(encoder=size, max_tokens=512)
         else:
-            yield ModelParams(encoder="folder", path=size, max_tokens=512)
+            path = distilbert_size(Path(folder)) if size == "distilbert-size" else size
+            yield ModelParams(encoder="folder", path=str(path), max_tokens=512)
 
 
-def distilbert_size(folder: Path) -> ModelParams:
+def distilbert_size(folder: Path) -> Path:
     """An encoder of DistilBERT's size with random weights, written into ``folder``."""
     import torch
     import transformers
@@ -109,4 +109,4 @@ def distilbert_size(folder: Path) -> ModelParams:
     # MiniLM's vocabulary is byte for byte DistilBERT's.
     minilm = locate_encoder(ModelParams(encoder="minilm", max_tokens=512))
     shutil.copy(minilm.vocabulary, folder / VOCABULARY)
-    return ModelParams(encoder="folder", path=str(folder), max_tokens=512)
+    return folder

@@ -8,7 +8,6 @@ import sys
 import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
@@ -42,7 +41,9 @@ def project(tmp_path_factory):
     (root / "dvc.yaml").touch()
     folder = root / "studies" / "small"
     folder.mkdir(parents=True)
-    content = YAML(typ="safe", pure=True).load((ROOT / "studies/minilm-gpu/params.yaml").read_text())
+    content = YAML(typ="safe", pure=True).load(
+        (ROOT / "studies/minilm-gpu/params.yaml").read_text()
+    )
     content |= {"study": "small", "title": "Generated reviews"}
     content["data"] |= {"source": "generated", "reviews": {"train": 24, "val": 8, "test": 8}}
     shutil.copytree(tiny_encoder("bert"), folder / "tiny")
@@ -84,7 +85,7 @@ def test_inputs_give_back_what_was_prepared(project, pieces, tmp_path):
     workspace = open_workspace(into, tmp_path / "work")
     prepared = Workspace(load_study(project / "studies/small/params.yaml"), project)
     assert workspace.encoder.folder == into / "encoder"
-    assert [run.key for run, in units(workspace, "study", 1)] == [
+    assert [run.key for (run,) in units(workspace, "study", 1)] == [
         run.key for run in sorted(progress(prepared).asked[:4], key=lambda run: run.seed)
     ]
 
@@ -113,6 +114,7 @@ def whole_plan(pieces, tmp_path_factory):
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return place / "build" / "gpu", done.stdout
@@ -128,10 +130,14 @@ def test_every_part_writes_its_results(whole_plan):
         for name in gpu.PARTS
     }
     assert not any(part.skipped for part in parts.values())
-    assert len(parts["smoke"].checks) == 9  # 2 precisions, 3 methods and a pack; killed once
+    assert len(parts["smoke"].checks) == 5  # three methods and a pack; one of them killed
     speed = {(m.contender, m.phase, m.pack) for m in parts["speed"].measurements}
     assert speed == {
-        *((name, phase, 1) for name in ("article", "peft", "ours") for phase in ("training", "evaluation")),
+        *(
+            (name, phase, 1)
+            for name in ("article", "peft", "ours")
+            for phase in ("training", "evaluation")
+        ),
         ("ours", "training", 2),
     }
     assert [line.split(":")[0] for line in parts["study"].finished] == [
@@ -165,7 +171,7 @@ def test_what_time_does_not_allow_is_named(project, pieces, tmp_path, capsys):
         name: json.loads((tmp_path / "out" / f"{name}.json").read_text())["skipped"]
         for name in gpu.PARTS
     }
-    assert len(skipped["smoke"]) == 8
+    assert len(skipped["smoke"]) == 4
     assert len(skipped["speed"]) == 2
     assert [line for line in skipped["study"] if "process" not in line] == [
         "full seed 1", "last_layers seed 1", "full seed 2", "last_layers seed 2",
@@ -177,8 +183,8 @@ def test_a_study_for_another_device_is_not_trained_here(project, pieces, tmp_pat
     gpu_inputs.join(pieces, tmp_path / "inputs")
     file = tmp_path / "inputs" / "params.yaml"
     file.write_text(file.read_text().replace("device: cpu", "device: cuda"))
-    asked, _ = gpu._read(["--inputs", str(file.parent), "--work", str(tmp_path), "--device", "cpu"])
-    assert gpu._study(asked, 0.0) == {"skipped": ["study: the study asks for cuda"]}
+    asked = gpu._read(["--inputs", str(file.parent), "--work", str(tmp_path), "--device", "cpu"])
+    assert gpu._runs("study", asked, 0.0) == {"skipped": ["study: the study asks for cuda"]}
 
 
 def test_the_dry_run_prints_each_part_with_its_budget(capsys, tmp_path, monkeypatch):
@@ -204,24 +210,19 @@ def test_nonsense_is_refused(project, tmp_path, monkeypatch):
         gpu_inputs.pack(tmp_path / "pieces", "small", 60)
 
 
-def test_any_beginning_of_the_grid_is_spread_over_its_space(project, monkeypatch):
-    study = load_study(ROOT / "studies/minilm-gpu/params.yaml")
-    workspace = Workspace(study, project)
-    workspace.manifest = Workspace(load_study(project / "studies/small/params.yaml"), project).manifest
-    runs = grid_runs(workspace)
-    order = spread(runs)
-    assert sorted(run.name for run in order) == sorted(run.name for run in runs)
-    assert order == spread(runs)
-
-    def farthest(chosen):
-        """From any configuration to the nearest of the beginning."""
-        loras = [run.settings.lora for run in runs]
-        points = np.array(
-            [[np.log2(x.alpha) / 6, np.log2(x.rank) / 5, *(t in x.targets for t in gpu_targets)] for x in loras]
-        )
-        own = points[[runs.index(run) for run in chosen]]
-        return np.sqrt(((points[:, None] - own) ** 2).sum(2)).min(1).max()
-
-    gpu_targets = ("key", "projection", "mlp", "head")
-    assert farthest(order[:16]) <= farthest(runs[:16]) / 1.5
-    assert farthest(order[:64]) < 0.75
+def test_any_beginning_of_the_grid_is_spread_over_its_space(project):
+    small, whole = (
+        load_study(ROOT / "studies/minilm-gpu/params.yaml"),
+        load_study(project / "studies/small/params.yaml"),
+    )
+    for study in (small, whole):
+        workspace = Workspace(study, project)
+        workspace.manifest = Workspace(whole, project).manifest
+        runs = grid_runs(workspace)
+        order = spread(runs)
+        assert sorted(run.name for run in order) == sorted(run.name for run in runs)
+        assert order == spread(runs)
+    # Alpha 1 or 64, MLP or not: after the first comes the opposite corner.
+    first, second = (run.settings.lora for run in order[:2])
+    assert first.alpha != second.alpha
+    assert first.targets != second.targets
