@@ -6,20 +6,18 @@ import logging
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import torchmetrics
 import transformers
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.nn.functional import pad
+from torch.utils.data import DataLoader
 
 from benchmarks.contenders import Case, Clock
-from benchmarks.workload import BATCH_SIZE
-from lora_replication.data.tokens import Tokens
+from benchmarks.workload import BATCH_SIZE, reviews_in
 from lora_replication.encoders import Encoder, locate_encoder
 from lora_replication.record import Settings
-from lora_replication.training.lora import inject_lora
-from lora_replication.training.randomness import generator
+from lora_replication.training.classifier import switch_on
 
 try:
     import lightning.pytorch as lightning
@@ -29,6 +27,8 @@ except ImportError:
 PRECISION = {"bf16-mixed": "bf16-mixed", "fp16-mixed": "16-mixed", "fp32": "32-true"}
 """Lightning's names of ours."""
 
+Batch = dict[str, Tensor]
+
 
 class Article:
     """The article's model, trainer and data for one case."""
@@ -36,12 +36,15 @@ class Article:
     def __init__(self, case: Case) -> None:
         for name in ("pytorch_lightning", "lightning.pytorch"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        (settings,) = case.settings
-        encoder = locate_encoder(case.model)
+        (settings,), encoder = case.settings, locate_encoder(case.model)
         self.module = Module(pretrained(encoder), encoder, settings)
-        self._reviews = padded(case.workload.random, settings.max_tokens)
+        self._reviews = [
+            {name: _padded(value, settings.max_tokens) for name, value in review.items()}
+            for review in reviews_in(case.workload.random)
+        ]
         self._trainer = partial(
             lightning.Trainer,
+            max_epochs=1,
             precision=PRECISION[settings.precision],
             accelerator="gpu" if settings.device == "cuda" else "cpu",
             devices=1,
@@ -52,14 +55,13 @@ class Article:
         )
 
     def _loader(self, clock: Clock) -> DataLoader[Any]:
-        rows = [row % len(self._reviews) for row in range(clock.total * BATCH_SIZE)]
-        return DataLoader(torch.utils.data.Subset(self._reviews, rows), batch_size=BATCH_SIZE)
+        count = clock.total * BATCH_SIZE
+        return DataLoader((self._reviews * count)[:count], batch_size=BATCH_SIZE)
 
     def train(self, clock: Clock) -> None:
         """For the clock's batches."""
         self.module.train()  # from_pretrained returns a model in eval mode
-        trainer = self._trainer(max_epochs=1, callbacks=[Ticks(clock)])
-        trainer.fit(self.module, self._loader(clock))
+        self._trainer(callbacks=[Ticks(clock)]).fit(self.module, self._loader(clock))
 
     def evaluate(self, clock: Clock) -> None:
         """For the clock's batches."""
@@ -82,29 +84,17 @@ class Module(lightning.LightningModule):
         super().__init__()
         self.model, self.learning_rate = model, settings.learning_rate
         self.accuracy = torchmetrics.Accuracy(task="multiclass", num_classes=2)
-        freeze(model, encoder, settings)
-        if settings.lora:
-            inject_lora(
-                model,
-                lora_sites(model, encoder, settings),
-                settings.lora,
-                lambda name: generator(1, "A", name),
-                lambda _name: nn.Identity(),
-            )
+        switch_on(model, encoder.layout, settings, 1, lambda _dropout: None)
 
-    def _outputs(self, batch: list[Tensor]) -> Any:
-        ids, mask, labels = batch
-        return self.model(input_ids=ids, attention_mask=mask, labels=labels)
-
-    def training_step(self, batch: list[Tensor], _index: int) -> Tensor:
+    def training_step(self, batch: Batch, _index: int) -> Tensor:
         """The loss of a batch."""
-        loss: Tensor = self._outputs(batch)["loss"]
+        loss: Tensor = self.model(**batch)["loss"]
         self.log("train_loss", loss)
         return loss
 
-    def validation_step(self, batch: list[Tensor], _index: int) -> None:
+    def validation_step(self, batch: Batch, _index: int) -> None:
         """Count the correct predictions."""
-        self.accuracy(self._outputs(batch)["logits"].argmax(1), batch[2])
+        self.accuracy(self.model(**batch)["logits"].argmax(1), batch["labels"])
         self.log("val_acc", self.accuracy)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -112,13 +102,9 @@ class Module(lightning.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=self.learning_rate)
 
 
-def padded(tokens: Tokens, length: int) -> TensorDataset:
-    """Ids (reviews, length), mask, and labels."""
-    ids = torch.zeros(len(tokens), length, dtype=torch.int64)
-    for row, review in enumerate(np.split(tokens.ids, tokens.starts[1:-1])):
-        ids[row, : len(review)] = torch.from_numpy(review)
-    mask = (torch.arange(length) < torch.from_numpy(tokens.lengths)[:, None]).long()
-    return TensorDataset(ids, mask, torch.from_numpy(tokens.labels))
+def _padded(value: Any, length: int) -> Tensor:
+    tensor = torch.tensor(value)
+    return pad(tensor, (0, length - len(tensor))) if tensor.dim() else tensor
 
 
 def pretrained(encoder: Encoder) -> Any:
@@ -129,17 +115,3 @@ def pretrained(encoder: Encoder) -> Any:
     transformers.logging.disable_progress_bar()
     kind = transformers.AutoModelForSequenceClassification
     return kind.from_pretrained(encoder.folder, num_labels=2, dtype=torch.float32)
-
-
-def freeze(model: nn.Module, encoder: Encoder, settings: Settings) -> None:
-    """Leave trainable what the method trains, low-rank terms aside."""
-    model.requires_grad_(settings.trains == "all")
-    for name in (encoder.layout.head_hidden, encoder.layout.head_output):
-        model.get_submodule(name).requires_grad_(settings.trains != "lora")
-
-
-def lora_sites(model: nn.Module, encoder: Encoder, settings: Settings) -> list[str]:
-    """The linears that get a low-rank term."""
-    depth = getattr(model.config, encoder.layout.depth)
-    targets = settings.lora.targets if settings.lora else ()
-    return [name for target in targets for name in encoder.layout.linears(target, depth)]

@@ -1,5 +1,6 @@
 """The contenders as the benchmark drives them: this project's own loop, and turns on a clock."""
 
+import os
 import time
 from dataclasses import dataclass
 from importlib import import_module
@@ -153,6 +154,7 @@ def take_turn(case: Case, phase: Phase) -> tuple[float, int]:
     device = case.settings[0].device
     if case not in _built:
         set_up_libraries()
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # the HF Trainer would take all
         _built.clear()
         machine.reset_peak_memory(device)
         _built[case] = make_contender(case), set()

@@ -23,19 +23,18 @@ from lora_replication.training.run import lock_file, perform, record_failure
 from lora_replication.workspace import Workspace
 
 STUDY = "minilm-gpu"
-PACKAGES = "packages"
-ENCODER = "encoder"
+PACKAGES, ENCODER = "packages", "encoder"
 """Where inputs hold the encoder: as its package, or for other studies as a folder."""
 
 
 class Silent:
-    """Nothing follows a run: neither MLflow nor DVC is there."""
+    """The mirror of a run that nothing follows."""
 
     def epoch(self, epoch: object) -> None:
-        """As in ``Mirror``."""
+        """An epoch ended."""
 
     def finish(self, folder: Path, record: Record) -> None:
-        """As in ``Mirror``."""
+        """The run is on disk."""
 
 
 @contextmanager
@@ -73,17 +72,7 @@ def spread(runs: Sequence[Run]) -> list[Run]:
     """``runs`` in an order whose every beginning fills their space: each the farthest from those
     before it, by logarithms of alpha and rank and by targets, the first one being drawn with seed 1.
     """
-    points = np.array(
-        [
-            [
-                math.log2(lora.alpha) / 6,
-                math.log2(lora.rank) / 5,
-                *(t in lora.targets for t in TARGETS),
-            ]
-            for lora in (run.settings.lora for run in runs)
-            if lora
-        ]
-    )
+    points = np.array([_point(run) for run in runs])
     chosen = [int(np.random.default_rng(1).integers(len(runs)))]
     distance = np.full(len(runs), np.inf)
     while len(chosen) < len(runs):
@@ -91,6 +80,13 @@ def spread(runs: Sequence[Run]) -> list[Run]:
         distance[chosen] = -1
         chosen.append(int(distance.argmax()))
     return [runs[place] for place in chosen]
+
+
+def _point(run: Run) -> list[float]:
+    """Coordinates from 0 to 1 over the article's grid, whose largest are 64 and 32."""
+    lora = run.settings.lora
+    switches = [float(target in lora.targets) for target in TARGETS]
+    return [math.log(lora.alpha, 64), math.log(lora.rank, 32), *switches]
 
 
 def at_work(

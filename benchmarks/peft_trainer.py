@@ -7,13 +7,12 @@ from typing import Any
 
 import peft
 import transformers
-from torch.utils.data import Dataset
 
-from benchmarks.article import freeze, lora_sites, pretrained
+from benchmarks.article import pretrained
 from benchmarks.contenders import Case, Clock
-from benchmarks.workload import BATCH_SIZE
-from lora_replication.data.tokens import Tokens
+from benchmarks.workload import BATCH_SIZE, reviews_in
 from lora_replication.encoders import locate_encoder
+from lora_replication.training.classifier import switch_on
 
 
 class HFTrainer:
@@ -21,16 +20,20 @@ class HFTrainer:
 
     def __init__(self, case: Case) -> None:
         (settings,), encoder = case.settings, locate_encoder(case.model)
-        self.tokens = case.workload.grouped
-        model = pretrained(encoder)
-        freeze(model, encoder, settings)
+        self._reviews = reviews_in(case.workload.grouped)
+        model, layout = pretrained(encoder), encoder.layout
+        without_lora = settings.model_copy(update={"lora": None})
+        switch_on(model, layout, without_lora, 1, lambda _dropout: None)
         if settings.lora:
+            depth = getattr(model.config, layout.depth)
             # PEFT divides alpha by the rank, the article does not. Without a task type the head
             # stays frozen, as in the article.
             lora = peft.LoraConfig(
                 r=settings.lora.rank,
                 lora_alpha=settings.lora.alpha * settings.lora.rank,
-                target_modules=lora_sites(model, encoder, settings),
+                target_modules=[
+                    name for each in settings.lora.targets for name in layout.linears(each, depth)
+                ],
             )
             model = peft.get_peft_model(model, lora)
         self.model = model
@@ -60,11 +63,12 @@ class HFTrainer:
             compute_metrics=_accuracy,
         )
 
-    def _count(self, clock: Clock) -> "Reviews":
+    def _count(self, clock: Clock) -> list[dict[str, Any]]:
         callbacks = self.trainer.callback_handler.callbacks
         callbacks[:] = [each for each in callbacks if not isinstance(each, Ticks)]
         self.trainer.add_callback(Ticks(clock))
-        return Reviews(self.tokens, clock.total * BATCH_SIZE)
+        count = clock.total * BATCH_SIZE
+        return [dict(each) for each in (self._reviews * count)[:count]]
 
     def train(self, clock: Clock) -> None:
         """For the clock's batches."""
@@ -84,24 +88,6 @@ class Ticks(transformers.TrainerCallback):
     def __init__(self, clock: Clock) -> None:
         self.on_train_begin = lambda *_, **__: clock.batch_done(0)
         self.on_step_end = self.on_prediction_step = lambda *_, **__: clock.batch_done()
-
-
-class Reviews(Dataset[dict[str, Any]]):
-    """``count`` reviews as lists of token ids, from the beginning again after the last."""
-
-    def __init__(self, tokens: Tokens, count: int) -> None:
-        self.tokens, self.count = tokens, count
-
-    def __len__(self) -> int:
-        """Reviews, repetitions counted."""
-        return self.count
-
-    def __getitem__(self, place: int) -> dict[str, Any]:
-        """One review."""
-        row = place % len(self.tokens)
-        ids = self.tokens.ids[self.tokens.starts[row] : self.tokens.starts[row + 1]].tolist()
-        label = int(self.tokens.labels[row])
-        return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": label}
 
 
 def _accuracy(prediction: transformers.EvalPrediction) -> dict[str, float]:

@@ -13,6 +13,7 @@ from lora_replication import machine
 from lora_replication.files import write_whole
 
 PEERS = ("lightning", "pytorch-lightning", "peft", "accelerate")
+DRIVER = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
 
 Kind = Literal["bench", "packs", "sameness", "smoke", "speed", "study", "grid"]
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
@@ -40,14 +41,10 @@ class Machine(_Part):
 class Measurement(_Part):
     """One contender, or a pack of one size, on one method at one size.
 
-    Attributes:
-        pack: configurations that train together.
-        seconds_per_review: one for each round; of one configuration on a review of IMDb's mean
-            length.
-        matrix_flops_per_second: the machine's matrix rate after each of these rounds.
-        flops_per_review: what the mathematics needs, see ``flops``.
-        peak_memory_bytes: of the contender's process up to the end of this phase; on CUDA
-            allocated on the GPU.
+    ``seconds_per_review``: one for each round, of one configuration on a review of IMDb's mean
+    length; ``matrix_flops_per_second``: the machine's matrix rate after each of these rounds;
+    ``flops_per_review``: what the mathematics needs, see ``flops``; ``peak_memory_bytes``: of the
+    process up to the end of this phase, on CUDA allocated on the GPU.
     """
 
     size: str
@@ -125,49 +122,36 @@ class Results(_Part):
     @classmethod
     def read_all(cls, folder: Path) -> list[Self]:
         """All in ``folder``, by name. Raises ``pydantic.ValidationError``."""
-        return [
-            cls.model_validate_json(file.read_bytes()) for file in sorted(folder.glob("*.json"))
-        ]
+        files = sorted(folder.glob("*.json"))
+        return [cls.model_validate_json(file.read_bytes()) for file in files]
 
 
 class Beginning:
-    """Made as a run begins, for what the run says of itself.
-
-    Args:
-        device: where it runs.
-        command: as it was started.
-    """
+    """Made as a run begins on ``device`` with ``command``, for what the run says of itself."""
 
     def __init__(self, device: str, command: str) -> None:
-        self.machine = this_machine(device)
-        self._command, self._started, self._began = command, machine.utc_now(), time.monotonic()
-        self._commit, self._changed = machine.git_state()
+        self._began = time.monotonic()
+        commit, changed = machine.git_state()
+        self._content = {"commit": commit, "changed": changed, "started": machine.utc_now()}
+        self._content |= {"command": command, "machine": this_machine(device)}
 
     def results(self, kind: Kind, **content: Any) -> Results:
         """At the run's end."""
-        return Results(
-            kind=kind,
-            machine=self.machine,
-            versions=machine.versions() | _peers(),
-            commit=self._commit,
-            changed=self._changed,
-            command=self._command,
-            started=self._started,
-            seconds=time.monotonic() - self._began,
-            **content,
-        )
-
-
-def _peers() -> dict[str, str]:
-    installed = {
-        found.metadata["Name"]: found.version for found in importlib.metadata.distributions()
-    }
-    return {name: installed[name] for name in PEERS if name in installed}
+        found = importlib.metadata.distributions()
+        peers = {each.name: each.version for each in found if each.name in PEERS}
+        seconds = time.monotonic() - self._began
+        own = {"versions": machine.versions() | peers, "seconds": seconds}
+        return Results(kind=kind, **self._content, **own, **content)
 
 
 def this_machine(device: str) -> Machine:
     """The machine that this runs on; its name is that of the GPU in use, else of the processor."""
-    gpu = machine.gpu_name(device)
+    gpu, driver = machine.gpu_name(device), None
+    if gpu:
+        try:
+            driver = subprocess.check_output(DRIVER, text=True, timeout=30).splitlines()[0]  # noqa: S603  # fixed words
+        except (OSError, subprocess.SubprocessError, IndexError):
+            driver = None
     name = gpu or f"{machine.cpu_name()} {machine.cores()} cores"
     return Machine(
         name=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
@@ -176,15 +160,6 @@ def this_machine(device: str) -> Machine:
         cores=machine.cores(),
         memory_bytes=machine.memory_bytes(),
         gpu=gpu,
-        driver=_driver() if gpu else None,
+        driver=driver,
         platform=machine.platform_name(),
     )
-
-
-def _driver() -> str | None:
-    words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603  # fixed words
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.splitlines()[0].strip() or None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,15 @@ def random_reviews(
     ids = draw.integers(first, vocabulary, starts[-1], dtype=np.int32)
     ids[starts[:-1]], ids[starts[1:] - 1] = CLS, SEP
     return Tokens(ids, starts, draw.integers(0, 2, len(lengths)))
+
+
+def reviews_in(tokens: Tokens) -> list[dict[str, Any]]:
+    """Reviews as the peers take them: ids and mask as lists, and a label."""
+    ids = [each.tolist() for each in np.split(tokens.ids, tokens.starts[1:-1])]
+    return [
+        {"input_ids": own, "attention_mask": [1] * len(own), "labels": int(label)}
+        for own, label in zip(ids, tokens.labels, strict=True)
+    ]
 
 
 @contextmanager

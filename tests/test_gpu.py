@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from benchmarks import gpu, gpu_inputs
+from benchmarks import gpu, gpu_inputs, gpu_runs
 from benchmarks.gpu_runs import open_workspace, spread, units
 from benchmarks.results import Results
 from lora_replication.data.prepare import prepare
@@ -177,6 +177,25 @@ def test_what_time_does_not_allow_is_named(project, pieces, tmp_path, capsys):
         "full seed 1", "last_layers seed 1", "full seed 2", "last_layers seed 2",
     ]  # fmt: skip
     assert "grid: not done: r1-a" in capsys.readouterr().out
+
+
+def test_a_run_that_fails_is_recorded_and_costs_no_other(pieces, tmp_path, monkeypatch):
+    gpu_inputs.join(pieces, tmp_path / "inputs")
+    tried, clock = [], iter([0, 0, 50, 50, 50, 60, 60, 95])
+
+    def perform(workspace, runs, mirror):
+        tried.append(runs[0].label)
+        if len(tried) == 1:
+            raise RuntimeError("CUDA out of memory")
+        return []
+
+    monkeypatch.setattr(gpu_runs, "perform", perform)
+    monkeypatch.setattr(gpu_runs.time, "monotonic", lambda: next(clock))
+    gpu_runs.at_work(tmp_path / "inputs", tmp_path, "study", 1, 100.0, 1)
+    # The first took 50 seconds, the second 10, and at 60 there is no time for another 50.
+    assert tried == ["full seed 1", "last_layers seed 1"]
+    ((_, record),) = read_records(tmp_path / "runs")
+    assert (record.happened.status, record.happened.error) == ("failed", "CUDA out of memory")
 
 
 def test_a_study_for_another_device_is_not_trained_here(project, pieces, tmp_path):
