@@ -11,6 +11,7 @@ SCORED := PYTHONPATH=tests/faults $(PYTEST) -p scoreboard
 TOOLS := build/tools
 STUDY ?= demo
 PORT ?= 5000
+MINUTES ?= 9
 FIGURES ?= docs/reliability.md
 export DVC_NO_ANALYTICS ?= 1
 export DO_NOT_TRACK ?= 1
@@ -21,7 +22,7 @@ export MLFLOW_ALLOW_PICKLE_DESERIALIZATION ?= false
 # Empty, for what is compiled is to be kept.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo study reproduce publish ui sync test test-faults test-slow test-endurance lint audit lock bench clean
+.PHONY: help setup demo study reproduce publish ui sync test test-faults test-slow test-endurance lint audit lock bench gpu clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -72,8 +73,13 @@ lint: setup ## ruff and mypy --strict
 test: lint ## lint, then the tests that take seconds each; IMDB_ARCHIVE adds those on real reviews
 	$(PYTEST) -m 'not slow and not endurance' --numprocesses auto --dist loadfile
 
-bench: setup ## time this project beside the article's loop and the HF Trainer: on two cores a quarter of an hour; on a GPU BENCH="--device cuda"
+bench: setup ## time this project, the article's loop and the HF Trainer: on two cores a quarter of an hour; BENCH="--device cuda" on a GPU
 	$(BIN)/python -m benchmarks.bench $(BENCH)
+
+# In the Python that is there: a machine with a GPU may have no network to make an environment from.
+gpu: export PYTHONPATH := src:.
+gpu: ## all that a GPU is asked, in MINUTES=9, with GPU="--inputs FOLDER --out FOLDER"; GPU=--dry-run prints the plan
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu --minutes $(MINUTES) $(GPU)
 
 test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; ten minutes
 	$(SCORED) --reliability $(FIGURES) -m '(fault or goal) and not endurance' --numprocesses auto --dist loadfile --no-loadscope-reorder

@@ -1,3 +1,1 @@
-"""How fast this project is beside its peers, measured in one run; see README.md beside this
-file.
-"""
+"""How fast this project is next to its peers, and everything that a GPU is asked in minutes."""

@@ -1,26 +1,39 @@
-"""``make bench``: this project beside the article's loop and the HF Trainer, turn by turn on the
-same machine.
+"""``make bench``: this project, the article's loop and the HF Trainer, turn by turn on the same
+reviews; with ``--packs`` packs of the article's grid instead.
 """
 
 import argparse
-import multiprocessing
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_args
 
-from benchmarks.profile_step import write_profile
-from benchmarks.results import Beginning, Measurement, Results
-from benchmarks.table import show
-from benchmarks.tasks import BATCHES, METHODS, SIZES, Task, make_task, measure, model_of, precisions
-from lora_replication.errors import IncompleteError, ParameterError
+from benchmarks.contenders import CONTENDERS, Case, take_turn
+from benchmarks.flops import empty_model, matrix_rate, needed_flops
+from benchmarks.results import Beginning, Measurement, Phase, Precision
+from benchmarks.table import FOLDER, show
+from benchmarks.workers import FOREVER, Workers
+from benchmarks.workload import SIZES, mean_tokens, model_of, review_lengths
+from lora_replication import machine
+from lora_replication.encoders import locate_encoder
+from lora_replication.errors import ParameterError
+from lora_replication.grid.packs import packs_of
+from lora_replication.grid.space import grid_runs
 from lora_replication.process import run_command
+from lora_replication.reading import load_study
+from lora_replication.record import Settings
+from lora_replication.study import ModelParams
 
-HERE = Path(__file__).resolve().parent
-
-PROFILED = "lora_default"
-"""The method whose step is profiled, at the first size."""
+PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
+METHODS = ("last_layers", "lora_default", "full")
+GRID = "grid"
+BATCHES = {"cpu": 2, "cuda": 50}
+PADDED_BATCHES = {"cpu": 1, "cuda": 50}
+"""Batches of a turn: few on a CPU, where a step takes seconds, and of padded ones, which all cost
+the same, a single one.
+"""
 
 
 def main(words: Sequence[str]) -> None:
@@ -29,74 +42,126 @@ def main(words: Sequence[str]) -> None:
         prog="python -m benchmarks.bench", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--device", choices=list(BATCHES), default="cpu", help=" ")
-    parser.add_argument(
-        "--rounds", type=int, default=2, help="turns of each contender, after a batch of warming up"
-    )
-    parser.add_argument(
-        "--sizes",
-        nargs="+",
-        default=SIZES,
-        choices=[*SIZES, "tiny-distilbert", "tiny-bert"],
-        help=" ",
-    )
+    parser.add_argument("--rounds", type=int, default=2, help="turns of each contender")
+    parser.add_argument("--sizes", nargs="+", default=SIZES, help="or folders with an encoder")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help=" ")
-    parser.add_argument(
-        "--folder", type=Path, default=HERE, help="has README.md; results/ is written into it"
-    )
+    parser.add_argument("--packs", nargs="+", type=int, help="such as 1 8 16, in place of methods")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="of results")
     asked = parser.parse_args(words)
-    if asked.rounds < 1:
-        raise ParameterError(f"--rounds is {asked.rounds}; allowed: 1 or more")
-    command = shlex.join(["python", "-m", "benchmarks.bench", *words])
-    show(
-        run(asked.device, asked.rounds, asked.sizes, asked.methods, asked.folder, command),
-        asked.folder,
-    )
-
-
-def run(
-    device: str,
-    rounds: int,
-    sizes: Sequence[str],
-    methods: Sequence[str],
-    folder: Path,
-    command: str,
-) -> Results:
-    """Measure, and write the profile into ``folder``."""
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # the HF Trainer would take all
-    beginning = Beginning(device, command)
-    measurements: list[Measurement] = []
-    for size in sizes:
+    if min([asked.rounds, *(asked.packs or [])]) < 1:
+        raise ParameterError(f"--rounds {asked.rounds}, --packs {asked.packs}; allowed: from 1")
+    begun = Beginning(asked.device, shlex.join(["python", "-m", "benchmarks.bench", *words]))
+    precision, measurements = precisions(asked.device)[0], list[Measurement]()
+    for size in asked.sizes:
         with model_of(size) as model:
-            for method in methods:
-                beginning.tell(f"{size}, {method}")
-                task = make_task(size, method, model, device)
-                measurements += measure(task, rounds)
-                if (size, method) == (sizes[0], PROFILED):
-                    _profile(task, folder / "results" / f"{beginning.machine.name}-profile.txt")
-    return Results(
-        **beginning.origin(),
-        batch_size=task.workload.batch_size,
-        batches_per_turn=task.workload.batches,
-        matrix_precision=precisions(device)[0],
-        mean_tokens=task.workload.mean_tokens,
-        measurements=tuple(measurements),
-    )
+            for method in [GRID] if asked.packs else asked.methods:
+                print(f"bench: {size}, {method}", file=sys.stderr)
+                cases = cases_of(size, model, asked.device, precision, method, asked.packs)
+                with Workers() as workers:
+                    measurements += measure(cases, asked.rounds, workers)
+    kind = "packs" if asked.packs else "bench"
+    content = {"matrix_precision": precision, "mean_tokens": mean_tokens()}
+    show(begun.results(kind, measurements=measurements, **content), asked.folder)
 
 
-def _profile(task: Task, file: Path) -> None:
-    case = next(case for case in task.cases if case.contender == "ours")
-    parts = [task.size, task.method, case.settings.precision, case.settings.device]
-    heading = f"A training step of this project, mean of {case.batches}: {', '.join(parts)}"
-    # In a process of its own, for what it leaves behind would weigh on the turns to come.
-    process = multiprocessing.get_context("spawn").Process(
-        target=write_profile, args=(case, task.workload, file, heading)
-    )
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise IncompleteError(
-            f"benchmark's profile: its process ended with exit code {process.exitcode}, see above"
+def precisions(device: str) -> tuple[Precision, ...]:
+    """Those to be measured on ``device``, that of its fastest matrix products first: a CPU without
+    instructions for bf16 is measured in fp32.
+    """
+    if device == "cuda":
+        return ("bf16-mixed", "fp16-mixed")
+    return ("bf16-mixed",) if machine.multiplies_bf16() else ("fp32",)
+
+
+def cases_of(
+    size: str,
+    model: ModelParams,
+    device: str,
+    precision: str,
+    method: str,
+    packs: Sequence[int] | None = None,
+) -> list[Case]:
+    """In the order of turns: each contender on ``method`` with the article's settings, or this
+    project on the pack in the middle of the article's grid, cut into ``packs`` of each size.
+    """
+    study = load_study(PARAMS)
+    if method == GRID:
+        # No data need be prepared for these, so they are no runs.
+        bare = SimpleNamespace(study=study, run=_configuration)
+        cuts = [packs_of(grid_runs(bare), number) for number in packs or ()]
+        asked = [("ours", [each.settings for each in cut[len(cut) // 2]]) for cut in cuts]
+    else:
+        asked = [(name, [Settings.of(study, study.methods[method])]) for name in CONTENDERS]
+    update = {"encoder": model.encoder, "device": device, "precision": precision}
+    vocabulary = int(empty_model(locate_encoder(model)).config.vocab_size)
+    return [
+        Case(
+            contender,
+            size,
+            method,
+            model,
+            tuple(each.model_copy(update=update) for each in settings),
+            vocabulary,
+            (PADDED_BATCHES if contender == "article" else BATCHES)[device],
         )
+        for contender, settings in asked
+    ]
+
+
+def _configuration(_role: str, name: str, settings: Settings, seed: int) -> Any:
+    return SimpleNamespace(label=name, settings=settings, seed=seed)
+
+
+def measure(
+    cases: Sequence[Case], rounds: int, workers: Workers, until: float = FOREVER
+) -> list[Measurement]:
+    """Training and evaluation (packs: training alone) of all ``cases``, A B C A B C.
+
+    Each contender has a process of its own, which lives through its turns; on a CPU each turn of a
+    pack has one, for what a large pack held must not weigh on a small one.
+
+    Raises:
+        TimeoutError: it would take beyond ``until`` (monotonic seconds).
+        IncompleteError: a contender fails.
+    """
+    device, packs = cases[0].settings[0].device, cases[0].method == GRID
+    measurements = []
+    for phase in get_args(Phase)[: 1 if packs else 2]:
+        found: list[list[tuple[float, int, float]]] = [[] for _ in cases]
+        for _ in range(rounds):
+            for case, turns in zip(cases, found, strict=True):
+                turn = workers.call(case.contender, take_turn, case, phase, until=until)
+                precision = precisions(device)[0]
+                rate = workers.call("rate", matrix_rate, device, precision, until=until)
+                turns.append((*turn, rate))
+                if packs and device == "cpu":
+                    workers.stop(case.contender)
+        pairs = zip(cases, found, strict=True)
+        measurements += [_measurement(case, phase, turns) for case, turns in pairs]
+    return measurements
+
+
+def _measurement(
+    case: Case, phase: Phase, turns: Sequence[tuple[float, int, float]]
+) -> Measurement:
+    encoder, lengths, pack = locate_encoder(case.model), review_lengths(1000), len(case.settings)
+    network = empty_model(encoder)
+    needed = [
+        needed_flops(network, encoder.layout, each, lengths, training=phase == "training")
+        for each in case.settings
+    ]
+    return Measurement(
+        size=Path(case.size).name,
+        method=case.method,
+        phase=phase,
+        contender=case.contender,
+        precision=case.settings[0].precision,
+        pack=pack,
+        seconds_per_review=tuple(seconds / case.reviews / pack for seconds, _, _ in turns),
+        matrix_flops_per_second=tuple(rate for _, _, rate in turns),
+        flops_per_review=sum(needed) / pack / len(lengths),
+        peak_memory_bytes=max(peak for _, peak, _ in turns),
+    )
 
 
 if __name__ == "__main__":

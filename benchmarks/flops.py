@@ -14,7 +14,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from benchmarks.gate import finish
+from benchmarks.contenders import finish
 from benchmarks.results import Precision
 from lora_replication.encoders import Encoder
 from lora_replication.record import Settings
@@ -57,39 +57,30 @@ def needed_flops(
     """
     lora = settings.lora
     if lora and not set(lora.targets) & set(AFTER_INPUT):
-        raise ValueError(
-            f"LoRA on {', '.join(lora.targets)} alone is not counted; at least one of {', '.join(AFTER_INPUT)} is needed"
-        )
-    depth, reviews, tokens = (
-        int(getattr(model.config, layout.depth)),
-        len(lengths),
-        int(lengths.sum()),
-    )
+        raise ValueError(f"LoRA needs one of {', '.join(AFTER_INPUT)}, not {lora.targets} alone")
+    depth = int(getattr(model.config, layout.depth))
+    reviews, tokens = len(lengths), int(lengths.sum())
     back_in_encoder = training and settings.trains != "head"
     total = 0
     for target in TARGETS:
         for name in layout.linears(target, depth):
-            linear = model.get_submodule(name)
-            rows = (
-                reviews
-                if target == "head" or (_layer(name) == depth - 1 and target in OF_FIRST_TOKENS)
-                else tokens
-            )
-            product = 2 * rows * linear.in_features * linear.out_features
+            linear, layer = model.get_submodule(name), _layer(name)
+            of_first = target == "head" or (layer == depth - 1 and target in OF_FIRST_TOKENS)
+            rows = reviews if of_first else tokens
             trained = settings.trains == "all" or (settings.trains == "head" and target == "head")
-            lowest = (_layer(name) == 0 and target in AFTER_INPUT and settings.trains != "all") or (
+            lowest = (layer == 0 and target in AFTER_INPUT and settings.trains != "all") or (
                 settings.trains == "head" and name == layout.head_hidden
             )
             backward = training and (target == "head" or back_in_encoder)
+            product = 2 * rows * linear.in_features * linear.out_features
             total += product * (1 + (backward and trained) + (backward and not lowest))
             if lora and target in lora.targets:
                 outer = 2 * rows * lora.rank * linear.in_features
                 inner = 2 * rows * lora.rank * linear.out_features
                 # Of x @ A @ B: gradients of A and B, of x @ A, and of x where something below is
                 # trained.
-                total += (outer + inner) * (1 + backward) + backward * (
-                    inner + outer * (not lowest)
-                )
+                below = inner + outer * (not lowest)
+                total += (outer + inner) * (1 + backward) + backward * below
     width = model.get_submodule(layout.linears("key", 1)[0]).out_features
     scores = (depth - 1) * int((lengths.astype(np.int64) ** 2).sum()) + tokens
     return total + 4 * width * scores * (3 if back_in_encoder else 1)
@@ -103,11 +94,8 @@ def matrix_rate(device: str, precision: Precision) -> float:
     """Operations per second of this machine's matrix products in ``precision``, now: square ones,
     large enough to hide their start.
     """
-    side = MATRIX_SIDE[device]
-    a, b = (
-        torch.randn(side, side, device=device).to(COMPUTE_TYPES.get(precision, torch.float32))
-        for _ in range(2)
-    )
+    side, kind = MATRIX_SIDE[device], COMPUTE_TYPES.get(precision, torch.float32)
+    a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
     product = torch.mm(a, b)  # untimed: libraries start
     finish(device)
     count, started = 0, time.perf_counter()

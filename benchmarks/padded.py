@@ -1,8 +1,5 @@
-"""Classifiers that compute as the article's loop does: every review padded to the longest, the
-forward pass of ``transformers``.
-
-Head, A and the order of the reviews are drawn as ever. What LoRA's own dropout draws is not, so it
-must be off.
+"""A classifier that computes as the article's loop does: every review padded to the longest, the
+forward pass of ``transformers``, under this project's masks of dropout.
 """
 
 from collections.abc import Iterator
@@ -18,20 +15,20 @@ from lora_replication.encoders import Encoder
 from lora_replication.record import Settings
 from lora_replication.training.batches import Batch
 from lora_replication.training.classifier import Classifier, autocast_for
-from lora_replication.training.randomness import Dropout, named_seed
+from lora_replication.training.randomness import Dropout
 
 
-class PaddedClassifier(Classifier):
-    """Dropout is torch's own, with its own stream, so its masks are others than this project's."""
+class SameMasksClassifier(Classifier):
+    """Only the arithmetic is another. LoRA's own dropout must be off."""
 
     def __init__(self, encoder: Encoder, settings: Settings, seed: int) -> None:
         super().__init__(encoder, settings, seed)
-        self.seed = seed
+        # Scaled dot products draw their masks where nothing reaches.
+        self.models[0].config._attn_implementation = "eager"
 
     def start_epoch(self, epoch: int) -> None:
         """Switch dropout on."""
         super().start_epoch(epoch)
-        torch.manual_seed(named_seed(self.seed, "padded", epoch))
         self.models[0].train()
 
     def stop_dropout(self) -> None:
@@ -41,41 +38,26 @@ class PaddedClassifier(Classifier):
 
     def parts(self, batch: Batch) -> Iterator[Tensor]:
         """As in ``Classifier``."""
+        if not self.models[0].training:
+            yield self._padded(batch)
+            return
+        with _recorded() as drawn, torch.no_grad():
+            list(super().parts(batch))
+        with _replayed(drawn, batch):
+            logits = self._padded(batch)
+        if drawn:
+            raise AssertionError(
+                f"{len(drawn)} masks are of places where transformers drops nothing"
+            )
+        yield logits
+
+    def _padded(self, batch: Batch) -> Tensor:
         reviews = torch.tensor_split(batch.ids, batch.first[1:].cpu())
         ids = pad_sequence(list(reviews), batch_first=True)
         mask = pad_sequence([torch.ones_like(review) for review in reviews], batch_first=True)
         with autocast_for(self.settings, self.device):
-            logits = self.models[0](input_ids=ids, attention_mask=mask).logits.float()
-        yield logits[None]
-
-
-class SameMasksClassifier(PaddedClassifier):
-    """Dropout has the masks of this project's run with the same seed, put in place of torch's: only
-    the arithmetic is another.
-    """
-
-    def __init__(self, encoder: Encoder, settings: Settings, seed: int) -> None:
-        super().__init__(encoder, settings, seed)
-        self.models[
-            0
-        ].config._attn_implementation = (
-            "eager"  # scaled dot products draw their masks where nothing reaches
-        )
-
-    def parts(self, batch: Batch) -> Iterator[Tensor]:
-        """As in ``Classifier``."""
-        if not self.models[0].training:
-            yield from super().parts(batch)
-            return
-        with _recorded() as drawn, torch.no_grad():
-            list(Classifier.parts(self, batch))
-        with _replayed(drawn, batch):
-            (logits,) = super().parts(batch)
-        if drawn:
-            raise AssertionError(
-                f"{len(drawn)} masks were drawn for places where transformers has no dropout"
-            )
-        yield logits
+            logits: Tensor = self.models[0](input_ids=ids, attention_mask=mask).logits.float()
+        return logits[None]
 
 
 @contextmanager
@@ -98,25 +80,20 @@ def _replayed(drawn: list[tuple[float, Tensor]], batch: Batch) -> Iterator[None]
     padding as it is.
     """
     ends = torch.cat([batch.first[1:], batch.first.new_tensor([len(batch.ids)])])
-    review = torch.repeat_interleave(
-        torch.arange(len(ends), device=ends.device), ends - batch.first
-    )
+    numbers = torch.arange(len(ends), device=ends.device)
+    review = torch.repeat_interleave(numbers, ends - batch.first)
 
     def next_mask(p: float) -> Tensor:
         probability, mask = drawn.pop(0)
         if probability != p:
-            raise AssertionError(
-                f"transformers drops with probability {p} where this project does with {probability}"
-            )
+            raise AssertionError(f"transformers drops with {p}, this project with {probability}")
         return mask
 
     def replay(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
         if not training:
             return x
         whole = torch.ones_like(x)
-        if (
-            x.dim() == 4
-        ):  # weights of attention: (reviews, heads, queries, length), drawn group by group
+        if x.dim() == 4:  # weights of attention: (reviews, heads, queries, length), by groups
             for group in batch.groups:
                 mask = next_mask(p)
                 whole[group.reviews, :, : mask.shape[2], : group.length] = mask

@@ -7,43 +7,45 @@ from typing import Any
 
 import peft
 import transformers
-from torch.utils.data import Dataset
 
-from benchmarks.article import AGAIN, freeze, lora_sites, pretrained
-from benchmarks.gate import Case, Gate
-from benchmarks.workload import Workload
-from lora_replication.data.tokens import Tokens
+from benchmarks.article import pretrained
+from benchmarks.contenders import Case, Clock
+from benchmarks.workload import BATCH_SIZE, reviews_in
 from lora_replication.encoders import locate_encoder
+from lora_replication.training.classifier import switch_on
 
 
 class HFTrainer:
     """The HF Trainer for one case; PEFT where the method is LoRA."""
 
-    def __init__(self, case: Case, workload: Workload) -> None:
-        settings, encoder = case.settings, locate_encoder(case.model)
-        model = pretrained(encoder)
-        freeze(model, encoder, settings)
+    def __init__(self, case: Case) -> None:
+        (settings,), encoder = case.settings, locate_encoder(case.model)
+        self._reviews = reviews_in(case.workload.grouped)
+        model, layout = pretrained(encoder), encoder.layout
+        without_lora = settings.model_copy(update={"lora": None})
+        switch_on(model, layout, without_lora, 1, lambda _dropout: None)
         if settings.lora:
-            sites = lora_sites(model, encoder, settings)
+            depth = getattr(model.config, layout.depth)
             # PEFT divides alpha by the rank, the article does not. Without a task type the head
             # stays frozen, as in the article.
             lora = peft.LoraConfig(
                 r=settings.lora.rank,
                 lora_alpha=settings.lora.alpha * settings.lora.rank,
-                target_modules=sites,
+                target_modules=[
+                    name for each in settings.lora.targets for name in layout.linears(each, depth)
+                ],
             )
             model = peft.get_peft_model(model, lora)
         self.model = model
-        reviews = Reviews(workload.grouped)
         self.trainer = transformers.Trainer(
             model=model,
             args=transformers.TrainingArguments(
                 tempfile.mkdtemp(),
-                per_device_train_batch_size=workload.batch_size,
-                per_device_eval_batch_size=workload.batch_size,
+                per_device_train_batch_size=BATCH_SIZE,
+                per_device_eval_batch_size=BATCH_SIZE,
                 # The workload's batches are what group_by_length makes, in its order.
                 train_sampling_strategy="sequential",
-                num_train_epochs=settings.epochs,
+                num_train_epochs=1,
                 learning_rate=settings.learning_rate,
                 lr_scheduler_type="constant",
                 max_grad_norm=0.0,
@@ -55,70 +57,37 @@ class HFTrainer:
                 report_to="none",
                 disable_tqdm=True,
             ),
-            train_dataset=reviews,
-            eval_dataset=reviews,
             data_collator=transformers.DataCollatorWithPadding(
                 transformers.BertTokenizerFast(vocab=str(encoder.vocabulary))
             ),
             compute_metrics=_accuracy,
         )
 
-    def train(self, gate: Gate) -> None:
-        """Train until the gate ends it."""
-        self.trainer.add_callback(AtGate(gate))
+    def _count(self, clock: Clock) -> list[dict[str, Any]]:
+        callbacks = self.trainer.callback_handler.callbacks
+        callbacks[:] = [each for each in callbacks if not isinstance(each, Ticks)]
+        self.trainer.add_callback(Ticks(clock))
+        count = clock.total * BATCH_SIZE
+        return [dict(each) for each in (self._reviews * count)[:count]]
+
+    def train(self, clock: Clock) -> None:
+        """For the clock's batches."""
+        self.trainer.train_dataset = self._count(clock)
         self.trainer.train()
 
-    def evaluate(self, gate: Gate) -> None:
-        """Evaluate until the gate ends it."""
-        self.trainer.callback_handler.callbacks = [
-            c for c in self.trainer.callback_handler.callbacks if not isinstance(c, AtGate)
-        ]
-        self.trainer.add_callback(AtGate(gate))
-        gate.wait()
-        self.trainer.evaluate()
+    def evaluate(self, clock: Clock) -> None:
+        """For the clock's batches."""
+        reviews = self._count(clock)
+        clock.batch_done(0)
+        self.trainer.evaluate(reviews)
 
 
-class AtGate(transformers.TrainerCallback):
-    """Takes the Trainer's loops through the gate."""
+class Ticks(transformers.TrainerCallback):
+    """Has a clock count the batches of the Trainer's loops."""
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """The first turn."""
-        self._gate.wait()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """After the optimizer's step."""
-        self._gate.batch_done()
-
-    def on_prediction_step(self, *_: Any, **__: Any) -> None:
-        """After a batch's logits are gathered."""
-        self._gate.batch_done()
-
-
-class Reviews(Dataset[dict[str, Any]]):
-    """Reviews as lists of token ids, over and over."""
-
-    def __init__(self, tokens: Tokens) -> None:
-        self.examples = [
-            {
-                "input_ids": tokens.ids[start:end].tolist(),
-                "attention_mask": [1] * int(end - start),
-                "labels": int(label),
-            }
-            for start, end, label in zip(
-                tokens.starts[:-1], tokens.starts[1:], tokens.labels, strict=True
-            )
-        ]
-
-    def __len__(self) -> int:
-        """Reviews, repetitions counted."""
-        return AGAIN * len(self.examples)
-
-    def __getitem__(self, place: int) -> dict[str, Any]:
-        """One review."""
-        return dict(self.examples[place % len(self.examples)])
+    def __init__(self, clock: Clock) -> None:
+        self.on_train_begin = lambda *_, **__: clock.batch_done(0)
+        self.on_step_end = self.on_prediction_step = lambda *_, **__: clock.batch_done()
 
 
 def _accuracy(prediction: transformers.EvalPrediction) -> dict[str, float]:

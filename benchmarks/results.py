@@ -1,29 +1,23 @@
-"""What one run of a benchmark found, as it is kept in ``results/``; times as measured, nothing
-derived.
-"""
+"""What a run of a benchmark found, as it is kept in ``results/``: as measured, nothing derived."""
 
 import importlib.metadata
 import re
-import sys
+import subprocess
 import time
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lora_replication import machine
 from lora_replication.files import write_whole
 
-PEERS = ("pytorch-lightning", "peft", "accelerate")
+PEERS = ("lightning", "pytorch-lightning", "peft", "accelerate")
+DRIVER = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
 
+Kind = Literal["bench", "packs", "sameness", "smoke", "speed", "study", "grid"]
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
 Phase = Literal["training", "evaluation"]
-
-Masks = Literal["other", "same"]
-"""Of dropout in padded arithmetic: torch's own, or those of this project's run with the same
-seed.
-"""
-
 Times = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
 
 
@@ -32,11 +26,7 @@ class _Part(BaseModel):
 
 
 class Machine(_Part):
-    """Where it ran. Names no host and no user.
-
-    Attributes:
-        name: of the results' file.
-    """
+    """Where it ran; ``name`` is that of files. Names no host and no user."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     device: Literal["cpu", "cuda"]
@@ -44,20 +34,17 @@ class Machine(_Part):
     cores: int
     memory_bytes: int
     gpu: str | None
+    driver: str | None = None
     platform: str
 
 
 class Measurement(_Part):
-    """One contender on one task.
+    """One contender, or a pack of one size, on one method at one size.
 
-    Attributes:
-        seconds_per_review: one for each round; of a review of IMDb's mean length,
-            ``Results.mean_tokens``.
-        matrix_flops_per_second: the machine's matrix rate after each of these rounds, see
-            ``Results.matrix_precision``.
-        flops_per_review: what the mathematics needs, see ``flops``.
-        peak_memory_bytes: of the contender's process up to the end of this phase; on CUDA allocated
-            on the GPU.
+    ``seconds_per_review``: one for each round, of one configuration on a review of IMDb's mean
+    length; ``matrix_flops_per_second``: the machine's matrix rate after each of these rounds;
+    ``flops_per_review``: what the mathematics needs, see ``flops``; ``peak_memory_bytes``: of the
+    process up to the end of this phase, on CUDA allocated on the GPU.
     """
 
     size: str
@@ -65,23 +52,46 @@ class Measurement(_Part):
     phase: Phase
     contender: Literal["article", "peft", "ours"]
     precision: Precision
+    pack: Annotated[int, Field(ge=1)] = 1
     seconds_per_review: Times
     matrix_flops_per_second: Times
     flops_per_review: float
     peak_memory_bytes: int
 
 
-class Run(_Part):
-    """What every run of a benchmark tells of itself.
-
-    Attributes:
-        folder: below ``results/``, where runs of its kind are kept.
-        commit: of the checkout; ``changed``: whether tracked files differed from it.
-        started: UTC; ``seconds``: of the whole run.
+class Comparison(_Part):
+    """Of ``reviews`` test reviews, how many a method's runs predict correctly, by seed, in padded
+    arithmetic and in this project's.
     """
 
-    folder: ClassVar[str]
+    method: str
+    seeds: tuple[int, ...]
+    reviews: int
+    padded: tuple[int, ...]
+    ours: tuple[int, ...]
 
+
+class Check(_Part):
+    """Something that must hold, whether it does, and the numbers."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class Results(_Part):
+    """One run of a benchmark, or of one part of the plan for a GPU.
+
+    Attributes:
+        subject: what tells runs of one kind on one machine apart; ``title``: for people.
+        commit: of the checkout; ``changed``: whether tracked files differed from it.
+        started: UTC; ``seconds``: of the whole run.
+        matrix_precision: in which the matrix rate was measured; ``mean_tokens``: of a review.
+        finished: a line for each training run that has its record.
+        skipped: what was asked and not done, each with the reason.
+    """
+
+    kind: Kind
     machine: Machine
     versions: dict[str, str]
     commit: str | None
@@ -89,203 +99,59 @@ class Run(_Part):
     command: str
     started: str
     seconds: float
+    subject: str = ""
+    title: str = ""
+    matrix_precision: Precision | None = None
+    mean_tokens: float | None = None
+    measurements: tuple[Measurement, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    checks: tuple[Check, ...] = ()
+    finished: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     @property
-    def subject(self) -> str:
-        """What was measured, where that tells runs of one kind on one machine apart."""
-        return ""
+    def name(self) -> str:
+        """Of its file: ``[<kind>-]<machine>[-<subject>]``."""
+        kind = "" if self.kind == "bench" else self.kind
+        return "-".join(filter(None, (kind, self.machine.name, self.subject)))
 
-    def write(self, results: Path) -> Path:
-        """Write ``<machine>[-<subject>].json`` into its folder below ``results``, and give its
-        path.
-        """
-        file = (
-            results
-            / self.folder
-            / f"{'-'.join(filter(None, (self.machine.name, self.subject)))}.json"
-        )
-        write_whole(file, self.model_dump_json(indent=1).encode() + b"\n")
-        return file
+    def write(self, file: Path) -> None:
+        """Write ``file``, whole or not at all."""
+        write_whole(file, self.model_dump_json(indent=1, exclude_defaults=True).encode() + b"\n")
 
     @classmethod
-    def read_all(cls, results: Path) -> list[Self]:
-        """All of this kind below ``results``, by name. Raises ``pydantic.ValidationError`` where a
-        file is not one.
-        """
-        return [
-            cls.model_validate_json(file.read_bytes())
-            for file in sorted((results / cls.folder).glob("*.json"))
-        ]
-
-
-class Results(Run):
-    """A whole run of ``benchmarks.bench``.
-
-    Attributes:
-        matrix_precision: in which the machine's matrix rate was measured, the fastest of its
-            precisions.
-        mean_tokens: real tokens of a review.
-    """
-
-    folder: ClassVar[str] = ""
-
-    batch_size: int
-    batches_per_turn: int
-    matrix_precision: Precision
-    mean_tokens: float
-    measurements: tuple[Measurement, ...]
-
-
-class PackMeasurement(_Part):
-    """Packs of one size.
-
-    Attributes:
-        pack: configurations that train together; ``batches``: each of them on so many at once.
-        seconds_per_review: for each round; of one configuration on a review of IMDb's mean length.
-        matrix_flops_per_second, flops_per_review, peak_memory_bytes: as in ``Measurement``,
-            training alone.
-    """
-
-    pack: Annotated[int, Field(ge=1)]
-    batches: Annotated[int, Field(ge=1)] = 1  # the first results do not tell
-    seconds_per_review: Times
-    matrix_flops_per_second: Times
-    flops_per_review: float
-    peak_memory_bytes: int
-
-
-class GridResults(Run):
-    """A whole run of ``benchmarks.grid``; as in ``Results`` where names agree.
-
-    Attributes:
-        size: of the encoder.
-    """
-
-    folder: ClassVar[str] = "packs"
-
-    size: str
-    matrix_precision: Precision
-    mean_tokens: float
-    measurements: tuple[PackMeasurement, ...]
-
-    @property
-    def subject(self) -> str:
-        """The encoder's size."""
-        return self.size
-
-
-class Removal(_Part):
-    """A training step or an evaluation without one of its speed-ups.
-
-    Attributes:
-        name: of what is done without it.
-        expected: how many times longer it was expected to take, and why.
-        phase: which of the two.
-        seconds_per_review: as in ``Measurement``; ``seconds_as_it_is``: with every speed-up, in the
-            same round.
-    """
-
-    name: str
-    expected: str
-    phase: Phase
-    seconds_as_it_is: Times
-    seconds_per_review: Times
-
-
-class AblationResults(Run):
-    """A whole run of ``benchmarks.ablation``.
-
-    Attributes:
-        size: of the encoder; ``method``: that is trained.
-    """
-
-    folder: ClassVar[str] = "speed-ups"
-
-    size: str
-    method: str
-    precision: Precision
-    removals: tuple[Removal, ...]
-
-    @property
-    def subject(self) -> str:
-        """The encoder's size."""
-        return self.size
-
-
-class WorkersResults(Run):
-    """A whole run of ``benchmarks.executors``.
-
-    Attributes:
-        configurations: of the sweep, each a pack of its own.
-        seconds_of_sweep: for each number of workers, one for each round.
-    """
-
-    folder: ClassVar[str] = "workers"
-
-    configurations: int
-    seconds_of_sweep: dict[int, Times]
-
-
-class SamenessResults(Run):
-    """A whole run of ``benchmarks.sameness``.
-
-    Attributes:
-        study, title: what was trained; ``masks``: under which dropout in padded arithmetic.
-        reviews: of the test set.
-        padded, ours: for each method how many of them were answered rightly, by seed, in padded
-            arithmetic and in this project's.
-    """
-
-    folder: ClassVar[str] = "sameness"
-
-    study: str
-    title: str
-    masks: Masks = "other"  # the first results do not tell
-    seeds: tuple[int, ...]
-    reviews: int
-    padded: dict[str, tuple[int, ...]]
-    ours: dict[str, tuple[int, ...]]
-
-    @property
-    def subject(self) -> str:
-        """The study, and the masks where they are the same."""
-        return self.study if self.masks == "other" else f"{self.study}-same-masks"
+    def read_all(cls, folder: Path) -> list[Self]:
+        """All in ``folder``, by name. Raises ``pydantic.ValidationError``."""
+        files = sorted(folder.glob("*.json"))
+        return [cls.model_validate_json(file.read_bytes()) for file in files]
 
 
 class Beginning:
-    """Made as a run begins, for what the run tells of itself.
-
-    Args:
-        device: where it runs.
-        command: as it was started.
-    """
+    """Made as a run begins on ``device`` with ``command``, for what the run says of itself."""
 
     def __init__(self, device: str, command: str) -> None:
-        self.machine = this_machine(device)
-        self._command, self._started, self._began = command, machine.utc_now(), time.monotonic()
-        self._commit, self._changed = machine.git_state()
+        self._began = time.monotonic()
+        commit, changed = machine.git_state()
+        self._content = {"commit": commit, "changed": changed, "started": machine.utc_now()}
+        self._content |= {"command": command, "machine": this_machine(device)}
 
-    def tell(self, what: str) -> None:
-        """Say on stderr what is measured next, and when."""
-        print(f"{time.monotonic() - self._began:4.0f} s: {what}", file=sys.stderr)
-
-    def origin(self) -> dict[str, Any]:
-        """The attributes that ``Run`` names, at the run's end."""
-        return {
-            "machine": self.machine,
-            "versions": machine.versions()
-            | {name: importlib.metadata.version(name) for name in PEERS},
-            "commit": self._commit,
-            "changed": self._changed,
-            "command": self._command,
-            "started": self._started,
-            "seconds": time.monotonic() - self._began,
-        }
+    def results(self, kind: Kind, **content: Any) -> Results:
+        """At the run's end."""
+        found = importlib.metadata.distributions()
+        peers = {each.name: each.version for each in found if each.name in PEERS}
+        seconds = time.monotonic() - self._began
+        own = {"versions": machine.versions() | peers, "seconds": seconds}
+        return Results(kind=kind, **self._content, **own, **content)
 
 
 def this_machine(device: str) -> Machine:
     """The machine that this runs on; its name is that of the GPU in use, else of the processor."""
-    gpu = machine.gpu_name(device)
+    gpu, driver = machine.gpu_name(device), None
+    if gpu:
+        try:
+            driver = subprocess.check_output(DRIVER, text=True, timeout=30).splitlines()[0]  # noqa: S603  # fixed words
+        except (OSError, subprocess.SubprocessError, IndexError):
+            driver = None
     name = gpu or f"{machine.cpu_name()} {machine.cores()} cores"
     return Machine(
         name=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
@@ -294,5 +160,6 @@ def this_machine(device: str) -> Machine:
         cores=machine.cores(),
         memory_bytes=machine.memory_bytes(),
         gpu=gpu,
+        driver=driver,
         platform=machine.platform_name(),
     )

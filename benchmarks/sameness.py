@@ -1,5 +1,5 @@
-"""``python -m benchmarks.sameness WORKSPACE``: is it one experiment? Runs in padded arithmetic
-beside the same runs in this project's.
+"""``python -m benchmarks.sameness STUDY``: is it one experiment? A study's runs in padded
+arithmetic and the same runs in this project's, under the same masks of dropout.
 """
 
 import argparse
@@ -7,29 +7,22 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from lora_replication.jobs import Job, method_job
-
-from benchmarks.padded import PaddedClassifier, SameMasksClassifier
-from benchmarks.results import Beginning, Masks, Precision, SamenessResults
-from benchmarks.table import show
+from benchmarks.padded import SameMasksClassifier
+from benchmarks.results import Beginning, Comparison, Precision
+from benchmarks.table import FOLDER, show
 from lora_replication.errors import IncompleteError, ParameterError
+from lora_replication.plan import method_run
 from lora_replication.process import run_command
-from lora_replication.reading import load_study
+from lora_replication.record import Run
+from lora_replication.studies import project_root, read_study
 from lora_replication.training.checkpoints import Checkpoint
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.evaluation import count, predict_logits
 from lora_replication.training.loop import train
-from lora_replication.training.run import Bench
-
-HERE = Path(__file__).resolve().parent
-CLASSIFIERS: dict[Masks, type[PaddedClassifier]] = {
-    "other": PaddedClassifier,
-    "same": SameMasksClassifier,
-}
+from lora_replication.workspace import Workspace
 
 
 def main(words: Sequence[str]) -> None:
@@ -37,82 +30,51 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.sameness", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument(
-        "workspace", type=Path, help="where a study's data is prepared, such as build/minilm-small"
-    )
+    parser.add_argument("study", help="whose data is prepared, such as minilm-small")
     parser.add_argument("--methods", nargs="+", default=["lora_default"], help=" ")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[11, 12, 13, 14, 15], help=" ")
-    parser.add_argument(
-        "--masks",
-        choices=get_args(Masks),
-        default="other",
-        help="of dropout in padded arithmetic: torch's or ours",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=get_args(Precision),
-        help="in place of the study's own, on a machine that has not got that",
-    )
-    parser.add_argument(
-        "--folder", type=Path, default=HERE, help="has README.md; results/ is written into it"
-    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4], help=" ")
+    parser.add_argument("--precision", choices=get_args(Precision), help="in place of the study's")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="of results")
     asked = parser.parse_args(words)
-    study = load_study(asked.workspace / "params.yaml")
-    bench = Bench(study, asked.workspace)
-    beginning = Beginning(
-        study.train.device, shlex.join(["python", "-m", "benchmarks.sameness", *words])
-    )
-    padded: dict[str, list[int]] = {method: [] for method in asked.methods}
-    ours: dict[str, list[int]] = {method: [] for method in asked.methods}
-    jobs = [method_job(study, method, seed) for method in asked.methods for seed in asked.seeds]
-    for job in jobs:
-        if job.settings.lora and job.settings.lora.dropout:
-            raise ParameterError(
-                f"methods.{job.name}.lora.dropout is {job.settings.lora.dropout}; allowed here: 0"
-            )
-    for job in jobs:
-        own = replace(
-            job, settings=replace(job.settings, precision=asked.precision or job.settings.precision)
+    root = project_root()
+    study = read_study(asked.study, root)
+    update = {"precision": asked.precision or study.train.precision}
+    study = study.model_copy(update={"train": study.train.model_copy(update=update)})
+    workspace = Workspace(study, root)
+    command = shlex.join(["python", "-m", "benchmarks.sameness", *words])
+    begun = Beginning(study.train.device, command)
+    runs = {name: [method_run(workspace, name, s) for s in asked.seeds] for name in asked.methods}
+    for name, (run, *_) in runs.items():
+        if run.settings.lora and run.settings.lora.dropout:
+            dropout = run.settings.lora.dropout
+            raise ParameterError(f"methods.{name}.lora.dropout is {dropout}; allowed here: 0")
+    comparisons = [
+        Comparison(
+            method=name,
+            seeds=asked.seeds,
+            reviews=len(workspace.tokens["test"]),
+            padded=[_correct(workspace, run, SameMasksClassifier) for run in own],
+            ours=[_correct(workspace, run, Classifier) for run in own],
         )
-        padded[job.name].append(_correct(bench, own, CLASSIFIERS[asked.masks]))
-        ours[job.name].append(_correct(bench, own, Classifier))
-        told = f"{padded[job.name][-1]} padded, {ours[job.name][-1]} here"
-        beginning.tell(f"{job.label}: of {len(bench.tokens['test'])} right {told}")
-    results = SamenessResults(
-        **beginning.origin(),
-        study=study.study,
-        title=study.title,
-        masks=asked.masks,
-        seeds=tuple(asked.seeds),
-        reviews=len(bench.tokens["test"]),
-        padded={method: tuple(values) for method, values in padded.items()},
-        ours={method: tuple(values) for method, values in ours.items()},
-    )
-    show(results, asked.folder)
+        for name, own in runs.items()
+    ]
+    title = f"{study.title}. Same masks of dropout."
+    subject = f"{study.study}-same-masks"
+    content = {"subject": subject, "title": title, "comparisons": comparisons}
+    show(begun.results("sameness", **content), asked.folder)
 
 
-def _correct(bench: Bench, job: Job, kind: type[Classifier]) -> int:
-    """How many test reviews the run answers rightly at its best epoch by validation."""
-    classifier = kind(bench.encoder, job.settings, job.seed)
+def _correct(workspace: Workspace, run: Run, kind: type[Classifier]) -> int:
+    """How many test reviews the run predicts correctly at its best epoch by validation."""
+    classifier, tokens = kind(workspace.encoder, run.settings, run.seed), workspace.tokens
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Checkpoint(Path(folder) / "state.safetensors", [job.label])
-        (training,) = train(
-            classifier,
-            job.seed,
-            bench.tokens["train"],
-            bench.tokens["val"],
-            checkpoint,
-            lambda _place, _epoch: None,
-            job.label,
-        )
+        checkpoint = Checkpoint(Path(folder) / "state.safetensors", [run.key])
+        parts = tokens["train"], tokens["val"]
+        (training,) = train(classifier, run.seed, *parts, checkpoint, lambda *_: None, run.label)
     if training.diverged:
-        raise IncompleteError(
-            f"{job.label} diverged in {kind.__name__}, so there is nothing to compare; name other seeds"
-        )
+        raise IncompleteError(f"{run.label} diverged in {kind.__name__}; name other seeds")
     classifier.activate([0])
-    return count(
-        predict_logits(classifier, bench.tokens["test"])[0], bench.tokens["test"].labels
-    ).correct
+    return count(predict_logits(classifier, tokens["test"])[0], tokens["test"].labels).correct
 
 
 if __name__ == "__main__":

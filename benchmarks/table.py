@@ -1,291 +1,123 @@
-"""The tables of README.md, made from what stands in ``results/``."""
+"""``results/README.md``: every result of ``results/`` as a table."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
-from benchmarks.results import (
-    AblationResults,
-    GridResults,
-    Measurement,
-    Results,
-    Run,
-    SamenessResults,
-    WorkersResults,
-)
+from benchmarks.results import Comparison, Measurement, Results
 from lora_replication.files import write_whole
-from lora_replication.statistics import equivalence_test, paired_t
-from lora_replication.study import ARTICLE_REVIEWS
 
-ABLATION_HEADINGS = (
-    "done without it",
-    "expected times longer, and why",
-    "times longer, measured",
-    "ms per review",
-    "as it is",
+FOLDER = Path(__file__).with_name("results")
+TITLE = (
+    "# Results of the benchmarks\n\nWritten by their commands; [what they mean](../README.md).\n"
 )
-
-WORKERS_HEADINGS = ("workers", "configurations", "seconds", "of one worker's time")
-
-SAMENESS_HEADINGS = (
-    "method",
-    "seeds",
-    "test accuracy, padded",
-    "here",
-    "difference in points, 95 % over seeds",
-    "p, beyond the margin",
-)
-
-MARGIN_IN_POINTS = 1.5
-"""Of sameness; as large as what other seeds do to these short runs."""
-
-EPOCHS, CELLS = 3, 576
-"""Of the article, for the projections."""
-
-GRID_HEADINGS = (
-    "pack", "ms per review and configuration", "times one by one", "peak memory", "share of matrix rate",
-    "article's configurations per hour, training alone, projected", "article's grid, projected",
+CONTENDERS = {"article": "the article's loop", "peft": "HF Trainer", "ours": "this project"}
+SPEED = (
+    "method", "contender", "pack", "precision", "ms per review and configuration",
+    "real tokens/s", "peak memory", "share of matrix rate", "times this project's",
 )  # fmt: skip
-
-CONTENDER_NAMES = {"article": "the article's loop", "peft": "HF Trainer", "ours": "this project"}
-
-HEADINGS = (
-    "method", "contender", "precision", "ms per review", "real tokens/s", "peak memory", "share of matrix rate", "times this project's",
-)  # fmt: skip
+SAMENESS = ("method", "seeds", "padded, %", "this project, %", "difference in points, 95 %")
 
 
-def render(runs: Iterable[Run]) -> str:
-    """Markdown for runs of one kind: a section for each."""
-    sections = {
-        Results: _section,
-        GridResults: _grid_section,
-        AblationResults: _ablation_section,
-        WorkersResults: _workers_section,
-        SamenessResults: _sameness_section,
-    }
-    return "\n".join(sections[type(run)](run) for run in runs)  # type: ignore[operator]  # each takes its own kind
+def show(results: Results, folder: Path) -> None:
+    """Write ``results`` into ``folder``, its README.md anew, and print them."""
+    results.write(folder / f"{results.name}.json")
+    write_whole(folder / "README.md", page(Results.read_all(folder)).encode())
+    print(render(results))
 
 
-def marks(kind: type[Run]) -> tuple[str, str]:
-    """The lines of README.md between which the tables of a kind stand."""
-    name = kind.folder or "bench"
-    return f"<!-- {name}: written by its command -->\n", f"<!-- end of {name} -->"
+def page(everything: Iterable[Results]) -> str:
+    """All results as Markdown."""
+    return "\n".join([TITLE, *map(render, everything)])
 
 
-def show(run: Run, folder: Path) -> None:
-    """Write ``run`` into ``folder``'s ``results/``, put all of its kind into its README.md, and
-    print it.
-
-    Raises ``ValueError`` where README.md lacks the marks.
-    """
-    run.write(folder / "results")
-    file, (first, last) = folder / "README.md", marks(type(run))
-    before, begin, rest = file.read_text("utf-8").partition(first)
-    _, end, after = rest.partition(last)
-    if not begin or not end:
-        raise ValueError(
-            f"{file} lacks the line {first.strip()!r} or {last!r}; the results go between them"
-        )
-    write_whole(
-        file,
-        (before + begin + render(type(run).read_all(folder / "results")) + end + after).encode(),
-    )
-    print(render([run]))
-
-
-def _grid_section(results: GridResults) -> str:
+def render(results: Results) -> str:
+    """A section for one run of a benchmark."""
     lines = [
-        f"### {results.machine.name}, {results.size}",
-        "",
-        *_provenance(results),
-        _row(GRID_HEADINGS),
-        _row(["---"] * len(GRID_HEADINGS)),
+        f"## {results.kind}: {' '.join(filter(None, (results.machine.name, results.subject)))}"
     ]
-    alone = next((m for m in results.measurements if m.pack == m.batches == 1), None)
-    for m in results.measurements:
-        shares = [
-            m.flops_per_review / s / rate
-            for s, rate in zip(m.seconds_per_review, m.matrix_flops_per_second, strict=True)
-        ]
-        ratios = (
-            [
-                one / own
-                for one, own in zip(alone.seconds_per_review, m.seconds_per_review, strict=True)
-            ]
-            if alone
-            else []
-        )
-        hours = EPOCHS * ARTICLE_REVIEWS["train"] * median(m.seconds_per_review) / 3600
-        lines.append(
-            _row(
-                [
-                    str(m.pack) if m.batches == 1 else f"{m.pack}, on {m.batches} batches at once",
-                    _milliseconds(m.seconds_per_review),
-                    _spread(ratios, lambda ratio: f"{ratio:.2f}") if ratios else "",
-                    f"{m.peak_memory_bytes / 2**30:.2f} GiB",
-                    f"{median(shares):.1%}",
-                    f"{1 / hours:.2g}",
-                    f"{CELLS * hours:,.3g} h",
-                ]
-            )
-        )
+    lines += ["", *([results.title, ""] if results.title else []), *_provenance(results)]
+    if results.measurements:
+        lines += ["", *_table(("size", "phase", *SPEED), _speed_rows(results))]
+    if results.comparisons:
+        lines += ["", *_table(SAMENESS, map(_sameness_row, results.comparisons))]
+    checks = [(each.name, "yes" if each.passed else "NO", each.detail) for each in results.checks]
+    lines += ["", *_table(("check", "holds", "numbers"), checks)] if checks else []
+    lines += ["", *(f"- {line}" for line in results.finished)] if results.finished else []
+    lines += ["", *(f"- not done: {line}" for line in results.skipped)] if results.skipped else []
     return "\n".join([*lines, ""])
-
-
-def _ablation_section(results: AblationResults) -> str:
-    lines = [f"### {results.machine.name}, {results.size}", "", *_provenance(results)]
-    lines += [f"{results.method.replace('_', ' ')}, {results.precision}.", ""]
-    lines += [_row(ABLATION_HEADINGS), _row(["---"] * len(ABLATION_HEADINGS))]
-    for removal in results.removals:
-        ratios = [
-            without / own
-            for without, own in zip(
-                removal.seconds_per_review, removal.seconds_as_it_is, strict=True
-            )
-        ]
-        shown = _spread(ratios, lambda ratio: f"{ratio:.2f}")
-        times = [
-            _milliseconds(each) for each in (removal.seconds_per_review, removal.seconds_as_it_is)
-        ]
-        lines.append(_row([removal.name, removal.expected, shown, *times]))
-    return "\n".join([*lines, ""])
-
-
-def _workers_section(results: WorkersResults) -> str:
-    lines = [
-        f"### {results.machine.name}",
-        "",
-        *_provenance(results),
-        _row(WORKERS_HEADINGS),
-        _row(["---"] * len(WORKERS_HEADINGS)),
-    ]
-    alone = results.seconds_of_sweep[1]
-    for workers, seconds in results.seconds_of_sweep.items():
-        ratios = [own / one for own, one in zip(seconds, alone, strict=True)]
-        cells = [
-            _spread(seconds, _number),
-            "" if workers == 1 else _spread(ratios, lambda ratio: f"{ratio:.2f}"),
-        ]
-        lines.append(_row([str(workers), str(results.configurations), *cells]))
-    return "\n".join([*lines, ""])
-
-
-def _sameness_section(results: SamenessResults) -> str:
-    subject = f"{results.study}, {results.masks} masks of dropout"
-    lines = [
-        f"### {results.machine.name}, {subject}",
-        "",
-        f"{results.title}.",
-        "",
-        *_provenance(results),
-    ]
-    lines += [_row(SAMENESS_HEADINGS), _row(["---"] * len(SAMENESS_HEADINGS))]
-    for method, ours in results.ours.items():
-        first, second = (
-            [100 * correct / results.reviews for correct in each]
-            for each in (results.padded[method], ours)
-        )
-        interval = paired_t(first, second, 0.95).difference
-        beyond = equivalence_test(
-            [b - a for a, b in zip(first, second, strict=True)], MARGIN_IN_POINTS
-        )
-        seeds, difference = (
-            f"{min(results.seeds)} to {max(results.seeds)}",
-            f"{interval.estimate:+.2f}",
-        )
-        if interval.low is not None and beyond is not None:
-            difference += f" ({interval.low:+.2f} to {interval.high:+.2f})"
-        accuracies = [_spread(each, lambda accuracy: f"{accuracy:.2f}") for each in (first, second)]
-        lines.append(
-            _row(
-                [
-                    method.replace("_", " "),
-                    seeds,
-                    *accuracies,
-                    difference,
-                    "" if beyond is None else f"{beyond:.2g}",
-                ]
-            )
-        )
-    return "\n".join([*lines, ""])
-
-
-def _provenance(results: Run) -> list[str]:
-    machine = results.machine
-    where = f"{machine.gpu}, beside it {machine.cpu}" if machine.gpu else machine.cpu
-    rate = ""
-    if isinstance(results, Results | GridResults):
-        rates = [
-            rate / 1e12
-            for measurement in results.measurements
-            for rate in measurement.matrix_flops_per_second
-        ]
-        rate = f"{results.matrix_precision.removesuffix('-mixed')} matrix rate {_spread(rates, _number)} TFLOP/s. "
-    return [
-        f"{where}, {machine.cores} cores, {machine.memory_bytes / 2**30:.0f} GiB of memory, {machine.platform}. "
-        f"{rate}Commit {(results.commit or 'unknown')[:12]}{' with changes' if results.changed else ''}, "
-        f"{results.started}, {results.seconds / 60:.0f} minutes: `{results.command}`.",
-        "",
-        ", ".join(f"{name} {version}" for name, version in results.versions.items()) + ".",
-        "",
-    ]
 
 
 def speedup(ours: Measurement, peer: Measurement) -> list[float]:
-    """Seconds of ``peer`` over seconds of ``ours``, round by round: a ratio is of neighbours in
-    time.
-    """
+    """Seconds of ``peer`` over those of ``ours``, round by round: of neighbours in time."""
+    pairs = zip(peer.seconds_per_review, ours.seconds_per_review, strict=True)
+    return [theirs / own for theirs, own in pairs]
+
+
+def _provenance(results: Results) -> list[str]:
+    where = results.machine
+    driver = f" (driver {where.driver})" if where.driver else ""
+    rates = [rate / 1e12 for m in results.measurements for rate in m.matrix_flops_per_second]
+    shown = (
+        f"{results.matrix_precision} matrix rate {_spread(rates, _number)} TFLOP/s. "
+        if rates
+        else ""
+    )
     return [
-        theirs / own
-        for theirs, own in zip(peer.seconds_per_review, ours.seconds_per_review, strict=True)
+        f"{f'{where.gpu}{driver}, ' if where.gpu else ''}{where.cpu}, {where.cores} cores, "
+        f"{where.memory_bytes / 2**30:.0f} GiB of memory, {where.platform}. "
+        f"{shown}Commit {(results.commit or 'unknown')[:12]}"
+        f"{' with changes' if results.changed else ''}, {results.started}, "
+        f"{results.seconds / 60:.0f} minutes: `{results.command}`.",
+        "",
+        ", ".join(f"{name} {version}" for name, version in results.versions.items()) + ".",
     ]
 
 
-def _section(results: Results) -> str:
-    lines = [f"### {results.machine.name}", "", *_provenance(results)]
-    for size in dict.fromkeys(m.size for m in results.measurements):
-        for phase in ("training", "evaluation"):
-            shown = [m for m in results.measurements if (m.size, m.phase) == (size, phase)]
-            lines += [f"**{size}, {phase}**", "", _row(HEADINGS), _row(["---"] * len(HEADINGS))]
-            lines += [
-                _row(_cells(measurement, shown, results.mean_tokens)) for measurement in shown
-            ]
-            lines.append("")
-    return "\n".join(lines) + "\n"
+def _speed_rows(results: Results) -> Iterable[Sequence[str]]:
+    for m in results.measurements:
+        own = [
+            each
+            for each in results.measurements
+            if (each.size, each.method, each.phase) == (m.size, m.method, m.phase)
+            and (each.contender, each.pack) == ("ours", 1)
+        ]
+        # A peer in a precision that this project was not measured in is next to its first.
+        own = [each for each in own if each.precision == m.precision] or own
+        pairs = zip(m.seconds_per_review, m.matrix_flops_per_second, strict=True)
+        peft = " with PEFT" if m.contender == "peft" and "lora" in m.method else ""
+        yield (
+            m.size,
+            m.phase,
+            m.method.replace("_", " "),
+            CONTENDERS[m.contender] + peft,
+            str(m.pack),
+            m.precision,
+            _spread([1000 * seconds for seconds in m.seconds_per_review], _number),
+            f"{(results.mean_tokens or 0) / median(m.seconds_per_review):,.0f}",
+            f"{m.peak_memory_bytes / 2**30:.2f} GiB",
+            f"{median(m.flops_per_review / seconds / rate for seconds, rate in pairs):.1%}",
+            "" if not own or m is own[0] else _spread(speedup(own[0], m), "{:.2f}".format),
+        )
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _sameness_row(each: Comparison) -> Sequence[str]:
+    from scipy.stats import ttest_rel
+
+    padded, ours = (
+        [100 * right / each.reviews for right in own] for own in (each.padded, each.ours)
+    )
+    shown = f"{mean(ours) - mean(padded):+.2f}"
+    if len(ours) > 1 and ours != padded:
+        low, high = ttest_rel(ours, padded).confidence_interval(0.95)
+        shown += f" ({low:+.2f} to {high:+.2f})"
+    accuracies = (_spread(own, "{:.2f}".format) for own in (padded, ours))
+    seeds = f"{min(each.seeds)} to {max(each.seeds)}"
+    return each.method.replace("_", " "), seeds, *accuracies, shown
 
 
-def _cells(measurement: Measurement, shown: Sequence[Measurement], mean_tokens: float) -> list[str]:
-    seconds = measurement.seconds_per_review
-    shares = [
-        measurement.flops_per_review / s / rate
-        for s, rate in zip(seconds, measurement.matrix_flops_per_second, strict=True)
-    ]
-    ours = [m for m in shown if m.contender == "ours" and m.method == measurement.method]
-    # A peer in a precision that this project was not measured in stands beside its first.
-    own = next((m for m in ours if m.precision == measurement.precision), ours[0])
-    return [
-        measurement.method.replace("_", " "),
-        CONTENDER_NAMES[measurement.contender]
-        + (
-            " with PEFT" if measurement.contender == "peft" and "lora" in measurement.method else ""
-        ),
-        measurement.precision,
-        _milliseconds(seconds),
-        f"{mean_tokens / median(seconds):,.0f}",
-        f"{measurement.peak_memory_bytes / 2**30:.2f} GiB",
-        f"{median(shares):.1%}",
-        ""
-        if measurement.contender == "ours"
-        else _spread(speedup(own, measurement), lambda ratio: f"{ratio:.1f}"),
-    ]
-
-
-def _milliseconds(seconds: Sequence[float]) -> str:
-    return _spread([1000 * one for one in seconds], _number)
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (headings, ["---"] * len(headings), *rows)]
 
 
 def _number(value: float) -> str:

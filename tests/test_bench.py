@@ -1,59 +1,31 @@
 """The benchmark's parts on tiny encoders. How fast anything is, no test says."""
 
-import importlib.util
 import json
 import os
+import signal
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
 from pydantic import ValidationError
 
-from benchmarks import bench, executors, flops, grid, table
-from benchmarks.gate import Case, PhaseOver
-from benchmarks.results import (
-    AblationResults,
-    GridResults,
-    PackMeasurement,
-    Removal,
-    Results,
-    SamenessResults,
-    WorkersResults,
-    this_machine,
-)
-from benchmarks.tasks import METHODS, make_task, model_of, precisions
-from benchmarks.worker import CONTENDERS, Turn, Worker, alternate, make_contender
-from benchmarks.workload import make_workload
+from benchmarks import bench, flops, table
+from benchmarks.bench import GRID, METHODS, cases_of, measure
+from benchmarks.contenders import CONTENDERS, Clock, make_contender
+from benchmarks.results import Beginning, Comparison, Measurement, Results
+from benchmarks.workers import Workers
+from lora_replication.encoders import tiny_encoder
 from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.study import ModelParams
 
-ROOT = Path(__file__).resolve().parents[1]
+
+def tiny(kind="distilbert"):
+    return ModelParams(encoder="folder", path=str(tiny_encoder(kind)), max_tokens=512)
 
 
-def case_of(contender, method, device="cpu", encoder="tiny-distilbert"):
-    task = make_task(encoder, method, ModelParams(encoder=encoder, max_tokens=512), device)
-    return next(
-        case
-        for case in task.cases
-        if case.contender == contender and case.settings.precision in precisions(device)
-    ), task.workload
-
-
-class CountingGate:
-    """Lets ``batches`` pass and keeps what ``look`` sees after each."""
-
-    def __init__(self, batches, look=lambda: None):
-        self.left, self.look, self.waits, self.seen = batches, look, 0, []
-
-    def wait(self):
-        self.waits += 1
-
-    def batch_done(self, batches=1):
-        self.seen.append(self.look())
-        self.left -= batches
-        if self.left <= 0:
-            raise PhaseOver
+def case_of(contender, method, kind="distilbert"):
+    cases = cases_of(kind, tiny(kind), "cpu", "fp32", method)
+    return next(case for case in cases if case.contender == contender)
 
 
 def model_in(contender):
@@ -65,190 +37,191 @@ def model_in(contender):
 
 
 def trained(contender):
-    return {
-        name: p.detach().clone()
-        for name, p in model_in(contender).named_parameters()
-        if p.requires_grad
-    }
+    parameters = model_in(contender).named_parameters()
+    return {name: p.detach().clone() for name, p in parameters if p.requires_grad}
 
 
-@pytest.mark.parametrize("encoder", ["tiny-distilbert", "tiny-bert"])
+@pytest.mark.parametrize("kind", ["distilbert", "bert"])
 @pytest.mark.parametrize("method", METHODS)
-def test_every_contender_trains_the_same_parameters_and_evaluates_after(encoder, method):
+def test_every_contender_trains_the_same_parameters_and_evaluates_after(kind, method):
     counts = {}
     for name in CONTENDERS:
-        contender = make_contender(*case_of(name, method, encoder=encoder))
+        contender = make_contender(case_of(name, method, kind))
         before = trained(contender)
         counts[name] = sum(p.numel() for p in before.values())
-        gate = CountingGate(2)
-        with pytest.raises(PhaseOver):
-            contender.train(gate)
-        assert gate.waits == 1
+        clock = Clock(1, 1, "cpu")
+        contender.train(clock)
+        assert clock.seconds > 0
         after = trained(contender)
         assert any(not torch.equal(before[key], after[key]) for key in before), name
-        gate = CountingGate(4)
-        with pytest.raises(PhaseOver):
-            contender.evaluate(gate)
-        assert gate.waits == 1
-        assert all(torch.equal(after[key], value) for key, value in trained(contender).items()), (
-            name
-        )
+        clock = Clock(2, 0, "cpu")
+        contender.evaluate(clock)
+        assert clock.seconds > 0
+        assert all(torch.equal(after[key], p) for key, p in trained(contender).items()), name
     assert len(set(counts.values())) == 1, counts
 
 
 @pytest.mark.parametrize("loop", ["train", "evaluate"])
 @pytest.mark.parametrize("name", ["article", "peft"])
 def test_peers_see_the_workload_as_their_users_would(name, loop):
-    case, workload = case_of(name, "full")
-    contender = make_contender(case, workload)
-    shapes, modes = [], []
+    case = case_of(name, "full")
+    contender, shapes, modes = make_contender(case), [], []
 
     def look(module, _arguments, keywords):
         shapes.append(tuple(keywords["input_ids"].shape))
         modes.append((module.training, int(keywords["attention_mask"].sum())))
 
     model_in(contender).register_forward_pre_hook(look, with_kwargs=True)
-    with pytest.raises(PhaseOver):
-        getattr(contender, loop)(CountingGate(3))
-    tokens = workload.random if name == "article" else workload.grouped
-    lengths = [tokens.lengths[rows] for rows in (*workload.rows(), workload.rows()[0])]
+    getattr(contender, loop)(Clock(case.batches, 1, "cpu"))
+    tokens = case.workload.random if name == "article" else case.workload.grouped
+    rows = case.workload.rows()
+    lengths = [tokens.lengths[own] for own in (*rows, rows[0])]
     assert shapes == [(12, 512 if name == "article" else own.max()) for own in lengths]
     assert modes == [(loop == "train", own.sum()) for own in lengths]
 
 
-class Recorder:
-    def __init__(self, name, log):
-        self.name, self.log = name, log
-
-    def warm_up(self):
-        self.log.append(self.name.lower())
-
-    def turn(self):
-        self.log.append(self.name)
-        return Turn(len(self.log), 0)
+def test_a_clock_times_what_follows_the_untimed_batches(monkeypatch):
+    times = iter([1.0, 4.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(times))
+    clock = Clock(batches=3, untimed=2, device="cpu")
+    for batches in (0, 1, 1, 1, 2):
+        clock.batch_done(batches)
+    assert (clock.total, clock.seconds) == (5, 3.0)
 
 
-@pytest.mark.parametrize(
-    ("has_bf16", "cases"),
-    [
-        (
-            True,
-            [
-                ("article", "fp32"),
-                ("article", "bf16-mixed"),
-                ("peft", "bf16-mixed"),
-                ("ours", "bf16-mixed"),
-            ],
-        ),
-        (False, [("article", "fp32"), ("peft", "fp32"), ("ours", "fp32")]),
-    ],
-)
-def test_a_processor_without_bf16_is_measured_in_fp32(monkeypatch, has_bf16, cases):
+@pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16-mixed"), (False, "fp32")])
+def test_a_processor_without_bf16_is_measured_in_fp32(monkeypatch, has_bf16, precision):
     monkeypatch.setattr("lora_replication.machine.multiplies_bf16", lambda: has_bf16)
-    task = make_task(
-        "tiny-distilbert",
-        "lora_default",
-        ModelParams(encoder="tiny-distilbert", max_tokens=512),
-        "cpu",
-    )
-    assert [(case.contender, case.settings.precision) for case in task.cases] == cases
-    assert {settings.precision for settings in grid.pack_settings(8, "cpu", "tiny-bert")} == {
-        cases[-1][1]
-    }
+    assert bench.precisions("cpu") == (precision,)
 
 
-def test_turns_alternate_once_all_have_warmed_up():
-    log = []
-    rounds = alternate(
-        [Recorder(name, log) for name in "ABC"], 2, lambda: log.append("rate") or len(log)
-    )
-    assert log == ["a", "b", "c", *["A", "B", "C", "rate"] * 2]
-    assert rounds == [
-        ([Turn(4, 0), Turn(5, 0), Turn(6, 0)], 7),
-        ([Turn(8, 0), Turn(9, 0), Turn(10, 0)], 11),
-    ]
+class Recorder(Workers):
+    """Writes down who is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.log = []
+
+    def call(self, name, function, *arguments, until=0.0):
+        self.log.append((name, *arguments[1:]))
+        return 1e12 if name == "rate" else (24.0 * len(arguments[0].settings), 2**30)
+
+    def stop(self, name):
+        self.log.append(f"{name} ends")
 
 
-def test_a_worker_that_dies_is_named():
-    case, workload = case_of("ours", "full")
-    worker = Worker(
-        Case(
-            "ours", ModelParams(encoder="folder", path="/nowhere", max_tokens=512), case.settings, 1
-        ),
-        workload,
-    )
-    with pytest.raises(
-        IncompleteError, match="benchmark of ours: its process ended with exit code 1"
-    ):
-        worker.turn()
+def test_turns_alternate_and_a_rate_follows_each():
+    workers = Recorder()
+    measurements = measure(cases_of("tiny", tiny(), "cpu", "fp32", "full"), 2, workers)
+    assert [name for name, *_ in workers.log[::2]] == list(CONTENDERS) * 4
+    assert [phase for _, phase in workers.log[::2]] == ["training"] * 6 + ["evaluation"] * 6
+    assert {name for name, *_ in workers.log[1::2]} == {"rate"}
+    article = measurements[0]
+    assert article.seconds_per_review == (2.0, 2.0)  # one batch of 12
+    assert article.matrix_flops_per_second == (1e12, 1e12)
 
 
-def with_marks(folder, kind):
-    begin, end = table.marks(kind)
-    (folder / "README.md").write_text(f"before\n{begin}old\n{end}\nafter\n")
+def test_a_pack_is_charged_for_what_it_holds():
+    """576 configurations make 6 packs of 96 where 100 are asked for."""
+    workers = Recorder()
+    cases = cases_of("tiny", tiny(), "cpu", "fp32", GRID, [1, 100])
+    one, many = measure(cases, 1, workers)
+    assert (one.pack, many.pack) == (1, 96)
+    assert many.seconds_per_review == pytest.approx(one.seconds_per_review)
+    assert workers.log[2] == "ours ends"
 
 
-@pytest.fixture(scope="module")
-def whole_run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bench")
-    with_marks(folder, Results)
-    words = [
-        "--sizes",
-        "tiny-distilbert",
-        "--methods",
-        "lora_default",
-        "--rounds",
-        "2",
-        "--folder",
-        str(folder),
-    ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(flops.MATRIX_SIDE, "cpu", 64)
-        bench.main(words)
-    return folder, Results.read_all(folder / "results")
+def raise_or_die(how):
+    if how == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "hang":
+        signal.pause()
+    raise ValueError(how)
+
+
+def test_a_worker_that_fails_dies_or_hangs_is_named_and_the_next_call_works(tmp_path):
+    with Workers(tmp_path / "log") as workers:
+        with pytest.raises(IncompleteError, match="ValueError: wrong"):
+            workers.call("one", raise_or_die, "wrong")
+        assert "ValueError: wrong" in (tmp_path / "log").read_text()
+        with pytest.raises(IncompleteError, match="ended with -9"):
+            workers.call("one", raise_or_die, "die")
+        with pytest.raises(TimeoutError, match="out of time"):
+            workers.call("one", raise_or_die, "hang", until=0.0)
+        assert workers.call("one", abs, -1) == 1
 
 
 @pytest.mark.slow
-def test_a_whole_run_measures_every_contender_in_both_phases(whole_run):
-    folder, (results,) = whole_run
-    (precision,) = precisions("cpu")
-    asked = [(name, precision) for name in ("article", "peft", "ours")]
-    asked = asked if precision == "fp32" else [("article", "fp32"), *asked]
-    assert [(m.phase, m.contender, m.precision) for m in results.measurements] == [
-        (phase, *one) for phase in ("training", "evaluation") for one in asked
-    ]
-    assert all(
-        len(m.seconds_per_review) == len(m.matrix_flops_per_second) == 2
-        for m in results.measurements
-    )
+@pytest.mark.parametrize("words", [["--methods", "lora_default"], ["--packs", "1", "2"]])
+def test_a_whole_run_is_kept_and_shown(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.setitem(flops.MATRIX_SIDE, "cpu", 64)
+    size = tiny_encoder("distilbert")
+    bench.main(["--sizes", str(size), "--rounds", "1", "--folder", str(tmp_path), *words])
+    (results,) = Results.read_all(tmp_path)
+    found = [(m.phase, m.contender, m.pack) for m in results.measurements]
+    if "--packs" in words:
+        assert found == [("training", "ours", 1), ("training", "ours", 2)]
+    else:
+        phases = ("training", "evaluation")
+        assert found == [(phase, name, 1) for phase in phases for name in CONTENDERS]
     assert all(1e8 < m.peak_memory_bytes < 1e11 for m in results.measurements)
-    assert (folder / "results" / f"{results.machine.name}.json").is_file()
-    profile = (folder / "results" / f"{results.machine.name}-profile.txt").read_text().splitlines()
-    assert (
-        profile[0]
-        == f"A training step of this project, mean of 2: tiny-distilbert, lora_default, {precision}, cpu"
-    )
-    times = [float(line.split()[0]) for line in profile[4:]]
-    assert times == sorted(times, reverse=True)
-    assert 0 < sum(times) <= float(profile[3].split()[0]) * 1.01
-
-
-@pytest.mark.slow
-def test_the_readme_gets_the_tables_and_keeps_the_rest(whole_run):
-    folder, results = whole_run
-    begin, end = table.marks(Results)
-    assert (
-        folder / "README.md"
-    ).read_text() == f"before\n{begin}{table.render(results)}{end}\nafter\n"
-
-
-@pytest.mark.slow
-def test_results_name_no_host_and_refuse_what_they_do_not_know(whole_run, tmp_path):
-    _, (results,) = whole_run
     assert os.uname().nodename not in results.model_dump_json()
-    results.write(tmp_path)
-    assert Results.read_all(tmp_path) == [results]
-    content = json.loads(results.model_dump_json())
+    assert table.render(results) in (tmp_path / "README.md").read_text()
+    assert table.render(results) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--rounds", "0"], ["--packs", "8", "0"]])
+def test_numbers_below_one_are_refused(words):
+    with pytest.raises(ParameterError, match="allowed: from 1"):
+        bench.main(words)
+
+
+def results(kind="bench", **content):
+    return Beginning("cpu", "make bench").results(kind, **content)
+
+
+def measurement(**changes):
+    values = {
+        "size": "minilm",
+        "method": "lora_default",
+        "phase": "training",
+        "contender": "ours",
+        "precision": "fp32",
+        "seconds_per_review": (0.1, 0.2, 0.1),
+        "matrix_flops_per_second": (1e9, 2e9, 1e9),
+        "flops_per_review": 1e7,
+        "peak_memory_bytes": 2**30,
+    }
+    return Measurement(**values | changes)
+
+
+def test_a_row_of_speed_has_ratios_of_the_same_round():
+    peer = measurement(contender="peft", precision="bf16-mixed", seconds_per_review=(1.0, 1.0, 0.8))
+    pack = measurement(pack=8, seconds_per_review=(0.05, 0.05, 0.05))
+    text = table.render(results(measurements=(peer, measurement(), pack), mean_tokens=250.0))
+    rows = [row.strip("| ").split(" | ") for row in text.splitlines() if "lora default" in row]
+    own = ["minilm", "training", "lora default", "this project", "1", "fp32", "100 (100 to 200)"]
+    assert rows[1] == [*own, "2,500", "1.00 GiB", "10.0%"]
+    assert rows[0][3] == "HF Trainer with PEFT"
+    assert [rows[0][-1], rows[2][-1]] == ["8.00 (5.00 to 10.00)", "0.50 (0.25 to 0.50)"]
+
+
+def test_a_row_of_sameness_has_the_mean_difference_and_its_interval():
+    own = Comparison(
+        method="full", seeds=(1, 2, 3), reviews=1000, padded=(800, 810, 820), ours=(810, 810, 820)
+    )
+    row = table.render(results("sameness", comparisons=(own,))).splitlines()[-1]
+    # Differences 1, 0, 0 points: mean 1/3, standard error 1/3, t(0.975, 2) = 4.303.
+    accuracies = "81.00 (80.00 to 82.00) | 81.00 (81.00 to 82.00)"
+    assert row == f"| full | 1 to 3 | {accuracies} | +0.33 (-1.10 to +1.77) |"
+
+
+def test_results_come_back_as_written_and_refuse_what_they_do_not_know(tmp_path):
+    written = results(measurements=(measurement(),), skipped=("packs of 64: out of time",))
+    written.write(tmp_path / "one.json")
+    assert Results.read_all(tmp_path) == [written]
+    assert "- not done: packs of 64: out of time" in table.render(written)
+    content = json.loads((tmp_path / "one.json").read_text())
     with pytest.raises(ValidationError, match="host"):
         Results.model_validate(content | {"host": "x"})
     content["measurements"][0]["seconds_per_review"] = [0.0]
@@ -256,189 +229,8 @@ def test_results_name_no_host_and_refuse_what_they_do_not_know(whole_run, tmp_pa
         Results.model_validate(content)
 
 
-@pytest.mark.slow
-def test_ratios_are_of_the_same_round_and_the_same_precision(whole_run):
-    _, (results,) = whole_run
-    training = {
-        (m.contender, m.precision): m for m in results.measurements if m.phase == "training"
-    }
-    (precision,) = precisions("cpu")
-    changed = [
-        training["ours", precision].model_copy(update={"seconds_per_review": (0.1, 0.2, 0.1), "matrix_flops_per_second": (1e9, 2e9, 1e9),
-                                                          "flops_per_review": 1e7, "peak_memory_bytes": 2**30}),
-        training["article", "fp32"].model_copy(update={"seconds_per_review": (1.0, 1.0, 0.8), "matrix_flops_per_second": (1e9, 1e9, 1e9)}),
-    ]  # fmt: skip
-    rows = table.render(
-        [results.model_copy(update={"measurements": tuple(changed), "mean_tokens": 250.0})]
-    ).splitlines()
-    own, peer = (line.split(" | ") for line in rows if line.startswith("| lora default"))
-    assert own[1:] == [
-        "this project",
-        precision,
-        "100 (100 to 200)",
-        "2,500",
-        "1.00 GiB",
-        "10.0%",
-        " |",
-    ]
-    assert peer[-1] == "8.0 (5.0 to 10.0) |"
-
-
-def test_a_readme_without_marks_is_refused(tmp_path):
-    (tmp_path / "README.md").write_text("nothing\n")
-    with pytest.raises(ValueError, match="lacks the line"):
-        table.show(pack_results(), tmp_path)
-
-
-@pytest.mark.parametrize(
-    "kind", [Results, GridResults, AblationResults, WorkersResults, SamenessResults]
-)
-def test_the_committed_tables_are_those_of_the_committed_results(kind):
-    text = (ROOT / "benchmarks" / "README.md").read_text("utf-8")
-    begin, end = table.marks(kind)
-    assert begin in text
-    assert text.partition(begin)[2].partition(end)[0] == table.render(
-        kind.read_all(ROOT / "benchmarks" / "results")
-    )
-
-
-def test_rounds_below_one_are_refused():
-    with pytest.raises(ParameterError, match="--rounds is 0; allowed: 1 or more"):
-        bench.main(["--rounds", "0"])
-
-
-@pytest.mark.slow
-def test_packs_are_measured_and_projected(tmp_path, monkeypatch):
-    monkeypatch.setitem(flops.MATRIX_SIDE, "cpu", 64)
-    with_marks(tmp_path, GridResults)
-    grid.main(
-        [
-            "--size",
-            "tiny-bert",
-            "--packs",
-            "1",
-            "3",
-            "--batches",
-            "2",
-            "--rounds",
-            "1",
-            "--folder",
-            str(tmp_path),
-        ]
-    )
-    (results,) = GridResults.read_all(tmp_path / "results")
-    assert [(m.pack, m.batches) for m in results.measurements] == [(1, 1), (3, 1), (1, 2)]
-    assert Results.read_all(tmp_path / "results") == []
-    assert table.render([results]) in (tmp_path / "README.md").read_text()
-
-
-def test_a_pack_is_charged_for_what_it_holds(monkeypatch):
-    """576 configurations make 6 packs of 96 where 100 are asked for, and a turn takes a second for
-    each of them here.
-    """
-    monkeypatch.setattr(
-        grid, "_turn", lambda settings, _model, _workload, _batches: (float(len(settings)), 1)
-    )
-    monkeypatch.setattr(grid, "matrix_rate", lambda *_: 1.0)
-    one, many = grid.run("cpu", "tiny-bert", [(1, 1), (100, 1)], 1, "x").measurements
-    assert many.seconds_per_review == pytest.approx(one.seconds_per_review)
-
-
-@pytest.mark.parametrize("batches", [1, 2, 4])
-def test_batches_at_once_are_the_turn_in_fewer_steps(monkeypatch, batches):
-    """Every review of the turn once, ``batches`` times as many in a step, after a step of warming
-    up.
-    """
-    steps = []
-    monkeypatch.setattr(
-        "lora_replication.training.loop.train_step",
-        lambda _classifier, _states, batch: steps.append(sorted(batch.rows)),
-    )
-    with model_of("tiny-bert") as model:
-        workload = make_workload(4, 12, 500)
-        grid._train(
-            grid.pack_settings(1, "cpu", "tiny-bert")[:1], model, workload, batches, mock.Mock()
-        )
-    assert [len(step) for step in steps] == [12 * batches] * (1 + 4 // batches)
-    assert sorted(row for step in steps[1:] for row in step) == list(range(48))
-
-
-def test_batches_that_do_not_divide_a_turn_are_refused():
-    with pytest.raises(
-        ParameterError, match=r"--batches has 3; allowed: what divides the 4 of a turn, but not 1"
-    ):
-        grid.main(["--batches", "2", "3"])
-
-
-def pack_results():
-    alone = PackMeasurement(
-        pack=1,
-        seconds_per_review=(0.1,),
-        matrix_flops_per_second=(4e12,),
-        flops_per_review=1e11,
-        peak_memory_bytes=2**30,
-    )
-    pack = alone.model_copy(
-        update={"pack": 8, "seconds_per_review": (0.05,), "peak_memory_bytes": 3 * 2**30}
-    )
-    return GridResults(
-        machine=this_machine("cpu"), versions={}, commit="c" * 40, changed=False, command="x", started="now", seconds=60.0, size="minilm",
-        matrix_precision="fp32", mean_tokens=270.0, measurements=(alone, pack),
-    )  # fmt: skip
-
-
-def test_a_pack_is_projected_from_its_share_of_a_step():
-    row = table.render([pack_results()]).splitlines()[-1]
-    hours = 3 * 35_000 * 0.05 / 3600
-    assert (
-        row
-        == f"| 8 | 50 (50 to 50) | 2.00 (2.00 to 2.00) | 3.00 GiB | 50.0% | {1 / hours:.2g} | {576 * hours:,.3g} h |"
-    )
-
-
-def test_a_speed_up_is_told_by_how_much_longer_a_step_takes_without_it():
-    results = AblationResults(
-        machine=this_machine("cpu"), versions={}, commit="c" * 40, changed=False, command="x", started="now", seconds=60.0, size="minilm",
-        method="lora_default", precision="fp32",
-        removals=(
-            Removal(
-                name="no padding",
-                expected="2: twice the tokens",
-                phase="training",
-                seconds_as_it_is=(0.1, 0.2),
-                seconds_per_review=(0.2, 0.3),
-            ),
-        ),
-    )  # fmt: skip
-    rows = table.render([results]).splitlines()
-    assert (
-        rows[-1]
-        == "| no padding | 2: twice the tokens | 1.75 (1.50 to 2.00) | 250 (200 to 300) | 150 (100 to 200) |"
-    )
-    assert "lora default, fp32." in rows
-
-
-def test_two_workers_are_told_beside_one():
-    results = WorkersResults(
-        machine=this_machine("cpu"), versions={}, commit="c" * 40, changed=False, command="x", started="now", seconds=60.0,
-        configurations=12, seconds_of_sweep={1: (10.0, 20.0), 2: (6.0, 10.0)},
-    )  # fmt: skip
-    one, two = table.render([results]).splitlines()[-2:]
-    assert one == "| 1 | 12 | 15 (10 to 20) |  |"
-    assert two == "| 2 | 12 | 8 (6 to 10) | 0.55 (0.50 to 0.60) |"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not importlib.util.find_spec("ray"), reason="needs the package ray (pip install 'ray>=2.52')"
-)
-def test_workers_are_measured_on_a_ray_of_this_machine(tmp_path):
-    with_marks(tmp_path, WorkersResults)
-    executors.main(["--rounds", "1", "--epochs", "1", "--folder", str(tmp_path)])
-    (results,) = WorkersResults.read_all(tmp_path / "results")
-    assert {workers: len(seconds) for workers, seconds in results.seconds_of_sweep.items()} == {
-        1: 1,
-        2: 1,
-    }
-    assert results.configurations == 12
-    assert table.render([results]) in (tmp_path / "README.md").read_text()
+def test_the_committed_tables_are_those_of_the_committed_results():
+    folder = Path(table.FOLDER)
+    everything = Results.read_all(folder)
+    assert (folder / "README.md").read_text("utf-8") == table.page(everything)
+    assert {f"{each.name}.json" for each in everything} == {f.name for f in folder.glob("*.json")}

@@ -8,19 +8,28 @@ import numpy as np
 import pytest
 
 from benchmarks import flops
+from benchmarks.bench import cases_of
 from benchmarks.flops import empty_model, matrix_rate, needed_flops
-from benchmarks.tasks import make_task
-from benchmarks.workload import LENGTHS, distilbert_size, make_workload, quantiles, review_lengths
-from lora_replication.encoders import locate_encoder
-from lora_replication.study import ModelParams
+from benchmarks.workload import (
+    LENGTHS,
+    distilbert_size,
+    make_workload,
+    mean_tokens,
+    quantiles,
+    review_lengths,
+)
+from lora_replication.encoders import locate_encoder, tiny_encoder
+from lora_replication.study import LoraParams, ModelParams
 
-TINY = ModelParams(encoder="tiny-distilbert", max_tokens=512)
+
+def tiny():
+    return ModelParams(encoder="folder", path=str(tiny_encoder("distilbert")), max_tokens=512)
 
 
 def test_lengths_are_imdbs():
     """Facts of the data: mean 273, median 231, 14.5 % cut at 512."""
     lengths = review_lengths(1000)
-    assert lengths.mean() == pytest.approx(273, abs=1)
+    assert mean_tokens() == pytest.approx(273, abs=1)
     assert np.median(lengths) == pytest.approx(231, abs=1)
     assert (lengths == 512).mean() == pytest.approx(0.145, abs=0.005)
     assert np.array_equal(review_lengths(200), json.loads(LENGTHS.read_text())["quantiles"])
@@ -29,50 +38,40 @@ def test_lengths_are_imdbs():
 
 @pytest.mark.slow
 @pytest.mark.reviews
-@pytest.mark.skipif(
-    "IMDB_ARCHIVE" not in os.environ, reason="IMDB_ARCHIVE names no archive of IMDb reviews"
-)
+@pytest.mark.skipif("IMDB_ARCHIVE" not in os.environ, reason="IMDB_ARCHIVE names no archive")
 def test_the_table_of_lengths_is_that_of_the_archive():
     from lora_replication.data.aclimdb import read_archive
     from lora_replication.data.tokens import load_tokenizer, tokenise
 
-    reviews = read_archive(Path(os.environ["IMDB_ARCHIVE"])).reviews
+    texts = [review.text for review in read_archive(Path(os.environ["IMDB_ARCHIVE"])).reviews]
     vocabulary = locate_encoder(ModelParams(encoder="minilm", max_tokens=512)).vocabulary
-    tokens, _ = tokenise(
-        [review.text for review in reviews],
-        [0] * len(reviews),
-        load_tokenizer(vocabulary, 512),
-        lambda _n: None,
-    )
+    tokenizer = load_tokenizer(vocabulary, 512)
+    tokens, _ = tokenise(texts, [0] * len(texts), tokenizer, lambda _n: None)
     assert quantiles(tokens.lengths, 200) == json.loads(LENGTHS.read_text())["quantiles"]
 
 
 @pytest.mark.parametrize("batches", [4, 50])
 def test_random_and_grouped_batches_have_the_same_reviews_in_other_company(batches):
-    workload = make_workload(batches, 12, 30522)
+    workload = make_workload(batches, 30522)
     assert len(workload.random) == len(workload.grouped) == 12 * batches
-    assert workload.random.lengths.mean() == pytest.approx(workload.mean_tokens, rel=0.005)
-    assert workload.grouped.lengths.mean() == pytest.approx(workload.mean_tokens, rel=0.05)
+    assert workload.random.lengths.mean() == pytest.approx(mean_tokens(), rel=0.005)
+    assert workload.grouped.lengths.mean() == pytest.approx(mean_tokens(), rel=0.05)
 
     def padding(tokens):
         return sum(12 * tokens.lengths[rows].max() for rows in workload.rows()) / len(tokens.ids)
 
     assert padding(workload.grouped) < 1.05
     assert padding(workload.random) > 1.5
-    again = make_workload(batches, 12, 30522)
-    assert np.array_equal(workload.random.ids, again.random.ids)
-    assert workload.random.ids[workload.random.starts[:-1]].tolist() == [101] * 12 * batches
-    assert (
-        np.delete(
-            workload.random.ids, [*workload.random.starts[:-1], *(workload.random.starts[1:] - 1)]
-        ).min()
-        >= 1000
-    )
+    ids, starts = workload.random.ids, workload.random.starts
+    assert ids[starts[:-1]].tolist() == [101] * 12 * batches
+    assert np.delete(ids, [*starts[:-1], *(starts[1:] - 1)]).min() >= 1000
+    make_workload.cache_clear()
+    assert np.array_equal(ids, make_workload(batches, 30522).random.ids)
 
 
 def test_an_encoder_of_distilberts_size(tmp_path):
-    encoder = locate_encoder(distilbert_size(tmp_path))
-    model = empty_model(encoder)
+    folder = str(distilbert_size(tmp_path))
+    model = empty_model(locate_encoder(ModelParams(encoder="folder", path=folder, max_tokens=512)))
     assert sum(p.numel() for p in model.parameters()) == 66_955_010
 
 
@@ -88,62 +87,41 @@ class TestFlops:
     FIRST, LAST = 8 * (4 * SQUARE + 2 * MLP), 8 * 2 * SQUARE + 2 * (2 * SQUARE + 2 * MLP)
     ATTENTION = 4 * 32 * (34 + 8)  # scores and context; the last layer asks once for each review
     HEAD = 2 * (SQUARE + 2 * 32 * 2)
+    FORWARD = FIRST + LAST + ATTENTION + HEAD
 
-    def count(self, method, *, training):
-        task = make_task("tiny-distilbert", method, TINY, "cpu")
-        return needed_flops(
-            empty_model(task.encoder),
-            task.encoder.layout,
-            task.cases[-1].settings,
-            self.LENGTHS,
-            training=training,
-        )
-
-    def test_forward(self):
-        assert (
-            self.count("full", training=False)
-            == self.FIRST + self.LAST + self.ATTENTION + self.HEAD
-        )
+    def count(self, method, *, training, **changes):
+        (*_, case) = cases_of("tiny", tiny(), "cpu", "fp32", method)
+        settings = case.settings[0].model_copy(update=changes)
+        encoder = locate_encoder(tiny())
+        network = empty_model(encoder)
+        return needed_flops(network, encoder.layout, settings, self.LENGTHS, training=training)
 
     def test_full_does_everything_three_times(self):
-        assert self.count("full", training=True) == 3 * self.count("full", training=False)
+        assert self.count("full", training=False) == self.FORWARD
+        assert self.count("full", training=True) == 3 * self.FORWARD
 
     def test_last_layers_go_back_through_the_head_alone(self):
-        forward = self.count("last_layers", training=False)
         # Weights' gradients of both linears, the input's gradient of the second.
-        assert self.count("last_layers", training=True) == forward + self.HEAD + 2 * 2 * 32 * 2
+        expected = self.FORWARD + self.HEAD + 2 * 2 * 32 * 2
+        assert self.count("last_layers", training=True) == expected
 
     def test_lora(self):
         a, b = 2 * 8 * 32, 2 * 8 * 32  # rank 8, one row through A and through B
-        rows = (
-            8 + 8 + 2 + 8
-        )  # query and value of the first layer; query of the last for the first tokens, its value
-        forward = self.FIRST + self.LAST + self.ATTENTION + self.HEAD + rows * (a + b)
+        # Query and value of the first layer; query of the last for the first tokens, its value.
+        rows = 8 + 8 + 2 + 8
+        forward = self.FORWARD + rows * (a + b)
         assert self.count("lora_default", training=False) == forward
         # Back through the frozen linears once, but not below the first query, key and value;
         # through the attention twice; for A and B their own gradients and that of what lies
         # between; the input's in the last layer alone.
-        back = (
-            self.FIRST
-            - 8 * 3 * self.SQUARE
-            + self.LAST
-            + 2 * self.ATTENTION
-            + self.HEAD
-            + rows * (a + 2 * b)
-            + (2 + 8) * a
-        )
+        frozen = self.FIRST - 8 * 3 * self.SQUARE + self.LAST + 2 * self.ATTENTION + self.HEAD
+        back = frozen + rows * (a + 2 * b) + (2 + 8) * a
         assert self.count("lora_default", training=True) == forward + back
 
-    def test_lora_above_the_first_layers_input_is_not_counted(self, settings):
-        encoder = locate_encoder(TINY)
-        with pytest.raises(ValueError, match="LoRA on mlp alone is not counted"):
-            needed_flops(
-                empty_model(encoder),
-                encoder.layout,
-                settings(lora={"targets": ["mlp"]}),
-                self.LENGTHS,
-                training=True,
-            )
+    def test_lora_above_the_first_layers_input_is_not_counted(self):
+        lora = LoraParams(rank=1, alpha=1, targets=["mlp"])
+        with pytest.raises(ValueError, match="LoRA needs one of query, key, value"):
+            self.count("lora_default", training=True, lora=lora)
 
 
 def test_the_matrix_rate_is_a_rate(monkeypatch):

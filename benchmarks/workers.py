@@ -1,0 +1,97 @@
+"""Processes that call functions, so that a crash, a hang or what one held touches no other."""
+
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any, Self
+
+from lora_replication.errors import IncompleteError
+
+FOREVER = float("inf")
+
+
+class Workers:
+    """Processes by name, each started when first needed and killed as the context ends.
+
+    Args:
+        log: a file that takes what they print, where it is not this process's terminal.
+    """
+
+    def __init__(self, log: Path | None = None) -> None:
+        self._log = log
+        self._started: dict[str, tuple[SpawnProcess, Connection]] = {}
+
+    def __enter__(self) -> Self:
+        """Nothing runs yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill them."""
+        for name in list(self._started):
+            self.stop(name)
+
+    def begin(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
+        """Have it call ``function``, without waiting."""
+        if name not in self._started:
+            here, there = multiprocessing.Pipe()
+            context = multiprocessing.get_context("spawn")
+            process = context.Process(target=_serve, args=(there, self._log), daemon=True)
+            process.start()
+            there.close()
+            self._started[name] = process, here
+        self._started[name][1].send((function, arguments))
+
+    def result(self, name: str, until: float = FOREVER) -> Any:
+        """What the function returned, waiting to ``until`` (monotonic seconds).
+
+        Raises:
+            TimeoutError: it takes longer; the process is killed.
+            IncompleteError: the function raised, or the process died.
+        """
+        process, connection = self._started[name]
+        left = None if until == FOREVER else max(0.0, until - time.monotonic())
+        try:
+            if not connection.poll(left):
+                self.stop(name)
+                raise TimeoutError("out of time")
+            returned, value = connection.recv()
+        except (EOFError, ConnectionResetError):
+            process.join(5)
+            self.stop(name)
+            raise IncompleteError(f"its process ended with {process.exitcode}") from None
+        if not returned:
+            raise IncompleteError(value)
+        return value
+
+    def call(self, name: str, *function: Any, until: float = FOREVER) -> Any:
+        """``begin`` and ``result``."""
+        self.begin(name, *function)
+        return self.result(name, until)
+
+    def stop(self, name: str) -> None:
+        """Kill it; the next call of that name starts another."""
+        process, _ = self._started.pop(name)
+        process.kill()
+        process.join()
+
+
+def _serve(connection: Connection, log: Path | None) -> None:
+    if log:
+        handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+    while True:
+        try:
+            function, arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send((True, function(*arguments)))
+        except Exception as problem:  # whatever it is, the caller names it
+            traceback.print_exc()
+            connection.send((False, f"{type(problem).__name__}: {problem}"))
