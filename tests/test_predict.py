@@ -23,7 +23,7 @@ def trained(tiny_study, tiny_data, tmp_path_factory):
     """A trained run's folder."""
     from contextlib import contextmanager
 
-    from conftest import SilentMirror
+    from tests.conftest import SilentMirror
 
     root = tmp_path_factory.mktemp("trained")
     (root / "data").symlink_to(tiny_data / "data")

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from report_records import make_records, make_study
 
 from lora_replication.errors import DataError, EnvironmentProblem
 from lora_replication.files import digest, file_digest, write_whole
@@ -22,6 +21,7 @@ from lora_replication.record import (
     run_folder,
     write_record,
 )
+from tests.report_records import make_records, make_study
 
 
 @pytest.fixture(scope="module")

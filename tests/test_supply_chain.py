@@ -10,7 +10,7 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from lora_replication.encoders import PACKAGES
+from lora_replication.pins import PINS
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "requirements.lock"
@@ -102,7 +102,7 @@ def test_versions_with_known_holes_are_left_behind(name, least):
 
 
 def test_the_encoders_package_is_locked_as_it_is_pinned():
-    assert LOCKED[PACKAGES["minilm"].source]["version"] == PACKAGES["minilm"].revision
+    assert LOCKED[PINS["minilm"].source]["version"] == PINS["minilm"].revision
 
 
 def test_make_installs_by_hash_and_wheels_but_for_one_package():

@@ -5,12 +5,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import tracking_runs
 
 from lora_replication.errors import EnvironmentProblem
 from lora_replication.reading import load_study
 from lora_replication.tracking import address
 from lora_replication.tracking.address import database_file, prepare_database, remedy, shown
+from tests import tracking_runs
 
 empty_database, tracked = tracking_runs.empty_database, tracking_runs.tracked
 

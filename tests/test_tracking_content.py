@@ -4,11 +4,11 @@ import math
 from pathlib import Path
 
 import pytest
-from tracking_runs import NO_RESULT, NOON, a_record, a_run
 
 from lora_replication.errors import DataError
 from lora_replication.record import Epoch
 from lora_replication.tracking import content
+from tests.tracking_runs import NO_RESULT, NOON, a_record, a_run
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import tracking_runs
-from tracking_runs import (
+
+from lora_replication.errors import Stopped
+from lora_replication.files import file_digest
+from lora_replication.tracking import address, store
+from lora_replication.tracking.mirror import Mirror, open_mirror
+from tests import tracking_runs
+from tests.tracking_runs import (
     NO_RESULT,
     TRACKING,
     a_record,
@@ -28,17 +33,12 @@ from tracking_runs import (
     synced,
 )  # fmt: skip
 
-from lora_replication.errors import Stopped
-from lora_replication.files import file_digest
-from lora_replication.tracking import address, store
-from lora_replication.tracking.mirror import Mirror, open_mirror
-
 empty_database, tracked = tracking_runs.empty_database, tracking_runs.tracked
 pytestmark = pytest.mark.usefixtures("tracked")
 
 RUN = """
 import sys, time
-from tracking_runs import *
+from tests.tracking_runs import *
 seed, epochs, pause = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 record = a_record(a_run(seed=seed))
 with open_mirror(TRACKING, record.asked) as mirror:

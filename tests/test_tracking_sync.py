@@ -4,8 +4,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tracking_runs
-from tracking_runs import (
+
+from lora_replication.errors import DataError, EnvironmentProblem, Stopped
+from lora_replication.files import only_writer
+from lora_replication.record import write_record
+from lora_replication.tracking import sync
+from lora_replication.tracking.mirror import open_mirror
+from tests import tracking_runs
+from tests.tracking_runs import (
     NOON,
     TRACKING,
     a_record,
@@ -18,12 +24,6 @@ from tracking_runs import (
     synced,
     written,
 )  # fmt: skip
-
-from lora_replication.errors import DataError, EnvironmentProblem, Stopped
-from lora_replication.files import only_writer
-from lora_replication.record import write_record
-from lora_replication.tracking import sync
-from lora_replication.tracking.mirror import open_mirror
 
 empty_database, tracked = tracking_runs.empty_database, tracking_runs.tracked
 pytestmark = pytest.mark.usefixtures("tracked")

@@ -5,12 +5,12 @@ import json
 import zlib
 
 import pytest
-import tracking_runs
-from tracking_runs import a_record, a_run, client, synced, written
 
 from lora_replication.tracking.address import resolved
 from lora_replication.tracking.store import Store
 from lora_replication.tracking.views import save_views
+from tests import tracking_runs
+from tests.tracking_runs import a_record, a_run, client, synced, written
 
 empty_database, tracked = tracking_runs.empty_database, tracking_runs.tracked
 pytestmark = pytest.mark.usefixtures("tracked")

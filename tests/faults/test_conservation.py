@@ -8,14 +8,21 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from report_records import altered, diverged, make_answers, make_manifest, make_records, make_study
+from lora_replication.report.export import results_json, table_csv
 
 from lora_replication.errors import IncompleteError
 from lora_replication.record import read_records, run_folder, write_record
 from lora_replication.report.build import build_report
 from lora_replication.report.comparisons import view
-from lora_replication.report.export import results_json, table_csv
 from lora_replication.report.summary import summarise
+from tests.report_records import (
+    altered,
+    diverged,
+    make_answers,
+    make_manifest,
+    make_records,
+    make_study,
+)
 
 STUDY = make_study()
 RECORDS = make_records(STUDY)
