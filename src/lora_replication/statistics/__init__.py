@@ -1,5 +1,5 @@
 """Intervals and tests, each named by its source of variance: test sampling (reviews), seeds (runs),
-or both. No torch, no plots.
+or both. No torch, no plots. A number or shape out of its range raises ``ValueError``.
 """
 
 from lora_replication.statistics.bootstrap import two_level_bootstrap as two_level_bootstrap

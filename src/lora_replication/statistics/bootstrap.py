@@ -23,9 +23,6 @@ def two_level_bootstrap(
         clusters: (reviews,), labels of groups that are drawn whole, such as movies; None draws
             single reviews.
 
-    Raises:
-        ValueError: a shape or number is out of its range.
-
     Source: B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", section 8.3, on two levels
     at once.
     """

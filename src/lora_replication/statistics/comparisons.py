@@ -58,9 +58,6 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
     Args:
         first, second: (reviews,), whether each review was answered rightly.
 
-    Raises:
-        ValueError: the shapes differ, or there is no review.
-
     Source: Q. McNemar, Psychometrika 12 (1947); exact form as in A. Agresti, "Categorical Data
     Analysis", section 10.1.
     """
@@ -85,9 +82,6 @@ def two_proportions_test(first: int, second: int, reviews: int) -> float:
     Args:
         first, second: reviews answered rightly, 0 to ``reviews``.
         reviews: answered by each, at least 1.
-
-    Raises:
-        ValueError: a number is out of its range.
     """
     if reviews < 1 or not 0 <= min(first, second) <= max(first, second) <= reviews:
         raise ValueError(
@@ -105,9 +99,6 @@ def paired_t(first: Sequence[float], second: Sequence[float], level: float) -> P
     Args:
         first, second: one value per seed, in the same order of seeds, at least one.
         level: nominal coverage of the interval, above 0 and below 1.
-
-    Raises:
-        ValueError: the lengths differ, there is no pair, or the level is out of its range.
     """
     differences = [after - before for before, after in zip(first, second, strict=True)]
     interval = t_interval(differences, level)
@@ -173,9 +164,6 @@ def prediction_equivalence_test(values: Sequence[float], new: float, margin: flo
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p values, in the order given: any of those below alpha is false with a chance
     of at most alpha.
-
-    Raises:
-        ValueError: a p value is not from 0 to 1.
 
     Source: S. Holm, Scandinavian Journal of Statistics 6 (1979).
     """

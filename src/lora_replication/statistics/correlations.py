@@ -35,9 +35,6 @@ def rank_correlation(
         level: nominal coverage, above 0 and below 1; the source of variance is which configurations
             were tried.
 
-    Raises:
-        ValueError: the lengths differ or are below 2, or the level is out of its range.
-
     Source: of the interval, D. G. Bonett, T. A. Wright, Psychometrika 65 (2000).
     """
     if len(first) != len(second) or len(first) < 2 or not 0 < level < 1:

@@ -48,9 +48,6 @@ def wilson_interval(correct: float, reviews: int, level: float) -> Interval:
         reviews: number of test reviews, at least 1.
         level: nominal coverage, above 0 and below 1.
 
-    Raises:
-        ValueError: a number is out of its range.
-
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
     JASA 22 (1927).
     """
@@ -75,9 +72,6 @@ def exact_interval(correct: int, reviews: int, level: float) -> Interval:
         reviews: number of test reviews, at least 1.
         level: nominal coverage, above 0 and below 1.
 
-    Raises:
-        ValueError: a number is out of its range.
-
     Source: C. J. Clopper, E. S. Pearson, Biometrika 26 (1934).
     """
     _check_counts(correct, reviews, level)
@@ -94,9 +88,6 @@ def t_interval(values: Sequence[float], level: float) -> Interval:
     Args:
         values: one per run, at least one. One run gives its value and no interval.
         level: nominal coverage, above 0 and below 1.
-
-    Raises:
-        ValueError: there is no value, or the level is out of its range.
     """
     _check_level(level)
     runs = len(values)
@@ -118,9 +109,6 @@ def prediction_interval(values: Sequence[float], level: float) -> Interval:
     Args:
         values: one per run, at least one. One run gives its value and no interval.
         level: nominal coverage, above 0 and below 1.
-
-    Raises:
-        ValueError: there is no value, or the level is out of its range.
     """
     mean = t_interval(values, level)
     kind = "Student t, one more run"
@@ -142,9 +130,6 @@ def clustered_interval(values: ArrayLike, clusters: ArrayLike, level: float) -> 
         values: (reviews,), right answers as 0 or 1, or their mean over runs.
         clusters: (reviews,), a label of each review's cluster.
         level: nominal coverage, above 0 and below 1.
-
-    Raises:
-        ValueError: the shapes differ, nothing is given, or the level is out of its range.
 
     Source: K.-Y. Liang, S. L. Zeger, Biometrika 73 (1986), for a mean.
     """

@@ -25,9 +25,6 @@ def smallest_difference_of_reviews(
     Returns:
         A fraction from 0 to 1; at least ``discordant`` where no difference would be found.
 
-    Raises:
-        ValueError: a number is out of its range.
-
     Source: R. J. Connor, Biometrics 43 (1987), normal approximation.
     """
     if not 0 < discordant <= 1 or reviews < 1:
@@ -54,9 +51,6 @@ def smallest_difference_of_seeds(
 
     Returns:
         None for one seed.
-
-    Raises:
-        ValueError: a number is out of its range.
     """
     _check(level, power)
     if deviation < 0 or seeds < 1:
@@ -83,9 +77,6 @@ def seeds_for_difference(
 
     Returns:
         None where over 10,000.
-
-    Raises:
-        ValueError: a number is out of its range.
     """
     _check(level, power)
     if deviation == 0:
