@@ -19,8 +19,8 @@ from benchmarks.workload import (
     review_lengths,
 )
 from lora_replication.encoders import locate_encoder
-from tests.tiny_encoders import tiny_encoder
 from lora_replication.study import LoraParams, ModelParams
+from tests.tiny_encoders import tiny_encoder
 
 
 def tiny():
