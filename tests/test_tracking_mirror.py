@@ -16,8 +16,17 @@ from pathlib import Path
 import pytest
 import tracking_runs
 from tracking_runs import (
-    NO_RESULT, TRACKING, a_record, a_run, client, curve, listener, mirrored, runs, synced, written,
-)  # fmt: skip
+    NO_RESULT,
+    TRACKING,
+    a_record,
+    a_run,
+    client,
+    curve,
+    listener,
+    mirrored,
+    runs,
+    synced,
+)
 
 from lora_replication.errors import Stopped
 from lora_replication.files import file_digest
@@ -70,7 +79,9 @@ def test_a_run_has_curves_results_settings_and_files(tracked):
     assert run.data.params["lora.rank"] == "8"
     assert run.data.tags["record_sha256"] == file_digest(folder / "record.json")
     artifacts = tracked / "mlartifacts" / "toy" / run.info.run_id / "artifacts"
-    copies, files = ({one.name: one.read_bytes() for one in at.iterdir()} for at in (artifacts, folder))
+    copies, files = (
+        {one.name: one.read_bytes() for one in at.iterdir()} for at in (artifacts, folder)
+    )
     assert copies == files and len(files) == 3
     assert [one.name for one in tracked.parent.iterdir()] == [tracked.name]
 

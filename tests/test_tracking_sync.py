@@ -6,8 +6,18 @@ from pathlib import Path
 import pytest
 import tracking_runs
 from tracking_runs import (
-    NOON, TRACKING, a_record, a_run, client, curve, listener, mirrored, runs, synced, written,
-)  # fmt: skip
+    NOON,
+    TRACKING,
+    a_record,
+    a_run,
+    client,
+    curve,
+    listener,
+    mirrored,
+    runs,
+    synced,
+    written,
+)
 
 from lora_replication.errors import DataError, EnvironmentProblem, Stopped
 from lora_replication.files import only_writer
@@ -154,9 +164,11 @@ def test_all_studies_are_told_in_words_and_one_that_fails_stops_no_other(project
     for study in ("one", "two"):
         written(a_record(a_run(study=study)))
     sync.sync_all(project)
-    article, one, two = capsys.readouterr().out.splitlines()
+    article, one, _ = capsys.readouterr().out.splitlines()
     assert article == "article: 0 runs added, 0 completed, 0 already there"
-    assert one.startswith("one: 1 run added, 0 completed, 0 already there; in the UI: #/experiments/")
+    assert one.startswith(
+        "one: 1 run added, 0 completed, 0 already there; in the UI: #/experiments/"
+    )
     assert runs(study="two")[0].info.status == "FINISHED"
     client().delete_experiment(client().get_experiment_by_name("mirror/one").experiment_id)
     written(a_record(a_run(study="two", seed=2)))

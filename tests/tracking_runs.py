@@ -12,8 +12,18 @@ import pytest
 
 from lora_replication.reading import load_study
 from lora_replication.record import (
-    ADAPTER, PREDICTIONS, Count, Epoch, Happened, Record, Role, Run, Settings, Where, write_record,
-)  # fmt: skip
+    ADAPTER,
+    PREDICTIONS,
+    Count,
+    Epoch,
+    Happened,
+    Record,
+    Role,
+    Run,
+    Settings,
+    Where,
+    write_record,
+)
 from lora_replication.study import LoraParams, Study, TrackingParams
 from lora_replication.tracking import store
 from lora_replication.tracking.address import for_mlflow, prepare_database, resolved
@@ -24,7 +34,13 @@ from lora_replication.workspace import Workspace
 TRACKING = TrackingParams(uri="sqlite:///mlflow.db", experiment="mirror")
 NOON = 1_706_702_400_000  # 2024-01-31T12:00:00 UTC
 QUARTERS = {part: Count(correct=3, reviews=4, ones=1) for part in ("train", "val", "test")}
-NO_RESULT = {"best_epoch": None, "train": None, "val": None, "test": None, "epochs": []}
+NO_RESULT: dict[str, Any] = {
+    "best_epoch": None,
+    "train": None,
+    "val": None,
+    "test": None,
+    "epochs": [],
+}
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +91,11 @@ while True:
 
 
 def a_run(
-    name: str = "lora_default", role: Role = "method", seed: int = 1, rank: int = 8, study: str = "toy"
+    name: str = "lora_default",
+    role: Role = "method",
+    seed: int = 1,
+    rank: int = 8,
+    study: str = "toy",
 ) -> Run:
     settings = Settings(
         encoder="minilm", max_tokens=64, epochs=3, batch_size=12, learning_rate=5e-4,
@@ -96,7 +116,7 @@ def a_record(run: Run, finished: str = "2024-01-31T12:01:05+00:00", **happened: 
         )
         for n in (1, 2, 3)
     ]  # fmt: skip
-    what = {
+    what: dict[str, Any] = {
         "status": "ok", "epochs": epochs, "best_epoch": 3, "trainable_parameters": 147_456,
         "total_parameters": 67_102_466, "training_seconds": 60.0, "evaluation_seconds": 5.0,
         "tokens_per_second": 1000.0, "peak_memory_bytes": 2**29,

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +97,12 @@ class Store:
     def give_up(self, problem: Exception) -> str:
         """Leave the address alone for ``QUIET_SECONDS``. Returns ``trouble``, without passwords."""
         self._quiet_until = time.monotonic() + QUIET_SECONDS
-        told = f"{type(problem).__name__}: {problem}"
-        short = textwrap.shorten(address.shown(told.splitlines()[0], self.uri), 200)
-        advice = address.remedy(told, self.uri)
-        self.trouble = f"MLflow at {address.shown(self.uri, self.uri)} failed ({short}); {advice}"
-        if isinstance(problem, EnvironmentProblem):
-            self.trouble = str(problem)
+        self.trouble = str(problem)
+        if not isinstance(problem, EnvironmentProblem):
+            told = f"{type(problem).__name__}: {problem}"
+            short = textwrap.shorten(address.shown(told.splitlines()[0], self.uri), 200)
+            where, advice = address.shown(self.uri, self.uri), address.remedy(told, self.uri)
+            self.trouble = f"MLflow at {where} failed ({short}); {advice}"
         return self.trouble
 
     def call(self, method: str, *arguments: Any, **named: Any) -> Any:
@@ -127,7 +127,7 @@ class Store:
     def experiment(self, study: str) -> Any:
         """The experiment of a study, None where there is none yet."""
         name = f"{self._experiment}/{study}"
-        if not self._experiments.get(study):
+        if not (found := self._experiments.get(study)):
             found = self.call("get_experiment_by_name", name)
             if found and not found.experiment_id:
                 raise ConnectionError("what answers there is no server of MLflow")
@@ -136,13 +136,13 @@ class Store:
                 database = here if address.database_file(self.uri) else "the server's database"
                 number = found.experiment_id
                 raise EnvironmentProblem(
-                    f"MLflow at {here}: experiment {name!r} was deleted but keeps its name; "
-                    f"restore it (with {address.VARIABLE} set to that address: "
-                    f"mlflow experiments restore -x {number}) or delete it permanently (mlflow gc "
+                    f"MLflow at {here}: experiment {name!r} was deleted but keeps its name; with "
+                    f"{address.VARIABLE} set to that address, restore it (mlflow experiments "
+                    f"restore -x {number}) or delete it permanently (mlflow gc "
                     f"--backend-store-uri '{database}' --experiment-ids {number})"
                 )
             self._experiments[study] = found
-        return self._experiments[study]
+        return found
 
     def experiment_id(self, run: Run) -> str:
         """The experiment of the run's study, made where there is none."""
@@ -159,20 +159,18 @@ class Store:
     def runs(self, experiment_id: str, condition: str = "") -> list[Any]:
         """The runs of an experiment, the oldest first, at most as many as MLflow returns at once."""
         order = ["attributes.start_time ASC", "attributes.run_id ASC"]
-        found = self.call("search_runs", [experiment_id], condition, 1, 50_000, order)
-        return list(found)
+        return list(self.call("search_runs", [experiment_id], condition, 1, 50_000, order))
 
     def create_run(self, run: Run, began: int | None = None) -> str:
-        """A new RUNNING run, nested under its sweep if it is a grid's configuration. Returns its id.
-
-        ``began``: milliseconds since 1970, by default now.
+        """A new RUNNING run that ``began`` so many milliseconds after 1970, by default now, nested
+        under its sweep if it is a grid's configuration. Returns its id.
         """
         experiment_id = self.experiment_id(run)
         tags = content.run_tags(run)
         if run.role == "cell":
             tags["mlflow.parentRunId"] = self._sweep_id(experiment_id, run)
         made = self.call("create_run", experiment_id, began, tags, content.run_name(run))
-        self.log(made.info.run_id, parameters=content.parameters(run))
+        self.log_settings(made.info.run_id, run)
         return str(made.info.run_id)
 
     def _sweep_id(self, experiment_id: str, run: Run) -> str:
@@ -189,31 +187,32 @@ class Store:
             self._sweeps[tags["sweep"]] = self.runs(experiment_id, condition)[0].info.run_id
         return self._sweeps[tags["sweep"]]
 
-    def log(
-        self,
-        run_id: str,
-        points: Iterable[content.Point] = (),
-        parameters: dict[str, str] | None = None,
-        tags: dict[str, str] | None = None,
-    ) -> None:
-        """Log metrics, parameters and tags in as few calls as MLflow allows."""
-        from mlflow.entities import Metric, Param, RunTag
+    def log_settings(self, run_id: str, run: Run) -> None:
+        """Log the parameters of ``run``."""
+        from mlflow.entities import Param
 
-        metrics = [Metric(*point) for point in points]
-        params = [Param(name, value) for name, value in (parameters or {}).items()]
-        run_tags = [RunTag(name, value) for name, value in (tags or {}).items()]
-        for start in range(0, max(len(metrics), 1), 800):  # MLflow takes 1000 entries in a call
-            self.call("log_batch", run_id, metrics[start : start + 800], params, run_tags)
-            params, run_tags = [], []
+        params = [Param(*setting) for setting in content.parameters(run).items()]
+        self.call("log_batch", run_id, [], params)
+
+    def log(self, run_id: str, points: Sequence[content.Point]) -> None:
+        """Log metrics in as few calls as MLflow allows."""
+        from mlflow.entities import Metric
+
+        for start in range(0, len(points), 1000):
+            self.call("log_batch", run_id, [Metric(*one) for one in points[start : start + 1000]])
 
     def complete(
-        self, run_id: str, folder: Path, record: Record, points: list[content.Point]
+        self, run_id: str, folder: Path, record: Record, points: Sequence[content.Point]
     ) -> None:
         """Log ``points`` and the files of ``folder``, and end the run; then it is whole."""
-        self.log(run_id, points, tags=content.outcome_tags(record))
+        from mlflow.entities import RunTag
+
+        self.log(run_id, points)
+        tags = [RunTag(*tag) for tag in content.outcome_tags(record).items()]
+        self.call("log_batch", run_id, [], [], tags)
         for name in (RECORD, PREDICTIONS, ADAPTER):
             if (folder / name).is_file():
                 self.call("log_artifact", run_id, str(folder / name))
-        self.log(run_id, tags={RECORD_DIGEST: file_digest(folder / RECORD)})
+        self.call("set_tag", run_id, RECORD_DIGEST, file_digest(folder / RECORD))
         ended = content.milliseconds(record.where.finished, folder / RECORD)
         self.call("set_terminated", run_id, content.RUN_STATUS[record.happened.status], ended)

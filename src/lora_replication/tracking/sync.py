@@ -142,7 +142,7 @@ def _copy(store: Store, folder: Path, record: Record, runs: list[Any], alive: se
         return ADDED
     runs.remove(partial[-1])
     run_id = partial[-1].info.run_id
-    store.log(run_id, parameters=content.parameters(record.asked))
+    store.log_settings(run_id, record.asked)
     store.complete(run_id, folder, record, _missing(store, run_id, points))
     return COMPLETED
 
