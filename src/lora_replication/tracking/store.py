@@ -157,7 +157,7 @@ class Store:
         return str(self.experiment(run.study).experiment_id)
 
     def runs(self, experiment_id: str, condition: str = "") -> list[Any]:
-        """The runs of an experiment, the oldest first, at most as many as MLflow returns at once."""
+        """The runs of an experiment, the oldest first, as many as MLflow returns at once."""
         order = ["attributes.start_time ASC", "attributes.run_id ASC"]
         return list(self.call("search_runs", [experiment_id], condition, 1, 50_000, order))
 
