@@ -166,11 +166,14 @@ class Store:
         under its sweep if it is a grid's configuration. Returns its id.
         """
         experiment_id = self.experiment_id(run)
+        from mlflow.entities import Param
+
         tags = content.run_tags(run)
         if run.role == "cell":
             tags["mlflow.parentRunId"] = self._sweep_id(experiment_id, run)
         made = self.call("create_run", experiment_id, began, tags, content.run_name(run))
-        self.log_settings(made.info.run_id, run)
+        params = [Param(*setting) for setting in content.parameters(run).items()]
+        self.call("log_batch", made.info.run_id, [], params)
         return str(made.info.run_id)
 
     def _sweep_id(self, experiment_id: str, run: Run) -> str:
@@ -186,13 +189,6 @@ class Store:
             # Of two processes each may have made one: both take the oldest.
             self._sweeps[tags["sweep"]] = self.runs(experiment_id, condition)[0].info.run_id
         return self._sweeps[tags["sweep"]]
-
-    def log_settings(self, run_id: str, run: Run) -> None:
-        """Log the parameters of ``run``."""
-        from mlflow.entities import Param
-
-        params = [Param(*setting) for setting in content.parameters(run).items()]
-        self.call("log_batch", run_id, [], params)
 
     def log(self, run_id: str, points: Sequence[content.Point]) -> None:
         """Log metrics in as few calls as MLflow allows."""

@@ -110,14 +110,14 @@ def _rebuild(
         if place and run.info.status == "RUNNING"
     }
     alive = {run_id for run_id, locked in running.items() if locked}
-    for folder, record in records:
-        tags = content.run_tags(record.asked)
-        done[_copy(store, folder, record, known[tags["place"], tags["record_key"]], alive)] += 1
     for run_id in running.keys() - alive:
         # Asked again, as its process may have ended it since.
         if store.call("get_run", run_id).info.status == "RUNNING":
             store.call("set_terminated", run_id, "KILLED")
             done[KILLED] += 1
+    for folder, record in records:
+        tags = content.run_tags(record.asked)
+        done[_copy(store, folder, record, known[tags["place"], tags["record_key"]], alive)] += 1
     experiment = store.experiment(workspace.study.study)
     return done, save_views(store, experiment) if experiment else ""
 
@@ -131,25 +131,12 @@ def _copy(store: Store, folder: Path, record: Record, runs: list[Any], alive: se
         return PRESENT
     if any(run.info.run_id in alive for run in runs):
         return RUNNING
-    points = content.record_points(record, folder / RECORD)
     # A run with another record's digest is an earlier attempt and stays.
-    partial = same or [run for run in runs if RECORD_DIGEST not in run.data.tags]
-    if not partial:
-        began = content.milliseconds(record.where.started, folder / RECORD)
-        store.complete(store.create_run(record.asked, began), folder, record, points)
-        return ADDED
-    runs.remove(partial[-1])
-    run_id = partial[-1].info.run_id
-    store.log_settings(run_id, record.asked)
-    store.complete(run_id, folder, record, _missing(store, run_id, points))
-    return COMPLETED
-
-
-def _missing(store: Store, run_id: str, points: list[content.Point]) -> list[content.Point]:
-    """Those of ``points`` that the run lacks, whatever the time at which it has the others."""
-    logged = {
-        (name, metric.step, metric.value)
-        for name in {point.name for point in points}
-        for metric in store.call("get_metric_history", run_id, name)
-    }
-    return [point for point in points if (point.name, point.step, point.value) not in logged]
+    partial = (same or [run for run in runs if RECORD_DIGEST not in run.data.tags])[-1:]
+    for run in partial:  # what it has may be of another version, so a whole one takes its place
+        store.call("delete_run", run.info.run_id)
+        runs.remove(run)
+    began = content.milliseconds(record.where.started, folder / RECORD)
+    points = content.record_points(record, folder / RECORD)
+    store.complete(store.create_run(record.asked, began), folder, record, points)
+    return COMPLETED if partial else ADDED
