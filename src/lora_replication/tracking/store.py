@@ -105,7 +105,7 @@ class Store:
             self.trouble = f"MLflow at {where} failed ({short}); {advice}"
         return self.trouble
 
-    def call(self, method: str, *arguments: Any, **named: Any) -> Any:
+    def call(self, method: str, *arguments: Any) -> Any:
         """The result of a method of MLflow's client. Raises ``TimeoutError`` out of patience."""
         with warnings.catch_warnings(action="ignore"):
             if self._client is None:
@@ -120,7 +120,7 @@ class Store:
             if spent + LONGEST_CALL_SECONDS > self._patience:
                 raise TimeoutError(f"its last {len(self._calls)} calls took {spent:.0f} seconds")
             try:
-                return getattr(self._client, method)(*arguments, **named)
+                return getattr(self._client, method)(*arguments)
             finally:
                 self._calls.append((begun, time.monotonic() - begun))
 
@@ -166,11 +166,11 @@ class Store:
         under its sweep if it is a grid's configuration. Returns its id.
         """
         experiment_id = self.experiment_id(run)
-        from mlflow.entities import Param
-
         tags = content.run_tags(run)
         if run.role == "cell":
             tags["mlflow.parentRunId"] = self._sweep_id(experiment_id, run)
+        from mlflow.entities import Param
+
         made = self.call("create_run", experiment_id, began, tags, content.run_name(run))
         params = [Param(*setting) for setting in content.parameters(run).items()]
         self.call("log_batch", made.info.run_id, [], params)
@@ -178,17 +178,18 @@ class Store:
 
     def _sweep_id(self, experiment_id: str, run: Run) -> str:
         tags = content.sweep_tags(run)
-        if tags["sweep"] not in self._sweeps:
-            condition = f"tags.sweep = '{tags['sweep']}'"
+        sweep = tags["sweep"]
+        if sweep not in self._sweeps:
+            condition, made = f"tags.sweep = '{sweep}'", None
             if not self.runs(experiment_id, condition):
                 name = f"Grid, seed {run.seed}"
-                made = self.call("create_run", experiment_id, None, tags, name)
-                self.call(
-                    "set_terminated", made.info.run_id
-                )  # its configurations tell how they end
-            # Of two processes each may have made one: both take the oldest.
-            self._sweeps[tags["sweep"]] = self.runs(experiment_id, condition)[0].info.run_id
-        return self._sweeps[tags["sweep"]]
+                made = self.call("create_run", experiment_id, None, tags, name).info.run_id
+                self.call("set_terminated", made)  # its configurations tell how they ended
+            # Of two processes each may have made one: both take the oldest, the other goes.
+            self._sweeps[sweep] = self.runs(experiment_id, condition)[0].info.run_id
+            if made and made != self._sweeps[sweep]:
+                self.call("delete_run", made)
+        return self._sweeps[sweep]
 
     def log(self, run_id: str, points: Sequence[content.Point]) -> None:
         """Log metrics in as few calls as MLflow allows."""
