@@ -14,11 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-
-from lora_replication.errors import Stopped
-from lora_replication.files import file_digest
-from lora_replication.tracking import address, store
-from lora_replication.tracking.mirror import Mirror, open_mirror
 from tests import tracking_runs
 from tests.tracking_runs import (
     NO_RESULT,
@@ -31,7 +26,12 @@ from tests.tracking_runs import (
     mirrored,
     runs,
     synced,
-)  # fmt: skip
+)
+
+from lora_replication.errors import Stopped
+from lora_replication.files import file_digest
+from lora_replication.tracking import address, store
+from lora_replication.tracking.mirror import Mirror, open_mirror
 
 empty_database, tracked = tracking_runs.empty_database, tracking_runs.tracked
 pytestmark = pytest.mark.usefixtures("tracked")
@@ -273,7 +273,7 @@ def mlflow_server(port: int):
 
 def answers(url: str) -> bool:
     try:
-        return bool(urllib.request.urlopen(url, timeout=1).status == 200)  # noqa: S310  # http on loopback
+        return urllib.request.urlopen(url, timeout=1).status == 200  # noqa: S310  # on loopback
     except OSError:
         return False
 

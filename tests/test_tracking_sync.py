@@ -4,12 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-from lora_replication.errors import DataError, EnvironmentProblem, Stopped
-from lora_replication.files import only_writer
-from lora_replication.record import write_record
-from lora_replication.tracking import sync
-from lora_replication.tracking.mirror import open_mirror
 from tests import tracking_runs
 from tests.tracking_runs import (
     NOON,
@@ -23,7 +17,14 @@ from tests.tracking_runs import (
     runs,
     synced,
     written,
-)  # fmt: skip
+)
+
+from lora_replication.errors import DataError, EnvironmentProblem, Stopped
+from lora_replication.files import only_writer
+from lora_replication.record import write_record
+from lora_replication.tracking import sync
+from lora_replication.tracking.mirror import open_mirror
+from lora_replication.tracking.store import Store
 
 empty_database, tracked = tracking_runs.empty_database, tracking_runs.tracked
 pytestmark = pytest.mark.usefixtures("tracked")
@@ -90,7 +91,7 @@ def test_running_runs_are_killed_unless_their_lock_is_held():
     with only_writer(lock(a_run(seed=1))), only_writer(lock(a_run(seed=2))):
         assert synced() == {sync.RUNNING: 1}
         assert [run.info.status for run in runs()] == ["RUNNING", "RUNNING"]
-    assert synced() == {"completed": 1, sync.KILLED: 1}
+    assert synced() == {"completed": 1, sync.KILLED: 2}
     assert sorted(run.info.status for run in runs()) == ["FINISHED", "KILLED"]
 
 
@@ -200,3 +201,20 @@ def test_nothing_to_copy_makes_no_database(tracked):
     Path("mlflow.db").unlink()
     assert synced() == {}
     assert not list(tracked.iterdir())
+
+
+def test_of_two_parents_made_at_once_the_oldest_is_taken(monkeypatch):
+    cells = [a_run(f"r{rank}", "cell", rank=rank) for rank in (1, 2)]
+    mirrored(a_record(cells[0]))
+    (oldest,) = runs("tags.role = 'sweep'")
+    tracking_runs._store.cache_clear()
+    found, looks = Store.runs, []
+
+    def unseen_at_first(store, experiment_id, condition):
+        looks.append(condition)
+        first = looks.count(condition) == 1 and "sweep" in condition
+        return [] if first else found(store, experiment_id, condition)
+
+    monkeypatch.setattr(Store, "runs", unseen_at_first)
+    mirrored(a_record(cells[1]))
+    assert [run.info.run_id for run in runs("tags.role = 'sweep'")] == [oldest.info.run_id]

@@ -23,7 +23,7 @@ from lora_replication.record import (
     Settings,
     Where,
     write_record,
-)  # fmt: skip
+)
 from lora_replication.study import LoraParams, Study, TrackingParams
 from lora_replication.tracking import store
 from lora_replication.tracking.address import for_mlflow, prepare_database, resolved
@@ -34,7 +34,13 @@ from lora_replication.workspace import Workspace
 TRACKING = TrackingParams(uri="sqlite:///mlflow.db", experiment="mirror")
 NOON = 1_706_702_400_000  # 2024-01-31T12:00:00 UTC
 QUARTERS = {part: Count(correct=3, reviews=4, ones=1) for part in ("train", "val", "test")}
-NO_RESULT = {"best_epoch": None, "train": None, "val": None, "test": None, "epochs": []}
+NO_RESULT: dict[str, Any] = {
+    "best_epoch": None,
+    "train": None,
+    "val": None,
+    "test": None,
+    "epochs": [],
+}
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +116,7 @@ def a_record(run: Run, finished: str = "2024-01-31T12:01:05+00:00", **happened: 
         )
         for n in (1, 2, 3)
     ]  # fmt: skip
-    what = {
+    what: dict[str, Any] = {
         "status": "ok", "epochs": epochs, "best_epoch": 3, "trainable_parameters": 147_456,
         "total_parameters": 67_102_466, "training_seconds": 60.0, "evaluation_seconds": 5.0,
         "tokens_per_second": 1000.0, "peak_memory_bytes": 2**29,

@@ -1,1 +1,1 @@
-"""The only part that knows MLflow: a mirror of the records, for looking at; it never costs a run."""
+"""The only part that knows MLflow: a copy of the records to look at, which never costs a run."""

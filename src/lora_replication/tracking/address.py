@@ -16,14 +16,15 @@ VARIABLE = "MLFLOW_TRACKING_URI"
 LOCK_WAIT_SECONDS = 20.0
 """A statement waits so long for another process's; MLflow gives its own sessions the same."""
 
+WHERE = f"tracking.uri or {VARIABLE}"
 NEWER = "install a newer MLflow, the one that wrote the database"
 
 REMEDIES = {
     r"database is locked": "another program holds the database; close it or wait for it",
-    r"not a database|none of MLflow": "move that file away, or correct tracking.uri",
+    r"not a database|none of MLflow": f"move that file away, or correct {WHERE}",
     r"Can't locate revision": NEWER,
     r"error code 40[13]": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-    r"API request to|TimeoutError|no server": f"start the server, or correct tracking.uri or {VARIABLE}",
+    r"API request to|TimeoutError|no server": f"start the server, or correct {WHERE}",
     r"unable to open|readonly|Permission": "make its folder and file writable",
     r"ImportError": "install what requirements.lock says (make setup)",
 }
@@ -80,7 +81,7 @@ def remedy(failure: str, uri: str) -> str:
         upgrade = f"back the database up, then run: mlflow db upgrade '{shown(uri, uri)}'"
         return upgrade if older else NEWER
     fitting = (told for words, told in REMEDIES.items() if re.search(words, failure))
-    return next(fitting, f"correct tracking.uri or {VARIABLE}")
+    return next(fitting, f"correct {WHERE}")
 
 
 def _migrations() -> Any:
@@ -127,7 +128,7 @@ def _make_database(file: Path) -> None:
     made = file.absolute().with_name(f"{file.name}.new")
     for leftover in (made, made.with_name(f"{made.name}-journal")):
         leftover.unlink(missing_ok=True)
-    artifacts = made.with_name("mlartifacts").as_uri()
-    store: Any = SqlAlchemyStore(for_mlflow(sqlite_address(made)), artifacts)  # type: ignore[no-untyped-call]  # untyped in MLflow
+    uri, artifacts = for_mlflow(sqlite_address(made)), made.with_name("mlartifacts").as_uri()
+    store: Any = SqlAlchemyStore(uri, artifacts)  # type: ignore[no-untyped-call]
     store.engine.dispose()
     made.replace(file)

@@ -17,10 +17,8 @@ SHORT = 16
 """Characters of a digest that is shown to people."""
 
 RUN_STATUS: dict[Status, str] = {
-    "ok": "FINISHED",
-    "diverged": "FINISHED",
-    "failed": "FAILED",
-    "timeout": "FAILED",
+    **dict.fromkeys(("ok", "diverged"), "FINISHED"),
+    **dict.fromkeys(("failed", "timeout"), "FAILED"),
     "killed": "KILLED",
 }
 """MLflow's word for the status of a record; a diverged run has run to its end."""

@@ -63,15 +63,13 @@ class Mirror:
     def end(self, status: str) -> None:
         """End the MLflow run as FINISHED, FAILED or KILLED, where ``finish`` has not ended it."""
         if status == "KILLED":  # the process is about to end, so no answer is waited for long
-            os.environ |= {
-                "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
-                "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-            }
+            os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "3"
+            os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
         if self._run_id:
             self._try(lambda: self._store.call("set_terminated", self._run_id, status))
 
     def _try(self, step: Callable[[], object]) -> bool:
-        """Whether ``step`` could be done. A failure is told once, then the address is left alone."""
+        """Whether ``step`` was done. A failure is told once, then the address is left alone."""
         if self._store.is_quiet:
             return False
         try:

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +97,15 @@ class Store:
     def give_up(self, problem: Exception) -> str:
         """Leave the address alone for ``QUIET_SECONDS``. Returns ``trouble``, without passwords."""
         self._quiet_until = time.monotonic() + QUIET_SECONDS
-        told = f"{type(problem).__name__}: {problem}"
-        short = textwrap.shorten(address.shown(told.splitlines()[0], self.uri), 200)
-        advice = address.remedy(told, self.uri)
-        self.trouble = f"MLflow at {address.shown(self.uri, self.uri)} failed ({short}); {advice}"
-        if isinstance(problem, EnvironmentProblem):
-            self.trouble = str(problem)
+        self.trouble = str(problem)
+        if not isinstance(problem, EnvironmentProblem):
+            told = f"{type(problem).__name__}: {problem}"
+            short = textwrap.shorten(address.shown(told.splitlines()[0], self.uri), 200)
+            where, advice = address.shown(self.uri, self.uri), address.remedy(told, self.uri)
+            self.trouble = f"MLflow at {where} failed ({short}); {advice}"
         return self.trouble
 
-    def call(self, method: str, *arguments: Any, **named: Any) -> Any:
+    def call(self, method: str, *arguments: Any) -> Any:
         """The result of a method of MLflow's client. Raises ``TimeoutError`` out of patience."""
         with warnings.catch_warnings(action="ignore"):
             if self._client is None:
@@ -120,14 +120,14 @@ class Store:
             if spent + LONGEST_CALL_SECONDS > self._patience:
                 raise TimeoutError(f"its last {len(self._calls)} calls took {spent:.0f} seconds")
             try:
-                return getattr(self._client, method)(*arguments, **named)
+                return getattr(self._client, method)(*arguments)
             finally:
                 self._calls.append((begun, time.monotonic() - begun))
 
     def experiment(self, study: str) -> Any:
         """The experiment of a study, None where there is none yet."""
         name = f"{self._experiment}/{study}"
-        if not self._experiments.get(study):
+        if not (found := self._experiments.get(study)):
             found = self.call("get_experiment_by_name", name)
             if found and not found.experiment_id:
                 raise ConnectionError("what answers there is no server of MLflow")
@@ -136,13 +136,13 @@ class Store:
                 database = here if address.database_file(self.uri) else "the server's database"
                 number = found.experiment_id
                 raise EnvironmentProblem(
-                    f"MLflow at {here}: experiment {name!r} was deleted but keeps its name; "
-                    f"restore it (with {address.VARIABLE} set to that address: "
-                    f"mlflow experiments restore -x {number}) or delete it permanently (mlflow gc "
+                    f"MLflow at {here}: experiment {name!r} was deleted but keeps its name; with "
+                    f"{address.VARIABLE} set to that address, restore it (mlflow experiments "
+                    f"restore -x {number}) or delete it permanently (mlflow gc "
                     f"--backend-store-uri '{database}' --experiment-ids {number})"
                 )
             self._experiments[study] = found
-        return self._experiments[study]
+        return found
 
     def experiment_id(self, run: Run) -> str:
         """The experiment of the run's study, made where there is none."""
@@ -157,63 +157,59 @@ class Store:
         return str(self.experiment(run.study).experiment_id)
 
     def runs(self, experiment_id: str, condition: str = "") -> list[Any]:
-        """The runs of an experiment, the oldest first, at most as many as MLflow returns at once."""
+        """The runs of an experiment, the oldest first, as many as MLflow returns at once."""
         order = ["attributes.start_time ASC", "attributes.run_id ASC"]
-        found = self.call("search_runs", [experiment_id], condition, 1, 50_000, order)
-        return list(found)
+        return list(self.call("search_runs", [experiment_id], condition, 1, 50_000, order))
 
     def create_run(self, run: Run, began: int | None = None) -> str:
-        """A new RUNNING run, nested under its sweep if it is a grid's configuration. Returns its id.
-
-        ``began``: milliseconds since 1970, by default now.
+        """A new RUNNING run that ``began`` so many milliseconds after 1970, by default now, nested
+        under its sweep if it is a grid's configuration. Returns its id.
         """
         experiment_id = self.experiment_id(run)
         tags = content.run_tags(run)
         if run.role == "cell":
             tags["mlflow.parentRunId"] = self._sweep_id(experiment_id, run)
+        from mlflow.entities import Param
+
         made = self.call("create_run", experiment_id, began, tags, content.run_name(run))
-        self.log(made.info.run_id, parameters=content.parameters(run))
+        params = [Param(*setting) for setting in content.parameters(run).items()]
+        self.call("log_batch", made.info.run_id, [], params)
         return str(made.info.run_id)
 
     def _sweep_id(self, experiment_id: str, run: Run) -> str:
         tags = content.sweep_tags(run)
-        if tags["sweep"] not in self._sweeps:
-            condition = f"tags.sweep = '{tags['sweep']}'"
+        sweep = tags["sweep"]
+        if sweep not in self._sweeps:
+            condition, made = f"tags.sweep = '{sweep}'", None
             if not self.runs(experiment_id, condition):
                 name = f"Grid, seed {run.seed}"
-                made = self.call("create_run", experiment_id, None, tags, name)
-                self.call(
-                    "set_terminated", made.info.run_id
-                )  # its configurations tell how they end
-            # Of two processes each may have made one: both take the oldest.
-            self._sweeps[tags["sweep"]] = self.runs(experiment_id, condition)[0].info.run_id
-        return self._sweeps[tags["sweep"]]
+                made = self.call("create_run", experiment_id, None, tags, name).info.run_id
+                self.call("set_terminated", made)  # its configurations tell how they ended
+            # Of two processes each may have made one: both take the oldest, the other goes.
+            self._sweeps[sweep] = self.runs(experiment_id, condition)[0].info.run_id
+            if made and made != self._sweeps[sweep]:
+                self.call("delete_run", made)
+        return self._sweeps[sweep]
 
-    def log(
-        self,
-        run_id: str,
-        points: Iterable[content.Point] = (),
-        parameters: dict[str, str] | None = None,
-        tags: dict[str, str] | None = None,
-    ) -> None:
-        """Log metrics, parameters and tags in as few calls as MLflow allows."""
-        from mlflow.entities import Metric, Param, RunTag
+    def log(self, run_id: str, points: Sequence[content.Point]) -> None:
+        """Log metrics in as few calls as MLflow allows."""
+        from mlflow.entities import Metric
 
-        metrics = [Metric(*point) for point in points]
-        params = [Param(name, value) for name, value in (parameters or {}).items()]
-        run_tags = [RunTag(name, value) for name, value in (tags or {}).items()]
-        for start in range(0, max(len(metrics), 1), 800):  # MLflow takes 1000 entries in a call
-            self.call("log_batch", run_id, metrics[start : start + 800], params, run_tags)
-            params, run_tags = [], []
+        for start in range(0, len(points), 1000):
+            self.call("log_batch", run_id, [Metric(*one) for one in points[start : start + 1000]])
 
     def complete(
-        self, run_id: str, folder: Path, record: Record, points: list[content.Point]
+        self, run_id: str, folder: Path, record: Record, points: Sequence[content.Point]
     ) -> None:
         """Log ``points`` and the files of ``folder``, and end the run; then it is whole."""
-        self.log(run_id, points, tags=content.outcome_tags(record))
+        from mlflow.entities import RunTag
+
+        self.log(run_id, points)
+        tags = [RunTag(*tag) for tag in content.outcome_tags(record).items()]
+        self.call("log_batch", run_id, [], [], tags)
         for name in (RECORD, PREDICTIONS, ADAPTER):
             if (folder / name).is_file():
                 self.call("log_artifact", run_id, str(folder / name))
-        self.log(run_id, tags={RECORD_DIGEST: file_digest(folder / RECORD)})
+        self.call("set_tag", run_id, RECORD_DIGEST, file_digest(folder / RECORD))
         ended = content.milliseconds(record.where.finished, folder / RECORD)
         self.call("set_terminated", run_id, content.RUN_STATUS[record.happened.status], ended)

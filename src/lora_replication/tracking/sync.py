@@ -78,54 +78,52 @@ def sync(study: Study, root: Path, store: Store) -> tuple[Counter[str], str]:
 
 
 def _records(study: Study, root: Path) -> list[tuple[Path, Record]]:
-    """Every record of the study in its own place, once; published ones where no other has the key."""
-    found: dict[str, tuple[Path, Record]] = {}
-    local: set[str] = set()
-    singles = Workspace(study, root, "singles")
-    for workspace in (Workspace(study, root), singles, Workspace.published(study, root)):
-        for folder, record in read_records(workspace.runs):
-            run = record.asked
-            name = f"{run.place} {run.key}"
-            if run.study == study.study and folder == workspace.folder(run) and name not in local:
-                found.setdefault(file_digest(folder / RECORD), (folder, record))
-        if workspace is singles:
-            local = {f"{record.asked.place} {record.asked.key}" for _, record in found.values()}
-    return list(found.values())
+    """The study's records, each once; published ones where no other is of that place and key."""
+    local = _own(Workspace(study, root)) | _own(Workspace(study, root, "singles"))
+    known = {(record.asked.place, record.asked.key) for _, record in local.values()}
+    published = _own(Workspace.published(study, root)).values()
+    more = [one for one in published if (one[1].asked.place, one[1].asked.key) not in known]
+    return [*local.values(), *more]
+
+
+def _own(workspace: Workspace) -> dict[str, tuple[Path, Record]]:
+    """By digest the records that are in their own folder; copies elsewhere are left out."""
+    return {
+        file_digest(folder / RECORD): (folder, record)
+        for folder, record in read_records(workspace.runs)
+        if folder == workspace.folder(record.asked) and record.asked.study == workspace.study.study
+    }
 
 
 def _rebuild(
     store: Store, workspace: Workspace, records: list[tuple[Path, Record]]
 ) -> tuple[Counter[str], str]:
     done: Counter[str] = Counter()
-    known: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    known: dict[tuple[str | None, str | None], list[Any]] = defaultdict(list)
     experiment = store.experiment(workspace.study.study)
     for run in store.runs(experiment.experiment_id) if experiment else ():
-        tags = run.data.tags
-        if "place" in tags:
-            known[tags["place"], tags["record_key"]].append(run)
-    running = [run for runs in known.values() for run in runs if run.info.status == "RUNNING"]
-    alive = {
-        run.info.run_id
-        for run in running
-        if is_locked(workspace.state / f"{run.data.tags['place']}.lock")
+        known[run.data.tags.get("place"), run.data.tags.get("record_key")].append(run)
+    running = {
+        run.info.run_id: is_locked(workspace.state / f"{place}.lock")
+        for (place, _), runs in known.items()
+        for run in runs
+        if place and run.info.status == "RUNNING"
     }
+    alive = {run_id for run_id, locked in running.items() if locked}
+    for run_id in running.keys() - alive:
+        # Asked again, as its process may have ended it since.
+        if store.call("get_run", run_id).info.status == "RUNNING":
+            store.call("set_terminated", run_id, "KILLED")
+            done[KILLED] += 1
     for folder, record in records:
         tags = content.run_tags(record.asked)
         done[_copy(store, folder, record, known[tags["place"], tags["record_key"]], alive)] += 1
-    for run in running:
-        # Asked again, as its process may have ended it since.
-        if (
-            run.info.run_id not in alive
-            and store.call("get_run", run.info.run_id).info.status == "RUNNING"
-        ):
-            store.call("set_terminated", run.info.run_id, "KILLED")
-            done[KILLED] += 1
     experiment = store.experiment(workspace.study.study)
     return done, save_views(store, experiment) if experiment else ""
 
 
 def _copy(store: Store, folder: Path, record: Record, runs: list[Any], alive: set[str]) -> str:
-    """Make one of ``runs``, which are of this record's place and key, its whole copy, or a new one."""
+    """Make one of ``runs``, all of this record's place and key, its whole copy, or add one."""
     digest = file_digest(folder / RECORD)
     same = [run for run in runs if run.data.tags.get(RECORD_DIGEST) == digest]
     status = content.RUN_STATUS[record.happened.status]
@@ -133,25 +131,12 @@ def _copy(store: Store, folder: Path, record: Record, runs: list[Any], alive: se
         return PRESENT
     if any(run.info.run_id in alive for run in runs):
         return RUNNING
-    points = content.record_points(record, folder / RECORD)
     # A run with another record's digest is an earlier attempt and stays.
-    partial = same or [run for run in runs if RECORD_DIGEST not in run.data.tags]
-    if not partial:
-        began = content.milliseconds(record.where.started, folder / RECORD)
-        store.complete(store.create_run(record.asked, began), folder, record, points)
-        return ADDED
-    runs.remove(partial[-1])
-    run_id = partial[-1].info.run_id
-    store.log(run_id, parameters=content.parameters(record.asked))
-    store.complete(run_id, folder, record, _missing(store, run_id, points))
-    return COMPLETED
-
-
-def _missing(store: Store, run_id: str, points: list[content.Point]) -> list[content.Point]:
-    """Those of ``points`` that the run lacks, whatever the time at which it has the others."""
-    logged = {
-        (name, metric.step, metric.value)
-        for name in {point.name for point in points}
-        for metric in store.call("get_metric_history", run_id, name)
-    }
-    return [point for point in points if (point.name, point.step, point.value) not in logged]
+    partial = (same or [run for run in runs if RECORD_DIGEST not in run.data.tags])[-1:]
+    for run in partial:  # what it has may be of another version, so a whole one takes its place
+        store.call("delete_run", run.info.run_id)
+        runs.remove(run)
+    began = content.milliseconds(record.where.started, folder / RECORD)
+    points = content.record_points(record, folder / RECORD)
+    store.complete(store.create_run(record.asked, began), folder, record, points)
+    return COMPLETED if partial else ADDED
