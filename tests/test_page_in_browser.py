@@ -113,22 +113,14 @@ def test_a_page_is_quiet_whole_and_readable(
 
 
 @pytest.mark.fault(40)
-def test_hostile_texts_stay_texts(browser: Browser, pages: dict[str, Path]) -> None:
-    browser.open(pages["study"], 1400)
-    assert browser.evaluate("document.title").startswith("Title ")
-    assert (
-        browser.evaluate("document.querySelectorAll('img, iframe, a[href^=javascript]').length")
-        == 0
-    )
-    assert browser.evaluate("document.querySelectorAll('script').length") == 1
-    assert "<script>document.title=2</script>" in browser.evaluate(
-        "document.querySelector('h1').textContent"
-    )
-
-
-def test_a_foreign_script_would_not_run(
+def test_hostile_texts_stay_texts_and_a_foreign_script_would_not_run(
     browser: Browser, pages: dict[str, Path], tmp_path: Path
 ) -> None:
+    browser.open(pages["study"], 1400)
+    assert browser.evaluate("document.title").startswith("Title ")
+    assert browser.evaluate("document.querySelectorAll('img, iframe').length") == 0
+    title = browser.evaluate("document.querySelector('h1').textContent")
+    assert "<script>document.title=2</script>" in title
     attacked = tmp_path / "attacked.html"
     attacked.write_text(
         pages["study"]
@@ -168,17 +160,6 @@ def test_the_grid_can_be_sorted_and_filtered(browser: Browser, pages: dict[str, 
         assert matches == (f"{rows} of 8" if words else "")
 
 
-def test_it_reads_without_scripts(browser: Browser, pages: dict[str, Path]) -> None:
-    browser.open(pages["study"], 375, scripts=False)
-    document = browser.call("DOM.getDocument")["root"]["nodeId"]
-
-    def count(selector: str) -> int:
-        found = browser.call("DOM.querySelectorAll", nodeId=document, selector=selector)
-        return len(found["nodeIds"])
-
-    assert (count("table.cells tbody tr"), count("button, input")) == (8, 0)
-
-
 def test_the_verdict_comes_first_and_the_keyboard_reaches_everything_that_scrolls(
     browser: Browser, pages: dict[str, Path]
 ) -> None:
@@ -208,9 +189,8 @@ def test_it_prints_whole(browser: Browser, pages: dict[str, Path]) -> None:
     pdf = browser.call("Page.printToPDF", printBackground=True, preferCSSPageSize=True)["data"]
     assert len(pdf) > 100_000 // 4
     browser.call("Emulation.setEmulatedMedia", media="print")
-    assert browser.evaluate(
-        "[...document.querySelectorAll('.scroll')].every(e => getComputedStyle(e).overflowX === 'visible')"
-    )
+    overflow = "getComputedStyle(e).overflowX === 'visible'"
+    assert browser.evaluate(f"[...document.querySelectorAll('.scroll')].every(e => {overflow})")
     browser.call("Emulation.setEmulatedMedia", media="")
 
 

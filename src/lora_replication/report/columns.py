@@ -32,7 +32,7 @@ def main_columns(results: Results) -> list[Column]:
         Column("", lambda row: results.study["study"], name="study"),
         Column("", lambda row: results.title, name="title"),
         Column("", "name", name="method"),
-        Column("Method", "name", method, _("trains"), left=True, short="Method", narrow=True),
+        Column("Method", "name", method, _text("trains"), left=True, short="Method", narrow=True),
         *_csv("role", "trains"),
         Column("Trainable parameters", "trainable_parameters", count,
                name="trainable_parameters", short="Parameters", narrow=True),
@@ -50,8 +50,8 @@ def main_columns(results: Results) -> list[Column]:
         Column(f"Seeds, {confidence}", "test", ends, _seeds_note, name="t", short="Seeds",
                narrow=True),
         Column("Article: trainable parameters", "published.trainable_parameters", count,
-               _("note"), name="article_trainable_parameters"),
-        Column("Article: train / validation / test", _article_accuracies, note=_("note")),
+               _text("note"), name="article_trainable_parameters"),
+        Column("Article: train / validation / test", _article_accuracies, note=_text("note")),
         *(Column("", _fraction(f"{part}_percent"), name=f"article_{part}_accuracy")
           for part in ("train", "val", "test")),
         Column("Article: minutes on one A10G", "published.minutes", _hundredths, _minutes_note,
@@ -68,7 +68,7 @@ def _csv(*names: str) -> list[Column]:
     return [Column("", name, name=name) for name in names]
 
 
-def _(name: str) -> Callable[[Any], str]:
+def _text(name: str) -> Callable[[Any], str]:
     return lambda row: str(getattr(row, name))
 
 
@@ -160,7 +160,7 @@ CELLS = [
 ]
 
 CHOICE = [
-    Column("Configuration", "configuration", note=_("trains"), left=True),
+    Column("Configuration", "configuration", note=_text("trains"), left=True),
     Column("Chosen as", lambda row: row.role.replace("_", "-"), left=True),
     Column("Trainable parameters", "trainable_parameters", count),
     Column("Runs", _runs),
@@ -190,7 +190,7 @@ def _fails(verdict: Verdict) -> bool:
 VERDICTS = [
     Column("Claim", "claim.words", left=True,
            note=lambda verdict: f"{verdict.claim.kind}: {verdict.claim.test}"),
-    Column("Verdict", "word", note=_("scope"), alert=_fails, left=True),
+    Column("Verdict", "word", note=_text("scope"), alert=_fails, left=True),
     Column("Why", "reason", left=True),
     _p("p, difference", "p_difference"),
     _p("p, sameness", "p_sameness"),

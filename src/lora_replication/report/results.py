@@ -3,13 +3,15 @@
 Accuracies and interval ends are fractions from 0 to 1; durations are seconds; memory is bytes.
 """
 
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lora_replication import __version__
 from lora_replication.article import Article, Claim, PublishedMethod
 from lora_replication.data.manifest import Manifest
+from lora_replication.errors import DataError
 from lora_replication.record import Epoch, Role, Status
 from lora_replication.statistics import Interval, McNemar, PairedComparison
 from lora_replication.study import LoraParams
@@ -321,3 +323,13 @@ class Results(Part):
     def to_json(self) -> bytes:
         """The content of ``results.json``."""
         return self.model_dump_json(indent=1).encode() + b"\n"
+
+
+def read_results(folder: Path) -> Results:
+    """What the report in ``folder`` says. Raises ``DataError``."""
+    file = folder / "results.json"
+    try:
+        return Results.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else "it is of another version"
+        raise DataError(f"{file}: can't be read ({reason}); rebuild the report") from None
