@@ -14,9 +14,9 @@ from benchmarks.bench import GRID, METHODS, cases_of, measure
 from benchmarks.contenders import CONTENDERS, Clock, make_contender
 from benchmarks.results import Beginning, Comparison, Measurement, Results
 from benchmarks.workers import Workers
-from lora_replication.encoders import tiny_encoder
 from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.study import ModelParams
+from tests.tiny_encoders import tiny_encoder
 
 
 def tiny(kind="distilbert"):

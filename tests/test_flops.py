@@ -18,8 +18,9 @@ from benchmarks.workload import (
     quantiles,
     review_lengths,
 )
-from lora_replication.encoders import locate_encoder, tiny_encoder
+from lora_replication.encoders import locate_encoder
 from lora_replication.study import LoraParams, ModelParams
+from tests.tiny_encoders import tiny_encoder
 
 
 def tiny():

@@ -15,13 +15,14 @@ from benchmarks import gpu, gpu_inputs, gpu_runs
 from benchmarks.gpu_runs import open_workspace, spread, units
 from benchmarks.results import Results
 from lora_replication.data.prepare import prepare
-from lora_replication.encoders import locate_encoder, tiny_encoder
+from lora_replication.encoders import locate_encoder
 from lora_replication.errors import DataError, ParameterError
 from lora_replication.grid.space import grid_runs
 from lora_replication.plan import progress
 from lora_replication.reading import load_study
 from lora_replication.record import Record, read_records
 from lora_replication.workspace import Workspace
+from tests.tiny_encoders import tiny_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
 

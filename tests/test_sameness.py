@@ -9,10 +9,11 @@ from ruamel.yaml import YAML
 from benchmarks import sameness
 from benchmarks.results import Results
 from lora_replication.data.prepare import prepare
-from lora_replication.encoders import locate_encoder, tiny_encoder
+from lora_replication.encoders import locate_encoder
 from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.reading import load_study
 from lora_replication.training.checkpoints import Training
+from tests.tiny_encoders import tiny_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
 
