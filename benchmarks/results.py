@@ -149,7 +149,8 @@ def this_machine(device: str) -> Machine:
     gpu, driver = machine.gpu_name(device), None
     if gpu:
         try:
-            driver = subprocess.check_output(DRIVER, text=True, timeout=30).splitlines()[0]  # noqa: S603
+            said = subprocess.check_output(DRIVER, text=True, timeout=30)  # noqa: S603
+            driver = said.splitlines()[0]
         except (OSError, subprocess.SubprocessError, IndexError):
             driver = None
     name = gpu or f"{machine.cpu_name()} {machine.cores()} cores"
