@@ -44,7 +44,7 @@ def silent(_run: Run) -> Iterator[Silent]:
 
 
 def open_workspace(inputs: Path | None, work: Path) -> Workspace:
-    """The study of the joined ``inputs``, or ``minilm-gpu`` of this project; runs go to ``work``."""
+    """The study of joined ``inputs``, or ``minilm-gpu`` of this project; runs go to ``work``."""
     root = inputs or project_root()
     study = load_study((inputs or study_folder(STUDY, root)) / PARAMS)
     if inputs and study.model.path:
@@ -70,7 +70,7 @@ def units(workspace: Workspace, part: str, pack: int) -> list[list[Run]]:
 
 def spread(runs: Sequence[Run]) -> list[Run]:
     """``runs`` in an order whose every beginning fills their space: each the farthest from those
-    before it, by logarithms of alpha and rank and by targets, the first one being drawn with seed 1.
+    before it, by logarithms of alpha and rank and by targets, the first being drawn with seed 1.
     """
     points = np.array([_point(run) for run in runs])
     chosen = [int(np.random.default_rng(1).integers(len(runs)))]

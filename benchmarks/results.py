@@ -132,15 +132,15 @@ class Beginning:
     def __init__(self, device: str, command: str) -> None:
         self._began = time.monotonic()
         commit, changed = machine.git_state()
-        self._content = {"commit": commit, "changed": changed, "started": machine.utc_now()}
-        self._content |= {"command": command, "machine": this_machine(device)}
+        own = {"commit": commit, "changed": changed, "started": machine.utc_now()}
+        self._content: dict[str, Any] = own | {"command": command, "machine": this_machine(device)}
 
     def results(self, kind: Kind, **content: Any) -> Results:
         """At the run's end."""
         found = importlib.metadata.distributions()
         peers = {each.name: each.version for each in found if each.name in PEERS}
         seconds = time.monotonic() - self._began
-        own = {"versions": machine.versions() | peers, "seconds": seconds}
+        own: dict[str, Any] = {"versions": machine.versions() | peers, "seconds": seconds}
         return Results(kind=kind, **self._content, **own, **content)
 
 
@@ -149,13 +149,14 @@ def this_machine(device: str) -> Machine:
     gpu, driver = machine.gpu_name(device), None
     if gpu:
         try:
-            driver = subprocess.check_output(DRIVER, text=True, timeout=30).splitlines()[0]  # noqa: S603  # fixed words
+            said = subprocess.check_output(DRIVER, text=True, timeout=30)  # noqa: S603
+            driver = said.splitlines()[0]
         except (OSError, subprocess.SubprocessError, IndexError):
             driver = None
     name = gpu or f"{machine.cpu_name()} {machine.cores()} cores"
     return Machine(
         name=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
-        device=device,
+        device="cuda" if device == "cuda" else "cpu",
         cpu=machine.cpu_name(),
         cores=machine.cores(),
         memory_bytes=machine.memory_bytes(),
