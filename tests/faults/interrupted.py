@@ -3,7 +3,6 @@ server that has torch loaded.
 """
 
 import itertools
-import json
 import multiprocessing
 import os
 import signal
@@ -15,15 +14,14 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from lora_replication.jobs import Job
-from lora_replication.methods import resolve
-from lora_replication.reading import check_study
 from lora_replication.files import file_digest
+from lora_replication.plan import method_run
 from lora_replication.record import Epoch, Record, read_record
 from lora_replication.study import Study
+from lora_replication.workspace import Workspace
+from tests.training_runs import without_times
 
 METHODS = ("last_layers", "lora_default", "full")
-TIMES = {"training_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes"}
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
@@ -56,7 +54,7 @@ def start(study: Study, root: Path, name: str, seed: int = 1, at: str = "") -> B
 
 
 def run(study: Study, root: Path, name: str, seed: int = 1, at: str = "") -> int:
-    """The same to its end; gives its exit code, -9 where it died."""
+    """The same to its end; returns its exit code, -9 where it died."""
     process = start(study, root, name, seed, at)
     process.join(60)
     assert process.exitcode is not None, "it does not end"
@@ -68,24 +66,14 @@ def result(study: Study, root: Path, name: str, seed: int = 1) -> tuple[object, 
     folder = root / "runs" / study.study / name / f"seed-{seed}"
     record = read_record(folder)
     assert record is not None
-    return (
-        without_times(record),
-        *(file_digest(folder / file) for file in ("predictions.parquet", "adapter.safetensors")),
-    )
-
-
-def without_times(record: Record) -> dict[str, object]:
-    """The content of a record that is the same for equal runs."""
-    content = record.model_dump(exclude={"where": {"started", "finished"}, "happened": TIMES})
-    for epoch in content["happened"]["epochs"]:
-        del epoch["seconds"]
-    return content
+    files = ("predictions.parquet", "adapter.safetensors")
+    return without_times(record), *(file_digest(folder / file) for file in files)
 
 
 def _run(study: Study, root: Path, name: str, seed: int, at: str) -> None:
     import torch
 
-    from lora_replication.training.run import Bench, perform
+    from lora_replication.training.run import perform
 
     torch.set_num_threads(1)
     kind, number, moment = (*at.split(), "", "", "")[:3]
@@ -94,10 +82,10 @@ def _run(study: Study, root: Path, name: str, seed: int, at: str) -> None:
     if kind == "checkpoint":
         _die_writing(int(number), moment)
 
-    class Told:
+    class Writing:
         def epoch(self, epoch: Epoch) -> None:
-            with (root / "told").open("a") as told:
-                told.write(f"{name} {seed} {epoch.epoch}\n")
+            with (root / "epochs").open("a") as epochs:
+                epochs.write(f"{name} {seed} {epoch.epoch}\n")
             if at == f"epoch {epoch.epoch}":
                 die()
 
@@ -105,12 +93,11 @@ def _run(study: Study, root: Path, name: str, seed: int, at: str) -> None:
             """Nothing to do."""
 
     @contextmanager
-    def mirror(_asked: object) -> Iterator[Told]:
-        yield Told()
+    def mirror(_run: object) -> Iterator[Writing]:
+        yield Writing()
 
-    perform(
-        Bench(study, root), Job("method", name, resolve(study, study.methods[name]), seed), mirror
-    )
+    workspace = Workspace(study, root)
+    perform(workspace, [method_run(workspace, name, seed)], mirror)
 
 
 def _die_before(owner: object, name: str, number: int) -> None:
@@ -159,20 +146,13 @@ def _die_writing(number: int, moment: str) -> None:
     tempfile.mkstemp, os.fsync, Path.replace = made, synced, replaced  # type: ignore[assignment, method-assign]
 
 
-if (
-    __name__ == "__main__"
-    # study as JSON, root, then runs such as full:1; CLOCK=back sets the clock back an hour at every
-    # look
-):
+if __name__ == "__main__":
+    # Study as JSON, root, then runs such as full:1; CLOCK=back sets the clock back an hour at every
+    # look.
     content, place, *names = sys.argv[1:]
     if os.environ.get("CLOCK") == "back":
         now, looks = time.time, itertools.count()
         time.time = lambda: now() - 3600.0 * next(looks)
     for one in names:
-        _run(
-            check_study(json.loads(content)),
-            Path(place),
-            one.split(":")[0],
-            int(one.split(":")[1]),
-            "",
-        )
+        method, _, number = one.partition(":")
+        _run(Study.model_validate_json(content), Path(place), method, int(number), "")

@@ -2,7 +2,6 @@
 changes no bit of their results.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -40,13 +39,13 @@ def perform(
     umask: int = -1,
     **variables: str,
 ) -> list[tuple[object, ...]]:
-    """Make the runs in ``root``, each list in a process of its own, all at once; gives their
-    results in the order of METHODS.
+    """Make the runs in ``root``, each list in a process of its own, all at once; returns
+    their results in the order of METHODS.
     """
     root.mkdir(parents=True)
     (root / "data").symlink_to(tiny_data / "data")
     script = Path(__file__).with_name("interrupted.py")
-    command = [sys.executable, str(script), json.dumps(study.model_dump(mode="json")), str(root)]
+    command = [sys.executable, str(script), study.model_dump_json(), str(root)]
     started = [
         subprocess.Popen([*command, *names], cwd=root, env=os.environ | variables, umask=umask)
         for names in runs
@@ -71,16 +70,8 @@ def test_every_rerun_gives_the_same_bits(first, tiny_study, tiny_data, tmp_path,
     assert perform(tiny_study, tiny_data, root, **changed) == first
     for name in METHODS:
         record = read_record(root / "runs" / tiny_study.study / name / "seed-1")
-        started, finished = (
-            datetime.fromisoformat(stamp) for stamp in (record.where.started, record.where.finished)
-        )
-        assert started.utcoffset() == finished.utcoffset() == timedelta(0)
+        for stamp in (record.where.started, record.where.finished):
+            assert datetime.fromisoformat(stamp).utcoffset() == timedelta(0)
         happened = record.happened
-        assert (
-            min(
-                happened.training_seconds,
-                happened.evaluation_seconds,
-                *(epoch.seconds for epoch in happened.epochs),
-            )
-            >= 0
-        )
+        seconds = [happened.training_seconds, happened.evaluation_seconds]
+        assert min(*seconds, *(epoch.seconds for epoch in happened.epochs)) >= 0

@@ -12,27 +12,9 @@ from ruamel.yaml import YAML
 from lora_replication.data.reviews import PARTS, Review
 from lora_replication.data.split import article_split
 from lora_replication.errors import EnvironmentProblem, ParameterError
-from lora_replication.grid.space import cell_jobs
-from lora_replication.jobs import asked_of
-from lora_replication.reading import load_study, merge_files
 from lora_replication.files import write_whole
+from lora_replication.reading import merge_files
 from lora_replication.study import ARTICLE_REVIEWS
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.mark.goal("property", "keys are distinct")
-def test_every_configuration_of_the_articles_grid_has_a_key_and_a_folder_of_its_own():
-    from report_records import make_manifest
-
-    study, manifest = load_study(ROOT / "params.yaml"), make_manifest()
-    jobs = cell_jobs(study)
-    assert (
-        len({asked_of(study, manifest, job).key for job in jobs})
-        == len({job.name for job in jobs})
-        == 576
-    )
-
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]))
 SCALARS = st.one_of(
