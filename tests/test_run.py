@@ -21,16 +21,7 @@ from lora_replication.training.evaluation import count, predict_logits
 from lora_replication.training.run import perform, perform_one, record_failure
 from lora_replication.workspace import Workspace
 from tests.study_files import study_params
-from tests.training_runs import spoil_outputs
-
-TIMES = {"training_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes"}
-
-
-def without_times(record):
-    content = record.model_dump(exclude={"where": {"started", "finished"}, "happened": TIMES})
-    for epoch in content["happened"]["epochs"]:
-        del epoch["seconds"]
-    return content
+from tests.training_runs import spoil_outputs, without_times
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from lora_replication.data.manifest import read_manifest, read_tokens
 from lora_replication.data.reviews import PARTS
 from lora_replication.data.tokens import Tokens
 from lora_replication.encoders import Encoder, locate_encoder
-from lora_replication.record import Epoch, Settings
+from lora_replication.record import Epoch, Record, Settings
 from lora_replication.study import ModelParams
 from lora_replication.training.checkpoints import Checkpoint, Training
 from lora_replication.training.classifier import Classifier
@@ -20,6 +21,7 @@ from tests.tiny_encoders import Kind, tiny_model
 
 CPU = torch.device("cpu")
 KINDS: tuple[Kind, ...] = ("distilbert", "bert")
+TIMES = {"training_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes"}
 Weights = dict[str, torch.Tensor]
 
 
@@ -64,7 +66,7 @@ def run_training(
     cut_after: int | None = None,
     on_epoch: Callable[[int, Epoch], None] = lambda _index, _epoch: None,
 ) -> tuple[Classifier, list[Training]]:
-    """Train a pack, in float64 if ``double``; ``cut_after`` an epoch ``PowerCutError`` is raised."""
+    """Train a pack, in float64 if ``double``, until ``PowerCutError`` after an epoch if asked."""
     classifier = Classifier(encoder or encoder_of(), pack[0], seed, pack[1:])
     if double:
         for model in classifier.models:
@@ -93,6 +95,14 @@ def close(one: Weights, other: Weights, tolerance: float) -> bool:
 def epochs_of(training: Training) -> list[dict[str, object]]:
     """Its epochs without times."""
     return [epoch.model_dump(exclude={"seconds"}) for epoch in training.epochs]
+
+
+def without_times(record: Record) -> dict[str, Any]:
+    """The content of a record that is the same for equal runs."""
+    content = record.model_dump(exclude={"where": {"started", "finished"}, "happened": TIMES})
+    for epoch in content["happened"]["epochs"]:
+        del epoch["seconds"]
+    return content
 
 
 def spoil_outputs(
