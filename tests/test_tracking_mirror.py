@@ -14,6 +14,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
+from lora_replication.errors import Stopped
+from lora_replication.files import file_digest
+from lora_replication.tracking import address, store
+from lora_replication.tracking.mirror import Mirror, open_mirror
 from tests import tracking_runs
 from tests.tracking_runs import (
     NO_RESULT,
@@ -27,11 +32,6 @@ from tests.tracking_runs import (
     runs,
     synced,
 )
-
-from lora_replication.errors import Stopped
-from lora_replication.files import file_digest
-from lora_replication.tracking import address, store
-from lora_replication.tracking.mirror import Mirror, open_mirror
 
 empty_database, tracked = tracking_runs.empty_database, tracking_runs.tracked
 pytestmark = pytest.mark.usefixtures("tracked")

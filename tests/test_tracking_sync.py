@@ -4,6 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+
+from lora_replication.errors import DataError, EnvironmentProblem, Stopped
+from lora_replication.files import only_writer
+from lora_replication.record import write_record
+from lora_replication.tracking import sync
+from lora_replication.tracking.mirror import open_mirror
+from lora_replication.tracking.store import Store
 from tests import tracking_runs
 from tests.tracking_runs import (
     NOON,
@@ -18,13 +25,6 @@ from tests.tracking_runs import (
     synced,
     written,
 )
-
-from lora_replication.errors import DataError, EnvironmentProblem, Stopped
-from lora_replication.files import only_writer
-from lora_replication.record import write_record
-from lora_replication.tracking import sync
-from lora_replication.tracking.mirror import open_mirror
-from lora_replication.tracking.store import Store
 
 empty_database, tracked = tracking_runs.empty_database, tracking_runs.tracked
 pytestmark = pytest.mark.usefixtures("tracked")
