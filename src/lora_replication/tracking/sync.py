@@ -110,20 +110,20 @@ def _rebuild(
         if place and run.info.status == "RUNNING"
     }
     alive = {run_id for run_id, locked in running.items() if locked}
+    for folder, record in records:
+        tags = content.run_tags(record.asked)
+        done[_copy(store, folder, record, known[tags["place"], tags["record_key"]], alive)] += 1
     for run_id in running.keys() - alive:
         # Asked again, as its process may have ended it since.
         if store.call("get_run", run_id).info.status == "RUNNING":
             store.call("set_terminated", run_id, "KILLED")
             done[KILLED] += 1
-    for folder, record in records:
-        tags = content.run_tags(record.asked)
-        done[_copy(store, folder, record, known[tags["place"], tags["record_key"]], alive)] += 1
     experiment = store.experiment(workspace.study.study)
     return done, save_views(store, experiment) if experiment else ""
 
 
 def _copy(store: Store, folder: Path, record: Record, runs: list[Any], alive: set[str]) -> str:
-    """Make one of ``runs``, all of this record's place and key, its whole copy, or add one."""
+    """See that one of ``runs``, all of this record's place and key, is its whole copy."""
     digest = file_digest(folder / RECORD)
     same = [run for run in runs if run.data.tags.get(RECORD_DIGEST) == digest]
     status = content.RUN_STATUS[record.happened.status]
@@ -134,6 +134,7 @@ def _copy(store: Store, folder: Path, record: Record, runs: list[Any], alive: se
     # A run with another record's digest is an earlier attempt and stays.
     partial = (same or [run for run in runs if RECORD_DIGEST not in run.data.tags])[-1:]
     for run in partial:  # what it has may be of another version, so a whole one takes its place
+        store.call("set_terminated", run.info.run_id, "KILLED")
         store.call("delete_run", run.info.run_id)
         runs.remove(run)
     began = content.milliseconds(record.where.started, folder / RECORD)
