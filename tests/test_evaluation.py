@@ -13,9 +13,7 @@ def test_counting_by_hand_a_tie_predicts_0():
     logits = np.array([[2.0, 1.0], [0.0, 3.0], [1.0, 1.0], [0.0, 1.0]], np.float32)
     counted = count(logits, np.array([0, 1, 1, 0]))
     assert (counted.correct, counted.reviews, counted.ones) == (2, 4, 2)
-
-
-def test_not_a_number_predicts_0():
+    # Not a number predicts 0, too.
     assert count(np.full((3, 2), np.nan, np.float32), np.array([0, 1, 0])).ones == 0
 
 

@@ -58,19 +58,23 @@ def test_nothing_says_who_or_on_which_host():
 
 
 @pytest.mark.parametrize(
-    ("told", "there"),
+    ("text", "features", "in_bf16"),
     [
-        ("flags\t\t: sse2 avx512f avx512_bf16\n", True),
-        ("flags\t\t: avx2 amx_bf16 amx_tile\n", True),
-        ("Features\t: asimd bf16 i8mm\n", True),
-        ("flags\t\t: avx2 avx512f\nmodel name\t: some bf16 chip\n", False),
+        ("flags\t\t: sse2 avx512f avx512_bf16\n", ["avx512_bf16", "avx512f"], True),
+        ("flags\t\t: avx2 amx_bf16\n\nflags\t\t: avx2 amx_bf16\n", ["amx_bf16", "avx2"], True),
+        ("Features\t: asimd bf16 i8mm\n", ["asimd", "bf16"], True),
+        ("flags\t\t: avx2 sse2\nmodel name\t: some bf16 chip\n", ["avx2"], False),
     ],
 )
-def test_a_processors_flags_tell_of_bf16(tmp_path, monkeypatch, told, there):
+def test_a_processors_features_are_read_from_its_flags(
+    tmp_path, monkeypatch, text, features, in_bf16
+):
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
-    assert not machine.multiplies_bf16()  # where the system does not tell
-    (tmp_path / "cpuinfo").write_text(told)
-    assert machine.multiplies_bf16() is there
+    assert machine.cpu_features() == []  # where the system has no such file
+    assert not machine.multiplies_bf16()
+    (tmp_path / "cpuinfo").write_text(text)
+    assert machine.cpu_features() == features
+    assert machine.multiplies_bf16() is in_bf16
 
 
 def test_versions_and_sizes_are_real():
@@ -96,9 +100,13 @@ def test_a_missing_gpu_is_left_to_the_model_to_tell():
 
 @pytest.mark.parametrize(
     ("device", "is_there", "answer", "lost"),
-    [("cuda", True, RuntimeError("CUDA error: an illegal memory access"), True), ("cuda", True, None, False),
-     ("cuda", False, RuntimeError("no driver"), False), ("cpu", True, RuntimeError("not asked"), False)],
-)  # fmt: skip
+    [
+        ("cuda", True, RuntimeError("CUDA error: an illegal memory access"), True),
+        ("cuda", True, None, False),
+        ("cuda", False, RuntimeError("no driver"), False),
+        ("cpu", True, RuntimeError("not asked"), False),
+    ],
+)
 def test_a_gpu_is_lost_when_it_is_there_and_answers_no_more(
     monkeypatch, device, is_there, answer, lost
 ):

@@ -1,9 +1,6 @@
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
+from contextlib import nullcontext
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,7 +8,7 @@ import pytest
 import torch
 
 from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError
-from lora_replication.files import file_digest, only_writer
+from lora_replication.files import only_writer
 from lora_replication.plan import method_run
 from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, checked_file, read_record
 from lora_replication.study import Study
@@ -21,7 +18,7 @@ from lora_replication.training.evaluation import count, predict_logits
 from lora_replication.training.run import perform, perform_one, record_failure
 from lora_replication.workspace import Workspace
 from tests.study_files import study_params
-from tests.training_runs import spoil_outputs, without_times
+from tests.training_runs import PowerCutError, spoil_outputs, without_times
 
 
 @pytest.fixture
@@ -183,62 +180,22 @@ def test_altered_tokens_and_another_encoder_are_refused(tiny_study, tiny_data, t
     assert not (tmp_path / "runs").exists()
 
 
-RUN = """
-import sys
-from contextlib import contextmanager
-from pathlib import Path
-from lora_replication.plan import method_run
-from lora_replication.study import Study
-from lora_replication.training.run import perform
-from lora_replication.workspace import Workspace
-class Printing:
-    def epoch(self, epoch):
-        print(f"epoch {epoch.epoch}", flush=True)
-    def finish(self, folder, record):
-        print("finished", flush=True)
-@contextmanager
-def mirror(run):
-    print("started", flush=True)
-    yield Printing()
-workspace = Workspace(Study.model_validate_json(sys.argv[1]), Path(sys.argv[3]))
-perform(workspace, [method_run(workspace, sys.argv[2], 1)], mirror)
-"""
-
-
-def start(workspace, method):
-    root = workspace.runs.parents[1]
-    command = [sys.executable, "-c", RUN, workspace.study.model_dump_json(), method, str(root)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-@pytest.mark.parametrize(
-    ("method", "moment", "wait"),
-    [
-        ("lora_default", "epoch 1", 0.0),
-        pytest.param("full", "started", 0.4, marks=pytest.mark.slow),
-        pytest.param("full", "epoch 1", 0.05, marks=pytest.mark.slow),
-        pytest.param("last_layers", "epoch 2", 0.0, marks=pytest.mark.slow),
-    ],
-)
-def test_a_killed_run_resumes_to_the_bits_of_an_uninterrupted_one(
-    workspace_in, mirror, method, moment, wait
+@pytest.mark.fault(1)
+def test_an_interrupted_run_resumes_to_the_record_and_files_of_an_uninterrupted_one(
+    workspace_in, mirror
 ):
-    """SIGKILL, for real; then the same run in a new process, and one that nothing disturbed."""
-    study = Study.model_validate(study_params(train={"epochs": 3}))
-    broken, whole = workspace_in("broken", study), workspace_in("whole", study)
-    with start(broken, method) as process:
-        while process.stdout.readline().strip() != moment:
-            pass
-        time.sleep(wait)
-        process.send_signal(signal.SIGKILL)
-    for workspace in (broken, whole):
-        with start(workspace, method) as process:
-            process.communicate(timeout=60)
-        assert process.returncode == 0
-    run = method_run(whole, method, 1)
-    assert without_times(broken.done(run)) == without_times(whole.done(run))
-    for name in (PREDICTIONS, ADAPTER):
-        digests = [file_digest(each.folder(run) / name) for each in (broken, whole)]
-        assert digests[0] == digests[1]
+    """``faults/test_kills.py`` does the same with SIGKILL."""
+
+    class PowerCut:
+        def epoch(self, epoch):
+            raise PowerCutError
+
+    broken, whole = workspace_in("broken"), workspace_in("whole")
+    with pytest.raises(PowerCutError):
+        one(broken, lambda _run: nullcontext(PowerCut()), "lora_default")
+    assert list(broken.state.rglob("*.safetensors"))
+    assert not list(broken.runs.rglob(RECORD))
+    records = [one(workspace, mirror, "lora_default") for workspace in (broken, whole)]
+    assert without_times(records[0]) == without_times(records[1])
     assert not list(broken.state.rglob("*.safetensors"))
-    assert [file.name for file in broken.folder(run).iterdir() if file.name.startswith(".")] == []
+    assert len(list(broken.folder(records[0].asked).iterdir())) == 3
