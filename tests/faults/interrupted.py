@@ -134,11 +134,7 @@ def _die_writing(number: int, moment: str) -> None:
     def is_now(at: str) -> bool:
         return moment == at and len(checkpoints) == number
 
-<<<<<<< HEAD
     def made(*, prefix: str, dir: Path) -> tuple[int, str]:  # noqa: A002  # as in the library
-=======
-    def made(*, prefix: str, dir: Path) -> tuple[int, str]:  # noqa: A002  # as in tempfile
->>>>>>> core
         if prefix.startswith(".seed-"):
             checkpoints.append(prefix)
         if is_now("before"):
@@ -159,8 +155,7 @@ def _die_writing(number: int, moment: str) -> None:
             die()
         return placed
 
-    tempfile.mkstemp, os.fsync = made, synced
-    Path.replace = replaced
+    tempfile.mkstemp, os.fsync, Path.replace = made, synced, replaced  # type: ignore[assignment, method-assign]
 
 
 if __name__ == "__main__":  # study as JSON, root, then runs such as full:1

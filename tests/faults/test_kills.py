@@ -1,5 +1,5 @@
 """Faults 1 and 2, and the goals of resuming and determinism: whatever ends a run, the next start
-has the same bits.
+comes to the same bits.
 """
 
 import random
@@ -8,11 +8,7 @@ from pathlib import Path
 import pytest
 
 from lora_replication.study import Study
-<<<<<<< HEAD
 from tests.faults.interrupted import METHODS, result, run, start
-=======
-from tests.study_files import study_params
->>>>>>> core
 
 EPOCHS, STEPS = 3, 4
 """Epochs of the study below, and steps in each: 48 reviews in batches of 12."""
@@ -22,14 +18,9 @@ CUTS = [*(f"epoch {epoch}" for epoch in (1, 2, 3)), *(f"step {step}" for step in
 
 
 @pytest.fixture(scope="module")
-<<<<<<< HEAD
 def study(tiny_study: Study) -> Study:
     train = tiny_study.train.model_copy(update={"epochs": EPOCHS})
     return tiny_study.model_copy(update={"train": train})
-=======
-def study() -> Study:
-    return Study.model_validate(study_params(train={"epochs": EPOCHS}))
->>>>>>> core
 
 
 def place(folder: Path, tiny_data: Path) -> Path:
@@ -39,32 +30,32 @@ def place(folder: Path, tiny_data: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(
+def unbroken(
     study: Study, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[object, ...]]:
-    root = place(tmp_path_factory.mktemp("uninterrupted") / "root", tiny_data)
+    root = place(tmp_path_factory.mktemp("unbroken") / "root", tiny_data)
     assert [run(study, root, name) for name in METHODS] == [0, 0, 0]
     return {name: result(study, root, name) for name in METHODS}
 
 
-def epochs_in(root: Path) -> list[int]:
+def told(root: Path) -> list[int]:
     """The epochs that were trained, in order."""
-    return [int(line.split()[2]) for line in (root / "epochs").read_text().splitlines()]
+    return [int(line.split()[2]) for line in (root / "told").read_text().splitlines()]
 
 
 @pytest.mark.fault(1)
 @pytest.mark.goal("resume")
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("name", METHODS)
-def test_an_interrupted_run_resumes_to_the_bits_of_the_uninterrupted_one(
-    study, uninterrupted, tiny_data, tmp_path, name, cut
+def test_an_interrupted_run_resumes_to_the_bits_of_the_unbroken_one(
+    study, unbroken, tiny_data, tmp_path, name, cut
 ):
     root = place(tmp_path / "root", tiny_data)
     assert run(study, root, name, at=cut) == -9
     assert not list((root).rglob("record.json"))
     assert run(study, root, name) == 0
-    assert result(study, root, name) == uninterrupted[name]
-    assert epochs_in(root) == [1, 2, 3]  # no epoch was trained twice
+    assert result(study, root, name) == unbroken[name]
+    assert told(root) == [1, 2, 3]  # no epoch was trained twice
 
 
 @pytest.mark.fault(1)
@@ -91,12 +82,12 @@ def test_twenty_kills_at_random_moments(study, tiny_data, tmp_path):
 @pytest.mark.fault(2)
 @pytest.mark.parametrize("moment", ["before", "half", "whole", "renamed"])
 def test_a_checkpoint_that_was_being_written_leaves_the_old_one_or_the_new(
-    study, uninterrupted, tiny_data, tmp_path, moment
+    study, unbroken, tiny_data, tmp_path, moment
 ):
-    """It dies in the checkpoint of the second epoch, before that epoch is reported."""
+    """It dies in the checkpoint of the second epoch, before that epoch is told."""
     root = place(tmp_path / "root", tiny_data)
     assert run(study, root, "lora_default", at=f"checkpoint 2 {moment}") == -9
-    assert epochs_in(root) == [1]
+    assert told(root) == [1]
     assert run(study, root, "lora_default") == 0
-    assert result(study, root, "lora_default") == uninterrupted["lora_default"]
-    assert epochs_in(root) == ([1, 3] if moment == "renamed" else [1, 2, 3])
+    assert result(study, root, "lora_default") == unbroken["lora_default"]
+    assert told(root) == ([1, 3] if moment == "renamed" else [1, 2, 3])
