@@ -17,7 +17,7 @@ from benchmarks.contenders import Case, Clock
 from benchmarks.workload import BATCH_SIZE, reviews_in
 from lora_replication.encoders import Encoder, locate_encoder
 from lora_replication.record import Settings
-from lora_replication.training.classifier import switch_on
+from lora_replication.training.classifier import make_trainable
 
 try:
     import lightning.pytorch as lightning
@@ -84,7 +84,7 @@ class Module(lightning.LightningModule):
         super().__init__()
         self.model, self.learning_rate = model, settings.learning_rate
         self.accuracy = torchmetrics.Accuracy(task="multiclass", num_classes=2)
-        switch_on(model, encoder.layout, settings, 1, lambda _dropout: None)
+        make_trainable(model, encoder.layout, settings, 1, lambda _dropout: None)
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """The loss of a batch."""

@@ -12,7 +12,7 @@ from benchmarks.article import pretrained
 from benchmarks.contenders import Case, Clock
 from benchmarks.workload import BATCH_SIZE, reviews_in
 from lora_replication.encoders import locate_encoder
-from lora_replication.training.classifier import switch_on
+from lora_replication.training.classifier import make_trainable
 
 
 class HFTrainer:
@@ -23,7 +23,7 @@ class HFTrainer:
         self._reviews = reviews_in(case.workload.grouped)
         model, layout = pretrained(encoder), encoder.layout
         without_lora = settings.model_copy(update={"lora": None})
-        switch_on(model, layout, without_lora, 1, lambda _dropout: None)
+        make_trainable(model, layout, without_lora, 1, lambda _dropout: None)
         if settings.lora:
             depth = getattr(model.config, layout.depth)
             # PEFT divides alpha by the rank, the article does not. Without a task type the head

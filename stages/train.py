@@ -16,13 +16,16 @@ def train() -> None:
     method = parser.parse_args().method
     study = load_study(Path("params.yaml"))
     from lora_replication.plan import method_runs
+    from lora_replication.status import run_line
     from lora_replication.tracking.mirror import open_mirror
     from lora_replication.training.run import perform_one
     from lora_replication.workspace import Workspace
 
     workspace = Workspace(study, Path(study.root))
     for run in method_runs(workspace, method):
-        perform_one(workspace, run, partial(open_mirror, study.tracking))
+        if workspace.done(run) is None:
+            record = perform_one(workspace, run, partial(open_mirror, study.tracking))
+            print(run_line(workspace, record), flush=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from tests.tracking_runs import NO_RESULT, NOON, a_record, a_run
     ],
 )
 def test_runs_are_named_in_words(name, role, words):
-    assert content.run_name(a_run(name, role, seed=3)) == words
+    assert a_run(name, role, seed=3).words == words
 
 
 def test_a_run_is_described_in_words_and_its_settings_are_flat():

@@ -52,7 +52,7 @@ with open_mirror(TRACKING, record.asked) as mirror:
 
 def another_process(*arguments: object, code: str = RUN, **environment: str):
     """A process that logs a run: seed, epochs logged while it goes, seconds after each."""
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdout=subprocess.PIPE,

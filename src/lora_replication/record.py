@@ -115,6 +115,15 @@ class Run(Part):
         return f"{self.name} seed {self.seed}"
 
     @property
+    def words(self) -> str:
+        """``LoRA default, seed 3``; ``rank 8, alpha 16, query + value, seed 1``."""
+        name = " ".join("LoRA" if word == "lora" else word for word in self.name.split("_"))
+        lora = self.settings.lora
+        if lora and self.role in ("cell", "runner_up"):
+            name = f"rank {lora.rank}, alpha {lora.alpha:g}, {' + '.join(lora.targets)}"
+        return f"{name[0].upper()}{name[1:]}, seed {self.seed}"
+
+    @property
     def place(self) -> Path:
         """Its folder in its study's: ``<method>/seed-<k>``, ``grid/<configuration>/seed-<k>``."""
         folder = {"cell": "grid", "runner_up": "grid_runners_up"}.get(self.role, "")

@@ -48,15 +48,35 @@ def summary(workspace: Workspace, state: Progress) -> dict[str, Any]:
     }
 
 
+def run_line(workspace: Workspace, record: Record) -> str:
+    """What a person sees of a run that has just ended, with how far the study is."""
+    state, happened = progress(workspace), record.happened
+    fresh = any(run.role == "winner" for run in state.asked)
+    asked = len(state.asked) + (0 if fresh else len(workspace.study.grid.winner_seeds))
+    counts = {"validation": happened.val, "test": happened.test}
+    shown = [f"{part} {100 * n.fraction:.1f} %" for part, n in counts.items() if n]
+    facts = ", ".join([*(shown or [happened.status]), f"{_seconds(record):.0f} s"])
+    left = seconds_left(state)
+    rest = f"; {_duration(left)} left" if left else ""
+    return f"{record.asked.words} ({len(state.done)} of {asked}): {facts}{rest}"
+
+
 def seconds_left(state: Progress) -> float | None:
-    """Of the missing runs, each taken to last as the mean of those done of its name or role."""
+    """Of the missing runs, each taken to last as the mean of those done like it, else of all."""
+    if not state.done:
+        return None
     total = 0.0
     for run in state.missing:
-        alike = [_seconds(record) for record in state.done if _is_like(record, run)]
-        if not alike:
-            return None
-        total += fmean(alike)
+        alike = [record for record in state.done if _is_like(record, run)]
+        total += fmean(_seconds(record) for record in alike or state.done)
     return total
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"about {seconds:.0f} s"
+    return f"about {minutes} min" if minutes < 120 else f"about {minutes / 60:.0f} h"
 
 
 def _is_like(record: Record, run: Run) -> bool:
@@ -78,9 +98,8 @@ def _last(record: Record) -> dict[str, Any]:
 
 def _text(content: dict[str, Any]) -> str:
     lines = [f"{content['study']}: {content['done']} of {content['asked']} runs done"]
-    if content["missing"] and content["seconds_left"] is not None:
-        minutes = content["seconds_left"] / 60
-        lines[0] += f", about {minutes:.0f} min left" if minutes >= 1 else ", less than 1 min left"
+    if content["missing"] and content["seconds_left"]:
+        lines[0] += f", {_duration(content['seconds_left'])} left"
     for part in ("running", "failed", "missing"):
         names = content[part]
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""

@@ -45,13 +45,6 @@ class Point(NamedTuple):
     step: int
 
 
-def run_name(run: Run) -> str:
-    """``LoRA default, seed 3``; ``rank 8, alpha 16, query + value, seed 1``."""
-    words = run.name.replace("_", " ").replace("lora", "LoRA")
-    name = words[0].upper() + words[1:]
-    return f"{_trained(run) if run.role in ('cell', 'runner_up') else name}, seed {run.seed}"
-
-
 def _trained(run: Run) -> str:
     lora = run.settings.lora
     if lora is None:

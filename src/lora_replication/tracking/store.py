@@ -171,7 +171,7 @@ class Store:
             tags["mlflow.parentRunId"] = self._sweep_id(experiment_id, run)
         from mlflow.entities import Param
 
-        made = self.call("create_run", experiment_id, began, tags, content.run_name(run))
+        made = self.call("create_run", experiment_id, began, tags, run.words)
         params = [Param(*setting) for setting in content.parameters(run).items()]
         self.call("log_batch", made.info.run_id, [], params)
         return str(made.info.run_id)
