@@ -19,7 +19,7 @@ from benchmarks.workload import SIZES, mean_tokens, model_of, review_lengths
 from lora_replication import machine
 from lora_replication.encoders import locate_encoder
 from lora_replication.errors import ParameterError
-from lora_replication.grid.packs import packs_of
+from lora_replication.grid.packing import packs_of
 from lora_replication.grid.space import grid_runs
 from lora_replication.process import run_command
 from lora_replication.reading import load_study

@@ -16,12 +16,12 @@ def gridsearch() -> None:
     """Read params.yaml, write ``FOLDERS`` of the study's runs."""
     study = load_study(Path("params.yaml"))
     from lora_replication.grid.attempts import open_executor
-    from lora_replication.grid.packs import pack_size
+    from lora_replication.grid.packing import pack_size
     from lora_replication.grid.sweep import sweep
     from lora_replication.tracking.mirror import open_mirror
     from lora_replication.workspace import Workspace
 
-    workspace = Workspace(study, Path(study.root))
+    workspace = Workspace(study, Path(study.root).resolve())
     mirror = partial(open_mirror, study.tracking)
     with only_writer(workspace.state / "grid.lock"), open_executor(workspace, mirror) as executor:
         for name in FOLDERS:

@@ -15,7 +15,7 @@ def prepare() -> None:
     from lora_replication.encoders import locate_encoder
     from lora_replication.workspace import Workspace
 
-    workspace = Workspace(study, Path(study.root))
+    workspace = Workspace(study, Path(study.root).resolve())
     with only_writer(workspace.state / "prepare.lock"):
         prepare_data(study, locate_encoder(study.model), workspace.data)
 

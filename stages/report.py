@@ -13,7 +13,7 @@ def report() -> None:
     from lora_replication.report.build import build_report
     from lora_replication.workspace import Workspace
 
-    workspace = Workspace(study, Path(study.root))
+    workspace = Workspace(study, Path(study.root).resolve())
     build_report(workspace, workspace.report)
 
 

@@ -21,7 +21,7 @@ def train() -> None:
     from lora_replication.training.run import perform_one
     from lora_replication.workspace import Workspace
 
-    workspace = Workspace(study, Path(study.root))
+    workspace = Workspace(study, Path(study.root).resolve())
     for run in method_runs(workspace, method):
         if workspace.done(run) is None:
             record = perform_one(workspace, run, partial(open_mirror, study.tracking))

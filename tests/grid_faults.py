@@ -16,7 +16,7 @@ import torch
 from lora_replication import machine
 from lora_replication.files import file_digest
 from lora_replication.grid.attempts import open_executor
-from lora_replication.grid.packs import pack_size
+from lora_replication.grid.packing import pack_size
 from lora_replication.grid.ray import SILENT
 from lora_replication.grid.sweep import sweep
 from lora_replication.record import ADAPTER, PREDICTIONS, Happened, Run, read_record, read_records

@@ -8,7 +8,7 @@ import pytest
 
 from lora_replication import machine
 from lora_replication.errors import GpuLost, IncompleteError
-from lora_replication.grid.packs import packs_of
+from lora_replication.grid.packing import packs_of
 from lora_replication.grid.space import grid_runs
 from lora_replication.training.run import perform
 from tests import grid_faults

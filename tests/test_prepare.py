@@ -31,8 +31,8 @@ from lora_replication.data.reviews import PARTS, Review
 from lora_replication.encoders import Encoder, locate_encoder
 from lora_replication.errors import DataError, EnvironmentProblem
 from lora_replication.files import file_digest
+from lora_replication.parquet import read_table
 from lora_replication.study import ModelParams, Study
-from lora_replication.tables import read_table
 from tests.study_files import read_params, study_params
 from tests.tiny_encoders import tiny_encoder
 

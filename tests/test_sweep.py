@@ -3,7 +3,7 @@ from itertools import chain
 import pytest
 
 from lora_replication.errors import IncompleteError
-from lora_replication.grid.packs import packs_of
+from lora_replication.grid.packing import packs_of
 from lora_replication.grid.space import grid_runs
 from lora_replication.grid.sweep import sweep, time_left
 from lora_replication.record import read_record

@@ -56,6 +56,8 @@ def told_elsewhere(record):
     return False
 
 if sys.argv.pop(1) == "quiet":
+    from dvc.ui import ui
+    ui.write = lambda *words, **options: None
     for handler in logging.getLogger("dvc").handlers:
         handler.addFilter(told_elsewhere)
 sys.exit(main(sys.argv[1:]))
@@ -125,7 +127,7 @@ def _scratch_lock(workspace: Workspace, root: Path, folder: Path) -> Iterator[No
     DVC refuses a lock that git ignores, and what ran here must not show as a change of the project.
     """
     lock, kept = root / folder / FILE, workspace.state / FILE
-    ignored = ["git", "check-ignore", "--quiet", str(workspace.report)]
+    ignored = ["git", "check-ignore", "--quiet", f"{workspace.report}/"]
     try:
         done = subprocess.run(ignored, cwd=root, capture_output=True, check=False)  # noqa: S603
         is_scratch = done.returncode == 0

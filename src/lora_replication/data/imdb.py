@@ -16,8 +16,8 @@ from lora_replication.data.reviews import NEGATIVE, POSITIVE, Loaded, Review
 from lora_replication.errors import DataError
 from lora_replication.files import file_digest
 from lora_replication.hub import HubFiles
+from lora_replication.parquet import read_table
 from lora_replication.study import DataParams, expanded
-from lora_replication.tables import read_table
 
 ADDRESS = "https://ai.stanford.edu/~amaas/data/sentiment/"
 

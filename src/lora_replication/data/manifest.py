@@ -13,7 +13,7 @@ from lora_replication.data.reviews import PARTS, PartName
 from lora_replication.data.tokens import Tokens, tokens_from_bytes
 from lora_replication.errors import DataError
 from lora_replication.files import digest
-from lora_replication.tables import read_table
+from lora_replication.parquet import read_table
 
 if TYPE_CHECKING:
     import pyarrow as pa

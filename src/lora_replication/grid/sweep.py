@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from lora_replication.errors import IncompleteError
 from lora_replication.grid.choice import winner_by_validation
-from lora_replication.grid.packs import packs_of
+from lora_replication.grid.packing import packs_of
 from lora_replication.plan import progress
 from lora_replication.record import Record, Run
 from lora_replication.workspace import Workspace

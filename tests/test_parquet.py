@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lora_replication.tables import read_table
+from lora_replication.parquet import read_table
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_columns_come_in_the_order_asked_for(file: Path) -> None:
 def test_no_thread_reads_that_could_abort_the_process_at_its_end(file: Path, source: str) -> None:
     check = (
         "from pathlib import Path\n"
-        "from lora_replication.tables import read_table\n"
+        "from lora_replication.parquet import read_table\n"
         f"path = Path({str(file)!r})\n"
         f"read_table({source})\n"
         "names = [task.read_text() for task in Path('/proc/self/task').glob('*/comm')]\n"

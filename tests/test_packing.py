@@ -4,8 +4,8 @@ import psutil
 import pytest
 import torch
 
-from lora_replication.grid import packs
-from lora_replication.grid.packs import free_bytes, measured_size, pack_size, packs_of
+from lora_replication.grid import packing as packs
+from lora_replication.grid.packing import free_bytes, measured_size, pack_size, packs_of
 from lora_replication.grid.space import grid_runs
 from lora_replication.plan import method_runs
 from lora_replication.workspace import Workspace
