@@ -79,7 +79,7 @@ def test_another_seed_gives_other_reviews() -> None:
 
 
 def test_the_reviews_are_those_that_published_reports_were_made_of() -> None:
-    """Whatever the platform, the Python and its hash seed: ``studies/demo`` composes these."""
+    """Whatever the platform, the Python and its hash seed."""
     made = generate({"train": 100, "val": 24, "test": 80}, 2)
     digest = hashlib.sha256(json.dumps(made).encode()).hexdigest()
     assert digest == "eeaa35559f2182be1034beab7c9b30f9169f0e4ba325f0d79d7dd590d1556601"
