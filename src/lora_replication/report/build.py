@@ -55,7 +55,7 @@ def build_report(workspace: Workspace, folder: Path, allow_partial: bool = False
             f"(lora-replication report {study.study} --allow-partial)"
         )
     tested = read_predictions(workspace, done.done)
-    results = judge(compare(results, tested, study.report), study)
+    results = judge(compare(results, tested), tested, study)
     write_report(folder, report_files(results))
     return results
 
@@ -146,6 +146,7 @@ def _metrics(row: MethodRow) -> bytes:
     """A method's few numbers for ``dvc metrics``, flat: accuracies in percent, runs."""
     parts = {part: getattr(row, part) for part in PARTS}
     metrics = {part: round(100 * one.estimate, 2) for part, one in parts.items() if one}
-    if row.test and row.test.low is not None and row.test.high is not None:
-        metrics |= {"low": round(100 * row.test.low, 2), "high": round(100 * row.test.high, 2)}
+    if row.interval and row.interval.low is not None and row.interval.high is not None:
+        ends = {"low": row.interval.low, "high": row.interval.high}
+        metrics |= {name: round(100 * end, 2) for name, end in ends.items()}
     return json.dumps(metrics | {"runs": row.runs_done}).encode() + b"\n"

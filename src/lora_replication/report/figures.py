@@ -5,11 +5,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lora_replication.report import drawing
-from lora_replication.report.drawing import BLUE, GREEN, INK, ORANGE, VERMILLION, Drawing, axes
+from lora_replication.report.drawing import BLUE, INK, ORANGE, VERMILLION, Drawing, axes
 from lora_replication.report.grid_figures import collapse_by_alpha, heatmaps, scatter
 from lora_replication.report.results import Results, RunRow
 from lora_replication.report.words import MINUS, method
-from lora_replication.statistics import prediction_interval
+from lora_replication.statistics import predict_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,15 +45,14 @@ def draw_figures(results: Results) -> dict[str, Drawing]:
 
 
 def accuracy_by_method(results: Results) -> "Figure":
-    """Test accuracy in percent of each method and the grid's winner: runs, mean, both intervals,
-    the article's number where comparable.
+    """Test accuracy in percent of each method and the grid's winner: runs, mean, interval, the
+    article's number where comparable.
     """
     rows = results.rows
     figure, (plot,) = axes(1, 1, height=1.3 + 0.56 * len(rows))
     for y, row in enumerate(rows):
         if row.test_sampling:
-            drawing.bar(plot, y + 0.14, row.test, BLUE, "seeds (t interval)")
-            drawing.bar(plot, y + 0.28, row.test_sampling, ORANGE, "test sampling (Wilson)")
+            drawing.bar(plot, y + 0.2, row.interval, BLUE, "new seeds and new reviews")
             drawing.circles(plot, y - 0.06, _accuracies(results.runs_of(row)))
             drawing.mean_line(plot, y, row.test_sampling.estimate)
         if row.comparable and row.published:
@@ -88,17 +87,16 @@ def learning_curves(results: Results) -> "Figure":
 
 
 def accuracy_by_parameters(results: Results) -> "Figure":
-    """Mean test accuracy in percent with its interval over seeds, against trainable parameters."""
+    """Mean test accuracy in percent with its interval, against trainable parameters."""
     figure, (plot,) = axes(1, 1, height=3.4)
     rows = [row for row in results.rows if row.test and row.trainable_parameters]
     for row, marker in zip(rows, "osD^vPX*" * (1 + len(rows) // 8), strict=False):
-        interval, x = row.test, row.trainable_parameters
-        if interval is None or x is None:
-            continue
-        if interval.low is not None and interval.high is not None:
+        interval, x = row.interval, row.trainable_parameters
+        if interval and interval.low is not None and interval.high is not None:
             ends = [100 * interval.low, 100 * interval.high]
             plot.plot([x, x], ends, color=BLUE, linewidth=2.4, solid_capstyle="butt")
-        (line,) = plot.plot([x], [100 * interval.estimate], marker, color=INK, markersize=6)
+        mean = 100 * row.test.estimate if row.test else 0.0
+        (line,) = plot.plot([x], [mean], marker, color=INK, markersize=6)
         line.set(fillstyle="none", label=method(row.name))
     plot.set_xscale("log")
     plot.margins(x=0.08)
@@ -109,14 +107,13 @@ def accuracy_by_parameters(results: Results) -> "Figure":
 
 
 def paired_differences(results: Results) -> "Figure":
-    """Difference of test accuracy in points of every two methods: seeds, mean, both intervals."""
+    """Difference of test accuracy in points of every two methods: seeds, mean, interval."""
     pairs = results.comparisons
     figure, (plot,) = axes(1, 1, height=1.2 + 0.5 * len(pairs))
     for y, pair in enumerate(pairs):
-        drawing.bar(plot, y + 0.14, pair.paired.difference, BLUE, "seeds (paired t)")
-        drawing.bar(plot, y + 0.28, pair.both, GREEN, "seeds and reviews (bootstrap)")
+        drawing.bar(plot, y + 0.2, pair.interval, BLUE, "new seeds and new reviews")
         drawing.circles(plot, y - 0.08, pair.differences, "seed")
-        drawing.mean_line(plot, y, pair.paired.difference.estimate)
+        drawing.mean_line(plot, y, pair.over_seeds.estimate)
     plot.axvline(0, color=VERMILLION, linewidth=1, linestyle="--")
     names = [f"{method(pair.second)}\n{MINUS} {method(pair.first)}" for pair in pairs]
     drawing.rows_of(plot, names, "difference of test accuracy, points")
@@ -130,7 +127,7 @@ def published_against_reproduced(results: Results) -> "Figure":
     figure, (plot,) = axes(1, 1, height=1.2 + 0.5 * len(rows))
     for y, row in enumerate(rows):
         accuracies = _accuracies(results.runs_of(row))
-        interval = prediction_interval(accuracies, results.confidence)
+        interval = predict_run(accuracies).interval(results.confidence)
         drawing.bar(plot, y + 0.15, interval, ORANGE, "one more run (t)")
         drawing.circles(plot, y, accuracies)
         if row.published:

@@ -17,9 +17,9 @@ def heatmaps(cells: Sequence[RunRow]) -> "Figure":
 
     colours = mpl.colormaps["cividis"].resampled(16)  # with more, the key would be a bitmap
     values = {
-        (run.lora.targets, run.lora.alpha, run.lora.rank): 100 * run.val_accuracy
+        (lora.targets, lora.alpha, lora.rank): 100 * run.val_accuracy
         for run in cells
-        if run.lora and run.val_accuracy is not None
+        if (lora := run.settings.lora) and run.val_accuracy is not None
     }
     choices = sorted({key[0] for key in values}, key=lambda targets: (len(targets), targets))
     alphas = sorted({alpha for _, alpha, _ in values})

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from lora_replication.statistics.intervals import Interval
 
@@ -61,10 +61,10 @@ class Components:
 
     def critical(self, tail: float) -> float:
         """The value that |mean| / error exceeds with chance 2 ``tail`` where the true mean is 0."""
-        t_reviews = float(stats.t.isf(tail, self.clusters - 1)) if self.clusters > 1 else math.inf
+        t_reviews = -float(special.stdtrit(self.clusters - 1, tail)) if self.clusters > 1 else math.inf
         if self.seeds == 1 or not self.of_seeds:
             return t_reviews
-        t_seeds = float(stats.t.isf(tail, self.seeds - 1))
+        t_seeds = -float(special.stdtrit(self.seeds - 1, tail))
         if not self.of_reviews:
             return t_seeds
         share = self.seeds_share
