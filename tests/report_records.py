@@ -195,7 +195,8 @@ def results_of(
     workspace = make_workspace(study)
     done = through_disk(workspace, records, root)
     results = summarise(study, workspace.manifest, done)
-    return judge(compare(results, tested or Predictions(), study.report), study)
+    tested = tested or Predictions()
+    return judge(compare(results, tested), tested, study)
 
 
 def make_predictions(records: list[Record], movies: int = 120) -> Predictions:

@@ -1,79 +1,48 @@
-"""What reviews and seeds can show: against statsmodels' power and by simulation."""
+"""Seeds needed to show a margin, and that reviews can forbid it."""
 
 import numpy as np
 import pytest
-from statsmodels.stats.power import TTestPower
 
-from lora_replication.statistics import (
-    mcnemar,
-    seeds_for_difference,
-    seeds_for_exclusion,
-    seeds_for_prediction,
-    smallest_difference_of_reviews,
-    smallest_difference_of_seeds,
-)
+from lora_replication.statistics import Components, seeds_for_margin
+from lora_replication.statistics.components import crossed_components
 
 
-@pytest.mark.parametrize("seeds", [3, 5, 10, 40])
-def test_seeds_agree_with_statsmodels(seeds: int) -> None:
-    smallest = smallest_difference_of_seeds(0.004, seeds, level=0.95, power=0.8)
-    assert TTestPower().power(smallest / 0.004, seeds, 0.05) == pytest.approx(0.8, abs=5e-4)
-    assert seeds_for_difference(smallest * 1.0001, 0.004, level=0.95, power=0.8) == seeds
-    assert seeds_for_difference(smallest * 0.999, 0.004, level=0.95, power=0.8) == seeds + 1
+def components(of_seeds: float, of_reviews: float, seeds: int = 5) -> Components:
+    return Components(0.3, of_seeds, of_reviews, seeds, 1000, 1000, 1.0)
 
 
-def test_two_seeds_by_simulation() -> None:
-    # t(0.975; 1) = 12.706; statsmodels gives NaN here.
-    smallest = smallest_difference_of_seeds(1.0, 2, level=0.95, power=0.8)
-    draws = np.random.default_rng(2).normal(smallest, 1, (100_000, 2))
-    t = draws.mean(axis=1) / (draws.std(axis=1, ddof=1) / np.sqrt(2))
-    assert np.mean(np.abs(t) > 12.706) == pytest.approx(0.8, abs=0.005)
+@pytest.mark.parametrize("sameness", [False, True])
+def test_so_many_seeds_show_the_margin_about_as_often_as_promised(sameness: bool) -> None:
+    """One seed has variance 1 and 200 reviews' mean 0.05, so a margin of 1.2 needs few seeds."""
+    margin, reviews = 1.2, 200
+    found = components(1 / 5, 0.05)
+    seeds = seeds_for_margin(found, margin, level=0.95, power=0.8, sameness=sameness)
+    chance, shown = np.random.default_rng(1), 0
+    for _ in range(600):
+        table = chance.normal(0 if sameness else margin, 1, (seeds, 1))
+        table = table + chance.normal(0, np.sqrt(0.05 * reviews), (1, reviews))
+        drawn = crossed_components(table + chance.normal(0, 0.1, (seeds, reviews)))
+        shown += (drawn.equivalence(margin) if sameness else drawn.p_value()) < 0.05
+    assert seeds >= 8
+    assert 0.72 <= shown / 600 <= 0.9
 
 
-def test_reviews_by_simulation() -> None:
-    # 10 % discordant on 1,000 reviews: a difference of this size is found in about 80 % of all
-    # tries.
-    smallest = smallest_difference_of_reviews(0.1, 1000, level=0.95, power=0.8)
-    generator = np.random.default_rng(1)
-    found = 0
-    for _ in range(1500):
-        draw = generator.random(1000)
-        first, second = draw < (0.1 + smallest) / 2, (draw >= (0.1 + smallest) / 2) & (draw < 0.1)
-        found += mcnemar(first, second).p_value < 0.05
-    assert found / 1500 == pytest.approx(0.8, abs=0.04)
+def test_the_effect_that_was_seen_plays_no_part() -> None:
+    needed = {
+        seeds_for_margin(
+            Components(mean, 0.2, 0.05, 5, 1000, 1000, 1.0), 1.2, level=0.95, power=0.8
+        )
+        for mean in (0.0, 1.0, 7.0)
+    }
+    assert len(needed) == 1
 
 
-def test_reviews_by_hand() -> None:
-    # With power 1/2 the second quantile is 0: d = z sqrt(p / n).
-    assert smallest_difference_of_reviews(0.04, 10_000, level=0.95, power=0.5) == pytest.approx(
-        1.959963985 * 0.2 / 100
-    )
-
-
-def test_prediction_by_hand() -> None:
-    # t(0.975; 4) = 2.776: 5 runs give 2.776 * sqrt(6 / 5) = 3.041 sd; 4 give 3.182 * sqrt(5 / 4) =
-    # 3.558 sd.
-    assert seeds_for_prediction(1.0, 3.05, level=0.95) == 5
-    assert seeds_for_prediction(1.0, 3.04, level=0.95) == 6
-    assert seeds_for_prediction(1.0, 1.9, level=0.95) is None
-    assert seeds_for_prediction(0.0, 1.0, level=0.95) == 2
-
-
-def test_exclusion_is_the_prediction_interval_seen_from_the_run() -> None:
-    assert seeds_for_exclusion(-3.05, 1.0, level=0.95) == 5
-    assert seeds_for_exclusion(0.0, 1.0, level=0.95) is None
-
-
-def test_limits() -> None:
-    assert smallest_difference_of_seeds(0.1, 1, level=0.95, power=0.8) is None
-    assert seeds_for_difference(0.0, 0.1, level=0.95, power=0.8) is None
-    assert seeds_for_difference(1e-9, 0.1, level=0.95, power=0.8) is None
-    assert seeds_for_difference(0.1, 0.0, level=0.95, power=0.8) == 2
-    assert seeds_for_difference(100.0, 0.1, level=0.95, power=0.8) == 2
-    for wrong in (
-        lambda: smallest_difference_of_reviews(0.0, 10, level=0.95, power=0.8),
-        lambda: smallest_difference_of_seeds(-1, 3, level=0.95, power=0.8),
-        lambda: seeds_for_difference(1, 1, level=1, power=0.8),
-    ):
-        with pytest.raises(ValueError, match="allowed"):
-            wrong()
+def test_reviews_can_forbid_what_seeds_could_show() -> None:
+    # Without seeds' variance (1.96 + 0.84) 0.3 = 0.84 points are the least that can be shown.
+    at = {"level": 0.95, "power": 0.8}
+    assert seeds_for_margin(components(0.2, 0.09), 0.83, **at) is None
+    assert seeds_for_margin(components(0.2, 0.09), 0.9, **at) > 5
+    assert seeds_for_margin(components(0.0, 0.0), 0.1, **at) == 2
+    assert seeds_for_margin(components(0.0, 0.0, seeds=1), 0.1, **at) is None
+    with pytest.raises(ValueError, match="allowed"):
+        seeds_for_margin(components(0.2, 0.1), 0.0, **at)

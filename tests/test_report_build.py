@@ -218,7 +218,7 @@ def test_the_articles_study_with_ten_seeds_takes_half_a_minute_of_one_core(tmp_p
         records.append(altered(record, test=count(int(known.sum()), 10_000)))
     movies = np.array([f"tt{number}" for number in generator.integers(12_000, size=10_000)])
     seen = generator.random(10_000) < 0.4
-    write_study(workspace, records, Predictions(right, movies, seen, seen))
+    write_study(workspace, records, Predictions(right, {}, movies, seen, seen))
     (tmp_path / "study.json").write_text(study.model_dump_json())
     program = f"""
 import sys, time
