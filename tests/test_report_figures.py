@@ -13,7 +13,7 @@ from lora_replication.report.drawing import Drawing
 from lora_replication.report.figures import draw_figures
 from lora_replication.report.grid_figures import collapse_by_alpha, heatmaps, scatter
 from lora_replication.report.results import Results
-from lora_replication.statistics import prediction_interval
+from lora_replication.statistics import predict_run
 from tests.report_records import (
     altered,
     article_study,
@@ -63,11 +63,11 @@ def percents(interval: Any) -> list[float]:
 def test_intervals_runs_and_means_are_where_they_belong(results: Results) -> None:
     plot = figures.accuracy_by_method(results).axes[0]
     row = results.methods[0]
-    assert bars(plot)[:2] == [percents(row.test), percents(row.test_sampling)]
+    assert bars(plot)[0] == percents(row.interval)
     runs, mean, *others = [list(line.get_xdata()) for line in plot.lines]
     assert runs == pytest.approx([78.1, 77.9, 79.0])
     assert mean == [pytest.approx(100 * 2350 / 3000)] * 2
-    assert (len(bars(plot)), len(others)) == (10, 8)
+    assert (len(bars(plot)), len(others)) == (5, 8)
     labels = [label.get_text() for label in plot.get_yticklabels()]
     assert labels == ["last layers", "LoRA default", "LoRA tuned", "full", "grid winner"]
 
@@ -82,7 +82,7 @@ def test_the_articles_numbers_are_drawn_where_they_are_comparable(
     plot = figures.published_against_reproduced(articles).axes[0]
     assert diamonds(plot) == own
     runs = [run.test_accuracy for run in articles.runs_of(articles.methods[0])]
-    assert bars(plot)[0] == percents(prediction_interval(runs, 0.95))
+    assert bars(plot)[0] == percents(predict_run(runs).interval(0.95))
 
 
 def test_curves_of_all_seeds_and_their_mean(results: Results) -> None:
@@ -114,15 +114,15 @@ def test_accuracy_over_parameters_on_a_log_axis(results: Results) -> None:
     points = [(x[0], y[0]) for x, y in lines if len(x) == 1]
     rows = results.rows
     assert points == [(row.trainable_parameters, 100 * row.test.estimate) for row in rows]
-    assert [y for x, y in lines if len(x) == 2] == [percents(row.test) for row in rows]
+    assert [y for x, y in lines if len(x) == 2] == [percents(row.interval) for row in rows]
 
 
-def test_differences_with_both_intervals(results: Results) -> None:
+def test_differences_with_their_interval(results: Results) -> None:
     plot = figures.paired_differences(results).axes[0]
     pair = results.comparisons[0]
-    assert bars(plot)[:2] == [percents(pair.paired.difference), percents(pair.both)]
+    assert bars(plot)[0] == percents(pair.interval)
     assert list(plot.lines[0].get_xdata()) == pytest.approx([7.2, 8.2, 5.9])
-    assert (len(bars(plot)), len(plot.lines)) == (12, 6 * 2 + 1)
+    assert (len(bars(plot)), len(plot.lines)) == (6, 6 * 2 + 1)
 
 
 def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(

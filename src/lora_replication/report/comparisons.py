@@ -60,7 +60,7 @@ def components_between(first: Answers, second: Answers, tested: Predictions) -> 
 
 
 def _right(run: RunRow, tested: Predictions) -> NDArray[np.bool_] | None:
-    return tested.right.get((run.role, run.name, run.seed))
+    return tested.right.get((run.role, run.name, run.seed)) if run.test else None
 
 
 def _between(
