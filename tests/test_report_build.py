@@ -140,11 +140,12 @@ def test_a_study_without_any_run_gets_a_report_where_asked_for(tmp_path: Path) -
 
 def test_metrics_and_curves_for_dvc(tmp_path: Path) -> None:
     study = make_study()
-    found = report_files(results_of(study, make_records(make_workspace(study)), tmp_path))
+    records = make_records(make_workspace(study))
+    results = results_of(study, records, tmp_path, make_predictions(records))
+    found, interval = report_files(results), results.methods[0].interval
     metrics = json.loads(found["metrics/last_layers.json"])
-    assert metrics == {
-        "train": 82.33, "val": 78.33, "test": 78.33, "low": 76.88, "high": 79.79, "runs": 3,
-    }  # fmt: skip
+    ends = {"low": round(100 * interval.low, 2), "high": round(100 * interval.high, 2)}
+    assert metrics == {"train": 82.33, "val": 78.33, "test": 78.33, **ends, "runs": 3}
     curves = list(csv.DictReader(found["learning_curves.csv"].decode().splitlines()))
     assert len(curves) == (12 + 3) * 3
     assert [row["epoch"] for row in curves[:3]] == ["1", "2", "3"]

@@ -72,7 +72,7 @@ def world(
     review_sd: float = 0.1,
     gone: tuple[str, int] = ("", 0),
 ) -> dict[str, Verdict]:
-    """The article's study with runs at ``means`` + ``spread`` percent; the run ``gone`` diverged."""
+    """The article's study: runs at ``means`` + ``spread`` percent; ``gone`` diverged."""
     runs, right = [], {}
     for run in base().runs:
         if run.role == "method" and run.seed <= len(spread):

@@ -94,9 +94,8 @@ class Article(_Part):
         """Whether ``study`` has the article's encoder, data and tokens, and trains with its epochs,
         batch size and precision; rates are each method's own.
         """
-        train = study.train.model_dump()
-        alike = all(train[key] == self.training[key] for key in ("epochs", "batch_size", "precision"))
-        return study.is_the_articles and alike
+        train, shared = study.train.model_dump(), ("epochs", "batch_size", "precision")
+        return study.is_the_articles and all(train[key] == self.training[key] for key in shared)
 
     def is_rate_of(self, study: Study, name: str) -> bool:
         """Whether ``study`` trains the method ``name`` at the article's learning rate."""

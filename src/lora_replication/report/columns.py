@@ -194,7 +194,8 @@ VERDICTS = [
 COMPARISONS = [
     Column("Methods", lambda pair: f"{method(pair.second)} {MINUS} {method(pair.first)}",
            left=True),
-    Column("Difference", "over_seeds.estimate", signed, lambda pair: f"n = {len(pair.seeds)} seeds"),
+    Column("Difference", "over_seeds.estimate", signed,
+           lambda pair: f"n = {len(pair.seeds)} seeds"),
     Column("New seeds and new reviews", "interval", signed_ends,
            lambda pair: "" if pair.interval else "no predictions, so no interval"),
     Column("p", "p_value", p_value),

@@ -26,8 +26,8 @@ def compare(results: Results, tested: Predictions) -> Results:
     others = []
     for row in grid.runners_up:
         found = _between(results, tested, winner, row) if winner else None
-        update = {"difference_from_winner": found.interval(level) if found else None}
-        others.append(_described(row, results, tested).model_copy(update=update))
+        ahead = {"difference_from_winner": found.interval(level) if found else None}
+        others.append(_described(row, results, tested).model_copy(update=ahead))
     pairs = [_pair(results, *two, tested) for two in combinations(methods, 2)]
     slices = [_slices(row.name, results.runs_of(row), tested, level) for row in results.rows]
     shown = [run for run in results.runs if run.role != "cell" and run.test is not None]

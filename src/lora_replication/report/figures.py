@@ -91,7 +91,7 @@ def accuracy_by_parameters(results: Results) -> "Figure":
     figure, (plot,) = axes(1, 1, height=3.4)
     rows = [row for row in results.rows if row.test and row.trainable_parameters]
     for row, marker in zip(rows, "osD^vPX*" * (1 + len(rows) // 8), strict=False):
-        interval, x = row.interval, row.trainable_parameters
+        interval, x = row.interval, row.trainable_parameters or 0
         if interval and interval.low is not None and interval.high is not None:
             ends = [100 * interval.low, 100 * interval.high]
             plot.plot([x, x], ends, color=BLUE, linewidth=2.4, solid_capstyle="butt")

@@ -39,7 +39,7 @@ def judge(results: Results, tested: Predictions, study: Study) -> Results:
 
 
 def _surviving(verdict: Verdict, counted: Verdict) -> Verdict:
-    """``verdict``, or that nothing is decided where diverged runs, once counted, would change it."""
+    """``verdict``, or nothing decided where diverged runs, once counted, would change it."""
     if verdict.word in (counted.word, "inconclusive"):
         return verdict
     reason = say("diverged", verdict, counted)
@@ -186,8 +186,8 @@ def _selection(results: Results, tested: Predictions, diverged: float | None) ->
     cells = [cell for cell in results.cells if cell.is_done]
     chosen = next((cell for cell in cells if tuned.is_lora(cell.settings.lora)), None)
     if grid.winner_by_validation is None or chosen is None:
-        values = (grid.done, grid.asked)
-        return {"word": "inconclusive", "why": "grid_incomplete", "values": values}
+        done = (grid.done, grid.asked)
+        return {"word": "inconclusive", "why": "grid_incomplete", "values": done}
     behind = 100 * ((cells[0].val_accuracy or 0) - (chosen.val_accuracy or 0))
     values = (cells.index(chosen) + 1, grid.asked, behind)
     if chosen is cells[0]:

@@ -10,8 +10,8 @@ where s2_seed is the variance of the S seeds' means and s2_review that of the n 
 
 Sources: for the components S. R. Searle, G. Casella, C. E. McCulloch, "Variance Components" (1992),
 chapter 4; for the critical value W. G. Cochran, G. M. Cox, "Experimental Designs" (1957), section
-4.14: the mean of the two t quantiles, weighted by A and B. Satterthwaite's degrees of freedom reject
-too often with few seeds.
+4.14: the mean of the two t quantiles, weighted by A and B. Satterthwaite's degrees of freedom
+reject too often with few seeds.
 """
 
 import math
@@ -61,7 +61,9 @@ class Components:
 
     def critical(self, tail: float) -> float:
         """The value that |mean| / error exceeds with chance 2 ``tail`` where the true mean is 0."""
-        t_reviews = -float(special.stdtrit(self.clusters - 1, tail)) if self.clusters > 1 else math.inf
+        if self.clusters < 2:
+            return math.inf
+        t_reviews = -float(special.stdtrit(self.clusters - 1, tail))
         if self.seeds == 1 or not self.of_seeds:
             return t_reviews
         t_seeds = -float(special.stdtrit(self.seeds - 1, tail))
@@ -103,7 +105,7 @@ class Components:
         return self._p_value(margin - abs(self.mean - centre), tails=1)
 
     def _p_value(self, distance: float, *, tails: int) -> float:
-        """The chance of a distance at least so large; the critical value is inverted in its tail."""
+        """The chance of a distance at least so large: the critical value, inverted."""
         if not self.error:
             return 0.0 if distance > 0 else 1.0
         if distance <= 0:
