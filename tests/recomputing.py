@@ -136,6 +136,12 @@ def expected_described(facts: Facts, name: str) -> dict[str, Any]:
     seeds = list(facts.accuracies(name, "test"))
     rows = [facts.right[name, seed] for seed in seeds]
     found, accuracies = crossed(rows, facts.movies), [mean(row) for row in rows]
+    by_review = [mean(column) for column in zip(*rows, strict=True)]
+
+    def on(keep: list[bool]) -> dict[str, float]:
+        chosen = sum(one for one, kept in zip(by_review, keep, strict=True) if kept)
+        return wilson(chosen, sum(keep))
+
     return {
         "interval": new_seeds_and_reviews(found, 0, 1),
         "variance": {
@@ -145,6 +151,8 @@ def expected_described(facts: Facts, name: str) -> dict[str, Any]:
             "interquartile_mean": trim_mean(accuracies, 0.25),
         },
         "scores": expected_scores([facts.logits[name, seed] for seed in seeds]),
+        "unseen_movies": on(facts.unseen),
+        "unique_texts": on(facts.unique),
     }
 
 
@@ -163,16 +171,6 @@ def expected_scores(runs: Sequence[Sequence[tuple[float, int]]]) -> dict[str, fl
             }
         )
     return {name: mean(run[name] for run in found) for name in found[0]}
-
-
-def expected_slices(facts: Facts, name: str) -> dict[str, Any]:
-    rows = [facts.right[name, seed] for seed in facts.accuracies(name, "test")]
-    share = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
-
-    def on(keep: list[bool]) -> dict[str, float]:
-        return wilson(sum(one for one, kept in zip(share, keep, strict=True) if kept), sum(keep))
-
-    return {"runs": len(rows), "unseen_movies": on(facts.unseen), "unique_texts": on(facts.unique)}
 
 
 def difference_table(facts: Facts, first: str, second: str) -> list[list[float]]:

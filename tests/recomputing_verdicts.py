@@ -83,10 +83,10 @@ def expected_value(facts: Facts, claim: dict[str, Any], tests: int) -> dict[str,
     return {
         "values": values,
         "p_difference": {"raw": 2 * student.sf(distance / error, n - 1)},
-        "p_sameness": {"raw": student.sf((0.5 - distance) / error, n - 1)},
+        "p_sameness": {"raw": student.sf((1.4 - distance) / error, n - 1)},
         "measured_percent": interval(mean(values), ends, n, -100 if gain else 0, 100),
         "seeds_needed": seeds_for(
-            lambda k: student.isf(alpha, k - 1) * math.sqrt(variance(values) / k + new) <= 0.5
+            lambda k: student.isf(alpha, k - 1) * math.sqrt(variance(values) / k + new) <= 1.4
         ),
     }
 

@@ -12,8 +12,8 @@ from lora_replication.report.verdicts import judge
 from tests.report_records import SMALL_GRID, article_study, make_records, make_workspace
 from tests.worlds import ARTICLE, summed, with_accuracy
 
-REVIEWS = 100
-"""Of the tables here; variances are given for their mean."""
+MOVIES = 50
+"""Of the tables here, each of two reviews; variances are given for the mean."""
 
 
 def renumbered(claim: Claim, numbers: dict[str, float]) -> Claim:
@@ -38,19 +38,20 @@ def share_of_false_studies(
     results = summed(study, make_records(make_workspace(study))[: 4 * seeds])
     chance, false = np.random.default_rng(seeds), 0
     for _ in range(tries):
-        ease = chance.normal(90, 30, REVIEWS)
+        ease = chance.normal(90, 30, MOVIES)
         right, runs, numbers = {}, [], {}
         for name in ARTICLE:
-            mine = ease + chance.normal(0, review_sd * np.sqrt(REVIEWS), REVIEWS)
-            drawn = mine + chance.normal(0, seed_sd, (seeds + 1, 1))
-            drawn = drawn + chance.normal(0, 0.1, (seeds + 1, REVIEWS))
+            mine = ease + chance.normal(0, review_sd * np.sqrt(MOVIES), MOVIES)
+            drawn = np.repeat(mine, 2) + chance.normal(0, seed_sd, (seeds + 1, 1))
+            drawn = drawn + chance.normal(0, 0.1, drawn.shape)
             numbers[name] = float(drawn[-1].mean())
             right |= {("method", name, seed): drawn[seed - 1] / 100 for seed in methods["seeds"]}
         for run in results.runs:
             runs.append(with_accuracy(run, 100 * right[run.role, run.name, run.seed].mean()))
+        tested = Predictions(right, movies=np.repeat(np.arange(MOVIES), 2).astype(str))
         renamed = tuple(renumbered(claim, numbers) for claim in claims())
         patch.setattr(module, "claims", lambda renamed=renamed: renamed)
-        found = judge(results.model_copy(update={"runs": runs}), Predictions(right), study).verdicts
+        found = judge(results.model_copy(update={"runs": runs}), tested, study).verdicts
         decided = [v for v in found if v.claim.kind in ("value", "order", "sameness")]
         assert len(decided) == 9
         false += any(

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from lora_replication.errors import DataError, IncompleteError
-from lora_replication.report.build import build_report, report_files
+from lora_replication.report.build import build_report, read_results, report_files
 from lora_replication.report.predictions import Predictions
-from lora_replication.report.results import Results, read_results
+from lora_replication.report.results import Results
 from lora_replication.studies import read_study
 from lora_replication.workspace import Workspace
 from tests.report_records import (
@@ -37,7 +37,7 @@ TEXTS = {
 METHODS = ("last_layers", "lora_default", "lora_tuned", "full")
 DRAWN = ("accuracy_by_method", "learning_curves")
 DRAWN_WITH_RUNS = (
-    *DRAWN, "accuracy_by_parameters", "paired_differences", "grid_heatmaps",
+    *DRAWN, "paired_differences", "grid_heatmaps",
     "grid_validation_against_test", "grid_collapse",
 )  # fmt: skip
 

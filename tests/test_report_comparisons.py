@@ -31,10 +31,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 def test_without_predictions_there_is_no_interval_and_it_is_said_why(tmp_path: Path) -> None:
     results = results_of(make_study(), RECORDS, tmp_path)
-    assert (len(results.comparisons), results.slices, results.without_predictions) == (6, [], 15)
+    assert (len(results.comparisons), results.without_predictions) == (6, 15)
     assert {(pair.interval, pair.p_value) for pair in results.comparisons} == {(None, None)}
     found = tables(results)
-    assert {"variance", "scores"} & set(found) == set()
+    assert {"variance", "scores", "kinds"} & set(found) == set()
     sentence = "no predictions, so no interval"
     assert (found["comparisons"].rows[0][2].text, found["comparisons"].rows[0][2].note) == (
         ABSENT, sentence,
@@ -64,7 +64,7 @@ def test_movies_that_are_unknown_are_reviews(tmp_path: Path) -> None:
     row = results.methods[0]
     assert row.interval == crossed_components(np.array(FIRST)).interval(0.95)
     assert row.variance.by_review is None
-    assert [cell.note for cell in tables(results)["slices"].rows[0][1:]] == ["none, or unknown"] * 2
+    assert [cell.note for cell in tables(results)["kinds"].rows[0][1:]] == ["none, or unknown"] * 2
 
 
 def test_the_table_of_pairs(results: Results) -> None:

@@ -17,7 +17,6 @@ from tests.recomputing import (
     difference_table,
     expected_comparison,
     expected_described,
-    expected_slices,
     interval,
     new_seeds_and_reviews,
     numbers,
@@ -162,7 +161,6 @@ def expected_results(facts: Facts) -> dict[str, Any]:
         "records_ignored": 0,
         "methods": [expected_method(facts, name) for name in METHODS],
         "comparisons": pairs,
-        "slices": [expected_slices(facts, name) for name in (*METHODS, "grid_winner")],
         "without_predictions": 0,
         "runs": [
             *(expected_run(record, None) for name in names for record in facts.of(name)),

@@ -6,7 +6,6 @@ import pytest
 
 from lora_replication.article import claims
 from lora_replication.report.results import Verdict
-from lora_replication.study import Study
 from tests.report_records import (
     article_study,
     diverged,
@@ -15,7 +14,7 @@ from tests.report_records import (
     make_study,
     make_workspace,
 )
-from tests.worlds import ARTICLE, COUNTS, judged_records, selection, world
+from tests.worlds import ARTICLE, COUNTS, judged_records, narrow, selection, world
 
 SPREAD = (-0.03, 0.01, 0.0, 0.04, -0.02)
 WIDE = (-0.25, 0.1, 0.0, 0.3, -0.15)
@@ -24,10 +23,6 @@ STUDY = article_study()
 
 def words(found: dict[str, Verdict]) -> dict[str, str]:
     return {name: verdict.word for name, verdict in found.items()}
-
-
-def reporting(**report: float) -> Study:
-    return article_study(report=report)
 
 
 def test_a_world_like_the_articles_reproduces_all_but_what_reviews_leave_open() -> None:
@@ -139,7 +134,7 @@ def test_counts_are_exact_and_rounded_ones_at_their_digits() -> None:
 
 def test_margins_and_levels_change_verdicts() -> None:
     def word(claim: str, **report: float) -> str:
-        return world(ARTICLE, WIDE, study=reporting(**report), review_sd=0.02)[claim].word
+        return world(ARTICLE, WIDE, study=narrow(**report), review_sd=0.02)[claim].word
 
     assert word("test_accuracy_of_full") == "consistent"
     assert word("test_accuracy_of_full", value_margin=3.0) == "reproduced"
@@ -148,7 +143,7 @@ def test_margins_and_levels_change_verdicts() -> None:
     assert word("tuned_as_good_as_full", sameness_margin=2.0) == "reproduced"
     equal = {**ARTICLE, "lora_tuned": 89.5}
     low, high = (
-        world(equal, WIDE, study=reporting(power=power), review_sd=0.02)["tuned_above_default"]
+        world(equal, WIDE, study=narrow(power=power), review_sd=0.02)["tuned_above_default"]
         for power in (0.8, 0.99)
     )
     assert low.seeds_needed < high.seeds_needed

@@ -5,9 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from pydantic import ValidationError
+
 from lora_replication import URL
 from lora_replication.data.manifest import MANIFEST
-from lora_replication.errors import IncompleteError
+from lora_replication.errors import DataError, IncompleteError
 from lora_replication.files import write_whole
 from lora_replication.plan import progress
 from lora_replication.report.columns import CURVES, LONG, main_columns, tables
@@ -75,8 +77,13 @@ def report_study(name: str, root: Path, *, allow_partial: bool = False) -> Resul
 
 
 def read_results(folder: Path) -> Results:
-    """The results of the report in ``folder``, which this version wrote."""
-    return Results.model_validate_json((folder / "results.json").read_bytes())
+    """What the report in ``folder`` says. Raises ``DataError``."""
+    file = folder / "results.json"
+    try:
+        return Results.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else "it is of another version"
+        raise DataError(f"{file}: can't be read ({reason}); rebuild the report") from None
 
 
 def report_files(results: Results) -> dict[str, bytes]:

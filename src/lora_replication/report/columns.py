@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lora_replication.record import Epoch
-from lora_replication.report.results import MethodRow, Results, RunRow, Slices, Verdict
+from lora_replication.report.results import MethodRow, Results, RunRow, Verdict
 from lora_replication.report.tables import Column, Table, table
 from lora_replication.report.words import (
     ABSENT,
@@ -243,20 +243,19 @@ SCORES = [
 ]
 
 
-def _slice(heading: str, name: str) -> Column:
-    def note(row: Slices) -> str:
+def _on(heading: str, name: str) -> Column:
+    def note(row: MethodRow) -> str:
         interval = getattr(row, name)
         return f"{ends(interval)}, n = {interval.n:,}" if interval else "none, or unknown"
 
     return Column(heading, name, estimate, note)
 
 
-SLICES = [
-    Column("Method", "name", method, lambda row: f"{row.runs} run{'s' if row.runs > 1 else ''}",
-           left=True),
-    _slice("Unseen movies", "unseen_movies"),
-    _slice("Texts not repeated", "unique_texts"),
-]  # fmt: skip
+KINDS = [
+    Column("Method", "name", method, left=True),
+    _on("Unseen movies", "unseen_movies"),
+    _on("Texts not repeated", "unique_texts"),
+]
 
 SPLIT = [
     Column("Part", lambda part: {"train": "Training", "val": "Validation"}.get(part[0], "Test"),
@@ -316,7 +315,7 @@ def tables(results: Results) -> dict[str, Table]:
         ("choice", CHOICE, [row for row in fresh if row]),
         ("cells", CELLS, results.cells),
         ("split", SPLIT, list(results.data.parts.items())),
-        ("slices", SLICES, results.slices),
+        ("kinds", KINDS, [row for row in results.rows if row.variance]),
         ("machines", MACHINES, results.machines),
     ]
     return {name: table(name, columns, rows) for name, columns, rows in made if rows}

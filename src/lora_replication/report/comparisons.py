@@ -10,7 +10,7 @@ from scipy.stats import trim_mean
 
 from lora_replication import statistics as stats
 from lora_replication.report.predictions import Predictions
-from lora_replication.report.results import Comparison, MethodRow, Results, RunRow, Slices, Variance
+from lora_replication.report.results import Comparison, MethodRow, Results, RunRow, Variance
 from lora_replication.statistics import Components, Interval
 
 Answers = dict[int, NDArray[np.float64]]
@@ -29,13 +29,11 @@ def compare(results: Results, tested: Predictions) -> Results:
         ahead = {"difference_from_winner": found.interval(level) if found else None}
         others.append(_described(row, results, tested).model_copy(update=ahead))
     pairs = [_pair(results, *two, tested) for two in combinations(methods, 2)]
-    slices = [_slices(row.name, results.runs_of(row), tested, level) for row in results.rows]
     shown = [run for run in results.runs if run.role != "cell" and run.test is not None]
     update = {
         "methods": methods,
         "grid": grid.model_copy(update={"winner": winner, "runners_up": others}),
         "comparisons": [pair for pair in pairs if pair],
-        "slices": [one for one in slices if one],
         "without_predictions": sum(_right(run, tested) is None for run in shown),
     }
     return results.model_copy(update=update)
@@ -87,9 +85,16 @@ def _described(row: MethodRow, results: Results, tested: Predictions) -> MethodR
     )
     names = [(run.role, run.name, run.seed) for run in runs]
     scored = [tested.scores[name] for name in names if name in tested.scores]
-    interval = stats.clipped(found.interval(level), 0.0, 1.0)
-    scores = stats.mean_scores(scored) if scored else {}
-    return row.model_copy(update={"interval": interval, "variance": variance, "scores": scores})
+    by_review = np.mean(table, axis=0)
+    unique = None if tested.repeated is None else ~tested.repeated
+    update = {
+        "interval": stats.clipped(found.interval(level), 0.0, 1.0),
+        "variance": variance,
+        "scores": stats.mean_scores(scored) if scored else {},
+        "unseen_movies": _on(by_review, tested.unseen_movie, level),
+        "unique_texts": _on(by_review, unique, level),
+    }
+    return row.model_copy(update=update)
 
 
 def _pair(
@@ -116,20 +121,6 @@ def _pair(
         probability_of_improvement=stats.probability_of_improvement(
             list(one.values()), list(two.values())
         ),
-    )
-
-
-def _slices(name: str, runs: Sequence[RunRow], tested: Predictions, level: float) -> Slices | None:
-    table = list(answers(runs, tested).values())
-    if not table:
-        return None
-    mean = np.mean(table, axis=0)
-    unique = None if tested.repeated is None else ~tested.repeated
-    return Slices(
-        name=name,
-        runs=len(table),
-        unseen_movies=_on(mean, tested.unseen_movie, level),
-        unique_texts=_on(mean, unique, level),
     )
 
 

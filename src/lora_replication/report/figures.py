@@ -5,11 +5,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lora_replication.report import drawing
-from lora_replication.report.drawing import BLUE, INK, ORANGE, VERMILLION, Drawing, axes
+from lora_replication.report.drawing import BLUE, ORANGE, VERMILLION, Drawing, axes
 from lora_replication.report.grid_figures import collapse_by_alpha, heatmaps, scatter
 from lora_replication.report.results import Results, RunRow
 from lora_replication.report.words import MINUS, method
-from lora_replication.statistics import predict_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,18 +20,12 @@ ACCURACY = "test accuracy, %"
 def draw_figures(results: Results) -> dict[str, Drawing]:
     """Those for which there is something to draw, by name."""
     cells = [run for run in results.cells if run.test_accuracy is not None]
-    comparable = any(row.comparable and row.test for row in results.methods)
-    tested = any(row.test for row in results.rows)
     figures: list[tuple[str, str, bool, Callable[[], Figure]]] = [
         ("accuracy_by_method", "Test accuracy by method", True,
          partial(accuracy_by_method, results)),
         ("learning_curves", "Accuracy by epoch", True, partial(learning_curves, results)),
-        ("accuracy_by_parameters", "Accuracy and trainable parameters", tested,
-         partial(accuracy_by_parameters, results)),
         ("paired_differences", "Paired differences", bool(results.comparisons),
          partial(paired_differences, results)),
-        ("published_against_reproduced", "Published and reproduced", comparable,
-         partial(published_against_reproduced, results)),
         ("grid_heatmaps", "Validation accuracy by alpha and rank", bool(cells),
          partial(heatmaps, cells)),
         ("grid_validation_against_test", "Validation against test in the grid", bool(cells),
@@ -86,26 +79,6 @@ def learning_curves(results: Results) -> "Figure":
     return figure
 
 
-def accuracy_by_parameters(results: Results) -> "Figure":
-    """Mean test accuracy in percent with its interval, against trainable parameters."""
-    figure, (plot,) = axes(1, 1, height=3.4)
-    rows = [row for row in results.rows if row.test and row.trainable_parameters]
-    for row, marker in zip(rows, "osD^vPX*" * (1 + len(rows) // 8), strict=False):
-        interval, x = row.interval, row.trainable_parameters or 0
-        if interval and interval.low is not None and interval.high is not None:
-            ends = [100 * interval.low, 100 * interval.high]
-            plot.plot([x, x], ends, color=BLUE, linewidth=2.4, solid_capstyle="butt")
-        mean = 100 * row.test.estimate if row.test else 0.0
-        (line,) = plot.plot([x], [mean], marker, color=INK, markersize=6)
-        line.set(fillstyle="none", label=method(row.name))
-    plot.set_xscale("log")
-    plot.margins(x=0.08)
-    plot.set_xlabel("trainable parameters")
-    plot.set_ylabel(ACCURACY)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
-    return figure
-
-
 def paired_differences(results: Results) -> "Figure":
     """Difference of test accuracy in points of every two methods: seeds, mean, interval."""
     pairs = results.comparisons
@@ -117,22 +90,6 @@ def paired_differences(results: Results) -> "Figure":
     plot.axvline(0, color=VERMILLION, linewidth=1, linestyle="--")
     names = [f"{method(pair.second)}\n{MINUS} {method(pair.first)}" for pair in pairs]
     drawing.rows_of(plot, names, "difference of test accuracy, points")
-    drawing.legend(figure, plot)
-    return figure
-
-
-def published_against_reproduced(results: Results) -> "Figure":
-    """Our runs in percent, the interval for one more, and the article's run."""
-    rows = [row for row in results.methods if row.comparable and row.test]
-    figure, (plot,) = axes(1, 1, height=1.2 + 0.5 * len(rows))
-    for y, row in enumerate(rows):
-        accuracies = _accuracies(results.runs_of(row))
-        interval = predict_run(accuracies).interval(results.confidence)
-        drawing.bar(plot, y + 0.15, interval, ORANGE, "one more run (t)")
-        drawing.circles(plot, y, accuracies)
-        if row.published:
-            drawing.diamond(plot, y - 0.18, row.published.test_percent)
-    drawing.rows_of(plot, [method(row.name) for row in rows], ACCURACY)
     drawing.legend(figure, plot)
     return figure
 

@@ -3,15 +3,13 @@
 Accuracies and interval ends are fractions from 0 to 1; durations are seconds; memory is bytes.
 """
 
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from lora_replication import __version__
 from lora_replication.article import Article, Claim, PublishedMethod
 from lora_replication.data.manifest import Manifest
-from lora_replication.errors import DataError
 from lora_replication.record import Happened, Role, Settings
 from lora_replication.statistics import Components, Interval
 
@@ -115,6 +113,8 @@ class MethodRow(Part):
             with one seed), clipped to [0, 1]; None where the runs have no predictions.
         variance: where that interval comes from; ``scores``: means over runs, see
             ``statistics.Scores``; both of runs with predictions.
+        unseen_movies, unique_texts: mean test accuracy with its Wilson interval over reviews whose
+            movie has no training review, or whose text occurs nowhere else in the study.
         published: the article's method of this name; ``comparable``: whether its numbers are about
             the same thing; ``note``: why not.
         grid_val_accuracy: validation accuracy in the grid.
@@ -137,6 +137,8 @@ class MethodRow(Part):
     interval: Interval | None = None
     variance: Variance | None = None
     scores: dict[str, float | None] = {}
+    unseen_movies: Interval | None = None
+    unique_texts: Interval | None = None
     published: PublishedMethod | None = None
     comparable: bool = False
     note: str = ""
@@ -200,21 +202,6 @@ class Comparison(Part):
     seeds_share: float | None
     over_seeds: Interval
     probability_of_improvement: float
-
-
-class Slices(Part):
-    """A method's mean over runs on kinds of test reviews, with Wilson intervals over reviews.
-
-    Attributes:
-        runs: number of runs with predictions.
-        unseen_movies: reviews whose movie has no training review.
-        unique_texts: reviews whose text occurs nowhere else in the study.
-    """
-
-    name: str
-    runs: int
-    unseen_movies: Interval | None
-    unique_texts: Interval | None
 
 
 class Missing(Part):
@@ -294,7 +281,6 @@ class Results(Part):
     methods: list[MethodRow]
     grid: Grid
     comparisons: list[Comparison] = []
-    slices: list[Slices] = []
     without_predictions: int = 0
     runs: list[RunRow]
     article: Article
@@ -325,13 +311,3 @@ class Results(Part):
     def to_json(self) -> bytes:
         """The content of ``results.json``."""
         return self.model_dump_json(indent=1).encode() + b"\n"
-
-
-def read_results(folder: Path) -> Results:
-    """What the report in ``folder`` says. Raises ``DataError``."""
-    file = folder / "results.json"
-    try:
-        return Results.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "it is of another version"
-        raise DataError(f"{file}: can't be read ({reason}); rebuild the report") from None
