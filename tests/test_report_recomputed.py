@@ -190,37 +190,6 @@ def test_every_number_of_the_results(facts: Facts) -> None:
     assert any(path.endswith("seeds_needed") for path in found)
 
 
-def test_the_articles_numbers_in_its_claims(facts: Facts) -> None:
-    tests = {f"test_accuracy_of_{name}": row[5] for name, row in ARTICLE.items()}
-    counts = {f"parameters_of_{name}": row[2] for name, row in ARTICLE.items()} | {
-        "parameters_of_lora_tuned": 500_000
-    }
-    others = {
-        "tuned_as_good_as_full": 0.08,
-        "gain_of_full": 2.87,
-        "ratio_last_layers": 4,
-        "ratio_full": 450,
-    }
-    others |= {"ratio_example_layer": 400, "parameters_of_example_layer": 120_000}
-    stated = {
-        claim["name"]: claim["number"]
-        for claim in facts.results["article"]["claims"]
-        if claim["number"] is not None
-    }
-    assert stated == tests | counts | others
-    digits = {
-        claim["name"]: claim["digits"]
-        for claim in facts.results["article"]["claims"]
-        if claim["digits"]
-    }
-    assert digits == {
-        "ratio_last_layers": 1,
-        "ratio_full": 2,
-        "ratio_example_layer": 1,
-        "parameters_of_lora_tuned": 1,
-    }
-
-
 def test_the_interval_in_words_is_the_one_in_numbers(facts: Facts) -> None:
     measured = [verdict for verdict in facts.results["verdicts"] if verdict["measured_percent"]]
     assert len(measured) == 10

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from lora_replication.article import claims
 from lora_replication.report.results import Verdict
 from tests.report_records import (
     article_study,
@@ -29,14 +28,6 @@ def test_a_world_like_the_articles_reproduces_all_but_what_reviews_leave_open() 
     found = words(world(ARTICLE, SPREAD, review_sd=0.02))
     others = {name: word for name, word in found.items() if word != "reproduced"}
     assert others == {"best_configuration": "inconclusive"}
-
-
-def test_claims_are_named_once() -> None:
-    names = [claim.name for claim in claims()]
-    assert len(set(names)) == len(names)
-    kinds = {"count", "value", "order", "ratio", "sameness", "selection"}
-    assert {claim.kind for claim in claims()} == kinds
-    assert all(claim.words and claim.source and claim.test for claim in claims())
 
 
 def test_a_world_against_the_article() -> None:

@@ -53,12 +53,12 @@ def main_columns(results: Results) -> list[Column]:
         Column("Article: train / validation / test", _article_accuracies, note=_text("note")),
         *(Column("", _fraction(f"{part}_percent"), name=f"article_{part}_accuracy")
           for part in ("train", "val", "test")),
-        Column("Article: minutes on one A10G", "published.minutes", _hundredths, _minutes_note,
+        Column("Article: minutes on one A10G", "published.minutes", _rounded(2), _minutes_note,
                name="article_minutes"),
         Column("", lambda row: row.comparable if row.published else None,
                name="article_comparable"),
         Column("", lambda row: row.published.test_percent if row.comparable else None,
-               _hundredths, short="Article", narrow=True),
+               _rounded(2), short="Article", narrow=True),
         Column("", lambda row: " ".join(filter(None, [results.remark, row.note])), name="remark"),
     ]  # fmt: skip
 
@@ -100,8 +100,8 @@ def _minutes_note(row: MethodRow) -> str:
     return "not stated" if row.published and row.published.minutes is None else row.note
 
 
-def _hundredths(number: float | None) -> str:
-    return ABSENT if number is None else f"{number:.2f}"
+def _rounded(digits: int) -> Callable[[float | None], str]:
+    return lambda number: ABSENT if number is None else f"{number:.{digits}f}"
 
 
 def _article_accuracies(row: MethodRow) -> str | None:
@@ -201,7 +201,7 @@ COMPARISONS = [
     Column("p", "p_value", p_value),
     Column("Share of seeds, %", "seeds_share", percent),
     Column("On these reviews", "over_seeds", signed_ends),
-    Column("Probability of improvement", "probability_of_improvement", lambda p: f"{p:.2f}"),
+    Column("Probability of improvement", "probability_of_improvement", _rounded(2)),
 ]  # fmt: skip
 """Of every two methods."""
 
@@ -228,17 +228,13 @@ def _score(heading: str, name: str, show: Callable[[Any], str]) -> Column:
     return Column(heading, lambda row: row.scores[name], show)
 
 
-def _thousandths(number: float | None) -> str:
-    return ABSENT if number is None else f"{number:.3f}"
-
-
 SCORES = [
     Column("Method", "name", method, left=True),
     Column("Accuracy", "test", estimate),
     _score("Accuracy at validation's threshold", "accuracy_at_threshold", percent),
     _score("AUROC, %", "auroc", percent),
-    _score("Log loss", "log_loss", _thousandths),
-    _score("Brier", "brier", _thousandths),
+    _score("Log loss", "log_loss", _rounded(3)),
+    _score("Brier", "brier", _rounded(3)),
     _score("Calibration error, %", "calibration_error", percent),
 ]
 

@@ -2,13 +2,9 @@
 or both. No torch, no plots. A number or shape out of its range raises ``ValueError``.
 """
 
-from lora_replication.statistics.comparisons import holm as holm
-from lora_replication.statistics.comparisons import (
-    probability_of_improvement as probability_of_improvement,
-)
-from lora_replication.statistics.comparisons import two_proportions_test as two_proportions_test
 from lora_replication.statistics.components import Components as Components
 from lora_replication.statistics.components import crossed_components as crossed_components
+from lora_replication.statistics.components import seeds_for_margin as seeds_for_margin
 from lora_replication.statistics.correlations import RankCorrelation as RankCorrelation
 from lora_replication.statistics.correlations import rank_correlation as rank_correlation
 from lora_replication.statistics.intervals import Interval as Interval
@@ -16,7 +12,11 @@ from lora_replication.statistics.intervals import clipped as clipped
 from lora_replication.statistics.intervals import exact_interval as exact_interval
 from lora_replication.statistics.intervals import t_interval as t_interval
 from lora_replication.statistics.intervals import wilson_interval as wilson_interval
-from lora_replication.statistics.planning import seeds_for_margin as seeds_for_margin
+from lora_replication.statistics.p_values import holm as holm
+from lora_replication.statistics.p_values import (
+    probability_of_improvement as probability_of_improvement,
+)
+from lora_replication.statistics.p_values import two_proportions_test as two_proportions_test
 from lora_replication.statistics.prediction import Prediction as Prediction
 from lora_replication.statistics.prediction import predict_gain as predict_gain
 from lora_replication.statistics.prediction import predict_run as predict_run

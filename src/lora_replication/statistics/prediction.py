@@ -7,8 +7,8 @@ from statistics import fmean, variance
 
 from scipy import special
 
+from lora_replication.statistics.components import first_enough
 from lora_replication.statistics.intervals import Interval
-from lora_replication.statistics.planning import first_enough
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,4 @@ def predict_gain(first: Sequence[float], second: Sequence[float]) -> Prediction:
     gains = [after - before for before, after in zip(first, second, strict=True)]
     if len(gains) < 2:
         return Prediction(fmean(gains), len(gains), None, 0.0)
-    return Prediction(
-        fmean(gains), len(gains), variance(gains), variance(first) + variance(second)
-    )
+    return Prediction(fmean(gains), len(gains), variance(gains), variance(first) + variance(second))
