@@ -3,20 +3,16 @@ them.
 """
 
 import math
-from collections.abc import Sequence
-from statistics import NormalDist, mean, stdev
+from collections.abc import Callable, Sequence
+from statistics import mean, median
 from typing import Any
 
-import numpy as np
-from scipy.stats import chi2, norm
+from scipy.stats import norm, trim_mean
 from scipy.stats import t as student
-from statsmodels.api import OLS
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.power import TTestPower
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
-from tests.recorded_study import DRAWS, TESTS, Facts
+from tests.recorded_study import TESTS, Facts
 
 
 def numbers(tree: Any, path: str) -> dict[str, float]:
@@ -58,113 +54,144 @@ def wilson(correct: float, n: int) -> dict[str, float]:
     return interval(correct / n, proportion_confint(correct, n, 0.05, "wilson"), n)
 
 
-def by_movie(values: Sequence[float], movies: Sequence[str]) -> dict[str, float]:
-    groups = [sorted(set(movies)).index(movie) for movie in movies]
-    fit = OLS(values, np.ones(len(values))).fit(
-        cov_type="cluster", cov_kwds={"groups": np.array(groups)}, use_t=True
-    )
-    return interval(sum(values) / len(values), fit.conf_int(0.05)[0], len(values), 0, 1)
-
-
-def bootstrap(rows: Sequence[Sequence[float]], groups: Sequence[Any]) -> dict[str, float]:
-    """The same draws, their means by loops."""
-    generator = np.random.default_rng(3)
-    members = {
-        group: [place for place, other in enumerate(groups) if other == group]
-        for group in sorted(set(groups))
-    }
-    names, means = list(members), []
-    for _ in range(DRAWS):
-        reviews = [
-            place
-            for draw in generator.integers(len(names), size=len(names))
-            for place in members[names[draw]]
-        ]
-        seeds = generator.integers(len(rows), size=len(rows))
-        means.append(
-            sum(sum(rows[seed][place] for place in reviews) for seed in seeds)
-            / (len(rows) * len(reviews))
-        )
-    means.sort()
-    ends = [
-        means[int(at)] + (at % 1) * (means[int(at) + 1] - means[int(at)])
-        for at in (0.025 * (DRAWS - 1), 0.975 * (DRAWS - 1))
+def crossed(rows: Sequence[Sequence[float]], groups: Sequence[Any]) -> dict[str, Any]:
+    """Components of a (seeds, reviews) table, by loops; reviews of a group are taken together."""
+    seeds, reviews, names = len(rows), len(rows[0]), sorted(set(groups))
+    all_of = mean(map(mean, rows))
+    by_seed = [mean(row) for row in rows]
+    by_review = [mean(column) for column in zip(*rows, strict=True)]
+    rest = [
+        [x - s - r + all_of for x, r in zip(row, by_review, strict=True)]
+        for row, s in zip(rows, by_seed, strict=True)
     ]
-    return interval(mean(map(mean, rows)), ends, len(rows))
+
+    def of_mean(deviations: Sequence[float]) -> float:
+        totals = dict.fromkeys(names, 0.0)
+        for group, deviation in zip(groups, deviations, strict=True):
+            totals[group] += deviation
+        g = len(names)
+        return g / (g - 1) * sum(total**2 for total in totals.values()) / reviews**2
+
+    shared = mean(map(of_mean, rest)) / (seeds - 1)
+    return {
+        "mean": all_of,
+        "of_seeds": sum((s - all_of) ** 2 for s in by_seed) / (seeds - 1) / seeds,
+        "of_reviews": max(0.0, of_mean([r - all_of for r in by_review]) - shared),
+        "seeds": seeds,
+        "reviews": reviews,
+        "clusters": len(names),
+        "residual": sum(x**2 for row in rest for x in row) / ((seeds - 1) * (reviews - 1)),
+    }
 
 
-def connor(discordant: float) -> float:
-    """The difference at which d sqrt(n) = z(0.975) sqrt(p) + z(0.8) sqrt(p - d^2), by halving."""
-    alpha, beta = (NormalDist().inv_cdf(quantile) for quantile in (0.975, 0.8))
-    low, high = 0.0, math.sqrt(discordant)
-    for _ in range(80):
-        d = (low + high) / 2
-        needed = alpha * math.sqrt(discordant) + beta * math.sqrt(discordant - d * d)
-        low, high = (d, high) if d * math.sqrt(TESTS) < needed else (low, d)
+def critical(of_seeds: float, of_reviews: float, seeds: int, groups: int, tail: float) -> float:
+    weighted = of_seeds * student.isf(tail, seeds - 1) + of_reviews * student.isf(tail, groups - 1)
+    return float(weighted / (of_seeds + of_reviews))
+
+
+def at(found: dict[str, Any], tail: float) -> float:
+    """The half width of the interval that leaves out ``tail`` on each side."""
+    a, b = found["of_seeds"], found["of_reviews"]
+    return critical(a, b, found["seeds"], found["clusters"], tail) * math.sqrt(a + b)
+
+
+def new_seeds_and_reviews(
+    found: dict[str, Any], low: float = -math.inf, high: float = math.inf
+) -> dict[str, float]:
+    ends = (found["mean"] - at(found, 0.025), found["mean"] + at(found, 0.025))
+    return interval(found["mean"], ends, found["seeds"], low, high)
+
+
+def tail_beyond(found: dict[str, Any], distance: float) -> float:
+    """The tail whose half width is ``distance``, by halving."""
+    low, high = 1e-30, 0.5
+    for _ in range(200):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if at(found, middle) > distance else (low, middle)
     return low
 
 
-def expected_slices(facts: Facts, name: str) -> dict[str, Any]:
-    rows = [facts.right[name, seed] for seed in facts.accuracies(name, "test")]
-    share = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+def seeds_for(enough: Callable[[int], bool]) -> int | None:
+    return next((n for n in [*range(2, 400), 10_000] if enough(n)), None)
+
+
+def seeds_to_show(found: dict[str, Any], margin: float, alpha: float, more: float) -> int | None:
+    """``alpha``: of one side; ``more``: the normal quantile of the power."""
+    b, of_one = found["of_reviews"], found["of_seeds"] * found["seeds"]
+    return seeds_for(
+        lambda n: (
+            (critical(of_one / n, b, n, found["clusters"], alpha) + more)
+            * math.sqrt(of_one / n + b)
+            <= margin
+        )
+    )
+
+
+POWER = {False: float(norm.ppf(0.8)), True: float(norm.ppf(0.9))}
+"""Normal quantiles of the power 0.8, for a difference and for sameness."""
+
+
+def expected_described(facts: Facts, name: str) -> dict[str, Any]:
+    """What predictions add to a method's row."""
+    seeds = list(facts.accuracies(name, "test"))
+    rows = [facts.right[name, seed] for seed in seeds]
+    found, accuracies = crossed(rows, facts.movies), [mean(row) for row in rows]
+    by_review = [mean(column) for column in zip(*rows, strict=True)]
 
     def on(keep: list[bool]) -> dict[str, float]:
-        return wilson(sum(one for one, kept in zip(share, keep, strict=True) if kept), sum(keep))
+        chosen = sum(one for one, kept in zip(by_review, keep, strict=True) if kept)
+        return wilson(chosen, sum(keep))
 
     return {
-        "runs": len(rows),
-        "plain": wilson(sum(share), TESTS),
-        "by_movie": by_movie(share, facts.movies),
-        "both": bootstrap(rows, range(TESTS)),
+        "interval": new_seeds_and_reviews(found, 0, 1),
+        "variance": {
+            "components": found,
+            "by_review": new_seeds_and_reviews(crossed(rows, range(TESTS))),
+            "median": median(accuracies),
+            "interquartile_mean": trim_mean(accuracies, 0.25),
+        },
+        "scores": expected_scores([facts.logits[name, seed] for seed in seeds]),
         "unseen_movies": on(facts.unseen),
         "unique_texts": on(facts.unique),
     }
+
+
+def expected_scores(runs: Sequence[Sequence[tuple[float, int]]]) -> dict[str, float]:
+    """Of logits that are 3 apart, so that all confidences are equal."""
+    sure, found = 1 / (1 + math.exp(-3)), []
+    for run in runs:
+        right = mean((m > 0) == (label == 1) for m, label in run)
+        ones, zeros = ([m for m, label in run if label == k] for k in (1, 0))
+        found.append(
+            {
+                "auroc": mean((a > b) + 0.5 * (a == b) for a in ones for b in zeros),
+                "log_loss": -right * math.log(sure) - (1 - right) * math.log(1 - sure),
+                "brier": right * (1 - sure) ** 2 + (1 - right) * sure**2,
+                "calibration_error": abs(sure - right),
+            }
+        )
+    return {name: mean(run[name] for run in found) for name in found[0]}
+
+
+def difference_table(facts: Facts, first: str, second: str) -> list[list[float]]:
+    """The second's right answers minus the first's, one row a shared seed."""
+    seeds = [s for s in facts.accuracies(first, "test") if s in facts.accuracies(second, "test")]
+    pairs = [zip(facts.right[first, s], facts.right[second, s], strict=True) for s in seeds]
+    return [[b - a for a, b in pair] for pair in pairs]
 
 
 def expected_comparison(facts: Facts, first: str, second: str) -> dict[str, Any]:
     one, two = facts.accuracies(first, "test"), facts.accuracies(second, "test")
     seeds = [seed for seed in one if seed in two]
     differences = [two[seed] - one[seed] for seed in seeds]
-    pairs = [
-        list(zip(facts.right[first, seed], facts.right[second, seed], strict=True))
-        for seed in seeds
-    ]
-    tests = []
-    for pair in pairs:
-        table = [
-            [sum(answers == (a, b) for answers in pair) for b in (True, False)]
-            for a in (True, False)
-        ]
-        p = mcnemar(table, exact=True).pvalue
-        tests.append(
-            {"only_first": table[0][1], "only_second": table[1][0], "reviews": TESTS, "p_value": p}
-        )
-    rows = [[b - a for a, b in pair] for pair in pairs]
-    stats = DescrStatsW(differences)
+    found = crossed(difference_table(facts, first, second), facts.movies)
+    wins = [(b > a) + 0.5 * (b == a) for a in one.values() for b in two.values()]
     return {
         "seeds": seeds,
         "differences": differences,
-        "paired": {
-            "difference": over_seeds(differences),
-            "p_value": stats.ttest_mean(0)[1],
-            "deviation": stdev(differences),
-        },
-        "mcnemar": tests,
-        "both": bootstrap(rows, range(TESTS)),
-        "both_by_movie": bootstrap(rows, facts.movies),
-        "detectable_by_seeds": TTestPower().solve_power(nobs=len(seeds), alpha=0.05, power=0.8)
-        * stdev(differences),
-        "detectable_by_reviews": connor(
-            sum(t["only_first"] + t["only_second"] for t in tests) / (TESTS * len(tests))
-        ),
+        "interval": new_seeds_and_reviews(found),
+        "p_value": 2 * tail_beyond(found, abs(found["mean"])),
+        "seeds_share": found["of_seeds"] / (found["of_seeds"] + found["of_reviews"]),
+        "over_seeds": over_seeds(differences),
+        "probability_of_improvement": mean(wins),
     }
-
-
-def power(effect: float, n: int, alpha: float) -> float:
-    """Of the two-sided t test, by summing over the deviation that n runs show; statsmodels'
-    noncentral t gives NaN for large effects.
-    """
-    critical, shift, width = student.ppf(1 - alpha / 2, n - 1), effect * math.sqrt(n), 0.002
-    s = (np.arange(int(5 / width)) + 0.5) * width
-    found = norm.cdf(shift - critical * s) + norm.cdf(-shift - critical * s)
-    return float((2 * (n - 1) * s * chi2.pdf((n - 1) * s * s, n - 1) * found).sum() * width)

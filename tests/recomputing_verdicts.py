@@ -1,18 +1,22 @@
 """Verdicts again, by statsmodels and plain loops, as results.json has them."""
 
 import math
-from collections.abc import Callable
-from statistics import mean, stdev
+from statistics import mean, variance
 from typing import Any
 
-import numpy as np
 from scipy.stats import t as student
-from statsmodels.api import OLS
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportions_ztest
-from statsmodels.stats.weightstats import DescrStatsW
 
-from tests.recomputing import interval, over_seeds, power
+from tests.recomputing import (
+    POWER,
+    crossed,
+    difference_table,
+    interval,
+    new_seeds_and_reviews,
+    seeds_for,
+    seeds_to_show,
+    tail_beyond,
+)
 from tests.recorded_study import Facts
 
 PARAMETERS = {
@@ -21,83 +25,84 @@ PARAMETERS = {
     "lora_tuned": 258_048,
     "full": 22_713_986,
 }
-DIFFERENCES = 10
-"""Claims with a test of a difference: three orders, sameness, selection, five values."""
 
 
-def seeds_for(enough: Callable[[int], bool]) -> int | None:
-    return next((n for n in range(3, 10_000) if enough(n)), None)
-
-
-def expected_verdict(facts: Facts, verdict: dict[str, Any]) -> dict[str, Any]:
+def expected_verdict(facts: Facts, verdict: dict[str, Any], tests: int) -> dict[str, Any]:
     """Its numbers before Holm's correction; what decides how many seeds are needed is its word."""
     claim = verdict["claim"]
-    name, kind, number = claim["name"], claim["kind"], claim["number"]
-    told = {"claim": claim}  # checked against the article below
+    name, kind = claim["name"], claim["kind"]
+    known = {"claim": claim}  # checked against the article below
     if "example_layer" in name:
-        return told | {
+        return known | {
             "measured_count": 8 * 15_000 if kind == "count" else 5_000 * 10_000 / (8 * 15_000)
         }
     if kind in ("count", "ratio"):
         sizes = [PARAMETERS[method] for method in claim["methods"]]
-        return told | {"measured_count": sizes[0] if kind == "count" else sizes[0] / sizes[1]}
+        return known | {"measured_count": sizes[0] if kind == "count" else sizes[0] / sizes[1]}
     if kind == "selection":
-        chosen, best = (
-            sorted(cell["happened"]["val"]["correct"] for cell in cells(facts) if of(cell))
-            for of in (is_tuned, has_val)
-        )
-        p = proportions_ztest([chosen[0], best[-1]], [500, 500])[1]
-        ranks = [is_tuned(cell) for cell in ranked_cells(facts)]
-        values = [ranks.index(True) + 1, 8, 100 * (best[-1] - chosen[0]) / 500]
-        return told | {"p_difference": {"raw": min(1.0, 7 * p)}, "values": values}
-    series = [
-        {seed: 100 * one for seed, one in facts.accuracies(method, "test").items()}
-        for method in claim["methods"]
-    ]
-    values = (
-        list(series[0].values())
-        if len(series) == 1
-        else [series[1][s] - series[0][s] for s in series[0] if s in series[1]]
-    )
-    stats, spread, n = DescrStatsW(values), stdev(values), len(values)
-    needed: int | None = None
-    if kind == "value":
-        frame = OLS(values, np.ones(n)).fit().get_prediction([1.0]).summary_frame(0.05)
-        ends = (frame["obs_ci_lower"][0], frame["obs_ci_upper"][0])
-        one_more = DescrStatsW(
-            [mean(values) - number + (value - mean(values)) * math.sqrt(n + 1) for value in values]
-        )
-        p = {
-            "p_difference": {"raw": one_more.ttest_mean(0)[1]},
-            "p_sameness": {"raw": one_more.ttost_mean(-0.5, 0.5)[0]},
-        }
-        measured = interval(mean(values), ends, n, 0 if len(series) == 1 else -100, 100)
-        wide = ends[1] - ends[0] > 2
-        half, tail = (1.0, 0.025) if wide else (abs(number - mean(values)), 0.025 / DIFFERENCES)
-        needed = seeds_for(
-            lambda k: student.ppf(1 - tail, k - 1) * spread * math.sqrt(1 + 1 / k) <= half
-        )
-    else:
-        measured = over_seeds(values)
-        effect = mean(values) if kind == "order" else 0.5 - abs(mean(values))
-        alpha = 0.05 / DIFFERENCES if kind == "order" and stats.ttest_mean(0)[1] < 0.05 else 0.05
-        needed = seeds_for(lambda k: power(abs(effect) / spread, k, alpha) >= 0.8)
-        beyond = (
-            stats.ttest_mean(math.copysign(0.5, mean(values)))[1]
-            if abs(mean(values)) > 0.5
-            else 1.0
-        )
-        p = {"p_difference": {"raw": stats.ttest_mean(0)[1] if kind == "order" else beyond}}
-        p |= {"p_sameness": {"raw": stats.ttost_mean(-0.5, 0.5)[0]}} if kind == "sameness" else {}
-    return (
-        told
-        | p
-        | {
-            "measured_percent": measured,
-            "values": values,
-            "seeds_needed": needed if verdict["word"] == "inconclusive" else None,
-        }
-    )
+        return known | expected_selection(facts)
+    expected = (expected_value if kind == "value" else expected_difference)(facts, claim, tests)
+    if verdict["word"] != "inconclusive":
+        expected.pop("seeds_needed")
+    return known | expected
+
+
+def in_points(found: dict[str, Any]) -> dict[str, Any]:
+    squared = {name: 1e4 * found[name] for name in ("of_seeds", "of_reviews")}
+    return found | squared | {"mean": 100 * found["mean"]}
+
+
+def expected_difference(facts: Facts, claim: dict[str, Any], tests: int) -> dict[str, Any]:
+    table = difference_table(facts, *claim["methods"])
+    found = in_points(crossed(table, facts.movies))
+    same, distance = claim["kind"] == "sameness", abs(found["mean"])
+    beyond = distance - 0.5 if same else distance
+    p = {"p_difference": {"raw": 2 * tail_beyond(found, beyond) if beyond > 0 else 1.0}}
+    if same:
+        p["p_sameness"] = {"raw": 1.0 if beyond >= 0 else tail_beyond(found, -beyond)}
+    alpha = 0.05 / tests * (1 if same else 0.5)
+    return p | {
+        "values": [100 * mean(row) for row in table],
+        "measured_percent": new_seeds_and_reviews(found),
+        "seeds_needed": seeds_to_show(found, 0.5, alpha, POWER[same]),
+    }
+
+
+def expected_value(facts: Facts, claim: dict[str, Any], tests: int) -> dict[str, Any]:
+    series = [facts.accuracies(method, "test") for method in claim["methods"]]
+    seeds = [seed for seed in series[0] if seed in series[-1]]
+    columns = [[100 * one[seed] for seed in seeds] for one in series]
+    gain = len(columns) == 2
+    values = [b - a for a, b in zip(*columns, strict=True)] if gain else columns[0]
+    n, new = len(values), sum(map(variance, columns))
+    error = math.sqrt(variance(values) / n + new)
+    half = student.ppf(0.975, n - 1) * error
+    distance = abs(mean(values) - claim["number"])
+    ends = (mean(values) - half, mean(values) + half)
+    alpha = 0.05 / tests
+    return {
+        "values": values,
+        "p_difference": {"raw": 2 * student.sf(distance / error, n - 1)},
+        "p_sameness": {"raw": student.sf((1.4 - distance) / error, n - 1)},
+        "measured_percent": interval(mean(values), ends, n, -100 if gain else 0, 100),
+        "seeds_needed": seeds_for(
+            lambda k: student.isf(alpha, k - 1) * math.sqrt(variance(values) / k + new) <= 1.4
+        ),
+    }
+
+
+def expected_selection(facts: Facts) -> dict[str, Any]:
+    ranked = ranked_cells(facts)
+    place = [is_tuned(cell) for cell in ranked].index(True)
+    chosen, best = ranked[place], ranked[0]
+    behind = best["happened"]["val"]["correct"] - chosen["happened"]["val"]["correct"]
+    table = difference_table(facts, chosen["asked"]["name"], "grid_winner")
+    found = in_points(crossed(table, facts.movies))
+    return {
+        "values": [place + 1, 8, 100 * behind / 500],
+        "p_difference": {"raw": 2 * tail_beyond(found, abs(found["mean"]))},
+        "measured_percent": new_seeds_and_reviews(found),
+    }
 
 
 def cells(facts: Facts) -> list[dict[str, Any]]:
@@ -117,12 +122,12 @@ def is_tuned(cell: dict[str, Any]) -> bool:
     )
 
 
-def with_holm(trees: list[dict[str, Any]], key: str) -> None:
-    tested = [tree for tree in trees if tree.get(key)]
-    for tree, p in zip(
-        tested, multipletests([tree[key]["raw"] for tree in tested], method="holm")[1], strict=True
-    ):
-        tree[key]["holm"] = p
+def with_holm(trees: list[dict[str, Any]]) -> None:
+    """One family of all tests."""
+    tests = [tree[key] for tree in trees for key in ("p_difference", "p_sameness") if tree.get(key)]
+    adjusted = multipletests([test["raw"] for test in tests], method="holm")[1]
+    for test, p in zip(tests, adjusted, strict=True):
+        test["holm"] = p
 
 
 def ranked_cells(facts: Facts) -> list[dict[str, Any]]:

@@ -30,14 +30,13 @@ ACCURACY = {
     "full": 0.905,
     "grid_winner": 0.9,
 }
-TESTS, DRAWS = 240, 120
+TESTS = 240
 
 
 def write_recorded_study(root: Path) -> None:
     """The article's study with a smaller grid and test set, and its report in ``report``."""
     grid = SMALL_GRID | {"runners_up": 2}
-    report = {"bootstrap_draws": DRAWS, "bootstrap_seed": 3}
-    workspace = make_workspace(article_study(grid=grid, report=report), root)
+    workspace = make_workspace(article_study(grid=grid), root)
     chance = np.random.default_rng(4)
     hard = chance.random(TESTS)
     right = {}
@@ -54,7 +53,7 @@ def write_recorded_study(root: Path) -> None:
             records.append(record)
     movies = np.array([f"tt{movie}" for movie in chance.integers(90, size=TESTS)])
     unseen, repeated = chance.random(TESTS) < 0.3, chance.random(TESTS) < 0.1
-    write_study(workspace, records, Predictions(right, movies, unseen, repeated))
+    write_study(workspace, records, Predictions(right, {}, movies, unseen, repeated))
     (root / "params.json").write_text(workspace.study.model_dump_json())
     build_report(Workspace(workspace.study, root), root / "report")
 
@@ -78,12 +77,14 @@ class Facts:
         self.table = list(csv.DictReader((root / "report/table.csv").read_text().splitlines()))
         self.manifest = json.loads((root / "data/article/manifest.json").read_text())
         self.params = json.loads((root / "params.json").read_text())
-        self.right = {}
+        self.right: dict[tuple[str, int], list[float]] = {}
+        self.logits: dict[tuple[str, int], list[tuple[float, int]]] = {}
         for file in runs.rglob("predictions.parquet"):
             rows = pq.read_table(file).to_pylist()
-            self.right[file.parent.parent.name, int(file.parent.name[5:])] = [
-                (row["logit_1"] > row["logit_0"]) == bool(row["label"]) for row in rows
-            ]
+            name = (file.parent.parent.name, int(file.parent.name[5:]))
+            margins = [(row["logit_1"] - row["logit_0"], row["label"]) for row in rows]
+            self.right[name] = [float((m > 0) == (label == 1)) for m, label in margins]
+            self.logits[name] = margins
         reviews = pq.read_table(root / "data/article/test_reviews.parquet").to_pylist()
         self.movies = [row["movie"] for row in reviews]
         self.unseen = [row["unseen_movie"] for row in reviews]

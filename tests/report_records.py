@@ -27,6 +27,7 @@ from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Results
 from lora_replication.report.summary import summarise
 from lora_replication.report.verdicts import judge
+from lora_replication.statistics import scores
 from lora_replication.study import Study
 from lora_replication.workspace import Workspace
 from tests.study_files import read_params
@@ -195,7 +196,8 @@ def results_of(
     workspace = make_workspace(study)
     done = through_disk(workspace, records, root)
     results = summarise(study, workspace.manifest, done)
-    return judge(compare(results, tested or Predictions(), study.report), study)
+    tested = tested or Predictions()
+    return judge(compare(results, tested), tested, study)
 
 
 def make_predictions(records: list[Record], movies: int = 120) -> Predictions:
@@ -211,8 +213,10 @@ def make_predictions(records: list[Record], movies: int = 120) -> Predictions:
             name = (record.asked.role, record.asked.name, record.asked.seed)
             right[name] = np.isin(np.arange(1000), known)
     number = generator.integers(movies, size=1000)
+    labels = np.arange(1000) % 2
     return Predictions(
         right,
+        {name: scores(_margins(known), labels) for name, known in right.items()},
         movies=np.array([f"tt{movie:07d}" for movie in number]),
         unseen_movie=number < movies // 10,
         repeated=generator.random(1000) < 0.02,
@@ -245,10 +249,15 @@ def write_study(workspace: Workspace, records: list[Record], tested: Predictions
 
 def write_predictions(folder: Path, right: Any) -> None:
     """Predictions of as many test reviews, labels in turn."""
-    labels = np.arange(len(right)) % 2
-    ones = np.where(np.asarray(right) == (labels == 1), 1.5, -1.5)
+    labels, ones = np.arange(len(right)) % 2, _margins(right) / 2
     table = {"split": ["test"] * len(right), "row": np.arange(len(right)), "label": labels}
     pq.write_table(pa.table({**table, "logit_0": -ones, "logit_1": ones}), folder / PREDICTIONS)
+
+
+def _margins(right: Any) -> Any:
+    """Logit 1 minus logit 0 of reviews whose labels are 0 and 1 in turn."""
+    labels = np.arange(len(right)) % 2
+    return np.where(np.asarray(right) == (labels == 1), 3.0, -3.0)
 
 
 def altered(record: Record, **happened: Any) -> Record:

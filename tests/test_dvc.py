@@ -27,10 +27,9 @@ def ok(done: subprocess.CompletedProcess[str]) -> str:
 
 def set_rate(root, rate: str) -> None:
     file = root / "studies/small/params.yaml"
-    lines = file.read_text().splitlines(keepends=True)
-    place = next(n for n, line in enumerate(lines) if line.startswith("  learning_rate:"))
-    lines[place] = f"  learning_rate: {rate}\n"
-    file.write_text("".join(lines))
+    text = file.read_text()
+    assert "learning_rate: 0.01" in text
+    file.write_text(text.replace("learning_rate: 0.01", f"learning_rate: {rate}"))
 
 
 def test_it_is_up_to_date_and_shows_one_row_of_metrics_a_method(root):

@@ -3,19 +3,15 @@
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from statsmodels.api import OLS
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
 from lora_replication.statistics import (
     clipped,
-    clustered_interval,
     exact_interval,
-    prediction_interval,
     t_interval,
     wilson_interval,
 )
@@ -116,95 +112,6 @@ def test_t_refuses_no_runs_and_wrong_levels() -> None:
         t_interval([], 0.95)
     with pytest.raises(ValueError, match="allowed"):
         t_interval([1, 2], 1.0)
-
-
-def test_prediction_by_hand() -> None:
-    # 1, 2, 3: sd 1, one more run scatters by sqrt(1 + 1/3).
-    interval = prediction_interval([1, 2, 3], 0.95)
-    assert interval.high == pytest.approx(2 + 4.302652729911275 * math.sqrt(4 / 3))
-    assert interval.source == "seeds, one more run next to n = 3 runs"
-    assert prediction_interval([0.9], 0.95).low is None
-
-
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=10), LEVELS)
-def test_prediction_agrees_with_statsmodels(values: list[float], level: float) -> None:
-    frame = OLS(values, np.ones(len(values))).fit().get_prediction([1.0]).summary_frame(1 - level)
-    interval = prediction_interval(values, level)
-    assert (interval.low, interval.high) == pytest.approx(
-        (frame["obs_ci_lower"][0], frame["obs_ci_upper"][0]), abs=1e-7
-    )
-
-
-def test_clusters_of_one_are_the_t_interval_and_doubled_reviews_add_nothing() -> None:
-    values = [1, 0, 1, 1, 0, 1, 1, 1]
-    plain, alone = t_interval(values, 0.9), clustered_interval(values, range(8), 0.9)
-    assert (alone.low, alone.high) == pytest.approx((plain.low, plain.high))
-    doubled = clustered_interval([*values, *values], [*range(8), *range(8)], 0.9)
-    assert (doubled.low, doubled.high) == pytest.approx((plain.low, plain.high))
-    assert doubled.source == "test sampling, n = 16 reviews in 8 movies"
-
-
-@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=3, max_size=60), LEVELS)
-def test_clustered_agrees_with_statsmodels(rows: list[tuple[int, int]], level: float) -> None:
-    values, movies = (np.array(column) for column in zip(*rows, strict=True))
-    interval = clustered_interval(values, movies, level)
-    if len(set(movies.tolist())) == 1:
-        assert interval.low is None
-        return
-    fit = OLS(values, np.ones(len(values))).fit(
-        cov_type="cluster", cov_kwds={"groups": movies}, use_t=True
-    )
-    assert (interval.low, interval.high) == pytest.approx(
-        tuple(fit.conf_int(1 - level)[0]), abs=1e-9
-    )
-
-
-@pytest.mark.parametrize("runs", [3, 5, 10])
-def test_intervals_over_seeds_cover_what_they_promise(runs: int) -> None:
-    draws = np.random.default_rng(runs).normal(0.9, 0.004, (3000, runs + 1))
-    means = sum(
-        low.low <= 0.9 <= low.high for row in draws for low in [t_interval(row[:-1].tolist(), 0.95)]
-    )
-    news = sum(
-        one.low <= row[-1] <= one.high
-        for row in draws
-        for one in [prediction_interval(row[:-1].tolist(), 0.95)]
-    )
-    assert means / 3000 == pytest.approx(0.95, abs=0.02)
-    assert news / 3000 == pytest.approx(0.95, abs=0.02)
-
-
-def test_wilson_covers_what_it_promises() -> None:
-    counts = np.random.default_rng(1).binomial(1000, 0.88, 3000)
-    covered = [
-        interval.low <= 0.88 <= interval.high
-        for interval in (wilson_interval(int(count), 1000, 0.95) for count in counts)
-    ]
-    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
-
-
-def test_clustered_covers_where_the_plain_interval_does_not() -> None:
-    generator = np.random.default_rng(2)
-    movies = np.repeat(np.arange(100), 10)
-    covered = []
-    for _ in range(800):
-        easy = generator.beta(4, 1, 100)
-        right = generator.random(1000) < easy[movies]
-        both = (
-            clustered_interval(right, movies, 0.95),
-            wilson_interval(int(right.sum()), 1000, 0.95),
-        )
-        covered.append([one.low <= 0.8 <= one.high for one in both])
-    clustered, plain = np.mean(covered, axis=0)
-    assert clustered == pytest.approx(0.95, abs=0.02)
-    assert plain < 0.9
-
-
-def test_clusters_are_checked() -> None:
-    with pytest.raises(ValueError, match="allowed"):
-        clustered_interval([1, 0], [1], 0.95)
-    with pytest.raises(ValueError, match="allowed"):
-        clustered_interval([], [], 0.95)
 
 
 def test_a_cut_interval_keeps_its_estimate_and_what_can_be() -> None:

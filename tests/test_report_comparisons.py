@@ -1,14 +1,15 @@
-"""Pairwise comparisons and kinds of reviews, in what the recomputed study does not show."""
+"""Intervals and pairs, in what the recomputed study does not show."""
 
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 
 from lora_replication.report.columns import tables
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Results
 from lora_replication.report.words import ABSENT
+from lora_replication.statistics.components import crossed_components
 from tests.report_records import (
     diverged,
     make_predictions,
@@ -20,6 +21,7 @@ from tests.report_records import (
 
 RECORDS = make_records(make_workspace(make_study()))
 TESTED = make_predictions(RECORDS)
+FIRST = [TESTED.right["method", "last_layers", seed] for seed in (1, 2, 3)]
 
 
 @pytest.fixture(scope="module")
@@ -27,65 +29,57 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return results_of(make_study(), RECORDS, tmp_path_factory.mktemp("study"), TESTED)
 
 
-def test_without_predictions_there_are_still_differences_over_seeds(tmp_path: Path) -> None:
+def test_without_predictions_there_is_no_interval_and_it_is_said_why(tmp_path: Path) -> None:
     results = results_of(make_study(), RECORDS, tmp_path)
-    assert (len(results.comparisons), results.slices, results.without_predictions) == (6, [], 15)
-    for pair in results.comparisons:
-        assert (pair.both, pair.mcnemar, pair.detectable_by_reviews) == (None, [], None)
-    row = tables(results)["comparisons"].rows[0]
-    assert [row[place].text for place in (4, 5, 7)] == [ABSENT] * 3
+    assert (len(results.comparisons), results.without_predictions) == (6, 15)
+    assert {(pair.interval, pair.p_value) for pair in results.comparisons} == {(None, None)}
+    found = tables(results)
+    assert {"variance", "scores", "kinds"} & set(found) == set()
+    sentence = "no predictions, so no interval"
+    assert (found["comparisons"].rows[0][2].text, found["comparisons"].rows[0][2].note) == (
+        ABSENT, sentence,
+    )  # fmt: skip
+    assert (found["methods"].rows[0][6].text, found["methods"].rows[0][6].note) == (
+        ABSENT, sentence,
+    )  # fmt: skip
+
+
+def test_one_seed_has_the_interval_of_reviews_alone(tmp_path: Path) -> None:
+    study = make_study(run={"methods": ["last_layers"], "seeds": [1]})
+    row = results_of(study, RECORDS[:1], tmp_path, TESTED).methods[0]
+    assert row.interval == crossed_components([FIRST[0]], TESTED.movies).interval(0.95)
+    assert row.interval.source == "reviews alone, n = 1 run on 1,000 reviews in 120 movies"
 
 
 def test_only_shared_seeds_are_compared(tmp_path: Path) -> None:
     records = [diverged(RECORDS[0]), *RECORDS[1:5], *RECORDS[6:]]
     pair = results_of(make_study(), records, tmp_path, TESTED).comparisons[0]
-    assert pair.seeds == [2]
-    assert (pair.paired.p_value, pair.p_holm, pair.detectable_by_seeds) == (None, None, None)
-    assert len(pair.mcnemar) == 1
+    assert (pair.seeds, pair.p_value) == ([2], None)
+    assert "reviews alone, n = 1 run" in pair.interval.source
 
 
-def test_the_parameters_of_bootstrap_and_power_change_what_they_should(
-    results: Results, tmp_path: Path
-) -> None:
-    def changed(**report: Any) -> Any:
-        study = make_study(report=report)
-        return results_of(study, RECORDS[:6], tmp_path, TESTED).comparisons[0]
-
-    plain = results.comparisons[0]
-    assert changed().both == plain.both
-    assert changed(bootstrap_seed=2).both != plain.both
-    assert changed(bootstrap_draws=500).both != plain.both
-    assert changed(power=0.9).detectable_by_seeds > plain.detectable_by_seeds
-    assert changed(power=0.9).detectable_by_reviews > plain.detectable_by_reviews
+def test_movies_that_are_unknown_are_reviews(tmp_path: Path) -> None:
+    unknown = Predictions(TESTED.right)
+    results = results_of(make_study(), RECORDS, tmp_path, unknown)
+    row = results.methods[0]
+    assert row.interval == crossed_components(np.array(FIRST)).interval(0.95)
+    assert row.variance.by_review is None
+    assert [cell.note for cell in tables(results)["kinds"].rows[0][1:]] == ["none, or unknown"] * 2
 
 
 def test_the_table_of_pairs(results: Results) -> None:
-    table = tables(results)["comparisons"]
-    pair, row = results.comparisons[0], table.rows[0]
-    # 853 - 781, 861 - 779 and 849 - 790 of 1,000.
+    pair, row = results.comparisons[0], tables(results)["comparisons"].rows[0]
+    # 853 - 781, 861 - 779 and 849 - 790 of 1,000; every run of LoRA is better.
     assert row[0].text == "LoRA default \N{MINUS SIGN} last layers"
-    assert (row[1].text, row[2].note, row[5].text) == ("+7.10", "n = 3 seeds", "3 of 3")
-    assert row[3].text == f"{pair.paired.p_value:.3g}"
-    assert row[3].note == f"Holm {pair.p_holm:.3g}"
-    low, high = (100 * end for end in (pair.both.low, pair.both.high))
-    assert row[4].text == f"{low:+.2f} to {high:+.2f}".replace("-", "\N{MINUS SIGN}")
-    assert row[6].text == f"{100 * pair.detectable_by_seeds:.2f}"
-    assert table.headings[6:] == (
-        "Detectable difference (80 % power), seeds",
-        "Detectable difference (80 % power), reviews",
-    )
+    assert (row[1].text, row[1].note, row[6].text) == ("+7.10", "n = 3 seeds", "1.00")
+    low, high = (100 * end for end in (pair.interval.low, pair.interval.high))
+    assert row[2].text == f"{low:+.2f} to {high:+.2f}".replace("-", "\N{MINUS SIGN}")
+    assert row[3].text == f"{pair.p_value:.3f}"
 
 
-def test_the_table_of_kinds_of_reviews(results: Results, tmp_path: Path) -> None:
-    row = tables(results)["slices"].rows[0]
-    one = results.slices[0]
-    assert (row[0].text, row[0].note) == ("last layers", "3 runs")
-    assert row[1].text == f"{100 * one.plain.estimate:.2f}"
-    low, high = (100 * end for end in (one.plain.low, one.plain.high))
-    assert row[1].note == f"{low:.2f} to {high:.2f}, n = 1,000"
-    assert row[2].note == "n = 1,000 reviews in 120 movies"
-    single = Predictions({name: one for name, one in TESTED.right.items() if name[2] == 1})
-    unknown = tables(results_of(make_study(), RECORDS, tmp_path, single))["slices"].rows[0]
-    assert [unknown[place].note for place in (0, 2, 4, 5)] == [
-        "1 run", "movies unknown", "none, or unknown", "none, or unknown",
-    ]  # fmt: skip
+def test_the_table_of_variances(results: Results) -> None:
+    row, one = tables(results)["variance"].rows[0], results.methods[0].variance
+    assert row[1].text == f"{100 * one.components.of_seeds**0.5:.2f}"
+    assert row[2].text == f"{100 * one.components.of_reviews**0.5:.2f}"
+    # 781, 779 and 790 of 1,000.
+    assert [cell.text for cell in row[8:]] == ["78.10", "78.33"]

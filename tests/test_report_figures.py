@@ -10,10 +10,8 @@ import pytest
 
 from lora_replication.report import figures
 from lora_replication.report.drawing import Drawing
-from lora_replication.report.figures import draw_figures
-from lora_replication.report.grid_figures import collapse_by_alpha, heatmaps, scatter
+from lora_replication.report.figures import collapse_by_alpha, draw_figures, heatmaps, scatter
 from lora_replication.report.results import Results
-from lora_replication.statistics import prediction_interval
 from tests.report_records import (
     altered,
     article_study,
@@ -63,26 +61,21 @@ def percents(interval: Any) -> list[float]:
 def test_intervals_runs_and_means_are_where_they_belong(results: Results) -> None:
     plot = figures.accuracy_by_method(results).axes[0]
     row = results.methods[0]
-    assert bars(plot)[:2] == [percents(row.test), percents(row.test_sampling)]
+    assert bars(plot)[0] == percents(row.interval)
     runs, mean, *others = [list(line.get_xdata()) for line in plot.lines]
     assert runs == pytest.approx([78.1, 77.9, 79.0])
     assert mean == [pytest.approx(100 * 2350 / 3000)] * 2
-    assert (len(bars(plot)), len(others)) == (10, 8)
+    assert (len(bars(plot)), len(others)) == (5, 8)
     labels = [label.get_text() for label in plot.get_yticklabels()]
     assert labels == ["last layers", "LoRA default", "LoRA tuned", "full", "grid winner"]
 
 
 def test_the_articles_numbers_are_drawn_where_they_are_comparable(
-    results: Results, articles: Results, drawings: dict[str, Drawing]
+    results: Results, articles: Results
 ) -> None:
     own = [86.22, 89.44, 92.39, 92.31]
     assert diamonds(figures.accuracy_by_method(results).axes[0]) == []
     assert diamonds(figures.accuracy_by_method(articles).axes[0]) == own
-    assert "published_against_reproduced" not in drawings
-    plot = figures.published_against_reproduced(articles).axes[0]
-    assert diamonds(plot) == own
-    runs = [run.test_accuracy for run in articles.runs_of(articles.methods[0])]
-    assert bars(plot)[0] == percents(prediction_interval(runs, 0.95))
 
 
 def test_curves_of_all_seeds_and_their_mean(results: Results) -> None:
@@ -107,22 +100,12 @@ def test_a_curve_ends_before_the_epoch_in_which_its_run_diverged(tmp_path: Path)
     assert [len(line.get_xdata()) for line in lines] == 2 * [2, 3, 3, 2]
 
 
-def test_accuracy_over_parameters_on_a_log_axis(results: Results) -> None:
-    plot = figures.accuracy_by_parameters(results).axes[0]
-    assert plot.get_xscale() == "log"
-    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in plot.lines]
-    points = [(x[0], y[0]) for x, y in lines if len(x) == 1]
-    rows = results.rows
-    assert points == [(row.trainable_parameters, 100 * row.test.estimate) for row in rows]
-    assert [y for x, y in lines if len(x) == 2] == [percents(row.test) for row in rows]
-
-
-def test_differences_with_both_intervals(results: Results) -> None:
+def test_differences_with_their_interval(results: Results) -> None:
     plot = figures.paired_differences(results).axes[0]
     pair = results.comparisons[0]
-    assert bars(plot)[:2] == [percents(pair.paired.difference), percents(pair.both)]
+    assert bars(plot)[0] == percents(pair.interval)
     assert list(plot.lines[0].get_xdata()) == pytest.approx([7.2, 8.2, 5.9])
-    assert (len(bars(plot)), len(plot.lines)) == (12, 6 * 2 + 1)
+    assert (len(bars(plot)), len(plot.lines)) == (6, 6 * 2 + 1)
 
 
 def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(
@@ -162,7 +145,7 @@ def test_the_same_results_give_the_same_bytes_and_say_what_they_are_not(
     results: Results, drawings: dict[str, Drawing]
 ) -> None:
     assert draw_figures(results) == drawings
-    assert len(drawings) == 7
+    assert len(drawings) == 6
     for drawing in drawings.values():
         assert drawing.png.startswith(b"\x89PNG")
         assert b"<dc:date>" not in drawing.svg

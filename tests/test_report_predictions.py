@@ -29,7 +29,7 @@ NAME = ("method", "last_layers", 1)
 def workspace_of(root: Path, record: Record, movies: np.ndarray | None = MOVIES) -> Workspace:
     workspace = make_workspace(make_study(), root)
     unseen = None if movies is None else ~RIGHT
-    write_study(workspace, [record], Predictions({NAME: RIGHT}, movies, unseen, RIGHT))
+    write_study(workspace, [record], Predictions({NAME: RIGHT}, {}, movies, unseen, RIGHT))
     return Workspace(workspace.study, root)
 
 

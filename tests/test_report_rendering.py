@@ -106,25 +106,25 @@ def test_nothing_is_fetched_and_only_the_one_script_may_run(
 
 
 def test_tables_have_captions_scopes_and_equal_rows(reader: Reader, files: dict[str, str]) -> None:
-    assert len(reader.all("table")) == len(reader.all("caption")) == 9
+    assert len(reader.all("table")) == len(reader.all("caption")) == 11
     assert {attributes.get("scope") for attributes in reader.all("th")} == {"col", "row"}
     for table in re.findall(r"<table.*?</table>", files["report.html"], re.DOTALL):
         rows = re.findall(r"<tr>.*?</tr>", table, re.DOTALL)
         assert len({len(re.findall(r"<t[hd][ >]", row)) for row in rows}) == 1
     regions = [a for a in reader.all("div") if a.get("role") == "region"]
-    assert [attributes["tabindex"] for attributes in regions] == ["0"] * 9
-    assert len({attributes["aria-label"] for attributes in regions}) == 9
+    assert [attributes["tabindex"] for attributes in regions] == ["0"] * 11
+    assert len({attributes["aria-label"] for attributes in regions}) == 11
 
 
 def test_sections_links_and_ids(reader: Reader) -> None:
     ids = [attributes["id"] for _, attributes in reader.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert [a["id"] for a in reader.all("section")] == [
-        "verdicts", "result", "learning", "runs", "comparisons", "grid", "data", "machine",
+        "verdicts", "result", "variance", "scores", "learning", "runs", "comparisons", "grid", "data", "machine",
         "deviations", "missing", "reproduce", "cite",
     ]  # fmt: skip
     assert {str(a["href"])[1:] for a in reader.all("a")} == {a["id"] for a in reader.all("section")}
-    assert [tag for tag, _ in reader.elements if tag in ("h1", "h2")] == ["h1", *["h2"] * 12]
+    assert [tag for tag, _ in reader.elements if tag in ("h1", "h2")] == ["h1", *["h2"] * 14]
     assert reader.all("html") == [{"lang": "en"}]
 
 
@@ -163,7 +163,7 @@ def test_markdown_tables_keep_their_columns(files: dict[str, str]) -> None:
     text = files["report.md"]
     assert "<img" not in text
     blocks = [b.replace("\\|", "") for b in text.split("\n\n") if b.startswith("| ")]
-    assert len(blocks) == 9
+    assert len(blocks) == 11
     for block in blocks:
         assert len({len(line.split("|")) for line in block.splitlines()}) == 1
 
@@ -198,9 +198,11 @@ def rows(text: str) -> list[str]:
 def test_latex_tables_by_hand(tmp_path: Path) -> None:
     study = article_study()
     records = make_records(make_workspace(study))[:20]
-    found = report_files(results_of(study, records, tmp_path))
+    results = results_of(study, records, tmp_path, make_predictions(records))
+    found, interval = report_files(results), results.methods[0].interval
+    ends = f"{100 * interval.low:.2f}--{100 * interval.high:.2f}"
     narrow, wide = (found[name].decode() for name in ("table.tex", "table_wide.tex"))
-    assert rows(narrow)[0] == r"last layers & 148,610 & 78.20 & 77.63--78.77 & 86.22 \\"
+    assert rows(narrow)[0] == rf"last layers & 148,610 & 78.20 & {ends} & 86.22 \\"
     assert [row.split(" & ")[-1] for row in rows(wide)] == [
         r"86.22 \\", r"89.44 \\", r"92.39 \\", r"92.31 \\",
     ]  # fmt: skip

@@ -259,8 +259,6 @@ class ReportParams(Part):
     sameness_margin: Points
     precision: Points
     power: Share
-    bootstrap_draws: Annotated[int, _whole(100, 100_000)]
-    bootstrap_seed: Seed
 
 
 class TrackingParams(Part):

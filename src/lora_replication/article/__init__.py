@@ -7,3 +7,4 @@ from lora_replication.article.claims import PublishedMethod as PublishedMethod
 from lora_replication.article.claims import article as article
 from lora_replication.article.claims import claims as claims
 from lora_replication.article.claims import published as published
+from lora_replication.article.claims import rate_of as rate_of

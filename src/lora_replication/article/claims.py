@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from lora_replication.study import LoraParams, MethodParams
+from lora_replication.study import LoraParams, MethodParams, Study
 
 Kind = Literal["count", "value", "order", "ratio", "sameness", "selection"]
 
@@ -89,6 +89,22 @@ class Article(_Part):
     methods: dict[str, PublishedMethod]
     tests: dict[Kind, str]
     claims: tuple[Claim, ...]
+
+    def is_setting_of(self, study: Study) -> bool:
+        """Whether ``study`` has the article's encoder, data and tokens, and trains with its epochs,
+        batch size and precision; rates are each method's own.
+        """
+        train, shared = study.train.model_dump(), ("epochs", "batch_size", "precision")
+        return study.is_the_articles and all(train[key] == self.training[key] for key in shared)
+
+    def is_rate_of(self, study: Study, name: str) -> bool:
+        """Whether ``study`` trains the method ``name`` at the article's learning rate."""
+        return rate_of(study, name) == self.training["learning_rate"]
+
+
+def rate_of(study: Study, name: str) -> float:
+    """The learning rate of the method ``name`` in ``study``."""
+    return study.methods[name].learning_rate or study.train.learning_rate
 
 
 @cache

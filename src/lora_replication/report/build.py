@@ -5,9 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from pydantic import ValidationError
+
 from lora_replication import URL
 from lora_replication.data.manifest import MANIFEST
-from lora_replication.errors import IncompleteError
+from lora_replication.errors import DataError, IncompleteError
 from lora_replication.files import write_whole
 from lora_replication.plan import progress
 from lora_replication.report.columns import CURVES, LONG, main_columns, tables
@@ -55,7 +57,7 @@ def build_report(workspace: Workspace, folder: Path, allow_partial: bool = False
             f"(lora-replication report {study.study} --allow-partial)"
         )
     tested = read_predictions(workspace, done.done)
-    results = judge(compare(results, tested, study.report), study)
+    results = judge(compare(results, tested), tested, study)
     write_report(folder, report_files(results))
     return results
 
@@ -75,8 +77,13 @@ def report_study(name: str, root: Path, *, allow_partial: bool = False) -> Resul
 
 
 def read_results(folder: Path) -> Results:
-    """The results of the report in ``folder``, which this version wrote."""
-    return Results.model_validate_json((folder / "results.json").read_bytes())
+    """What the report in ``folder`` says. Raises ``DataError``."""
+    file = folder / "results.json"
+    try:
+        return Results.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else "it is of another version"
+        raise DataError(f"{file}: can't be read ({reason}); rebuild the report") from None
 
 
 def report_files(results: Results) -> dict[str, bytes]:
@@ -146,6 +153,7 @@ def _metrics(row: MethodRow) -> bytes:
     """A method's few numbers for ``dvc metrics``, flat: accuracies in percent, runs."""
     parts = {part: getattr(row, part) for part in PARTS}
     metrics = {part: round(100 * one.estimate, 2) for part, one in parts.items() if one}
-    if row.test and row.test.low is not None and row.test.high is not None:
-        metrics |= {"low": round(100 * row.test.low, 2), "high": round(100 * row.test.high, 2)}
+    if row.interval and row.interval.low is not None and row.interval.high is not None:
+        ends = {"low": row.interval.low, "high": row.interval.high}
+        metrics |= {name: round(100 * end, 2) for name, end in ends.items()}
     return json.dumps(metrics | {"runs": row.runs_done}).encode() + b"\n"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lora_replication.record import Epoch
-from lora_replication.report.results import Comparison, MethodRow, Results, RunRow, Slices, Verdict
+from lora_replication.report.results import MethodRow, Results, RunRow, Verdict
 from lora_replication.report.tables import Column, Table, table
 from lora_replication.report.words import (
     ABSENT,
@@ -16,13 +16,11 @@ from lora_replication.report.words import (
     gibibytes,
     level,
     method,
-    of,
     p_value,
     percent,
     signed,
     signed_ends,
 )
-from lora_replication.statistics import Interval
 
 
 def main_columns(results: Results) -> list[Column]:
@@ -44,22 +42,23 @@ def main_columns(results: Results) -> list[Column]:
         Column("Test", "test", estimate, name="test_accuracy", short="Test", narrow=True),
         Column("", "test_sampling.n", name="test_reviews"),
         Column("", lambda row: results.confidence, name="confidence_level"),
-        Column(f"Test sampling, {confidence}", "test_sampling", ends,
-               lambda row: _n(row.test_sampling, "reviews"), name="wilson", short="Sampling"),
+        Column(f"New seeds and new reviews, {confidence}", "interval", ends, _source,
+               name="interval", short="Interval", narrow=True),
+        Column("", "variance.components.seeds_share", name="seeds_share"),
+        Column("", "test_sampling", ends, name="wilson"),
         Column("", lambda row: row.test.n if row.test else 0, name="t_runs"),
-        Column(f"Seeds, {confidence}", "test", ends, _seeds_note, name="t", short="Seeds",
-               narrow=True),
+        Column("", "test", ends, name="t"),
         Column("Article: trainable parameters", "published.trainable_parameters", count,
                _text("note"), name="article_trainable_parameters"),
         Column("Article: train / validation / test", _article_accuracies, note=_text("note")),
         *(Column("", _fraction(f"{part}_percent"), name=f"article_{part}_accuracy")
           for part in ("train", "val", "test")),
-        Column("Article: minutes on one A10G", "published.minutes", _hundredths, _minutes_note,
+        Column("Article: minutes on one A10G", "published.minutes", _rounded(2), _minutes_note,
                name="article_minutes"),
         Column("", lambda row: row.comparable if row.published else None,
                name="article_comparable"),
         Column("", lambda row: row.published.test_percent if row.comparable else None,
-               _hundredths, short="Article", narrow=True),
+               _rounded(2), short="Article", narrow=True),
         Column("", lambda row: " ".join(filter(None, [results.remark, row.note])), name="remark"),
     ]  # fmt: skip
 
@@ -70,10 +69,6 @@ def _csv(*names: str) -> list[Column]:
 
 def _text(name: str) -> Callable[[Any], str]:
     return lambda row: str(getattr(row, name))
-
-
-def _n(interval: Interval | None, what: str) -> str:
-    return f"n = {interval.n:,} {what}" if interval else ""
 
 
 def _runs(row: MethodRow) -> str:
@@ -89,9 +84,11 @@ def _is_odd(row: MethodRow) -> bool:
     return bool(_odd_runs(row)) or row.runs_done < len(row.seeds)
 
 
-def _seeds_note(row: MethodRow) -> str:
-    one_run = row.test is not None and row.test.low is None
-    return "one run: no interval" if one_run else _n(row.test, "runs")
+def _source(row: MethodRow) -> str:
+    """What the main interval is for and from, or why there is none."""
+    if row.interval:
+        return row.interval.source.removeprefix("seeds and reviews, ")
+    return "no predictions, so no interval" if row.test else ""
 
 
 def _fraction(name: str) -> Callable[[MethodRow], float | None]:
@@ -103,8 +100,8 @@ def _minutes_note(row: MethodRow) -> str:
     return "not stated" if row.published and row.published.minutes is None else row.note
 
 
-def _hundredths(number: float | None) -> str:
-    return ABSENT if number is None else f"{number:.2f}"
+def _rounded(digits: int) -> Callable[[float | None], str]:
+    return lambda number: ABSENT if number is None else f"{number:.{digits}f}"
 
 
 def _article_accuracies(row: MethodRow) -> str | None:
@@ -131,9 +128,9 @@ STATUS = Column("Status", _status, note=_status_note, alert=lambda run: _status(
                 left=True)  # fmt: skip
 KEY = Column("Key", lambda run: run.key[:10], left=True)
 PARTS = [
-    Column("Train", "train_accuracy", percent),
-    Column("Validation", "val_accuracy", percent),
-    Column("Test", "test_accuracy", percent),
+    Column("Train", "train.fraction", percent),
+    Column("Validation", "val.fraction", percent),
+    Column("Test", "test.fraction", percent),
 ]
 
 RUNS = [
@@ -151,8 +148,8 @@ RUNS = [
 CELLS = [
     Column("Place", "place"),
     Column("Configuration", "name", note=_notes, left=True),
-    Column("Rank", "lora.rank"),
-    Column("Alpha", "lora.alpha", lambda alpha: f"{alpha:g}"),
+    Column("Rank", "settings.lora.rank"),
+    Column("Alpha", "settings.lora.alpha", lambda alpha: f"{alpha:g}"),
     Column("Trainable parameters", "trainable_parameters", count),
     *PARTS,
     STATUS,
@@ -166,9 +163,9 @@ CHOICE = [
     Column("Runs", _runs),
     Column("Validation in the grid", "grid_val_accuracy", percent),
     Column("Test", "test", estimate),
-    Column("Over seeds", "test", ends),
+    Column("New seeds and new reviews", "interval", ends),
     Column("Difference", "difference_from_winner.estimate", signed),
-    Column("Over seeds", "difference_from_winner", signed_ends),
+    Column("New seeds and new reviews", "difference_from_winner", signed_ends),
 ]
 
 
@@ -182,15 +179,11 @@ def _p(heading: str, name: str) -> Column:
     return Column(heading, f"{name}.raw", p_value, note)
 
 
-def _fails(verdict: Verdict) -> bool:
-    follows_from_sizes = bool(verdict.scope) and verdict.claim.is_about_sizes
-    return verdict.word == "not reproduced" and not follows_from_sizes
-
-
 VERDICTS = [
     Column("Claim", "claim.words", left=True,
            note=lambda verdict: f"{verdict.claim.kind}: {verdict.claim.test}"),
-    Column("Verdict", "word", note=_text("scope"), alert=_fails, left=True),
+    Column("Verdict", "word", note=_text("scope"), left=True,
+           alert=lambda verdict: verdict.word == "not reproduced"),
     Column("Why", "reason", left=True),
     _p("p, difference", "p_difference"),
     _p("p, sameness", "p_sameness"),
@@ -198,62 +191,67 @@ VERDICTS = [
 ]  # fmt: skip
 
 
-def comparison_columns(results: Results) -> list[Column]:
-    """Of every two methods."""
-    alpha, power = 1 - results.confidence, level(results.study["report"]["power"])
-    seeds = len(results.study["run"]["seeds"])
-
-    def found(pair: Comparison) -> str | None:
-        significant = sum(test.p_value < alpha for test in pair.mcnemar)
-        return f"{significant} of {len(pair.mcnemar)}" if pair.mcnemar else None
-
-    return [
-        Column("Methods", lambda pair: f"{method(pair.second)} {MINUS} {method(pair.first)}",
-               left=True),
-        Column("Difference", "paired.difference.estimate", signed),
-        Column("Seeds", "paired.difference", signed_ends,
-               lambda pair: f"n = {of(len(pair.seeds), seeds)} seeds"),
-        Column("p", "paired.p_value", _digits,
-               lambda pair: "" if pair.p_holm is None else f"Holm {_digits(pair.p_holm)}"),
-        Column("Seeds and reviews", "both", signed_ends,
-               _by_movie),
-        Column("McNemar", found),
-        Column(f"Detectable difference ({power} power), seeds", "detectable_by_seeds", percent),
-        Column(f"Detectable difference ({power} power), reviews", "detectable_by_reviews",
-               percent),
-    ]  # fmt: skip
+COMPARISONS = [
+    Column("Methods", lambda pair: f"{method(pair.second)} {MINUS} {method(pair.first)}",
+           left=True),
+    Column("Difference", "over_seeds.estimate", signed,
+           lambda pair: f"n = {len(pair.seeds)} seeds"),
+    Column("New seeds and new reviews", "interval", signed_ends,
+           lambda pair: "" if pair.interval else "no predictions, so no interval"),
+    Column("p", "p_value", p_value),
+    Column("Share of seeds, %", "seeds_share", percent),
+    Column("On these reviews", "over_seeds", signed_ends),
+    Column("Probability of improvement", "probability_of_improvement", _rounded(2)),
+]  # fmt: skip
+"""Of every two methods."""
 
 
-def _by_movie(pair: Comparison) -> str:
-    return f"by movie {signed_ends(pair.both_by_movie)}" if pair.both_by_movie else ""
+def _deviation(heading: str, name: str) -> Column:
+    return Column(heading, lambda row: getattr(row.variance.components, name) ** 0.5, percent)
 
 
-def _digits(p: float | None) -> str:
-    return ABSENT if p is None else f"{p:.3g}"
+VARIANCE = [
+    Column("Method", "name", method, left=True),
+    _deviation("Standard error from seeds", "of_seeds"),
+    _deviation("Standard error from reviews", "of_reviews"),
+    Column("Share of seeds, %", "variance.components.seeds_share", percent),
+    Column("Main interval", "interval", ends),
+    Column("Without movies", "variance.by_review", ends),
+    Column("Seeds, on these reviews", "test", ends),
+    Column("Reviews, for these runs", "test_sampling", ends),
+    Column("Median", "variance.median", percent),
+    Column("Interquartile mean", "variance.interquartile_mean", percent),
+]
 
 
-def _slice(heading: str, name: str) -> Column:
-    def note(row: Slices) -> str:
+def _score(heading: str, name: str, show: Callable[[Any], str]) -> Column:
+    return Column(heading, lambda row: row.scores[name], show)
+
+
+SCORES = [
+    Column("Method", "name", method, left=True),
+    Column("Accuracy", "test", estimate),
+    _score("Accuracy at validation's threshold", "accuracy_at_threshold", percent),
+    _score("AUROC, %", "auroc", percent),
+    _score("Log loss", "log_loss", _rounded(3)),
+    _score("Brier", "brier", _rounded(3)),
+    _score("Calibration error, %", "calibration_error", percent),
+]
+
+
+def _on(heading: str, name: str) -> Column:
+    def note(row: MethodRow) -> str:
         interval = getattr(row, name)
         return f"{ends(interval)}, n = {interval.n:,}" if interval else "none, or unknown"
 
     return Column(heading, name, estimate, note)
 
 
-def _movies(row: Slices) -> str:
-    known = row.by_movie
-    return known.source.removeprefix("test sampling, ") if known else "movies unknown"
-
-
-SLICES = [
-    Column("Method", "name", method, lambda row: f"{row.runs} run{'s' if row.runs > 1 else ''}",
-           left=True),
-    _slice("All test reviews", "plain"),
-    Column("By movie", "by_movie", ends, _movies),
-    Column("Runs and reviews", "both", ends),
-    _slice("Unseen movies", "unseen_movies"),
-    _slice("Texts not repeated", "unique_texts"),
-]  # fmt: skip
+KINDS = [
+    Column("Method", "name", method, left=True),
+    _on("Unseen movies", "unseen_movies"),
+    _on("Texts not repeated", "unique_texts"),
+]
 
 SPLIT = [
     Column("Part", lambda part: {"train": "Training", "val": "Validation"}.get(part[0], "Test"),
@@ -285,10 +283,18 @@ CURVES = [
     Column("", "remark", name="remark"),
 ]  # fmt: skip
 
-LONG = _csv(*(name for name in RunRow.model_fields if name not in (
-    "epochs", "test_wilson", "test_exact", "lora", "notes"))) + [
-    Column("", f"lora.{name}", name=name) for name in ("rank", "alpha", "targets", "scaling",
-                                                       "dropout")
+_SETTINGS = ("encoder", "max_tokens", "batch_size", "learning_rate", "precision", "trains")
+_LORA = ("rank", "alpha", "targets", "scaling", "dropout")
+LONG = [
+    *_csv("role", "name", "seed", "key", "place"),
+    *(Column("", f"settings.{name}", name=name) for name in _SETTINGS),
+    *_csv("status", "error", "first_bad_step", "one_class", "best_epoch", "stopped_after"),
+    *(Column("", f"{part}.{name}", name=f"{part}_{name.replace('fraction', 'accuracy')}")
+      for part in ("train", "val", "test") for name in ("correct", "reviews", "fraction")),
+    *_csv("trainable_parameters", "total_parameters", "pack", "training_seconds",
+          "evaluation_seconds", "seconds", "tokens_per_second", "peak_memory_bytes", "commit",
+          "cpu", "gpu", "threads"),
+    *(Column("", f"settings.lora.{name}", name=name) for name in _LORA),
 ]  # fmt: skip
 
 
@@ -299,11 +305,13 @@ def tables(results: Results) -> dict[str, Table]:
         ("verdicts", VERDICTS, [v for v in results.verdicts if v.word != "not judged"]),
         ("methods", main_columns(results), results.rows),
         ("runs", RUNS, [run for run in results.runs if run.role != "cell"]),
-        ("comparisons", comparison_columns(results), results.comparisons),
+        ("variance", VARIANCE, [row for row in results.rows if row.variance]),
+        ("scores", SCORES, [row for row in results.rows if row.scores]),
+        ("comparisons", COMPARISONS, results.comparisons),
         ("choice", CHOICE, [row for row in fresh if row]),
         ("cells", CELLS, results.cells),
         ("split", SPLIT, list(results.data.parts.items())),
-        ("slices", SLICES, results.slices),
+        ("kinds", KINDS, [row for row in results.rows if row.variance]),
         ("machines", MACHINES, results.machines),
     ]
     return {name: table(name, columns, rows) for name, columns, rows in made if rows}

@@ -1,15 +1,14 @@
-"""Figures of the methods, each drawn from the results by a function that returns it."""
+"""Figures of the methods and of a grid, each drawn by a function that returns it."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from lora_replication.report import drawing
-from lora_replication.report.drawing import BLUE, GREEN, INK, ORANGE, VERMILLION, Drawing, axes
-from lora_replication.report.grid_figures import collapse_by_alpha, heatmaps, scatter
-from lora_replication.report.results import Results, RunRow
+from lora_replication.report.drawing import BLUE, INK, ORANGE, VERMILLION, Drawing, axes
+from lora_replication.report.results import Collapse, Results, RunRow
 from lora_replication.report.words import MINUS, method
-from lora_replication.statistics import prediction_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,18 +20,12 @@ ACCURACY = "test accuracy, %"
 def draw_figures(results: Results) -> dict[str, Drawing]:
     """Those for which there is something to draw, by name."""
     cells = [run for run in results.cells if run.test_accuracy is not None]
-    comparable = any(row.comparable and row.test for row in results.methods)
-    tested = any(row.test for row in results.rows)
     figures: list[tuple[str, str, bool, Callable[[], Figure]]] = [
         ("accuracy_by_method", "Test accuracy by method", True,
          partial(accuracy_by_method, results)),
         ("learning_curves", "Accuracy by epoch", True, partial(learning_curves, results)),
-        ("accuracy_by_parameters", "Accuracy and trainable parameters", tested,
-         partial(accuracy_by_parameters, results)),
         ("paired_differences", "Paired differences", bool(results.comparisons),
          partial(paired_differences, results)),
-        ("published_against_reproduced", "Published and reproduced", comparable,
-         partial(published_against_reproduced, results)),
         ("grid_heatmaps", "Validation accuracy by alpha and rank", bool(cells),
          partial(heatmaps, cells)),
         ("grid_validation_against_test", "Validation against test in the grid", bool(cells),
@@ -45,15 +38,14 @@ def draw_figures(results: Results) -> dict[str, Drawing]:
 
 
 def accuracy_by_method(results: Results) -> "Figure":
-    """Test accuracy in percent of each method and the grid's winner: runs, mean, both intervals,
-    the article's number where comparable.
+    """Test accuracy in percent of each method and the grid's winner: runs, mean, interval, the
+    article's number where comparable.
     """
     rows = results.rows
     figure, (plot,) = axes(1, 1, height=1.3 + 0.56 * len(rows))
     for y, row in enumerate(rows):
         if row.test_sampling:
-            drawing.bar(plot, y + 0.14, row.test, BLUE, "seeds (t interval)")
-            drawing.bar(plot, y + 0.28, row.test_sampling, ORANGE, "test sampling (Wilson)")
+            drawing.bar(plot, y + 0.2, row.interval, BLUE, "new seeds and new reviews")
             drawing.circles(plot, y - 0.06, _accuracies(results.runs_of(row)))
             drawing.mean_line(plot, y, row.test_sampling.estimate)
         if row.comparable and row.published:
@@ -87,55 +79,17 @@ def learning_curves(results: Results) -> "Figure":
     return figure
 
 
-def accuracy_by_parameters(results: Results) -> "Figure":
-    """Mean test accuracy in percent with its interval over seeds, against trainable parameters."""
-    figure, (plot,) = axes(1, 1, height=3.4)
-    rows = [row for row in results.rows if row.test and row.trainable_parameters]
-    for row, marker in zip(rows, "osD^vPX*" * (1 + len(rows) // 8), strict=False):
-        interval, x = row.test, row.trainable_parameters
-        if interval is None or x is None:
-            continue
-        if interval.low is not None and interval.high is not None:
-            ends = [100 * interval.low, 100 * interval.high]
-            plot.plot([x, x], ends, color=BLUE, linewidth=2.4, solid_capstyle="butt")
-        (line,) = plot.plot([x], [100 * interval.estimate], marker, color=INK, markersize=6)
-        line.set(fillstyle="none", label=method(row.name))
-    plot.set_xscale("log")
-    plot.margins(x=0.08)
-    plot.set_xlabel("trainable parameters")
-    plot.set_ylabel(ACCURACY)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
-    return figure
-
-
 def paired_differences(results: Results) -> "Figure":
-    """Difference of test accuracy in points of every two methods: seeds, mean, both intervals."""
+    """Difference of test accuracy in points of every two methods: seeds, mean, interval."""
     pairs = results.comparisons
     figure, (plot,) = axes(1, 1, height=1.2 + 0.5 * len(pairs))
     for y, pair in enumerate(pairs):
-        drawing.bar(plot, y + 0.14, pair.paired.difference, BLUE, "seeds (paired t)")
-        drawing.bar(plot, y + 0.28, pair.both, GREEN, "seeds and reviews (bootstrap)")
+        drawing.bar(plot, y + 0.2, pair.interval, BLUE, "new seeds and new reviews")
         drawing.circles(plot, y - 0.08, pair.differences, "seed")
-        drawing.mean_line(plot, y, pair.paired.difference.estimate)
+        drawing.mean_line(plot, y, pair.over_seeds.estimate)
     plot.axvline(0, color=VERMILLION, linewidth=1, linestyle="--")
     names = [f"{method(pair.second)}\n{MINUS} {method(pair.first)}" for pair in pairs]
     drawing.rows_of(plot, names, "difference of test accuracy, points")
-    drawing.legend(figure, plot)
-    return figure
-
-
-def published_against_reproduced(results: Results) -> "Figure":
-    """Our runs in percent, the interval for one more, and the article's run."""
-    rows = [row for row in results.methods if row.comparable and row.test]
-    figure, (plot,) = axes(1, 1, height=1.2 + 0.5 * len(rows))
-    for y, row in enumerate(rows):
-        accuracies = _accuracies(results.runs_of(row))
-        interval = prediction_interval(accuracies, results.confidence)
-        drawing.bar(plot, y + 0.15, interval, ORANGE, "one more run (t)")
-        drawing.circles(plot, y, accuracies)
-        if row.published:
-            drawing.diamond(plot, y - 0.18, row.published.test_percent)
-    drawing.rows_of(plot, [method(row.name) for row in rows], ACCURACY)
     drawing.legend(figure, plot)
     return figure
 
@@ -164,3 +118,126 @@ def _curve(
     xs = range(1, len(mean) + 1)
     style = f"{line}{marker}"
     plot.plot(xs, mean, style, color=color, linewidth=2, markersize=3.8, label=label)
+
+
+def heatmaps(cells: Sequence[RunRow]) -> "Figure":
+    """Validation accuracy in percent by alpha and rank, one panel per choice of targets."""
+    import matplotlib as mpl
+
+    colours = mpl.colormaps["cividis"].resampled(16)  # with more, the key would be a bitmap
+    values = {
+        (lora.targets, lora.alpha, lora.rank): 100 * run.val_accuracy
+        for run in cells
+        if (lora := run.settings.lora) and run.val_accuracy is not None
+    }
+    choices = sorted({key[0] for key in values}, key=lambda targets: (len(targets), targets))
+    alphas = sorted({alpha for _, alpha, _ in values})
+    ranks = sorted({rank for *_, rank in values})
+    columns = min(4, len(choices))
+    lines = math.ceil(len(choices) / columns)
+    figure, panels = axes(lines, columns, height=0.8 + 1.5 * lines, width=max(4.9, 1.9 * columns))
+    low, high = min(values.values()), max(values.values())
+    for plot, targets in zip(panels, choices, strict=False):
+        grid = [[values.get((targets, a, r), math.nan) for r in ranks] for a in alphas]
+        mesh = plot.pcolormesh(grid, cmap=colours, vmin=low, vmax=high)
+        extra = [name for name in targets if name not in ("query", "value")]
+        both = {"query", "value"} <= set(targets)
+        plot.set_title(" ".join(["q v", *extra] if both else targets), fontsize=7, loc="left")
+        plot.set_xticks([x + 0.5 for x in range(len(ranks))], [str(r) for r in ranks], fontsize=7)
+        ys = [y + 0.5 for y in range(len(alphas))]
+        plot.set_yticks(ys, [f"{alpha:g}" for alpha in alphas], fontsize=7)
+        plot.grid(visible=False)
+    for plot in panels[len(choices) :]:
+        plot.remove()
+    panels[0].invert_yaxis()
+    figure.colorbar(mesh, ax=panels[: len(choices)], shrink=0.8)
+    figure.supxlabel("rank", fontsize=9)
+    figure.supylabel("alpha", fontsize=9)
+    return figure
+
+
+def scatter(cells: Sequence[RunRow]) -> "Figure":
+    """Validation accuracy to the right, test accuracy upwards, in percent."""
+    figure, (plot,) = axes(1, 1, height=3.4)
+    pairs = [(100 * (run.val_accuracy or 0), 100 * (run.test_accuracy or 0)) for run in cells]
+    xs, ys = zip(*pairs, strict=True)
+    ends = [min(*xs, *ys), max(*xs, *ys)]
+    plot.plot(ends, ends, color=INK, linewidth=0.9)
+    plot.plot(xs, ys, "o", color=BLUE, markersize=4, alpha=0.6, markeredgewidth=0)
+    plot.set_xlabel("validation accuracy, %")
+    plot.set_ylabel("test accuracy, %")
+    return figure
+
+
+def collapse_by_alpha(rows: Sequence[Collapse]) -> "Figure":
+    """Share of collapsed configurations in percent by alpha with exact intervals, and of those that
+    predict a single class.
+    """
+    figure, (plot,) = axes(1, 1, height=3.0)
+    for x, row in enumerate(rows):
+        ends = [100 * (row.share.low or 0), 100 * (row.share.high or 0)]
+        plot.plot([x, x], ends, color=BLUE, linewidth=3.2, solid_capstyle="butt")
+    xs = range(len(rows))
+    shares = [100 * row.share.estimate for row in rows]
+    plot.plot(xs, shares, "o", color=BLUE, label="below 60 % on test")
+    single = [100 * row.one_class / row.configurations for row in rows]
+    plot.plot(xs, single, "s", color=VERMILLION, fillstyle="none", label="predicts a single class")
+    plot.set_xticks(xs, [f"{row.alpha:g}" for row in rows])
+    plot.set_xlim(-0.5, len(rows) - 0.5)
+    plot.set_ylim(-4, 104)
+    plot.set_xlabel("alpha")
+    plot.set_ylabel("configurations, %")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
+def mean_heatmap(
+    means: dict[tuple[int, int], float], alphas: Sequence[int], ranks: Sequence[int]
+) -> "Figure":
+    """Mean accuracy in percent, alpha downwards and rank to the right, with its numbers."""
+    figure, (plot,) = axes(1, 1, height=3.6)
+    grid = [[100 * means.get((a, r), math.nan) for r in ranks] for a in alphas]
+    plot.pcolormesh(grid, cmap="cividis", vmin=50, vmax=95)
+    for y, row in enumerate(grid):
+        for x, value in enumerate(row):
+            if not math.isnan(value):
+                color = "white" if value < 75 else "black"
+                at = {"ha": "center", "va": "center"}
+                plot.text(x + 0.5, y + 0.5, f"{value:.1f}", at, fontsize=8, color=color)
+    plot.set_xticks([x + 0.5 for x in range(len(ranks))], [str(rank) for rank in ranks])
+    plot.set_yticks([y + 0.5 for y in range(len(alphas))], [str(alpha) for alpha in alphas])
+    plot.invert_yaxis()
+    plot.grid(visible=False)
+    plot.set_xlabel("rank")
+    plot.set_ylabel("alpha")
+    return figure
+
+
+def counts_in_squares(
+    points: Sequence[tuple[float, float]], lowest: float, across: str, up: str, width: float = 0.5
+) -> "Figure":
+    """How many ``points``, in percent, fall into each square of ``width`` points; sums, because the
+    published file belongs to its author and is not drawn run by run.
+    """
+    import numpy as np
+
+    figure, (plot,) = axes(1, 1, height=3.6)
+    edges = np.arange(lowest - 2, 100 + width, width)
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    counts, _, _ = np.histogram2d(ys, xs, bins=[edges, edges])
+    rows, columns = np.nonzero(counts)
+    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        strength = 0.25 + 0.75 * counts[row, column] / counts.max()
+        span = edges[column : column + 2]
+        low, high = edges[row], edges[row + 1]
+        plot.fill_between(span, low, high, color=BLUE, alpha=strength, linewidth=0)
+    shown = [80.0, 95.0]
+    if points:
+        nonzero = [*rows.tolist(), *columns.tolist()]
+        shown = [edges[min(nonzero)], edges[max(nonzero) + 1]]
+    plot.plot(shown, shown, color=INK, linewidth=0.9)
+    plot.set_xlim(*shown)
+    plot.set_ylim(*shown)
+    plot.set_xlabel(across)
+    plot.set_ylabel(up)
+    return figure

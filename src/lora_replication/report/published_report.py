@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 
 from lora_replication.article.published_file import ALPHAS, RANKS
-from lora_replication.report import grid_figures as figures
-from lora_replication.report import words
+from lora_replication.report import figures, words
 from lora_replication.report.build import drawing_files, write_report
 from lora_replication.report.drawing import Drawing, render
 from lora_replication.report.published import PublishedResults, compare_grids, summarise_published

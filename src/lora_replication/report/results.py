@@ -3,30 +3,31 @@
 Accuracies and interval ends are fractions from 0 to 1; durations are seconds; memory is bytes.
 """
 
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from lora_replication import __version__
 from lora_replication.article import Article, Claim, PublishedMethod
 from lora_replication.data.manifest import Manifest
-from lora_replication.errors import DataError
-from lora_replication.record import Epoch, Role, Status
-from lora_replication.statistics import Interval, McNemar, PairedComparison
-from lora_replication.study import LoraParams
+from lora_replication.record import Happened, Role, Settings
+from lora_replication.statistics import Components, Interval
 
 PARTS = ("train", "val", "test")
 
-Word = Literal["reproduced", "consistent", "not reproduced", "inconclusive", "not judged"]
+Word = Literal[
+    "reproduced", "consistent", "not reproduced", "inconclusive", "does not apply", "not judged"
+]
 
 WORDS: dict[Word, str] = {
-    "reproduced": "shown to hold here: a count at the article's digits, an order that the paired "
-    "test finds, a number or a sameness shown to lie within the margin",
+    "reproduced": "shown to hold here: a count at the article's digits, an order that the test for "
+    "new seeds and new reviews finds, a number or a sameness shown to lie within the margin",
     "consistent": "a fresh run here could well give the article's number, and the interval is "
-    "narrow enough to say so; within the margin is not shown",
+    "narrow enough to say so, though within the margin is not shown; or the configuration can't be "
+    "excluded as the best",
     "not reproduced": "shown not to hold here",
     "inconclusive": "these runs decide nothing",
+    "does not apply": "follows from the sizes of another encoder than the article's",
     "not judged": "about something that this study does not measure",
 }
 
@@ -37,17 +38,12 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class RunRow(Part):
-    """One run: a row of the long table. None where not measured.
+class RunRow(Happened):
+    """One run: a row of the long table; what happened is as in its record.
 
     Attributes:
         role, name, seed, key: which run; ``key`` is the sha256 that names its record.
         place: in the grid by validation accuracy, from 1; None outside it.
-        encoder ... lora: its settings.
-        status, error, one_class and so on: as in the record's ``happened``.
-        <part>_correct, <part>_reviews, <part>_accuracy: at the best epoch by validation.
-        test_wilson, test_exact: of the test accuracy over reviews; None for the grid's runs.
-        seconds: of training and evaluation.
         commit: of the code; ``cpu``, ``gpu``, ``threads``: of the machine.
     """
 
@@ -55,50 +51,53 @@ class RunRow(Part):
     name: str
     seed: int
     key: str
-    place: int | None
-    encoder: str
-    max_tokens: int
-    batch_size: int
-    learning_rate: float
-    precision: str
-    trains: str
-    lora: LoraParams | None
-    status: Status
-    error: str | None
-    first_bad_step: int | None
-    one_class: bool
-    best_epoch: int | None
-    stopped_after: int | None
-    train_correct: int | None
-    train_reviews: int | None
-    train_accuracy: float | None
-    val_correct: int | None
-    val_reviews: int | None
-    val_accuracy: float | None
-    test_correct: int | None
-    test_reviews: int | None
-    test_accuracy: float | None
-    test_wilson: Interval | None
-    test_exact: Interval | None
-    trainable_parameters: int | None
-    total_parameters: int | None
-    pack: int
-    training_seconds: float | None
-    evaluation_seconds: float | None
-    seconds: float | None
-    tokens_per_second: float | None
-    peak_memory_bytes: int | None
-    notes: list[str]
+    place: int | None = None
+    settings: Settings
     commit: str | None
     cpu: str
     gpu: str | None
     threads: int
-    epochs: list[Epoch]
 
     @property
     def is_done(self) -> bool:
         """Whether the run has a result."""
         return self.status in ("ok", "diverged")
+
+    def accuracy(self, part: str) -> float | None:
+        """On ``part`` at the best epoch by validation; None where not measured."""
+        count = getattr(self, part)
+        return None if count is None else count.fraction
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """See ``accuracy``."""
+        return self.accuracy("test")
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """See ``accuracy``."""
+        return self.accuracy("val")
+
+    @property
+    def seconds(self) -> float | None:
+        """Of training and evaluation; None where neither was measured."""
+        spent = (self.training_seconds, self.evaluation_seconds)
+        return None if spent == (None, None) else sum(part or 0.0 for part in spent)
+
+
+class Variance(Part):
+    """What one method's accuracy varies with.
+
+    Attributes:
+        components: of the (seed, review) table, by movie where movies are known.
+        by_review: the interval as if each review were of its own movie; None where none is known.
+        median, interquartile_mean: of the test accuracy over runs.
+    """
+
+    components: Components
+    by_review: Interval | None
+    median: float
+    interquartile_mean: float
 
 
 class MethodRow(Part):
@@ -110,10 +109,16 @@ class MethodRow(Part):
         train, val, test: mean accuracy over the ok runs with its t interval over seeds, clipped to
             [0, 1]; diverged runs have no accuracy, runs that predict a single class are included.
         test_sampling: mean test accuracy with its Wilson interval over reviews.
+        interval: of the mean test accuracy for new seeds and new reviews (for new reviews alone
+            with one seed), clipped to [0, 1]; None where the runs have no predictions.
+        variance: where that interval comes from; ``scores``: means over runs, see
+            ``statistics.Scores``; both of runs with predictions.
+        unseen_movies, unique_texts: mean test accuracy with its Wilson interval over reviews whose
+            movie has no training review, or whose text occurs nowhere else in the study.
         published: the article's method of this name; ``comparable``: whether its numbers are about
             the same thing; ``note``: why not.
         grid_val_accuracy: validation accuracy in the grid.
-        difference_from_winner: of test accuracy, paired over fresh seeds.
+        difference_from_winner: of test accuracy, for new seeds and new reviews.
     """
 
     role: Role
@@ -129,6 +134,11 @@ class MethodRow(Part):
     val: Interval | None
     test: Interval | None
     test_sampling: Interval | None
+    interval: Interval | None = None
+    variance: Variance | None = None
+    scores: dict[str, float | None] = {}
+    unseen_movies: Interval | None = None
+    unique_texts: Interval | None = None
     published: PublishedMethod | None = None
     comparable: bool = False
     note: str = ""
@@ -137,7 +147,7 @@ class MethodRow(Part):
 
 
 class PValues(Part):
-    """A p value before and after Holm's correction over all claims."""
+    """A p value before and after Holm's correction over all tests of the study's verdicts."""
 
     raw: float
     holm: float
@@ -152,8 +162,9 @@ class Verdict(Part):
             configurations and the points behind the best.
         measured_percent: with its interval, None for counts and what is not judged.
         measured_count: the count or ratio.
-        seeds_needed: with how many seeds the study would decide, if effect and scatter were those
-            seen; None where it has decided or no number of seeds would.
+        seeds_needed: with how many seeds the study would show a difference as large as the margin,
+            or sameness within it; None where it has decided, or no number of seeds would.
+        no_seeds: why no number of seeds would.
         scope: which study it is about, where that is not the article's setting.
     """
 
@@ -167,6 +178,7 @@ class Verdict(Part):
     p_difference: PValues | None = None
     p_sameness: PValues | None = None
     seeds_needed: int | None = None
+    no_seeds: str = ""
     scope: str = ""
 
 
@@ -174,45 +186,22 @@ class Comparison(Part):
     """Two methods on the seeds and reviews that both have: the second minus the first.
 
     Attributes:
-        differences: of test accuracy, one per seed; ``paired``: the t test over them.
-        p_holm: after Holm's correction over all comparisons; None for one seed.
-        mcnemar: the exact test for each seed whose two runs have predictions.
-        both, both_by_movie: the two-level bootstrap over seeds and reviews, or movies.
-        detectable_by_seeds, detectable_by_reviews: the smallest difference that this many seeds,
-            and one pair of runs on this many reviews, would find with the power in params.
+        differences: of test accuracy, one per seed.
+        interval, p_value: for new seeds and new reviews, uncorrected; None without predictions, p
+            also for one seed; ``seeds_share``: of the variance.
+        over_seeds: the t interval on these reviews.
+        probability_of_improvement: that a run of the second is better than one of the first.
     """
 
     first: str
     second: str
     seeds: list[int]
     differences: list[float]
-    paired: PairedComparison
-    p_holm: float | None = None
-    mcnemar: list[McNemar]
-    both: Interval | None
-    both_by_movie: Interval | None
-    detectable_by_seeds: float | None
-    detectable_by_reviews: float | None
-
-
-class Slices(Part):
-    """A method's mean over runs on kinds of test reviews, with intervals over reviews.
-
-    Attributes:
-        runs: number of runs with predictions.
-        plain: all test reviews; ``by_movie``: the same, clustered by movie.
-        both: two-level bootstrap over runs and reviews.
-        unseen_movies: reviews whose movie has no training review.
-        unique_texts: reviews whose text occurs nowhere else in the study.
-    """
-
-    name: str
-    runs: int
-    plain: Interval
-    by_movie: Interval | None
-    both: Interval
-    unseen_movies: Interval | None
-    unique_texts: Interval | None
+    interval: Interval | None
+    p_value: float | None
+    seeds_share: float | None
+    over_seeds: Interval
+    probability_of_improvement: float
 
 
 class Missing(Part):
@@ -273,7 +262,7 @@ class Results(Part):
         machines: each machine and software once, with its number of runs; ``year``: of the last.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     made_by: str = f"lora-replication {__version__}"
     title: str
     subject: str
@@ -292,7 +281,6 @@ class Results(Part):
     methods: list[MethodRow]
     grid: Grid
     comparisons: list[Comparison] = []
-    slices: list[Slices] = []
     without_predictions: int = 0
     runs: list[RunRow]
     article: Article
@@ -323,13 +311,3 @@ class Results(Part):
     def to_json(self) -> bytes:
         """The content of ``results.json``."""
         return self.model_dump_json(indent=1).encode() + b"\n"
-
-
-def read_results(folder: Path) -> Results:
-    """What the report in ``folder`` says. Raises ``DataError``."""
-    file = folder / "results.json"
-    try:
-        return Results.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "it is of another version"
-        raise DataError(f"{file}: can't be read ({reason}); rebuild the report") from None

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import pandas as pd
-
 from lora_replication import statistics as stats
 from lora_replication.article import article, published
 from lora_replication.data.manifest import Manifest
@@ -24,12 +22,8 @@ from lora_replication.report.results import (
     Results,
     RunRow,
 )
-from lora_replication.report.runs import long_table, run_rows
 from lora_replication.report.words import say
-from lora_replication.statistics import Interval
 from lora_replication.study import Study
-
-WINNER = "grid_winner"
 
 COLLAPSED_BELOW = 0.6
 """A run whose test accuracy ends below this has collapsed; a single predicted class gives about one
@@ -53,7 +47,7 @@ def summarise(study: Study, manifest: Manifest, progress: Progress) -> Results:
     records = [
         progress.records[run.place] for run in progress.asked if run.place in progress.records
     ]
-    table = long_table(records, study.report.confidence)
+    runs = run_rows(records)
     words: dict[str, Any] = {name: say(name, study) for name in ("title", "subject")}
     for name in ("reservation", "stamp", "remark"):
         words[name] = say(name, study, article().setting)
@@ -66,13 +60,49 @@ def summarise(study: Study, manifest: Manifest, progress: Progress) -> Results:
         missing=_missing(progress),
         records_ignored=progress.stale,
         copies=list(progress.copies),
-        methods=[_method(study, table, name) for name in study.run.methods],
-        grid=_grid(study, table, progress),
-        runs=run_rows(table),
+        methods=[_method(study, runs, name) for name in study.run.methods],
+        grid=_grid(study, runs, progress),
+        runs=runs,
         article=article(),
         data=manifest,
         machines=_machines(records),
         year=max((int(record.where.finished[:4]) for record in records), default=None),
+    )
+
+
+def run_rows(records: Iterable[Record]) -> list[RunRow]:
+    """One row a record; the grid's runs best by validation first, with their place."""
+    rows = sorted((_run(record) for record in records), key=_order)
+    first = sum(row.role != "cell" for row in rows)
+    return rows[:first] + [
+        row.model_copy(update={"place": place}) for place, row in enumerate(rows[first:], start=1)
+    ]
+
+
+def _run(record: Record) -> RunRow:
+    asked, where = record.asked, record.where
+    names = ("role", "name", "seed", "key", "settings")
+    return RunRow(
+        **dict(record.happened),
+        **{name: getattr(asked, name) for name in names},
+        commit=where.git_commit,
+        cpu=where.cpu,
+        gpu=where.gpu,
+        threads=where.threads,
+    )
+
+
+def _order(row: RunRow) -> tuple[float, ...]:
+    """Methods, winner and others as asked; then the grid: highest validation accuracy first, of
+    equal ones the smallest, then those without a result.
+    """
+    if row.role != "cell":
+        return (0,)
+    accuracy = row.val_accuracy
+    return (
+        1 if row.is_done else 2,
+        1.0 if accuracy is None else -accuracy,
+        row.trainable_parameters or 0,
     )
 
 
@@ -86,19 +116,23 @@ def _missing(progress: Progress) -> list[Missing]:
     return rows
 
 
-def _done(table: pd.DataFrame, role: Role, name: str) -> pd.DataFrame:
+def _done(runs: Sequence[RunRow], role: Role, name: str) -> list[RunRow]:
     """The runs of one method that have a result."""
-    is_done = table["status"].isin(["ok", "diverged"])
-    return table[(table["role"] == role) & (table["name"] == name) & is_done]
+    return [run for run in runs if (run.role, run.name) == (role, name) and run.is_done]
 
 
-def _method(study: Study, table: pd.DataFrame, name: str) -> MethodRow:
+def _method(study: Study, runs: Sequence[RunRow], name: str) -> MethodRow:
     method, known = study.methods[name], published().get(name)
-    comparable = bool(known and study.is_the_articles and known.configures(method))
+    comparable = bool(
+        known
+        and known.configures(method)
+        and article().is_setting_of(study)
+        and article().is_rate_of(study, name)
+    )
     note = say("not_comparable", study, article().setting) if known and not comparable else ""
     return _row(
         study,
-        _done(table, "method", name),
+        _done(runs, "method", name),
         role="method",
         name=name,
         trains=say("trains", method.trains, method.lora),
@@ -109,51 +143,52 @@ def _method(study: Study, table: pd.DataFrame, name: str) -> MethodRow:
     )
 
 
-def _row(study: Study, runs: pd.DataFrame, **facts: Any) -> MethodRow:
+def _row(study: Study, runs: Sequence[RunRow], **facts: Any) -> MethodRow:
     """The ``runs`` of one row of the main table, summed up over seeds and over reviews."""
     level = study.report.confidence
-    sizes, correct = runs["test_reviews"].dropna(), runs["test_correct"].dropna()
-    if sizes.nunique() > 1:
+    tests = [run.test for run in runs if run.test]
+    sizes = sorted({test.reviews for test in tests})
+    if len(sizes) > 1:
         raise DataError(
-            f"{facts['name']}: its runs were tested on {sorted(set(sizes))} reviews; "
+            f"{facts['name']}: its runs were tested on {sizes} reviews; "
             "train them again on one data folder"
         )
-    facts |= {part: _over_seeds(runs[f"{part}_accuracy"].dropna(), level) for part in PARTS}
+    for part in PARTS:
+        known = [a for run in runs if (a := run.accuracy(part)) is not None]
+        facts[part] = stats.clipped(stats.t_interval(known, level), 0.0, 1.0) if known else None
+    correct = sum(test.correct for test in tests)
     return MethodRow(
-        trainable_parameters=next(iter(runs["trainable_parameters"]), None),
+        trainable_parameters=runs[0].trainable_parameters if runs else None,
         runs_done=len(runs),
-        runs_diverged=int((runs["status"] == "diverged").sum()),
-        runs_one_class=int(runs["one_class"].sum()),
-        test_sampling=stats.wilson_interval(correct.sum() / len(correct), sizes.iloc[0], level)
-        if len(correct)
+        runs_diverged=sum(run.status == "diverged" for run in runs),
+        runs_one_class=sum(run.one_class for run in runs),
+        test_sampling=stats.wilson_interval(correct / len(tests), sizes[0], level)
+        if tests
         else None,
         **facts,
     )
 
 
-def _over_seeds(accuracies: Iterable[float], level: float) -> Interval | None:
-    values = list(accuracies)
-    return stats.clipped(stats.t_interval(values, level), 0.0, 1.0) if values else None
-
-
-def _grid(study: Study, table: pd.DataFrame, progress: Progress) -> Grid:
+def _grid(study: Study, runs: Sequence[RunRow], progress: Progress) -> Grid:
     asked = sum(run.role == "cell" for run in progress.asked)
-    cells = table[(table["role"] == "cell") & table["status"].isin(["ok", "diverged"])]
+    cells = [run for run in runs if run.role == "cell" and run.is_done]
     ends = [
-        (run["lora"].alpha, run["test_accuracy"], run["one_class"]) for _, run in cells.iterrows()
+        (run.settings.lora.alpha, run.test_accuracy, run.one_class)
+        for run in cells
+        if run.settings.lora
     ]
-    best = next((RunRow(**row) for row in cells.head(1).to_dict("records")), None)
-    whole = len(cells) == asked and best is not None and best.val_accuracy is not None
-    fresh = table[table["role"].isin(["winner", "runner_up"])][["role", "name"]].drop_duplicates()
-    chosen = [_chosen(study, table, cells, *names) for names in fresh.itertuples(index=False)]
-    rows = [row for row in chosen if row]
+    whole = bool(cells) and len(cells) == asked and cells[0].val is not None
+    fresh = dict.fromkeys(
+        (run.role, run.name) for run in runs if run.role in ("winner", "runner_up")
+    )
+    rows = [row for names in fresh if (row := _chosen(study, runs, *names))]
     return Grid(
         asked=asked,
         done=len(cells),
-        diverged=int((cells["status"] == "diverged").sum()),
-        one_class=int(cells["one_class"].sum()),
+        diverged=sum(run.status == "diverged" for run in cells),
+        one_class=sum(run.one_class for run in cells),
         collapse=collapse(ends, study.report.confidence),
-        winner_by_validation=best.name if best and whole else None,
+        winner_by_validation=cells[0].name if whole else None,
         winner=next((row for row in rows if row.role == "winner"), None),
         runners_up=[row for row in rows if row.role == "runner_up"],
     )
@@ -163,13 +198,13 @@ def collapse(ends: Iterable[tuple[float, float | None, bool]], level: float) -> 
     """Collapsed configurations by alpha, from the alpha of each, its test accuracy (None where
     diverged) and whether it predicts a single class.
     """
-    table = pd.DataFrame(ends, columns=["alpha", "accuracy", "one_class"], dtype=object)
-    rows = []
-    for alpha, mine in table.groupby("alpha"):
-        collapsed = sum(a is None or a < COLLAPSED_BELOW for a in mine["accuracy"])
-        source = f"configurations, n = {len(mine)}, one run each"
-        share = replace(stats.exact_interval(collapsed, len(mine), level), source=source)
-        one_class, n = int(mine["one_class"].sum()), len(mine)
+    found, rows = list(ends), []
+    for alpha in sorted({alpha for alpha, *_ in found}):
+        mine = [(accuracy, single) for other, accuracy, single in found if other == alpha]
+        n, collapsed = len(mine), sum(a is None or a < COLLAPSED_BELOW for a, _ in mine)
+        source = f"configurations, n = {n}, one run each"
+        share = replace(stats.exact_interval(collapsed, n, level), source=source)
+        one_class = sum(bool(single) for _, single in mine)
         rows.append(
             Collapse(
                 alpha=alpha, configurations=n, collapsed=collapsed, share=share, one_class=one_class
@@ -178,37 +213,23 @@ def collapse(ends: Iterable[tuple[float, float | None, bool]], level: float) -> 
     return rows
 
 
-def _chosen(
-    study: Study, table: pd.DataFrame, cells: pd.DataFrame, role: Role, name: str
-) -> MethodRow | None:
+def _chosen(study: Study, runs: Sequence[RunRow], role: Role, name: str) -> MethodRow | None:
     """The winner or a runner-up on fresh seeds; None before its first result."""
-    runs = _done(table, role, name)
-    if not len(runs):
+    mine = _done(runs, role, name)
+    lora = mine[0].settings.lora if mine else None
+    if lora is None:
         return None
-    lora = runs.iloc[0]["lora"]
-    in_grid = cells[cells["name"] == cell_name(lora)]["val_accuracy"]
+    cell = next((run for run in runs if run.role == "cell" and run.name == cell_name(lora)), None)
     return _row(
         study,
-        runs,
+        mine,
         role=role,
         name=name,
         trains=say("trains", "lora", lora),
         configuration=cell_name(lora),
         seeds=study.grid.winner_seeds,
-        grid_val_accuracy=next(iter(in_grid), None),
-        difference_from_winner=_from_winner(runs, table, study) if role == "runner_up" else None,
+        grid_val_accuracy=cell.val_accuracy if cell and cell.is_done else None,
     )
-
-
-def _from_winner(runs: pd.DataFrame, table: pd.DataFrame, study: Study) -> Interval | None:
-    """Test accuracy minus the winner's, paired over the fresh seeds that both have."""
-    winner = _done(table, "winner", WINNER)
-    both = winner.merge(runs, on="seed", suffixes=("_winner", ""))
-    pairs = both[["test_accuracy_winner", "test_accuracy"]].dropna()
-    if not len(pairs):
-        return None
-    before, after = (pairs[name].tolist() for name in pairs.columns)
-    return stats.paired_t(before, after, study.report.confidence).difference
 
 
 def _machines(records: Sequence[Record]) -> list[dict[str, Any]]:

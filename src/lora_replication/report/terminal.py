@@ -18,7 +18,10 @@ def terminal_table(results: Results) -> str:
         "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
         for line in lines
     ]
-    note = f"Test accuracy in percent; Seeds: {level(results.confidence)} t interval of its mean."
+    note = (
+        f"Test accuracy in percent; Interval: {level(results.confidence)}, of its mean for new "
+        "seeds and new reviews."
+    )
     words = [results.title, *([results.remark] if results.remark else []), note]
     title, *notes = (textwrap.fill(text, WIDTH) for text in words)
     return "\n".join([title, *body, *notes])

@@ -45,6 +45,14 @@ def signed_ends(interval: Interval | None) -> str:
     return ends(interval, signed)
 
 
+def prose(number: float, interval: Interval, sign: bool) -> str:
+    """A number in percent or points within a text: one decimal where its interval is wider than a
+    point, otherwise two.
+    """
+    width = (interval.high or 0.0) - (interval.low or 0.0)
+    return f"{number:{'+' if sign else ''}.{1 if width > 1 else 2}f}".replace("-", MINUS)
+
+
 def level(confidence: float) -> str:
     """A confidence level, such as ``95 %``."""
     return f"{100 * confidence:g} %"
@@ -98,7 +106,7 @@ def method(name: str) -> str:
     return " ".join("LoRA" if word == "lora" else word for word in name.split("_"))
 
 
-FORMATS = (percent, signed, estimate, ends, signed_ends, level, count, of, duration, gibibytes,
+FORMATS = (percent, signed, estimate, ends, signed_ends, prose, level, count, of, duration, gibibytes,
            p_value, text, listed, method)  # fmt: skip
 
 

@@ -10,18 +10,21 @@ where s2_seed is the variance of the S seeds' means and s2_review that of the n 
 
 Sources: for the components S. R. Searle, G. Casella, C. E. McCulloch, "Variance Components" (1992),
 chapter 4; for the critical value W. G. Cochran, G. M. Cox, "Experimental Designs" (1957), section
-4.14: the mean of the two t quantiles, weighted by A and B. Satterthwaite's degrees of freedom reject
-too often with few seeds.
+4.14: the mean of the two t quantiles, weighted by A and B. Satterthwaite's degrees of freedom
+reject too often with few seeds.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from lora_replication.statistics.intervals import Interval
+
+MOST_SEEDS = 10_000
 
 SMALLEST_TAIL = 1e-40
 """Below it p values are 0: quantiles further out are not computed well."""
@@ -61,10 +64,12 @@ class Components:
 
     def critical(self, tail: float) -> float:
         """The value that |mean| / error exceeds with chance 2 ``tail`` where the true mean is 0."""
-        t_reviews = float(stats.t.isf(tail, self.clusters - 1)) if self.clusters > 1 else math.inf
+        if self.clusters < 2:
+            return math.inf
+        t_reviews = -float(special.stdtrit(self.clusters - 1, tail))
         if self.seeds == 1 or not self.of_seeds:
             return t_reviews
-        t_seeds = float(stats.t.isf(tail, self.seeds - 1))
+        t_seeds = -float(special.stdtrit(self.seeds - 1, tail))
         if not self.of_reviews:
             return t_seeds
         share = self.seeds_share
@@ -103,7 +108,7 @@ class Components:
         return self._p_value(margin - abs(self.mean - centre), tails=1)
 
     def _p_value(self, distance: float, *, tails: int) -> float:
-        """The chance of a distance at least so large; the critical value is inverted in its tail."""
+        """The chance of a distance at least so large: the critical value, inverted."""
         if not self.error:
             return 0.0 if distance > 0 else 1.0
         if distance <= 0:
@@ -170,3 +175,49 @@ def _variance_of_mean(
         return 0.0
     totals = np.bincount(member, weights=deviations, minlength=groups)
     return groups / (groups - 1) * float(totals @ totals) / len(deviations) ** 2
+
+
+def seeds_for_margin(
+    found: Components, margin: float, *, level: float, power: float, sameness: bool = False
+) -> int | None:
+    """The fewest seeds that show, with chance ``power``, a true difference of ``margin``; or, for
+    ``sameness``, a true difference of 0 as less than ``margin``.
+
+    What seeds add shrinks with their number; what reviews add stays. Normal approximation.
+
+    Args:
+        found: components of the difference on the seeds that there are, at least 2.
+        margin: above 0, in the unit of ``found``.
+        level: 1 - the chance of a false find; power: both above 0 and below 1.
+
+    Returns:
+        None where no number of seeds does, as the reviews are too few; and for one seed.
+    """
+    if not (0 < level < 1 and 0 < power < 1) or margin <= 0:
+        raise ValueError(
+            f"level {level}, power {power}, margin {margin}; "
+            "allowed: above 0 and below 1, above 0 and below 1, above 0"
+        )
+    if found.seeds < 2 or found.clusters < 2:
+        return None
+    tail = (1 - level) if sameness else (1 - level) / 2
+    more = float(special.ndtri((1 + power) / 2 if sameness else power))
+
+    def enough(seeds: int) -> bool:
+        other = replace(found, seeds=seeds, of_seeds=found.of_seeds * found.seeds / seeds)
+        return (other.critical(tail) + more) * other.error <= margin
+
+    return first_enough(enough)
+
+
+def first_enough(enough: Callable[[int], bool]) -> int | None:
+    """The smallest number of seeds from 2 that is enough, or None over 10,000; enough must stay
+    enough.
+    """
+    if not enough(MOST_SEEDS):
+        return None
+    low, high = 1, MOST_SEEDS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high

@@ -1,5 +1,5 @@
-"""Intervals, each named by its source of variance: test sampling (reviews or movies) or seeds
-(runs).
+"""Conditional intervals, each named by its source of variance: test sampling (reviews) or seeds
+(runs). The interval for both is that of ``components``.
 
 An interval over reviews says how far the accuracy could be off because the test set is a sample,
 for the trained models; one over seeds, how far the mean could be off because of the random draws,
@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
-import numpy as np
-from numpy.typing import ArrayLike
 from scipy import stats
 
 
@@ -100,56 +98,6 @@ def t_interval(values: Sequence[float], level: float) -> Interval:
     half = float(stats.t.isf((1 - level) / 2, runs - 1)) * stdev(values) / math.sqrt(runs)
     source = f"seeds, n = {runs} runs"
     return Interval(mean, mean - half, mean + half, level, runs, "Student t", source)
-
-
-def prediction_interval(values: Sequence[float], level: float) -> Interval:
-    """Where one more run with a fresh seed would fall, on the same reviews: mean -+ t sd sqrt(1 +
-    1/n), for runs scattered normally.
-
-    Args:
-        values: one per run, at least one. One run gives its value and no interval.
-        level: nominal coverage, above 0 and below 1.
-    """
-    mean = t_interval(values, level)
-    kind = "Student t, one more run"
-    if mean.low is None or mean.high is None:
-        return replace(mean, kind=kind)
-    half = (mean.high - mean.low) / 2 * math.sqrt(mean.n + 1)
-    low, high = mean.estimate - half, mean.estimate + half
-    source = f"seeds, one more run next to n = {mean.n} runs"
-    return Interval(mean.estimate, low, high, level, mean.n, kind, source)
-
-
-def clustered_interval(values: ArrayLike, clusters: ArrayLike, level: float) -> Interval:
-    """Student's t interval of a mean over reviews that are sampled in clusters (movies).
-
-    The variance is that of the cluster totals of the residuals, times G / (G - 1) for G clusters; t
-    has G - 1 degrees of freedom.
-
-    Args:
-        values: (reviews,), right answers as 0 or 1, or their mean over runs.
-        clusters: (reviews,), a label of each review's cluster.
-        level: nominal coverage, above 0 and below 1.
-
-    Source: K.-Y. Liang, S. L. Zeger, Biometrika 73 (1986), for a mean.
-    """
-    _check_level(level)
-    x = np.asarray(values, dtype=np.float64)
-    labels, member = np.unique(np.asarray(clusters), return_inverse=True)
-    if x.ndim != 1 or x.shape != member.shape or not x.size:
-        raise ValueError(
-            f"values {x.shape} and clusters {member.shape}; "
-            "allowed: one cluster for each of at least one value"
-        )
-    mean, groups = float(x.mean()), len(labels)
-    source = f"test sampling, n = {x.size:,} reviews in {groups:,} movies"
-    if groups == 1:
-        source = f"{source}: one movie has no interval"
-        return Interval(mean, None, None, level, x.size, "clustered t", source)
-    totals = np.bincount(member, weights=x - mean)
-    error = math.sqrt(groups / (groups - 1) * float(totals @ totals)) / x.size
-    half = float(stats.t.isf((1 - level) / 2, groups - 1)) * error
-    return Interval(mean, mean - half, mean + half, level, x.size, "clustered t", source)
 
 
 def clipped(interval: Interval, lowest: float, highest: float) -> Interval:
