@@ -16,7 +16,7 @@ from tests.tracking_runs import NO_RESULT, NOON, a_record, a_run
     [
         ("lora_default", "method", "LoRA default, seed 3"),
         ("last_layers", "method", "Last layers, seed 3"),
-        ("r8-a0.5-query-value", "cell", "rank 8, alpha 0.5, query + value, seed 3"),
+        ("r8-a0.5-query-value", "cell", "Rank 8, alpha 0.5, query + value, seed 3"),
         ("grid_winner", "winner", "Grid winner, seed 3"),
     ],
 )
