@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lora_replication.errors import EnvironmentProblem
 
@@ -25,8 +25,12 @@ class HubFiles:
         _without_telemetry()
         from huggingface_hub import try_to_load_from_cache
 
-        place = {"revision": self.revision, "repo_type": self.kind}
-        found = (try_to_load_from_cache(self.repository, name, **place) for name in self.names)
+        found = (
+            try_to_load_from_cache(
+                self.repository, name, revision=self.revision, repo_type=self.kind
+            )
+            for name in self.names
+        )
         files = [Path(file) for file in found if isinstance(file, str)]
         return files if len(files) == len(self.names) else None
 
@@ -48,10 +52,21 @@ class HubFiles:
         from huggingface_hub import HfApi, constants, hf_hub_download
         from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of httpx
 
-        place: dict[str, Any] = {"revision": self.revision, "repo_type": self.kind}
         try:
-            HfApi().repo_info(self.repository, timeout=ANSWER_SECONDS, **place)
-            return [Path(hf_hub_download(self.repository, name, **place)) for name in self.names]
+            HfApi().repo_info(
+                self.repository,
+                revision=self.revision,
+                repo_type=self.kind,
+                timeout=ANSWER_SECONDS,
+            )
+            return [
+                Path(
+                    hf_hub_download(
+                        self.repository, name, revision=self.revision, repo_type=self.kind
+                    )
+                )
+                for name in self.names
+            ]
         except (HTTPError, OSError) as problem:
             reason = str(problem).strip().split("\n", maxsplit=1)[0]
             raise EnvironmentProblem(

@@ -22,7 +22,7 @@ from tests.projects import add_study, checkout, environment, tree
 from tests.study_files import read_params, study_params
 
 RANK = "methods.lora_default.lora"
-SEEDS = "at least one whole number from 0 to 4294967295, none twice"
+SEEDS = "a whole number from 0 to 4294967295"
 TARGETS = "at least one of query, key, value, projection, mlp, head, none twice"
 
 BAD = [
@@ -59,6 +59,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write(project: Path, key: str, value: str) -> int:
     """Write the study ``bad`` with this value; the number of its line."""
     file = add_study(project, "bad", data={"source": "archive"})
+    by_line = YAML(typ="safe", pure=True)
+    by_line.default_flow_style, by_line.width = False, 1000
+    by_line.dump(read_params(file), file)
     lines, depth, place = file.read_text().splitlines(), 0, 0
     for name in key.split("."):
         start = f"{'  ' * depth}{name}:"

@@ -111,7 +111,7 @@ def test_what_dvc_can_not_read_of_its_lock_file_is_told_before_it_tries(finished
     assert done.returncode == 0, done.stderr
     refused, read = map(int, done.stdout.split())
     assert refused > 20
-    assert read < 20
+    assert read > 0
 
 
 @pytest.mark.fault(31)

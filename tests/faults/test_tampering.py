@@ -94,7 +94,7 @@ def poison(tmp_path: Path) -> bytes:
 @pytest.mark.fault(37)
 def test_a_pickle_under_the_name_of_weights_is_refused(tmp_path, poison):
     folder = shutil.copytree(tiny_encoder("distilbert"), tmp_path / "encoder")
-    (folder / "model.safetensors").write_bytes(poison)
+    (folder / "model.safetensors").write_bytes(poison.ljust(100_000, b"\0"))
     with pytest.raises(
         DataError, match=r"model\.safetensors: not a whole safetensors file"
     ) as told:
@@ -165,7 +165,7 @@ def test_weights_of_another_width_are_listed(tmp_path):
     config = folder / "config.json"
     config.write_text(config.read_text().replace('"dim": 32', '"dim": 64'))
     with pytest.raises(
-        DataError, match=r"does not fit config\.json beside it: .*\(32,\), not \(64,\)"
+        DataError, match=r"does not fit config\.json next to it: .*\(32,\), not \(64,\)"
     ):
         load_classifier(
             locate_encoder(ModelParams(encoder="folder", path=str(folder), max_tokens=64))

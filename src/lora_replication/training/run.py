@@ -90,7 +90,7 @@ def perform(
     """
     with ExitStack() as stack:
         for run in runs:
-            stack.enter_context(only_writer(lock_file(workspace, run)))
+            stack.enter_context(only_writer(workspace.lock(run)))
         records = {run.place: workspace.done(run) for run in runs}
         missing = [run for run in runs if records[run.place] is None]
         if missing:
@@ -100,11 +100,6 @@ def perform(
                 records[run.place] = record
                 live.finish(workspace.folder(run), record)
         return [record for record in records.values() if record is not None]
-
-
-def lock_file(workspace: Workspace, run: Run) -> Path:
-    """Held by the process that trains ``run``."""
-    return workspace.state / f"{run.place}.lock"
 
 
 def _checkpoint(workspace: Workspace, runs: Sequence[Run]) -> Checkpoint:
