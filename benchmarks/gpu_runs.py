@@ -19,7 +19,7 @@ from lora_replication.reading import load_study
 from lora_replication.record import Record, Run
 from lora_replication.studies import PARAMS, project_root, study_folder
 from lora_replication.study import TARGETS
-from lora_replication.training.run import lock_file, perform, record_failure
+from lora_replication.training.run import perform, record_failure
 from lora_replication.workspace import Workspace
 
 STUDY = "minilm-gpu"
@@ -104,7 +104,7 @@ def at_work(
         began = time.monotonic()
         if began + longest > until:
             return
-        taken = any(is_locked(lock_file(workspace, run)) for run in runs)
+        taken = any(is_locked(workspace.lock(run)) for run in runs)
         if taken or all(map(workspace.done, runs)):
             continue
         for record in _attempt(workspace, runs):

@@ -95,7 +95,10 @@ def _refuse_extras(text: str, file: Path) -> None:
         place = f"{file}:{event.start_mark.line + 1}"
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if getattr(event, "anchor", None) or getattr(event, "tag", None) or depth > DEEPEST:
-            raise ParameterError(f"{place}: no plain YAML: no &, no *, no !, {DEEPEST} levels")
+            raise ParameterError(
+                f"{place}: not plain YAML 1.2: an anchor (&), alias (*), tag (!) or more than "
+                f"{DEEPEST} levels; write plain values"
+            )
         if (size := len(getattr(event, "value", ""))) > MOST_CHARACTERS:
             raise ParameterError(f"{place}: has {size:,} characters; allowed: {MOST_CHARACTERS:,}")
 
