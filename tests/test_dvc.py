@@ -55,7 +55,8 @@ def test_a_change_is_compared_with_what_was_committed(root):
     set_rate(root, "2.0e-2")
     ok(dvc(root, "repro"))
     parameters = json.loads(ok(dvc(root, "params", "diff", "--json")))
-    assert parameters["params.yaml"]["train.learning_rate"] == {"old": 0.01, "new": 0.02}
+    rate = parameters["params.yaml"]["train.learning_rate"]
+    assert (rate["old"], rate["new"]) == (0.01, 0.02)
     compared = json.loads(ok(dvc(root, "metrics", "diff", "--json", "--all")))
     assert any(name.endswith("full.json") for name in compared)
     ok(dvc(root, "plots", "diff"))

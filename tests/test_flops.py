@@ -41,8 +41,7 @@ def test_lengths_are_imdbs():
 @pytest.mark.reviews
 @pytest.mark.skipif("IMDB_ARCHIVE" not in os.environ, reason="IMDB_ARCHIVE names no archive")
 def test_the_table_of_lengths_is_that_of_the_archive():
-    from lora_replication.data.aclimdb import read_archive
-
+    from lora_replication.data.imdb import read_archive
     from lora_replication.data.tokens import load_tokenizer, tokenise
 
     texts = [review.text for review in read_archive(Path(os.environ["IMDB_ARCHIVE"])).reviews]

@@ -185,7 +185,7 @@ BOMB = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range
             'params.yaml:2: not plain YAML 1.2: found duplicate key "a"; write each key once',
         ),
         ("study: x\ntitle: !!python/object:os.system x", "params.yaml:2: not plain YAML 1.2"),
-        (f"a0: &a0 [x]\n{BOMB}", "params.yaml:1: not plain YAML 1.2: an anchor (&)"),
+        (f"a0: &a0 [x]\n{BOMB}", "params.yaml:1: not plain YAML 1.2: a0; allowed: no anchor (&)"),
         ("run:\n  seeds: *x", "params.yaml:2: not plain YAML 1.2"),
         (f"run:\n  seeds: {'9' * 5000}", "params.yaml:2: has 5,000 characters; allowed: 2,000"),
         (f"title: {'x' * 10_000_000}", "params.yaml: has 10,000,007 bytes; allowed: at most"),

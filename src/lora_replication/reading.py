@@ -94,10 +94,11 @@ def _refuse_extras(text: str, file: Path) -> None:
     for event in YAML(typ="safe", pure=True).parse(text):
         place = f"{file}:{event.start_mark.line + 1}"
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if getattr(event, "anchor", None) or getattr(event, "tag", None) or depth > DEEPEST:
+        extra = getattr(event, "anchor", None) or getattr(event, "tag", None)
+        if extra or depth > DEEPEST:
             raise ParameterError(
-                f"{place}: not plain YAML 1.2: an anchor (&), alias (*), tag (!) or more than "
-                f"{DEEPEST} levels; write plain values"
+                f"{place}: not plain YAML 1.2: {extra or 'lists in lists'}; allowed: no anchor (&),"
+                f" alias (*) or tag (!), at most {DEEPEST} levels"
             )
         if (size := len(getattr(event, "value", ""))) > MOST_CHARACTERS:
             raise ParameterError(f"{place}: has {size:,} characters; allowed: {MOST_CHARACTERS:,}")
@@ -130,9 +131,16 @@ def _shown(value: object) -> str:
 def _hint(location: Location) -> str:
     parent, _ = _expected(location[:-1])
     keys = list(parent.model_fields) if parent else []
-    for near in difflib.get_close_matches(str(location[-1]), keys, n=1):
-        return f"did you mean {'.'.join(map(str, (*location[:-1], near)))}?"
+    word = str(location[-1])
+    if near := difflib.get_close_matches(word, keys):
+        # A slip changes the length by little: "rpot" is "root", though "report" has its letters.
+        meant = max(near, key=lambda key: _alike(word, key) - abs(len(key) - len(word)) / 20)
+        return f"did you mean {'.'.join(map(str, (*location[:-1], meant)))}?"
     return f"allowed here: {', '.join(keys)}"
+
+
+def _alike(word: str, key: str) -> float:
+    return difflib.SequenceMatcher(None, word, key).ratio()
 
 
 def _expected(location: Location) -> tuple[type[Part] | None, str]:
