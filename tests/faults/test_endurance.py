@@ -160,8 +160,8 @@ def _runs(study: Study, root: Path, seeds: list[int]) -> None:
     """The runs of one process."""
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root}/mlflow.db"
     import torch
-    from lora_replication.tracking.mirror import open_mirror
 
+    from lora_replication.tracking.mirror import open_mirror
     from lora_replication.training.run import perform
 
     torch.set_num_threads(1)
