@@ -104,7 +104,7 @@ def at_work(
         began = time.monotonic()
         if began + longest > until:
             return
-        taken = any(is_locked(workspace.lock(run)) for run in runs)
+        taken = any(is_locked(workspace.lock(run.place)) for run in runs)
         if taken or all(map(workspace.done, runs)):
             continue
         for record in _attempt(workspace, runs):

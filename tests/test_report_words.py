@@ -5,7 +5,7 @@ import pytest
 from lora_replication.article import article
 from lora_replication.report import words
 from lora_replication.statistics import t_interval, wilson_interval
-from lora_replication.study import LoraParams
+from lora_replication.study import LoraParams, method_in_words
 from tests.report_records import article_study, make_study
 
 SETTING = article().setting
@@ -53,7 +53,7 @@ def test_a_configuration_in_words(lora: dict[str, object], said: str) -> None:
 def test_methods_in_words() -> None:
     names = ["lora_default", "last_layers", "full", "grid_winner", "r8-a1-query"]
     said = ["LoRA default", "last layers", "full", "grid winner", "r8-a1-query"]
-    assert list(map(words.method, names)) == said
+    assert list(map(method_in_words, names)) == said
 
 
 def test_numbers_are_rounded_and_absent_ones_marked() -> None:

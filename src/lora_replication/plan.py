@@ -75,8 +75,12 @@ def progress(workspace: Workspace) -> Progress:
         DataError: a file is not a record, or was altered.
     """
     records = read_records(workspace.runs)
-    found = {folder.relative_to(workspace.runs): record for folder, record in records}
-    own = {place: record for place, record in found.items() if _belongs(record, place, workspace)}
+    found = [folder.relative_to(workspace.runs) for folder, _ in records]
+    own = {
+        folder.relative_to(workspace.runs): record
+        for folder, record in records
+        if workspace.holds(folder, record)
+    }
     methods, cells = method_runs(workspace), grid_runs(workspace)
     asked = methods + cells
     current = _of(asked, own)
@@ -91,10 +95,6 @@ def progress(workspace: Workspace) -> Progress:
         stale=len(own) - len(current),
         copies=tuple(str(place) for place in found if place not in own),
     )
-
-
-def _belongs(record: Record, place: Path, workspace: Workspace) -> bool:
-    return record.asked.place == place and record.asked.study == workspace.study.study
 
 
 def _of(asked: list[Run], found: Mapping[Path, Record]) -> dict[Path, Record]:

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, computed_field, model_validator
 
 from lora_replication.errors import DataError
 from lora_replication.files import digest, file_digest, write_whole
-from lora_replication.study import LoraParams, MethodParams, Part, Seed, Study
+from lora_replication.study import LoraParams, MethodParams, Part, Seed, Study, method_in_words
 
 RECORD = "record.json"
 PREDICTIONS = "predictions.parquet"
@@ -116,11 +116,10 @@ class Run(Part):
 
     @property
     def words(self) -> str:
-        """``LoRA default, seed 3``; ``rank 8, alpha 16, query + value, seed 1``."""
-        name = " ".join("LoRA" if word == "lora" else word for word in self.name.split("_"))
+        """``LoRA default, seed 3``; ``Rank 8, alpha 16, query + value, seed 1``."""
         lora = self.settings.lora
-        if lora and self.role in ("cell", "runner_up"):
-            name = f"rank {lora.rank}, alpha {lora.alpha:g}, {' + '.join(lora.targets)}"
+        is_named_by_lora = self.role in ("cell", "runner_up")
+        name = lora.words if lora and is_named_by_lora else method_in_words(self.name)
         return f"{name[0].upper()}{name[1:]}, seed {self.seed}"
 
     @property
@@ -206,6 +205,17 @@ class Happened(Part):
     predictions_sha256: str | None = None
     adapter_sha256: str | None = None
 
+    @property
+    def is_done(self) -> bool:
+        """Whether there is a result; failed, killed and timed-out runs are tried again."""
+        return self.status in ("ok", "diverged")
+
+    @property
+    def seconds(self) -> float | None:
+        """Of training and evaluation; None where neither was measured."""
+        spent = (self.training_seconds, self.evaluation_seconds)
+        return None if spent == (None, None) else sum(part or 0.0 for part in spent)
+
 
 class Where(Part):
     """The machine and the software.
@@ -246,8 +256,8 @@ class Record(Part):
 
     @property
     def is_done(self) -> bool:
-        """Whether the run has a result; failed, killed and timed-out runs are tried again."""
-        return self.happened.status in ("ok", "diverged")
+        """See ``Happened.is_done``."""
+        return self.happened.is_done
 
     def to_json(self) -> bytes:
         """The content of ``record.json``."""

@@ -41,7 +41,7 @@ def summary(workspace: Workspace, state: Progress) -> dict[str, Any]:
         "done": len(state.done),
         "failed": [f"{r.asked.label}: {r.happened.status}" for r in failed],
         "missing": [run.label for run in state.missing],
-        "running": [run.label for run in state.missing if is_locked(workspace.lock(run))],
+        "running": [run.label for run in state.missing if is_locked(workspace.lock(run.place))],
         "other_records": state.stale + len(state.copies),
         "seconds_left": seconds_left(state),
         "last": _last(last) if last else None,
@@ -86,8 +86,7 @@ def _is_like(record: Record, run: Run) -> bool:
 
 
 def _seconds(record: Record) -> float:
-    happened = record.happened
-    return (happened.training_seconds or 0.0) + (happened.evaluation_seconds or 0.0)
+    return record.happened.seconds or 0.0
 
 
 def _last(record: Record) -> dict[str, Any]:

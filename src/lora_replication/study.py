@@ -130,6 +130,11 @@ class TrainParams(Part):
     device: Literal["cuda", "cpu"]
 
 
+def method_in_words(name: str) -> str:
+    """A method's name for people: ``lora_default`` is ``LoRA default``."""
+    return " ".join("LoRA" if word == "lora" else word for word in name.split("_"))
+
+
 class LoraParams(Part):
     """A LoRA configuration: y = linear(x) + s * (dropout(x) @ A @ B), s = alpha (article) or alpha
     / rank (paper).
@@ -143,6 +148,11 @@ class LoraParams(Part):
     ]
     scaling: Scaling = "article"
     dropout: Dropout = 0.0
+
+    @property
+    def words(self) -> str:
+        """``rank 8, alpha 16, query + value``."""
+        return f"rank {self.rank}, alpha {self.alpha:g}, {' + '.join(self.targets)}"
 
     @field_validator("targets")
     @classmethod

@@ -92,6 +92,10 @@ class Workspace:
         record = read_record(self.folder(run))
         return record if record and record.is_done and record.asked.key == run.key else None
 
-    def lock(self, run: Run) -> Path:
-        """Held by the process that trains ``run``."""
-        return self.state / f"{run.place}.lock"
+    def holds(self, folder: Path, record: Record) -> bool:
+        """Whether the record in ``folder`` is this study's and where it says; else it is a copy."""
+        return folder == self.folder(record.asked) and record.asked.study == self.study.study
+
+    def lock(self, place: Path | str) -> Path:
+        """Held by the process that trains the run of this ``Run.place``."""
+        return self.state / f"{place}.lock"

@@ -92,7 +92,8 @@ def report_files(results: Results) -> dict[str, bytes]:
     main, rows = main_columns(results), results.rows
     facts: dict[str, Any] = {"r": results, "files": FILES, "tables": tables(results)}
     facts |= {"title": results.title, "description": results.subject}
-    facts["citation"] = latex("citation.bib.j2", **_citation(results)).decode().strip()
+    citation = latex("citation.bib.j2", **_citation(results))
+    facts["citation"] = citation.decode().strip()
     curves = [
         SimpleNamespace(run=run, epoch=epoch, remark=results.remark)
         for run in results.runs
@@ -113,7 +114,7 @@ def report_files(results: Results) -> dict[str, bytes]:
         "learning_curves.csv": csv_bytes(CURVES, curves),
         "table.tex": latex("table.tex.j2", rows=_paper_table(results, narrow=True), **narrow),
         "table_wide.tex": latex("table.tex.j2", rows=_paper_table(results, narrow=False), **wide),
-        "citation.bib": latex("citation.bib.j2", **_citation(results)),
+        "citation.bib": citation,
         **{f"metrics/{row.name}.json": _metrics(row) for row in rows},
         **drawing_files(drawings),
     }

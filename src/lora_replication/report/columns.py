@@ -15,12 +15,12 @@ from lora_replication.report.words import (
     estimate,
     gibibytes,
     level,
-    method,
     p_value,
     percent,
     signed,
     signed_ends,
 )
+from lora_replication.study import method_in_words
 
 
 def main_columns(results: Results) -> list[Column]:
@@ -30,7 +30,8 @@ def main_columns(results: Results) -> list[Column]:
         Column("", lambda row: results.study["study"], name="study"),
         Column("", lambda row: results.title, name="title"),
         Column("", "name", name="method"),
-        Column("Method", "name", method, _text("trains"), left=True, short="Method", narrow=True),
+        Column("Method", "name", method_in_words, _text("trains"), left=True, short="Method",
+               narrow=True),
         *_csv("role", "trains"),
         Column("Trainable parameters", "trainable_parameters", count,
                name="trainable_parameters", short="Parameters", narrow=True),
@@ -134,7 +135,7 @@ PARTS = [
 ]
 
 RUNS = [
-    Column("Method", "name", method, _notes, left=True),
+    Column("Method", "name", method_in_words, _notes, left=True),
     Column("Seed", "seed"),
     STATUS,
     Column("Best epoch", "best_epoch", count),
@@ -192,7 +193,7 @@ VERDICTS = [
 
 
 COMPARISONS = [
-    Column("Methods", lambda pair: f"{method(pair.second)} {MINUS} {method(pair.first)}",
+    Column("Methods", lambda pair: f" {MINUS} ".join(map(method_in_words, (pair.second, pair.first))),
            left=True),
     Column("Difference", "over_seeds.estimate", signed,
            lambda pair: f"n = {len(pair.seeds)} seeds"),
@@ -211,7 +212,7 @@ def _deviation(heading: str, name: str) -> Column:
 
 
 VARIANCE = [
-    Column("Method", "name", method, left=True),
+    Column("Method", "name", method_in_words, left=True),
     _deviation("Standard error from seeds", "of_seeds"),
     _deviation("Standard error from reviews", "of_reviews"),
     Column("Share of seeds, %", "variance.components.seeds_share", percent),
@@ -229,7 +230,7 @@ def _score(heading: str, name: str, show: Callable[[Any], str]) -> Column:
 
 
 SCORES = [
-    Column("Method", "name", method, left=True),
+    Column("Method", "name", method_in_words, left=True),
     Column("Accuracy", "test", estimate),
     _score("Accuracy at validation's threshold", "accuracy_at_threshold", percent),
     _score("AUROC, %", "auroc", percent),
@@ -248,7 +249,7 @@ def _on(heading: str, name: str) -> Column:
 
 
 KINDS = [
-    Column("Method", "name", method, left=True),
+    Column("Method", "name", method_in_words, left=True),
     _on("Unseen movies", "unseen_movies"),
     _on("Texts not repeated", "unique_texts"),
 ]

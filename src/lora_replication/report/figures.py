@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from lora_replication.report import drawing
 from lora_replication.report.drawing import BLUE, INK, ORANGE, VERMILLION, Drawing, axes
 from lora_replication.report.results import Collapse, Results, RunRow
-from lora_replication.report.words import MINUS, method
+from lora_replication.report.words import MINUS
+from lora_replication.study import method_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +51,7 @@ def accuracy_by_method(results: Results) -> "Figure":
             drawing.mean_line(plot, y, row.test_sampling.estimate)
         if row.comparable and row.published:
             drawing.diamond(plot, y - 0.24, row.published.test_percent)
-    drawing.rows_of(plot, [method(row.name) for row in rows], ACCURACY)
+    drawing.rows_of(plot, [method_in_words(row.name) for row in rows], ACCURACY)
     drawing.legend(figure, plot)
     if not any(row.test_sampling for row in rows):
         plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
@@ -65,7 +66,7 @@ def learning_curves(results: Results) -> "Figure":
         runs = results.runs_of(row)
         _curve(plot, runs, "train_accuracy", ORANGE, "--", "s", "training")
         _curve(plot, runs, "val_accuracy", BLUE, "-", "o", "validation")
-        plot.set_title(method(row.name), fontsize=10, loc="left")
+        plot.set_title(method_in_words(row.name), fontsize=10, loc="left")
         if not runs:
             plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
         plot.set_xticks(range(1, epochs + 1, max(1, epochs // 6)))
@@ -88,7 +89,9 @@ def paired_differences(results: Results) -> "Figure":
         drawing.circles(plot, y - 0.08, pair.differences, "seed")
         drawing.mean_line(plot, y, pair.over_seeds.estimate)
     plot.axvline(0, color=VERMILLION, linewidth=1, linestyle="--")
-    names = [f"{method(pair.second)}\n{MINUS} {method(pair.first)}" for pair in pairs]
+    names = [
+        f"{method_in_words(pair.second)}\n{MINUS} {method_in_words(pair.first)}" for pair in pairs
+    ]
     drawing.rows_of(plot, names, "difference of test accuracy, points")
     drawing.legend(figure, plot)
     return figure

@@ -3,6 +3,7 @@
 Accuracies and interval ends are fractions from 0 to 1; durations are seconds; memory is bytes.
 """
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -58,11 +59,6 @@ class RunRow(Happened):
     gpu: str | None
     threads: int
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the run has a result."""
-        return self.status in ("ok", "diverged")
-
     def accuracy(self, part: str) -> float | None:
         """On ``part`` at the best epoch by validation; None where not measured."""
         count = getattr(self, part)
@@ -78,11 +74,10 @@ class RunRow(Happened):
         """See ``accuracy``."""
         return self.accuracy("val")
 
-    @property
-    def seconds(self) -> float | None:
-        """Of training and evaluation; None where neither was measured."""
-        spent = (self.training_seconds, self.evaluation_seconds)
-        return None if spent == (None, None) else sum(part or 0.0 for part in spent)
+
+def done_runs(runs: Iterable[RunRow], role: Role, name: str) -> list[RunRow]:
+    """The runs of one method that have a result."""
+    return [run for run in runs if (run.role, run.name) == (role, name) and run.is_done]
 
 
 class Variance(Part):
@@ -305,8 +300,7 @@ class Results(Part):
 
     def runs_of(self, row: MethodRow) -> list[RunRow]:
         """The runs of ``row`` that have a result."""
-        mine = (run for run in self.runs if (run.role, run.name) == (row.role, row.name))
-        return [run for run in mine if run.is_done]
+        return done_runs(self.runs, row.role, row.name)
 
     def to_json(self) -> bytes:
         """The content of ``results.json``."""

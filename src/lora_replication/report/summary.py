@@ -21,6 +21,7 @@ from lora_replication.report.results import (
     Missing,
     Results,
     RunRow,
+    done_runs,
 )
 from lora_replication.report.words import say
 from lora_replication.study import Study
@@ -116,11 +117,6 @@ def _missing(progress: Progress) -> list[Missing]:
     return rows
 
 
-def _done(runs: Sequence[RunRow], role: Role, name: str) -> list[RunRow]:
-    """The runs of one method that have a result."""
-    return [run for run in runs if (run.role, run.name) == (role, name) and run.is_done]
-
-
 def _method(study: Study, runs: Sequence[RunRow], name: str) -> MethodRow:
     method, known = study.methods[name], published().get(name)
     comparable = bool(
@@ -132,7 +128,7 @@ def _method(study: Study, runs: Sequence[RunRow], name: str) -> MethodRow:
     note = say("not_comparable", study, article().setting) if known and not comparable else ""
     return _row(
         study,
-        _done(runs, "method", name),
+        done_runs(runs, "method", name),
         role="method",
         name=name,
         trains=say("trains", method.trains, method.lora),
@@ -215,7 +211,7 @@ def collapse(ends: Iterable[tuple[float, float | None, bool]], level: float) -> 
 
 def _chosen(study: Study, runs: Sequence[RunRow], role: Role, name: str) -> MethodRow | None:
     """The winner or a runner-up on fresh seeds; None before its first result."""
-    mine = _done(runs, role, name)
+    mine = done_runs(runs, role, name)
     lora = mine[0].settings.lora if mine else None
     if lora is None:
         return None

@@ -14,9 +14,8 @@ from lora_replication.report.comparisons import answers, components_between
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import MethodRow, PValues, Results, RunRow, Verdict, Word
 from lora_replication.report.words import listed, say
-from lora_replication.report.words import method as in_words
 from lora_replication.statistics import Components, Interval, Prediction
-from lora_replication.study import ReportParams, Study
+from lora_replication.study import ReportParams, Study, method_in_words
 
 FEWEST = 3
 """Runs, or pairs on shared seeds, that a decisive word needs."""
@@ -111,7 +110,9 @@ def _obstacle(claim: Claim, study: Study) -> str:
         return "" if same else say("obstacle", "rate", "the grid")
     if obstacle := _unlike(claim, study):
         return obstacle
-    names = [in_words(name) for name in claim.methods if not article().is_rate_of(study, name)]
+    names = [
+        method_in_words(name) for name in claim.methods if not article().is_rate_of(study, name)
+    ]
     return say("obstacle", "rate", listed(names)) if own and names else ""
 
 
@@ -119,9 +120,9 @@ def _unlike(claim: Claim, study: Study) -> str:
     """Which method of the claim the study lacks or trains with other LoRA settings."""
     for name in claim.methods:
         if name not in study.run.methods:
-            return say("obstacle", "absent", in_words(name))
+            return say("obstacle", "absent", method_in_words(name))
         if not article().methods[name].configures(study.methods[name]):
-            return say("obstacle", "configured", in_words(name))
+            return say("obstacle", "configured", method_in_words(name))
     return ""
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lora_replication.statistics import Interval
+from lora_replication.study import method_in_words
 
 ABSENT = "—"
 """Shown where there is no number."""
@@ -101,13 +102,8 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-def method(name: str) -> str:
-    """A method's name in words: ``lora_default`` is ``LoRA default``."""
-    return " ".join("LoRA" if word == "lora" else word for word in name.split("_"))
-
-
 FORMATS = (percent, signed, estimate, ends, signed_ends, prose, level, count, of, duration, gibibytes,
-           p_value, text, listed, method)  # fmt: skip
+           p_value, text, listed, method_in_words)  # fmt: skip
 
 
 def environment(**options: Any) -> Environment:

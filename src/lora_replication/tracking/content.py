@@ -47,9 +47,7 @@ class Point(NamedTuple):
 
 def _trained(run: Run) -> str:
     lora = run.settings.lora
-    if lora is None:
-        return TRAINS[run.settings.trains]
-    return f"rank {lora.rank}, alpha {lora.alpha:g}, {' + '.join(lora.targets)}"
+    return lora.words if lora else TRAINS[run.settings.trains]
 
 
 def parameters(run: Run) -> dict[str, str]:

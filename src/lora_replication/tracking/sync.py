@@ -91,7 +91,7 @@ def _own(workspace: Workspace) -> dict[str, tuple[Path, Record]]:
     return {
         file_digest(folder / RECORD): (folder, record)
         for folder, record in read_records(workspace.runs)
-        if folder == workspace.folder(record.asked) and record.asked.study == workspace.study.study
+        if workspace.holds(folder, record)
     }
 
 
@@ -104,7 +104,7 @@ def _rebuild(
     for run in store.runs(experiment.experiment_id) if experiment else ():
         known[run.data.tags.get("place"), run.data.tags.get("record_key")].append(run)
     running = {
-        run.info.run_id: is_locked(workspace.state / f"{place}.lock")
+        run.info.run_id: is_locked(workspace.lock(place))
         for (place, _), runs in known.items()
         for run in runs
         if place and run.info.status == "RUNNING"

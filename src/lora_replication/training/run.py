@@ -90,7 +90,7 @@ def perform(
     """
     with ExitStack() as stack:
         for run in runs:
-            stack.enter_context(only_writer(workspace.lock(run)))
+            stack.enter_context(only_writer(workspace.lock(run.place)))
         records = {run.place: workspace.done(run) for run in runs}
         missing = [run for run in runs if records[run.place] is None]
         if missing:
