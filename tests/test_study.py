@@ -125,6 +125,11 @@ def test_a_wrong_value_is_told_with_file_line_key_value_and_what_is_allowed(
     assert problems(file) == [expected]
 
 
+def sweeps(methods: str, seeds: str = "21") -> dict[str, str]:
+    head = f"seeds: [{seeds}], nudges: 0, unstable_beyond: 5"
+    return {"sweeps": f"{{{head}, methods: {{{methods}}}}}"}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -147,6 +152,27 @@ def test_a_wrong_value_is_told_with_file_line_key_value_and_what_is_allowed(
         ({"methods": "\n  grid: {trains: all}"}, "methods.grid: this name is the grid's own; all"),
         ({"methods": "\n  a.b: {trains: all}"}, "the name 'a.b' is not allowed; allowed: 1 to 64"),
         ({"methods": "\n  ../x: {trains: all}"}, "the name '../x' is not allowed; allowed: 1 to"),
+        (
+            sweeps("full: {learning_rate: [0]}"),
+            "full.learning_rate.0 is 0; allowed: a number above",
+        ),
+        (sweeps("full: {learning_rate: [-1]}"), "full.learning_rate.0 is -1; allowed: a number ab"),
+        (sweeps("full: {learning_rate: [x]}"), "full.learning_rate.0 is 'x'; allowed: a number ab"),
+        (sweeps("full: {learning_rate: [0.1, 0.1]}"), "full.learning_rate is [0.1, 0.1]; allowed"),
+        (sweeps("ful: {learning_rate: [0.1]}"), "sweeps.methods names 'ful'; allowed: last_layers"),
+        (
+            sweeps("full: {learning_rate: [0.1], rank: [1]}"),
+            "sweeps.methods.full: alpha and rank a",
+        ),
+        (
+            sweeps("full: {learning_rate: [1.0], colour: 1}"),
+            "unknown key sweeps.methods.full.colour; allowed here: le",
+        ),
+        (
+            sweeps("full: {learning_rate: [0.1]}, last_layers: {learning_rate: [0.1, 0.2]}"),
+            "sweeps: methods try full 1, last_layers 2 settings; allowed: as many for each",
+        ),
+        (sweeps("full: {learning_rate: [0.1]}", "5, 101"), "sweeps.seeds and the final runs share"),
         ({"train": "\n  epohcs: 3"}, "unknown key train.epohcs; did you mean train.epochs?"),
         ({"train": "\n  colour: 3"}, "unknown key train.colour; allowed here: epochs, batch_size"),
     ],

@@ -51,8 +51,8 @@ def summary(workspace: Workspace, state: Progress) -> dict[str, Any]:
 def run_line(workspace: Workspace, record: Record) -> str:
     """What a person sees of a run that has just ended, with how far the study is."""
     state, happened = progress(workspace), record.happened
-    fresh = any(run.role == "winner" for run in state.asked)
-    asked = len(state.asked) + (0 if fresh else len(workspace.study.grid.winner_seeds))
+    grid, known = workspace.study.grid, {run.role for run in state.asked}
+    asked = len(state.asked) + (len(grid.winner_seeds) if grid and "winner" not in known else 0)
     counts = {"validation": happened.val, "test": happened.test}
     shown = [f"{part} {100 * n.fraction:.1f} %" for part, n in counts.items() if n]
     facts = ", ".join([*(shown or [happened.status]), f"{_seconds(record):.0f} s"])

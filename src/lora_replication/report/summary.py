@@ -213,16 +213,18 @@ def _chosen(study: Study, runs: Sequence[RunRow], role: Role, name: str) -> Meth
     """The winner or a runner-up on fresh seeds; None before its first result."""
     mine = done_runs(runs, role, name)
     lora = mine[0].settings.lora if mine else None
-    if lora is None:
+    if lora is None or study.grid is None:
         return None
-    cell = next((run for run in runs if run.role == "cell" and run.name == cell_name(lora)), None)
+    rate = mine[0].settings.learning_rate
+    alike = (r for r in runs if r.role == "cell" and r.settings.lora == lora)
+    cell = next((run for run in alike if run.settings.learning_rate == rate), None)
     return _row(
         study,
         mine,
         role=role,
         name=name,
         trains=say("trains", "lora", lora),
-        configuration=cell_name(lora),
+        configuration=cell.name if cell else cell_name(lora),
         seeds=study.grid.winner_seeds,
         grid_val_accuracy=cell.val_accuracy if cell and cell.is_done else None,
     )
@@ -230,7 +232,7 @@ def _chosen(study: Study, runs: Sequence[RunRow], role: Role, name: str) -> Meth
 
 def _machines(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Each distinct machine and software once, most runs first, times left out."""
-    excluded = {"started", "finished"}
+    excluded = {"started", "finished", "load"}
     places = [r.where.model_dump_json(exclude=excluded) for r in records]
     counted = sorted(Counter(places).items(), key=lambda item: (-item[1], item[0]))
     return [{**json.loads(place), "runs": runs} for place, runs in counted]
