@@ -102,7 +102,7 @@ def left_behind(runs: Path) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for folder, record in read_records(runs):
-        left_out = {"where": {"started", "finished"}, "happened": TIMES | {"attempt"}}
+        left_out = {"where": {"started", "finished", "load"}, "happened": TIMES | {"attempt"}}
         content = record.model_dump(exclude=left_out)
         for epoch in content["happened"]["epochs"]:
             del epoch["seconds"]

@@ -73,7 +73,9 @@ def result(study: Study, root: Path, name: str, seed: int = 1) -> tuple[object, 
 
 def without_times(record: Record) -> dict[str, object]:
     """The content of a record that is the same for equal runs."""
-    content = record.model_dump(exclude={"where": {"started", "finished"}, "happened": TIMES})
+    content = record.model_dump(
+        exclude={"where": {"started", "finished", "load"}, "happened": TIMES}
+    )
     for epoch in content["happened"]["epochs"]:
         del epoch["seconds"]
     return content

@@ -15,7 +15,7 @@ from lora_replication.plan import Progress, progress
 from lora_replication.record import Record, Run
 from lora_replication.workspace import Workspace
 
-SEARCHES = {"cell": "grid", "trial": "tuning"}
+SEARCHES = {"trial": "tuning", "cell": "grid"}
 """Roles of what is searched, with what it is called."""
 
 FRESH = ("winner", "runner_up", "tuned")
