@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lora_replication.report import figures
-from lora_replication.report.drawing import Drawing
 from lora_replication.report.figures import collapse_by_alpha, draw_figures, heatmaps, scatter
+from lora_replication.report.rendering import Drawing
 from lora_replication.report.results import Results
 from tests.report_records import (
     altered,

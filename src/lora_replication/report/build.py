@@ -14,10 +14,9 @@ from lora_replication.files import write_whole
 from lora_replication.plan import progress
 from lora_replication.report.columns import CURVES, LONG, main_columns, tables
 from lora_replication.report.comparisons import compare
-from lora_replication.report.drawing import Drawing
 from lora_replication.report.figures import draw_figures
 from lora_replication.report.predictions import read_predictions
-from lora_replication.report.rendering import latex, markdown, page
+from lora_replication.report.rendering import Drawing, latex, markdown, page
 from lora_replication.report.results import PARTS, MethodRow, Results
 from lora_replication.report.summary import summarise
 from lora_replication.report.tables import csv_bytes, short_table
