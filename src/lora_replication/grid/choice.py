@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from lora_replication.article import published
+from lora_replication.article import article
 from lora_replication.errors import IncompleteError
 from lora_replication.record import Count, Record, Role, Run
 from lora_replication.statistics import two_proportions_test
@@ -45,9 +45,9 @@ def runners_up(workspace: Workspace, cells: Iterable[Record]) -> list[Record]:
         return p_value > 1 - study.report.confidence
 
     chosen = list(filter(is_near, others))[: study.grid.runners_up]
-    article = published()[ARTICLES_CHOICE]
+    theirs = article().methods[ARTICLES_CHOICE].lora
     return chosen + [
-        cell for cell in others if article.is_lora(cell.asked.settings.lora) and cell not in chosen
+        cell for cell in others if cell.asked.settings.lora == theirs and cell not in chosen
     ]
 
 

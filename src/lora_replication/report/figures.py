@@ -151,7 +151,8 @@ def heatmaps(cells: Sequence[RunRow]) -> Figure:
 def scatter(cells: Sequence[RunRow]) -> Figure:
     """Validation accuracy to the right, test accuracy upwards, in percent."""
     figure, (plot,) = _axes(1, 1, height=3.4)
-    xs, ys = ([100 * (run.accuracy(part) or 0) for run in cells] for part in ("val", "test"))
+    pairs = [(100 * (run.val_accuracy or 0), 100 * (run.test_accuracy or 0)) for run in cells]
+    xs, ys = zip(*pairs, strict=True)
     ends = [min(*xs, *ys), max(*xs, *ys)]
     plot.plot(ends, ends, color=INK, linewidth=0.9)
     plot.plot(xs, ys, "o", color=BLUE, markersize=4, alpha=0.6, markeredgewidth=0)

@@ -126,9 +126,9 @@ def _in_markdown(value: Any) -> Any:
 def latex(template: str, **facts: Any) -> bytes:
     """A LaTeX file in ASCII."""
     # Braces are LaTeX's own.
-    marks = {"variable_start_string": "<<", "variable_end_string": ">>"}
-    blocks = {"block_start_string": "<%", "block_end_string": "%>"}
-    made = environment(autoescape=True, finalize=_in_latex, **marks, **blocks)
+    marks: dict[str, Any] = {"variable_start_string": "<<", "variable_end_string": ">>"}
+    marks |= {"block_start_string": "<%", "block_end_string": "%>"}
+    made = environment(autoescape=True, finalize=_in_latex, **marks)
     return made.get_template(template).render(version=__version__, **facts).encode("ascii") + b"\n"
 
 

@@ -59,20 +59,15 @@ class RunRow(Happened):
     gpu: str | None
     threads: int
 
-    def accuracy(self, part: str) -> float | None:
-        """On ``part`` at the best epoch by validation; None where not measured."""
-        count = getattr(self, part)
-        return None if count is None else count.fraction
-
     @property
     def test_accuracy(self) -> float | None:
-        """See ``accuracy``."""
-        return self.accuracy("test")
+        """On test at the best epoch by validation, a fraction; None where not measured."""
+        return self.test.fraction if self.test else None
 
     @property
     def val_accuracy(self) -> float | None:
-        """See ``accuracy``."""
-        return self.accuracy("val")
+        """On validation at the best epoch, a fraction; None where not measured."""
+        return self.val.fraction if self.val else None
 
 
 def done_runs(runs: Iterable[RunRow], role: Role, name: str) -> list[RunRow]:
@@ -128,7 +123,7 @@ class MethodRow(Part):
     train: Interval | None
     val: Interval | None
     test: Interval | None
-    test_sampling: Interval | None
+    test_sampling: Interval | None = None
     interval: Interval | None = None
     variance: Variance | None = None
     scores: dict[str, float | None] = {}
@@ -165,7 +160,7 @@ class Verdict(Part):
 
     claim: Claim
     word: Word
-    why: str
+    why: str = ""
     reason: str = ""
     values: tuple[float, ...] = ()
     measured_percent: Interval | None = None

@@ -106,9 +106,9 @@ FORMATS = (percent, signed, estimate, ends, signed_ends, prose, level, count, of
            p_value, text, listed, method_in_words)  # fmt: skip
 
 
-def environment(**options: Any) -> Environment:
+def environment(kind: type[Environment] = Environment, **options: Any) -> Environment:
     """Templates of this package, strict about names, with the formats as filters."""
-    made = Environment(  # noqa: S701  # plain text; the page sets autoescape
+    made = kind(  # plain text; the page sets autoescape
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
         trim_blocks=True,
