@@ -109,7 +109,7 @@ def test_cells_are_ranked_and_fresh_seeds_compared(tmp_path: Path) -> None:
 
 
 def test_the_article_is_another_study_in_the_csv(results: Results) -> None:
-    content = csv_bytes(columns(results)["methods"], results.rows).decode()
+    content = csv_bytes(columns(results, "methods"), results.rows).decode()
     rows = list(csv.DictReader(io.StringIO(content, newline="")))
     assert [row["article_test_accuracy"] for row in rows] == [
         "0.8622", "0.8944", "0.9239", "0.9231", "",
@@ -144,8 +144,10 @@ def test_a_column_of_the_main_table_is_stated_once(
 ) -> None:
     seeds = {"heading": "Seeds asked", "value": "row.seeds | length", "name": "asked"}
     stated = module._stated()
-    more = stated | {"methods": [*stated["methods"], seeds | {"short": "Asked", "narrow": True}]}
-    monkeypatch.setattr(module, "_stated", lambda: more)
+    methods = stated["methods"]
+    more = [*methods["columns"], seeds | {"short": "Asked", "narrow": True}]
+    changed = stated | {"methods": methods | {"columns": more}}
+    monkeypatch.setattr(module, "_stated", lambda: changed)
     assert module.tables(articles)["methods"].headings[-1] == "Seeds asked"
     assert terminal_table(articles).splitlines()[1].endswith("Asked")
     monkeypatch.setattr("lora_replication.report.build.draw_figures", lambda results: {})

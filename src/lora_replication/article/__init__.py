@@ -4,7 +4,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -112,19 +112,4 @@ def article() -> Article:
     from ruamel.yaml import YAML
 
     content = YAML(typ="safe", pure=True).load(Path(__file__).with_name("article.yaml"))
-    methods = content["methods"]
-    for claim in content["claims"]:
-        claim.setdefault("test", content["tests"][claim["kind"]])
-        if claim["kind"] in ("value", "count") and "number" not in claim:
-            claim["number"] = _number(claim, methods)
-            if len(claim["methods"]) == 1:
-                claim["source"] = methods[claim["methods"][0]]["source"]
-        claim.setdefault("source", content["citation"])
     return Article.model_validate(content)
-
-
-def _number(claim: dict[str, Any], methods: dict[str, dict[str, Any]]) -> float:
-    """The methods' own: a count, an accuracy, or the second's accuracy minus the first's."""
-    key = "trainable_parameters" if claim["kind"] == "count" else "test_percent"
-    first, *second = (methods[name][key] for name in claim["methods"])
-    return round(second[0] - first, 2) if second else float(first)

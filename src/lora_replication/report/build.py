@@ -85,7 +85,7 @@ def read_results(folder: Path) -> Results:
 
 def report_files(results: Results) -> dict[str, bytes]:
     """Every file of the report by its path in the report's folder."""
-    drawings, stated, rows = draw_figures(results), columns(results), results.rows
+    drawings = draw_figures(results)
     # The commit that made most of the runs, in the year of the last.
     commit = results.machines[0].get("git_commit") if results.machines else None
     citation = latex("citation.bib.j2", r=results, url=URL, year=results.year, commit=commit)
@@ -100,13 +100,13 @@ def report_files(results: Results) -> dict[str, bytes]:
         "report.md": markdown("study.j2", drawings, **facts),
         "results.json": results.to_json(),
         "verdicts.json": results.model_dump_json(include=verdicts, indent=1).encode() + b"\n",
-        "table.csv": csv_bytes(stated["methods"], rows),
-        "runs.csv": csv_bytes(stated["runs.csv"], results.runs),
-        "learning_curves.csv": csv_bytes(stated["learning_curves.csv"], epochs),
+        "table.csv": csv_bytes(columns(results, "methods"), results.rows),
+        "runs.csv": csv_bytes(columns(results, "runs.csv"), results.runs),
+        "learning_curves.csv": csv_bytes(columns(results, "learning_curves.csv"), epochs),
         "table.tex": _latex_table(results, wide=False),
         "table_wide.tex": _latex_table(results, wide=True),
         "citation.bib": citation,
-        **{f"metrics/{row.name}.json": _metrics(row) for row in rows},
+        **{f"metrics/{row.name}.json": _metrics(row) for row in results.rows},
         **drawing_files(drawings),
     }
 
@@ -131,7 +131,7 @@ def write_report(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def _latex_table(results: Results, *, wide: bool) -> bytes:
-    rows = short_table(columns(results)["methods"], results.rows, narrow=not wide)
+    rows = short_table(columns(results, "methods"), results.rows, narrow=not wide)
     dashed = [[cell.replace(" to ", "\N{EN DASH}") for cell in row] for row in rows]
     return latex("table.tex.j2", r=results, rows=dashed, wide=wide)
 

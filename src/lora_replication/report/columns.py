@@ -1,7 +1,7 @@
 """The tables of a study's report, from the columns that ``columns.yaml`` states."""
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ class _Expressions(Environment):
 
 
 @cache
-def _stated() -> dict[str, list[dict[str, Any] | str]]:
+def _stated() -> dict[str, dict[str, Any]]:
     content = YAML(typ="safe", pure=True).load(Path(__file__).with_name("columns.yaml"))
     return dict(content)
 
@@ -34,9 +34,9 @@ def _expression(source: str) -> Callable[..., Any]:
     return environment(_Expressions).compile_expression(source, undefined_to_none=False)
 
 
-def columns(results: Results) -> dict[str, list[Column]]:
-    """Of every table and CSV file of the report, by its name."""
-    return {name: [_column(one, results) for one in stated] for name, stated in _stated().items()}
+def columns(results: Results, name: str) -> list[Column]:
+    """Of the table or CSV file ``name`` of the report."""
+    return [_column(one, results) for one in _stated()[name]["columns"]]
 
 
 def _column(stated: dict[str, Any] | str, results: Results) -> Column:
@@ -50,35 +50,24 @@ def _column(stated: dict[str, Any] | str, results: Results) -> Column:
     facts["heading"] = facts["heading"].format(level=level(results.confidence))
     facts |= {key: evaluated(facts[key]) for key in ("value", "note", "alert") if key in facts}
     if "show" in facts:
-        facts["show"] = next(one for one in FORMATS if one.__name__ == facts["show"])
+        facts["show"] = FORMATS[facts["show"]]
     return Column(**facts)
 
 
 def tables(results: Results) -> dict[str, Table]:
     """Every table of the page by name; those without a row are left out."""
-    fresh = [results.grid.winner, *results.grid.runners_up] if results.grid.runners_up else []
-    rows: dict[str, Sequence[Any]] = {
-        "verdicts": [verdict for verdict in results.verdicts if verdict.word != "not judged"],
-        "methods": results.rows,
-        "runs": [run for run in results.runs if run.role != "cell"],
-        "variance": [row for row in results.rows if row.variance],
-        "scores": [row for row in results.rows if row.scores],
-        "comparisons": results.comparisons,
-        "choice": [row for row in fresh if row],
-        "cells": results.cells,
-        "split": list(results.data.parts.items()),
-        "kinds": [row for row in results.rows if row.variance],
-        "machines": results.machines,
+    stated = {name: one["rows"] for name, one in _stated().items() if "." not in name}
+    rows = {name: list(_expression(source)(r=results)) for name, source in stated.items()}
+    return {
+        name: table(name, columns(results, name), found) for name, found in rows.items() if found
     }
-    stated = columns(results)
-    return {name: table(name, stated[name], found) for name, found in rows.items() if found}
 
 
 def terminal_table(results: Results) -> str:
     """The main table for a terminal: title, one line per method with its test accuracy in percent,
     and what the study is not; in 60 columns for names of common length.
     """
-    lines = short_table(columns(results)["methods"], results.rows, narrow=True)
+    lines = short_table(columns(results, "methods"), results.rows, narrow=True)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     body = [
         "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])

@@ -20,18 +20,6 @@ Word = Literal[
     "reproduced", "consistent", "not reproduced", "inconclusive", "does not apply", "not judged"
 ]
 
-WORDS: dict[Word, str] = {
-    "reproduced": "shown to hold here: a count at the article's digits, an order that the test for "
-    "new seeds and new reviews finds, a number or a sameness shown to lie within the margin",
-    "consistent": "a fresh run here could well give the article's number, and the interval is "
-    "narrow enough to say so, though within the margin is not shown; or the configuration can't be "
-    "excluded as the best",
-    "not reproduced": "shown not to hold here",
-    "inconclusive": "these runs decide nothing",
-    "does not apply": "follows from the sizes of another encoder than the article's",
-    "not judged": "about something that this study does not measure",
-}
-
 
 class Part(BaseModel):
     """Facts that know their keys."""
@@ -147,7 +135,7 @@ class Verdict(Part):
     """What a study says of one claim of the article; accuracies in percent, differences in points.
 
     Attributes:
-        word: see ``WORDS``; ``why``: the case that gave it; ``reason``: that in words.
+        word: see ``Results.verdict_words``; ``why``: the case that gave it; ``reason``: that in words.
         values: what was measured: one per seed; for a selection its place, the number of
             configurations and the points behind the best.
         measured_percent: with its interval, None for counts and what is not judged.
@@ -248,6 +236,7 @@ class Results(Part):
         study: the parameters; addresses, paths and the machine's are left out.
         runs: every record of the study, methods first, then the grid's by validation accuracy.
         records_ignored, copies: records of other parameters, and at other places than they name.
+        verdict_words: what each word means.
         without_predictions: runs with a test accuracy, grid aside, whose predictions are absent.
         machines: each machine and software once, with its number of runs; ``year``: of the last.
     """
@@ -266,7 +255,7 @@ class Results(Part):
     missing: list[Missing]
     records_ignored: int
     copies: list[str]
-    verdict_words: dict[Word, str] = WORDS
+    verdict_words: dict[Word, str]
     verdicts: list[Verdict] = []
     methods: list[MethodRow]
     grid: Grid

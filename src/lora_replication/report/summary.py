@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ from lora_replication.report.results import (
     Results,
     RunRow,
     Variance,
+    Word,
     done_runs,
 )
 from lora_replication.report.words import say
@@ -56,7 +57,7 @@ def summarise(study: Study, manifest: Manifest, progress: Progress, tested: Pred
     """
     found = (progress.records.get(run.place) for run in progress.asked)
     records = [record for record in found if record]
-    runs = run_rows(records)
+    runs = _run_rows(records)
     summary = _Summary(study, runs, tested)
     methods = [summary.method(name) for name in study.run.methods]
     pairs = [summary.pair(*two) for two in combinations(methods, 2)]
@@ -71,6 +72,7 @@ def summarise(study: Study, manifest: Manifest, progress: Progress, tested: Pred
         runs_asked=len(progress.asked),
         asked_by_role=dict(Counter(run.role for run in progress.asked)),
         missing=_missing(progress),
+        verdict_words={word: say("meaning", word) for word in get_args(Word)},
         records_ignored=progress.stale,
         copies=list(progress.copies),
         methods=methods,
@@ -85,13 +87,20 @@ def summarise(study: Study, manifest: Manifest, progress: Progress, tested: Pred
     )
 
 
-def run_rows(records: Iterable[Record]) -> list[RunRow]:
-    """One row a record; the grid's runs best by validation first, with their place."""
-    rows = sorted(map(_run, records), key=_order)
-    first = sum(row.role != "cell" for row in rows)
-    return rows[:first] + [
-        row.model_copy(update={"place": place}) for place, row in enumerate(rows[first:], start=1)
-    ]
+def _run_rows(records: Iterable[Record]) -> list[RunRow]:
+    """Methods, winner and others as asked; then the grid with places: highest validation accuracy
+    first, of equal ones the smallest, then those that diverged, then those without a result.
+    """
+    rows = [_run(record) for record in records]
+    cells = sorted((row for row in rows if row.role == "cell"), key=_order)
+    places = enumerate(cells, start=1)
+    placed = [cell.model_copy(update={"place": place}) for place, cell in places]
+    return [row for row in rows if row.role != "cell"] + placed
+
+
+def _order(cell: RunRow) -> tuple[bool, bool, float, int]:
+    accuracy = cell.val_accuracy
+    return not cell.is_done, accuracy is None, -(accuracy or 0), cell.trainable_parameters or 0
 
 
 def _run(record: Record) -> RunRow:
@@ -99,17 +108,6 @@ def _run(record: Record) -> RunRow:
     where = {name: getattr(record.where, name) for name in ("cpu", "gpu", "threads")}
     facts = dict(record.happened) | asked | where
     return RunRow(**facts, settings=record.asked.settings, commit=record.where.git_commit)
-
-
-def _order(row: RunRow) -> tuple[float, ...]:
-    """Methods, winner and others as asked; then the grid: highest validation accuracy first, of
-    equal ones the smallest, then those without a result.
-    """
-    if row.role != "cell":
-        return (0,)
-    accuracy = row.val_accuracy
-    place = 1.0 if accuracy is None else -accuracy
-    return (1 if row.is_done else 2, place, row.trainable_parameters or 0)
 
 
 def _missing(progress: Progress) -> list[Missing]:
@@ -136,10 +134,13 @@ class _Summary:
 
     def method(self, name: str) -> MethodRow:
         method, known = self.study.methods[name], article().methods.get(name)
-        alike = known is not None and known.configures(method)
-        same = article().is_setting_of(self.study) and article().is_rate_of(self.study, name)
-        comparable = alike and same
-        note = known and not comparable
+        comparable = (
+            known is not None
+            and known.configures(method)
+            and article().is_setting_of(self.study)
+            and article().is_rate_of(self.study, name)
+        )
+        unlike = known and not comparable
         return self.row(
             done_runs(self.runs, "method", name),
             role="method",
@@ -148,7 +149,7 @@ class _Summary:
             seeds=self.study.run.seeds,
             published=known,
             comparable=comparable,
-            note=say("not_comparable", self.study, article().setting) if note else "",
+            note=say("not_comparable", self.study, article().setting) if unlike else "",
         )
 
     def grid(self, progress: Progress) -> Grid:

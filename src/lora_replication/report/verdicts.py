@@ -124,9 +124,8 @@ class _Judge:
             whole, low_rank = inputs * outputs, rank * (inputs + outputs)
             counts = [low_rank] if claim.kind == "count" else [whole, low_rank]
         sizes = [count for count in counts if count]
-        measured = (
-            sizes[0] / (1 if len(sizes) == 1 else sizes[1]) if len(sizes) == len(counts) else None
-        )
+        # A count is its ratio to 1.
+        measured = sizes[0] / (*sizes, 1)[1] if len(sizes) == len(counts) else None
         if self.study.model.encoder != ARTICLES_ENCODER and not claim.layer:
             return {"word": "does not apply", "why": "encoder", "measured_count": measured}
         if obstacle := self.unlike(claim):
@@ -230,10 +229,8 @@ class _Judge:
             return measured | {"word": "reproduced" if right else "not reproduced", "why": why}
         narrow = (high - low) / 2 <= report.precision
         if kind != "order" and narrow and low <= claim.number <= high:
-            return measured | {
-                "word": "consistent",
-                "why": "not_shown" if kind == "sameness" else "",
-            }
+            why = "not_shown" if kind == "sameness" else ""
+            return measured | {"word": "consistent", "why": why}
         early = any(one and one.raw < alpha for one in (p if kind == "sameness" else p[:1]))
         strict = 1 - alpha / tests  # Holm's first step
         if isinstance(found, Prediction):
@@ -241,10 +238,8 @@ class _Judge:
             seeds = found.seeds_needed(report.value_margin, 2 * strict - 1)
             no_seeds = say("no_seeds", "run", report.value_margin)
         else:
-            margin, same = report.sameness_margin, kind == "sameness"
-            seeds = stats.seeds_for_margin(
-                found, margin, level=strict, power=report.power, sameness=same
-            )
+            margin, how = report.sameness_margin, {"level": strict, "power": report.power}
+            seeds = stats.seeds_for_margin(found, margin, **how, sameness=kind == "sameness")
             no_seeds = say("no_seeds", "reviews", margin)
         needed = {"seeds_needed": seeds, "no_seeds": "" if seeds else no_seeds}
         return measured | {"word": "inconclusive", "why": UNDECIDED[kind][early]} | needed
