@@ -22,6 +22,7 @@ from lora_replication.study import method_in_words
 BLUE, ORANGE, VERMILLION = "#0072B2", "#E69F00", "#D55E00"
 WIDTH_INCHES = 4.9
 ACCURACY = "test accuracy, %"
+CIRCLES_BELOW = {"run": 0.06, "seed": 0.08}
 CURVES = (
     ("train_accuracy", ORANGE, "--", "s", "training"),
     ("val_accuracy", BLUE, "-", "o", "validation"),
@@ -57,7 +58,7 @@ def accuracy_by_method(results: Results) -> Figure:
     for y, row in enumerate(rows):
         if row.test_sampling:
             accuracies = [run.test.fraction for run in results.runs_of(row) if run.test]
-            _row(plot, y, row.interval, accuracies, row.test_sampling.estimate, 0.06, "run")
+            _row(plot, y, row.interval, accuracies, row.test_sampling.estimate, "run")
         if row.comparable and row.published:
             at, label = [row.published.test_percent], "the article's run"
             plot.plot(at, [y - 0.24], "D", color=VERMILLION, markersize=5, label=label)
@@ -73,7 +74,7 @@ def paired_differences(results: Results) -> Figure:
     pairs = results.comparisons
     figure, (plot,) = _axes(1, 1, height=1.2 + 0.5 * len(pairs))
     for y, pair in enumerate(pairs):
-        _row(plot, y, pair.interval, pair.differences, pair.over_seeds.estimate, 0.08, "seed")
+        _row(plot, y, pair.interval, pair.differences, pair.over_seeds.estimate, "seed")
     plot.axvline(0, color=VERMILLION, linewidth=1, linestyle="--")
     names = [
         f"{method_in_words(pair.second)}\n{MINUS} {method_in_words(pair.first)}" for pair in pairs
@@ -93,17 +94,12 @@ def learning_curves(results: Results) -> Figure:
             # The epoch in which a run diverged has no accuracy.
             values = ([getattr(epoch, quantity) for epoch in run.epochs] for run in runs)
             curves = [[100 * a for a in run if a is not None] for run in values]
-            style: dict[str, Any] = {
-                "color": color,
-                "linewidth": 0.8,
-                "markersize": 3,
-                "alpha": 0.55,
-            }
             for curve in curves:
-                plot.plot(range(1, len(curve) + 1), curve, f".{line}", **style)
+                xs, style = range(1, len(curve) + 1), f".{line}"
+                plot.plot(xs, curve, style, color=color, markersize=3, linewidth=0.8, alpha=0.55)
             mean = [sum(e) / len(e) for e in zip(*filter(None, curves), strict=False)]
-            style = {"color": color, "linewidth": 2, "markersize": 3.8, "label": label}
-            plot.plot(range(1, len(mean) + 1), mean, f"{line}{marker}", **style)
+            xs, style = range(1, len(mean) + 1), f"{line}{marker}"
+            plot.plot(xs, mean, style, color=color, linewidth=2, markersize=3.8, label=label)
         plot.set_title(method_in_words(row.name), fontsize=10, loc="left")
         if not runs:
             plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
@@ -130,12 +126,12 @@ def heatmaps(cells: Sequence[RunRow]) -> Figure:
     columns = min(4, len(values))
     lines = math.ceil(len(values) / columns)
     figure, panels = _axes(lines, columns, height=0.8 + 1.5 * lines, width=max(4.9, 1.9 * columns))
-    # With more colours the key would be a bitmap.
-    colours: dict[str, Any] = {"cmap": mpl.colormaps["cividis"].resampled(16)}
-    colours |= {"vmin": min(accuracies), "vmax": max(accuracies)}
+    colours = mpl.colormaps["cividis"].resampled(16)  # with more, the key would be a bitmap
+    low, high = min(accuracies), max(accuracies)
     choices = sorted(values, key=lambda targets: (len(targets), targets))
     for plot, targets in zip(panels, choices, strict=False):
-        mesh, _ = _mesh(plot, values[targets], alphas, ranks, 7, colours)
+        grid = _squares(plot, values[targets], alphas, ranks, 7)
+        mesh = plot.pcolormesh(grid, cmap=colours, vmin=low, vmax=high)
         extra = [name for name in targets if name not in ("query", "value")]
         both = {"query", "value"} <= set(targets)
         plot.set_title(" ".join(["q v", *extra] if both else targets), fontsize=7, loc="left")
@@ -185,8 +181,8 @@ def mean_heatmap(
 ) -> Figure:
     """Mean accuracy in percent by (alpha, rank), alpha downwards and rank to the right, in numbers."""
     figure, (plot,) = _axes(1, 1, height=3.6)
-    colours = {"cmap": "cividis", "vmin": 50, "vmax": 95}
-    _, grid = _mesh(plot, means, alphas, ranks, 10, colours)
+    grid = _squares(plot, means, alphas, ranks, 10)
+    plot.pcolormesh(grid, cmap="cividis", vmin=50, vmax=95)
     for (y, x), value in np.ndenumerate(grid):
         if not math.isnan(value):
             color, at = "white" if value < 75 else "black", {"ha": "center", "va": "center"}
@@ -231,27 +227,15 @@ def _axes(
 
 
 def _row(
-    plot: Axes,
-    y: int,
-    interval: Interval | None,
-    values: Sequence[float],
-    mean: float,
-    below: float,
-    label: str,
+    plot: Axes, y: int, interval: Interval | None, values: Sequence[float], mean: float, unit: str
 ) -> None:
     """A row of a plot in percent: a bar where the interval has ends, circles, and their mean."""
     if interval and interval.low is not None and interval.high is not None:
-        what = "new seeds and new reviews"
-        ends = 100 * interval.low, 100 * interval.high
-        plot.hlines(y + 0.2, *ends, BLUE, linewidth=3.2, label=what)
-    xs, ys = [100 * value for value in values], [y - below] * len(values)
-    circle: dict[str, Any] = {
-        "color": INK,
-        "fillstyle": "none",
-        "markersize": 4.5,
-        "markeredgewidth": 0.9,
-    }
-    plot.plot(xs, ys, "o", label=label, **circle)
+        ends, label = (100 * interval.low, 100 * interval.high), "new seeds and new reviews"
+        plot.hlines(y + 0.2, *ends, BLUE, linewidth=3.2, label=label)
+    xs, ys = [100 * value for value in values], [y - CIRCLES_BELOW[unit]] * len(values)
+    circle: dict[str, Any] = {"fillstyle": "none", "markersize": 4.5, "markeredgewidth": 0.9}
+    plot.plot(xs, ys, "o", color=INK, label=unit, **circle)
     plot.plot([100 * mean] * 2, [y - 0.2, y + 0.34], color=INK, linewidth=1.4, label="mean")
 
 
@@ -263,20 +247,20 @@ def _name_rows(plot: Axes, labels: Sequence[str], axis: str) -> None:
     plot.set_xlabel(axis)
 
 
-def _mesh(
+def _squares(
     plot: Axes,
     values: Mapping[Any, float],
     alphas: Sequence[float],
     ranks: Sequence[int],
-    fontsize: int,
-    colours: Mapping[str, Any],
-) -> tuple[Any, list[list[float]]]:
-    """Draw fractions by (alpha, rank) in percent; returns it and its rows, NaN where absent."""
-    grid = [[100 * values.get((a, r), math.nan) for r in ranks] for a in alphas]
-    plot.set_xticks(np.arange(len(ranks)) + 0.5, list(map(str, ranks)), fontsize=fontsize)
-    plot.set_yticks(np.arange(len(alphas)) + 0.5, [f"{a:g}" for a in alphas], fontsize=fontsize)
+    size: int,
+) -> list[list[float]]:
+    """Name alphas and ranks in this font size; the fractions by (alpha, rank) as rows in percent,
+    NaN where there is none.
+    """
+    plot.set_xticks(np.arange(len(ranks)) + 0.5, list(map(str, ranks)), fontsize=size)
+    plot.set_yticks(np.arange(len(alphas)) + 0.5, [f"{a:g}" for a in alphas], fontsize=size)
     plot.grid(visible=False)
-    return plot.pcolormesh(grid, **colours), grid
+    return [[100 * values.get((a, r), math.nan) for r in ranks] for a in alphas]
 
 
 def _legend(figure: Figure, plot: Axes) -> None:

@@ -142,9 +142,8 @@ class _Summary:
         )
         unlike = known and not comparable
         return self.row(
-            done_runs(self.runs, "method", name),
-            role="method",
-            name=name,
+            "method",
+            name,
             trains=say("trains", method.trains, method.lora),
             seeds=self.study.run.seeds,
             published=known,
@@ -172,39 +171,38 @@ class _Summary:
             collapse=collapse(ends, self.level),
             winner_by_validation=cells[0].name if whole else None,
             winner=winner,
-            runners_up=[self.next_to(winner, row) for row in rows if row.role == "runner_up"],
+            runners_up=[self.ahead(winner, row) for row in rows if row.role == "runner_up"],
         )
 
     def chosen(self, role: Role, name: str) -> MethodRow | None:
         """The winner or a runner-up on fresh seeds; None before its first result."""
-        mine = done_runs(self.runs, role, name)
-        lora = mine[0].settings.lora if mine else None
+        lora = next((run.settings.lora for run in done_runs(self.runs, role, name)), None)
         if lora is None:
             return None
         cells = done_runs(self.runs, "cell", cell_name(lora))
         return self.row(
-            mine,
-            role=role,
-            name=name,
+            role,
+            name,
             trains=say("trains", "lora", lora),
             configuration=cell_name(lora),
             seeds=self.study.grid.winner_seeds,
             grid_val_accuracy=cells[0].val_accuracy if cells else None,
         )
 
-    def next_to(self, winner: MethodRow | None, row: MethodRow) -> MethodRow:
+    def ahead(self, winner: MethodRow | None, row: MethodRow) -> MethodRow:
         """``row`` with its difference from the winner."""
         found = self.between(winner, row) if winner else None
-        ahead = found.interval(self.level) if found else None
-        return row.model_copy(update={"difference_from_winner": ahead})
+        difference = found.interval(self.level) if found else None
+        return row.model_copy(update={"difference_from_winner": difference})
 
-    def row(self, runs: Sequence[RunRow], **facts: Any) -> MethodRow:
-        """The ``runs`` of one row of the main table, over seeds, over reviews, and over both."""
+    def row(self, role: Role, name: str, **facts: Any) -> MethodRow:
+        """A row of the main table: its runs over seeds, over reviews, and over both."""
+        runs = done_runs(self.runs, role, name)
         tests = [run.test for run in runs if run.test]
         sizes = sorted({test.reviews for test in tests})
         if len(sizes) > 1:
             raise DataError(
-                f"{facts['name']}: its runs were tested on {sizes} reviews; "
+                f"{name}: its runs were tested on {sizes} reviews; "
                 "train them again on one data folder"
             )
         for part in PARTS:
@@ -215,6 +213,8 @@ class _Summary:
             correct = sum(test.correct for test in tests) / len(tests)
             facts["test_sampling"] = stats.wilson_interval(correct, sizes[0], self.level)
         return MethodRow(
+            role=role,
+            name=name,
             trainable_parameters=runs[0].trainable_parameters if runs else None,
             runs_done=len(runs),
             runs_diverged=sum(run.status == "diverged" for run in runs),
@@ -257,14 +257,8 @@ class _Summary:
 
     def pair(self, first: MethodRow, second: MethodRow) -> Comparison | None:
         """Two methods on the seeds that both have; None where they share none."""
-        one, two = (
-            {
-                run.seed: run.test.fraction
-                for run in done_runs(self.runs, "method", row.name)
-                if run.test
-            }
-            for row in (first, second)
-        )
+        runs = (done_runs(self.runs, "method", row.name) for row in (first, second))
+        one, two = ({run.seed: run.test.fraction for run in mine if run.test} for mine in runs)
         seeds = [seed for seed in one if seed in two]
         if not seeds:
             return None
@@ -291,18 +285,12 @@ def collapse(ends: Iterable[tuple[Any, float | None, bool]], level: float) -> li
     table = pd.DataFrame(ends, columns=["alpha", "accuracy", "one_class"])
     rows = []
     for alpha, mine in table.groupby("alpha"):
-        collapsed = int((~(mine["accuracy"].astype(float) >= COLLAPSED_BELOW)).sum())
-        source = f"configurations, n = {len(mine)}, one run each"
-        share = replace(stats.exact_interval(collapsed, len(mine), level), source=source)
-        rows.append(
-            Collapse(
-                alpha=alpha,
-                configurations=len(mine),
-                collapsed=collapsed,
-                share=share,
-                one_class=int(mine["one_class"].sum()),
-            )
-        )
+        n, is_well = len(mine), mine["accuracy"].astype(float) >= COLLAPSED_BELOW
+        counts = {"configurations": n, "collapsed": n - int(is_well.sum())}
+        counts["one_class"] = int(mine["one_class"].sum())
+        share = stats.exact_interval(counts["collapsed"], n, level)
+        share = replace(share, source=f"configurations, n = {n}, one run each")
+        rows.append(Collapse(alpha=alpha, share=share, **counts))
     return rows
 
 
