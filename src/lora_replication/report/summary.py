@@ -3,14 +3,14 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
 from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
-from scipy.stats import trim_mean
+from scipy.stats import binomtest, trim_mean
 
 from lora_replication import statistics as stats
 from lora_replication.article import article
@@ -34,6 +34,7 @@ from lora_replication.report.results import (
     done_runs,
 )
 from lora_replication.report.words import say
+from lora_replication.statistics import Components, Interval
 from lora_replication.study import Study
 
 COLLAPSED_BELOW = 0.6
@@ -58,7 +59,7 @@ def summarise(study: Study, manifest: Manifest, progress: Progress, tested: Pred
     found = (progress.records.get(run.place) for run in progress.asked)
     records = [record for record in found if record]
     runs = _run_rows(records)
-    summary = _Summary(study, runs, tested)
+    summary = _Summary(study, runs, tested, study.report.confidence)
     methods = [summary.method(name) for name in study.run.methods]
     pairs = [summary.pair(*two) for two in combinations(methods, 2)]
     words: dict[str, Any] = {name: say(name, study) for name in ("title", "subject")}
@@ -122,15 +123,12 @@ def _missing(progress: Progress) -> list[Missing]:
 
 @dataclass(frozen=True)
 class _Summary:
-    """Sums up ``runs`` by method and by configuration, at the study's level of confidence."""
+    """Sums up ``runs`` by method and by configuration, with intervals of this ``level``."""
 
     study: Study
     runs: Sequence[RunRow]
     tested: Predictions
-
-    @property
-    def level(self) -> float:
-        return self.study.report.confidence
+    level: float
 
     def method(self, name: str) -> MethodRow:
         method, known = self.study.methods[name], article().methods.get(name)
@@ -251,7 +249,7 @@ class _Summary:
             },
         }
 
-    def between(self, first: MethodRow, second: MethodRow) -> stats.Components | None:
+    def between(self, first: MethodRow, second: MethodRow) -> Components | None:
         rows = (done_runs(self.runs, row.role, row.name) for row in (first, second))
         return self.tested.between(*map(self.tested.answers, rows))
 
@@ -264,7 +262,7 @@ class _Summary:
             return None
         found = self.between(first, second)
         differences = [two[seed] - one[seed] for seed in seeds]
-        better = stats.probability_of_improvement(list(one.values()), list(two.values()))
+        wins = np.subtract.outer(list(two.values()), list(one.values()))
         return Comparison(
             first=first.name,
             second=second.name,
@@ -274,7 +272,7 @@ class _Summary:
             p_value=found.p_value() if found else None,
             seeds_share=found.seeds_share if found else None,
             over_seeds=stats.t_interval(differences, self.level),
-            probability_of_improvement=better,
+            probability_of_improvement=float(np.mean((wins > 0) + 0.5 * (wins == 0))),
         )
 
 
@@ -285,12 +283,13 @@ def collapse(ends: Iterable[tuple[Any, float | None, bool]], level: float) -> li
     table = pd.DataFrame(ends, columns=["alpha", "accuracy", "one_class"])
     rows = []
     for alpha, mine in table.groupby("alpha"):
-        n, is_well = len(mine), mine["accuracy"].astype(float) >= COLLAPSED_BELOW
-        counts = {"configurations": n, "collapsed": n - int(is_well.sum())}
-        counts["one_class"] = int(mine["one_class"].sum())
-        share = stats.exact_interval(counts["collapsed"], n, level)
-        share = replace(share, source=f"configurations, n = {n}, one run each")
-        rows.append(Collapse(alpha=alpha, share=share, **counts))
+        n, one_class = len(mine), int(mine["one_class"].sum())
+        k = n - int((mine["accuracy"].astype(float) >= COLLAPSED_BELOW).sum())
+        low, high = map(float, binomtest(k, n).proportion_ci(level, method="exact"))
+        what = ("exact (Clopper-Pearson)", f"configurations, n = {n}, one run each")
+        share = Interval(k / n, low, high, level, n, *what)
+        facts = {"alpha": alpha, "configurations": n, "collapsed": k, "one_class": one_class}
+        rows.append(Collapse(**facts, share=share))
     return rows
 
 

@@ -92,13 +92,11 @@ class _Judge:
         if claim.kind == "selection":
             same = study.train.learning_rate == article().training["learning_rate"]
             return "" if same else say("obstacle", "rate", "the grid")
-        others = [
-            name
-            for name in claim.methods
-            if name in study.methods and not article().is_rate_of(study, name)
-        ]
-        rates = listed([method_in_words(name) for name in others])
-        return self.unlike(claim) or (say("obstacle", "rate", rates) if own and rates else "")
+        if unlike := self.unlike(claim):
+            return unlike
+        others = [name for name in claim.methods if not article().is_rate_of(study, name)]
+        named = listed([method_in_words(name) for name in others])
+        return say("obstacle", "rate", named) if own and others else ""
 
     def unlike(self, claim: Claim) -> str:
         """Which method of the claim the study lacks or trains with other LoRA settings."""
@@ -140,12 +138,9 @@ class _Judge:
         """The article's single run, or the gain of two, next to the runs here."""
         by_seed = []
         for mine in runs:
-            counted = [
-                (r.seed, self.diverged if r.status == "diverged" else r.test_accuracy) for r in mine
-            ]
-            by_seed.append(
-                {seed: 100 * accuracy for seed, accuracy in counted if accuracy is not None}
-            )
+            gone = {run.seed: self.diverged for run in mine if run.status == "diverged"}
+            known = {run.seed: run.test_accuracy for run in mine} | gone
+            by_seed.append({seed: 100 * a for seed, a in known.items() if a is not None})
         seeds = [seed for seed in by_seed[0] if seed in by_seed[-1]]
         first, second = ([one[seed] for seed in seeds] for one in (by_seed[0], by_seed[-1]))
         gain = len(by_seed) == 2
