@@ -17,8 +17,8 @@ def winner_by_validation(cells: Iterable[Record]) -> Record:
 
     Of equals the first. Raises ``IncompleteError`` where every configuration diverged.
     """
-    ordered = _by_validation(cells)
-    if not ordered:
+    ordered = by_validation(cells)
+    if not ordered or not ordered[0].happened.val:
         raise IncompleteError(
             "grid: every configuration diverged, so there is no winner; "
             "set smaller grid.alpha or train.learning_rate"
@@ -37,7 +37,7 @@ def runners_up(workspace: Workspace, cells: Iterable[Record]) -> list[Record]:
     study = workspace.study
     if not study.grid.runners_up:
         return []
-    winner, *others = _by_validation(cells)
+    winner, *others = (cell for cell in by_validation(cells) if cell.happened.val)
     best = _val(winner)
 
     def is_near(cell: Record) -> bool:
@@ -63,11 +63,16 @@ def fresh_runs(workspace: Workspace, cells: list[Record]) -> list[Run]:
     ]
 
 
-def _by_validation(cells: Iterable[Record]) -> list[Record]:
-    def place(cell: Record) -> tuple[int, int]:
-        return -_val(cell).correct, cell.happened.trainable_parameters or 0
+def by_validation(cells: Iterable[Record]) -> list[Record]:
+    """The configurations in their places: most validation reviews right first, of equal ones the
+    smallest, then those that diverged, then those without a result.
+    """
 
-    return sorted((cell for cell in cells if cell.happened.val), key=place)
+    def place(cell: Record) -> tuple[bool, bool, int, int]:
+        val, size = cell.happened.val, cell.happened.trainable_parameters or 0
+        return not cell.is_done, val is None, -_val(cell).correct, size
+
+    return sorted(cells, key=place)
 
 
 def _val(record: Record) -> Count:

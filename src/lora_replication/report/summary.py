@@ -16,6 +16,7 @@ from lora_replication import statistics as stats
 from lora_replication.article import article
 from lora_replication.data.manifest import Manifest
 from lora_replication.errors import DataError
+from lora_replication.grid.choice import by_validation
 from lora_replication.grid.space import cell_name
 from lora_replication.plan import Progress
 from lora_replication.record import Record, Role
@@ -58,7 +59,9 @@ def summarise(study: Study, manifest: Manifest, progress: Progress, tested: Pred
     """
     found = (progress.records.get(run.place) for run in progress.asked)
     records = [record for record in found if record]
-    runs = _run_rows(records)
+    cells = by_validation(record for record in records if record.asked.role == "cell")
+    runs = [_run(record) for record in records if record.asked.role != "cell"]
+    runs += [_run(cell, place) for place, cell in enumerate(cells, start=1)]
     summary = _Summary(study, runs, tested, study.report.confidence)
     methods = [summary.method(name) for name in study.run.methods]
     pairs = [summary.pair(*two) for two in combinations(methods, 2)]
@@ -88,35 +91,19 @@ def summarise(study: Study, manifest: Manifest, progress: Progress, tested: Pred
     )
 
 
-def _run_rows(records: Iterable[Record]) -> list[RunRow]:
-    """Methods, winner and others as asked; then the grid with places: highest validation accuracy
-    first, of equal ones the smallest, then those that diverged, then those without a result.
-    """
-    rows = [_run(record) for record in records]
-    cells = sorted((row for row in rows if row.role == "cell"), key=_order)
-    places = enumerate(cells, start=1)
-    placed = [cell.model_copy(update={"place": place}) for place, cell in places]
-    return [row for row in rows if row.role != "cell"] + placed
-
-
-def _order(cell: RunRow) -> tuple[bool, bool, float, int]:
-    accuracy = cell.val_accuracy
-    return not cell.is_done, accuracy is None, -(accuracy or 0), cell.trainable_parameters or 0
-
-
-def _run(record: Record) -> RunRow:
+def _run(record: Record, place: int | None = None) -> RunRow:
     asked = {name: getattr(record.asked, name) for name in ("role", "name", "seed", "key")}
     where = {name: getattr(record.where, name) for name in ("cpu", "gpu", "threads")}
-    facts = dict(record.happened) | asked | where
-    return RunRow(**facts, settings=record.asked.settings, commit=record.where.git_commit)
+    facts = dict(record.happened) | asked | where | {"settings": record.asked.settings}
+    return RunRow(**facts, place=place, commit=record.where.git_commit)
 
 
 def _missing(progress: Progress) -> list[Missing]:
     rows = []
     for run in progress.missing:
         record = progress.records.get(run.place)
-        error = f": {record.happened.error}" if record and record.happened.error else ""
-        reason = f"{record.happened.status}{error}" if record else "not run"
+        known = (record.happened.status, record.happened.error) if record else ("not run",)
+        reason = ": ".join(filter(None, known))
         rows.append(Missing(role=run.role, name=run.name, seed=run.seed, reason=reason))
     return rows
 
