@@ -21,7 +21,6 @@ from lora_replication.study import method_in_words
 
 BLUE, ORANGE, VERMILLION = "#0072B2", "#E69F00", "#D55E00"
 WIDTH_INCHES = 4.9
-ACCURACY = "test accuracy, %"
 CIRCLES_BELOW = {"run": 0.06, "seed": 0.08}
 CURVES = (
     ("train_accuracy", ORANGE, "--", "s", "training"),
@@ -40,8 +39,6 @@ def draw_figures(results: Results) -> dict[str, Drawing]:
             "Paired differences", partial(paired_differences, results), bool(results.comparisons)),
         "grid_heatmaps": (
             "Validation accuracy by alpha and rank", partial(heatmaps, cells), bool(cells)),
-        "grid_validation_against_test": (
-            "Validation against test in the grid", partial(scatter, cells), bool(cells)),
         "grid_collapse": (
             "Collapse by alpha", partial(collapse_by_alpha, results.grid.collapse), bool(cells)),
     }  # fmt: skip
@@ -62,7 +59,7 @@ def accuracy_by_method(results: Results) -> Figure:
         if row.comparable and row.published:
             at, label = [row.published.test_percent], "the article's run"
             plot.plot(at, [y - 0.24], "D", color=VERMILLION, markersize=5, label=label)
-    _name_rows(plot, [method_in_words(row.name) for row in rows], ACCURACY)
+    _name_rows(plot, [method_in_words(row.name) for row in rows], "test accuracy, %")
     _legend(figure, plot)
     if not any(row.test_sampling for row in rows):
         plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
@@ -141,18 +138,6 @@ def heatmaps(cells: Sequence[RunRow]) -> Figure:
     figure.colorbar(mesh, ax=panels[: len(choices)], shrink=0.8)
     figure.supxlabel("rank", fontsize=9)
     figure.supylabel("alpha", fontsize=9)
-    return figure
-
-
-def scatter(cells: Sequence[RunRow]) -> Figure:
-    """Validation accuracy to the right, test accuracy upwards, in percent."""
-    figure, (plot,) = _axes(1, 1, height=3.4)
-    pairs = [(100 * (run.val_accuracy or 0), 100 * (run.test_accuracy or 0)) for run in cells]
-    xs, ys = zip(*pairs, strict=True)
-    ends = [min(*xs, *ys), max(*xs, *ys)]
-    plot.plot(ends, ends, color=INK, linewidth=0.9)
-    plot.plot(xs, ys, "o", color=BLUE, markersize=4, alpha=0.6, markeredgewidth=0)
-    plot.set(xlabel="validation accuracy, %", ylabel=ACCURACY)
     return figure
 
 
