@@ -5,7 +5,7 @@ reviews favour in one method by chance, and no two methods differ in the populat
 import numpy as np
 import pytest
 
-from lora_replication.article import Claim, claims
+from lora_replication.article import Claim, article
 from lora_replication.report import verdicts as module
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.verdicts import judge
@@ -49,8 +49,9 @@ def share_of_false_studies(
         for run in results.runs:
             runs.append(with_accuracy(run, 100 * right[run.role, run.name, run.seed].mean()))
         tested = Predictions(right, movies=np.repeat(np.arange(MOVIES), 2).astype(str))
-        renamed = tuple(renumbered(claim, numbers) for claim in claims())
-        patch.setattr(module, "claims", lambda renamed=renamed: renamed)
+        renamed = tuple(renumbered(claim, numbers) for claim in article().claims)
+        changed = article().model_copy(update={"claims": renamed})
+        patch.setattr(module, "article", lambda changed=changed: changed)
         found = judge(results.model_copy(update={"runs": runs}), tested, study).verdicts
         decided = [v for v in found if v.claim.kind in ("value", "order", "sameness")]
         assert len(decided) == 9

@@ -11,7 +11,6 @@ from statsmodels.stats.weightstats import DescrStatsW
 
 from lora_replication.statistics import (
     clipped,
-    exact_interval,
     t_interval,
     wilson_interval,
 )
@@ -53,21 +52,6 @@ def test_wilson_takes_a_mean_count() -> None:
     assert middle.n == 1000
 
 
-def test_exact_by_hand() -> None:
-    # All of 10: the lower end solves p^10 = 0.025.
-    interval = exact_interval(10, 10, 0.95)
-    assert interval.low == pytest.approx(0.025 ** (1 / 10))
-    assert interval.high == 1.0
-
-
-@given(COUNTS, LEVELS)
-def test_exact_agrees_with_statsmodels(counts: tuple[int, int], level: float) -> None:
-    interval = exact_interval(*counts, level)
-    assert (interval.low, interval.high) == pytest.approx(
-        proportion_confint(*counts, 1 - level, "beta"), abs=1e-9
-    )
-
-
 def test_t_by_hand() -> None:
     # 1, 2, 3: mean 2, sd 1, and t(0.975; 2) = 4.302653, so the half width is 4.302653 / sqrt(3).
     interval = t_interval([1, 2, 3], 0.95)
@@ -92,7 +76,7 @@ def test_one_run_has_no_interval() -> None:
 
 def test_each_names_its_source_of_variance() -> None:
     assert wilson_interval(8622, 10_000, 0.95).source == "test sampling, n = 10,000 reviews"
-    assert exact_interval(1, 1, 0.9).source == "test sampling, n = 1 review"
+    assert wilson_interval(1, 1, 0.9).source == "test sampling, n = 1 review"
     assert t_interval([0.1] * 5, 0.95).source == "seeds, n = 5 runs"
     assert {wilson_interval(1, 2, 0.9).level, t_interval([1, 2], 0.9).level} == {0.9}
 
@@ -102,9 +86,8 @@ def test_each_names_its_source_of_variance() -> None:
     [(-1, 10, 0.95), (11, 10, 0.95), (0, 0, 0.95), (5, 10, 0.0), (5, 10, 1.0)],
 )
 def test_numbers_out_of_range_are_refused(correct: int, reviews: int, level: float) -> None:
-    for interval in (wilson_interval, exact_interval):
-        with pytest.raises(ValueError, match="allowed"):
-            interval(correct, reviews, level)
+    with pytest.raises(ValueError, match="allowed"):
+        wilson_interval(correct, reviews, level)
 
 
 def test_t_refuses_no_runs_and_wrong_levels() -> None:

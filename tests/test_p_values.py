@@ -5,13 +5,10 @@ from unittest.mock import patch
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy.stats import mannwhitneyu
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportions_ztest
 
-from lora_replication.statistics import holm, probability_of_improvement, two_proportions_test
-
-RUNS = st.lists(st.integers(0, 9), min_size=1, max_size=8)
+from lora_replication.statistics import holm, two_proportions_test
 
 
 def test_holm_by_hand() -> None:
@@ -26,14 +23,6 @@ def test_holm_agrees_with_statsmodels(p_values: list[float]) -> None:
     with patch("gc.collect"):  # which multipletests calls every time: a minute for all examples
         expected = multipletests(p_values, method="holm")[1]
     assert holm(p_values) == pytest.approx(list(expected))
-
-
-@given(RUNS, RUNS)
-def test_the_probability_of_improvement_is_mann_whitneys(
-    first: list[int], second: list[int]
-) -> None:
-    expected = mannwhitneyu(second, first).statistic / (len(first) * len(second))
-    assert probability_of_improvement(first, second) == pytest.approx(expected)
 
 
 @given(

@@ -37,8 +37,7 @@ TEXTS = {
 METHODS = ("last_layers", "lora_default", "lora_tuned", "full")
 DRAWN = ("accuracy_by_method", "learning_curves")
 DRAWN_WITH_RUNS = (
-    *DRAWN, "paired_differences", "grid_heatmaps",
-    "grid_validation_against_test", "grid_collapse",
+    *DRAWN, "paired_differences", "grid_heatmaps", "grid_collapse",
 )  # fmt: skip
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import UndefinedError
 
 from lora_replication.report import columns as module
 from lora_replication.report.build import report_files
-from lora_replication.report.columns import main_columns, tables
+from lora_replication.report.columns import columns, tables, terminal_table
 from lora_replication.report.results import Results
 from lora_replication.report.tables import Column, csv_bytes, short_table, table
-from lora_replication.report.terminal import terminal_table
 from lora_replication.report.words import ABSENT, ends
 from tests.report_records import (
     altered,
@@ -109,7 +109,7 @@ def test_cells_are_ranked_and_fresh_seeds_compared(tmp_path: Path) -> None:
 
 
 def test_the_article_is_another_study_in_the_csv(results: Results) -> None:
-    content = csv_bytes(main_columns(results), results.rows).decode()
+    content = csv_bytes(columns(results, "methods"), results.rows).decode()
     rows = list(csv.DictReader(io.StringIO(content, newline="")))
     assert [row["article_test_accuracy"] for row in rows] == [
         "0.8622", "0.8944", "0.9239", "0.9231", "",
@@ -142,13 +142,12 @@ def test_other_values_are_left_alone(value: Any) -> None:
 def test_a_column_of_the_main_table_is_stated_once(
     articles: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def more(results: Results) -> list[Column]:
-        seeds = Column("Seeds asked", lambda row: len(row.seeds), name="asked", short="Asked",
-                       narrow=True)  # fmt: skip
-        return [*main_columns(results), seeds]
-
-    for name in ("build", "terminal", "columns"):
-        monkeypatch.setattr(f"lora_replication.report.{name}.main_columns", more)
+    seeds = {"heading": "Seeds asked", "value": "row.seeds | length", "name": "asked"}
+    stated = module._stated()
+    methods = stated["methods"]
+    more = [*methods["columns"], seeds | {"short": "Asked", "narrow": True}]
+    changed = stated | {"methods": methods | {"columns": more}}
+    monkeypatch.setattr(module, "_stated", lambda: changed)
     assert module.tables(articles)["methods"].headings[-1] == "Seeds asked"
     assert terminal_table(articles).splitlines()[1].endswith("Asked")
     monkeypatch.setattr("lora_replication.report.build.draw_figures", lambda results: {})
@@ -171,7 +170,16 @@ def test_the_terminal_table_fits_60_columns(results: Results, articles: Results)
 
 
 def test_columns_without_values_are_left_out_of_papers() -> None:
-    columns = [Column("A", "a", short="A"), Column("B", "b", short="B", narrow=True)]
+    two = [Column("A", "a", short="A"), Column("B", "b", short="B", narrow=True)]
     rows = [{"a": None, "b": 1}]
-    assert short_table(columns, rows, narrow=False) == [["B"], ["1"]]
-    assert table("x", columns, rows).rows[0][0].text == ABSENT
+    assert short_table(two, rows, narrow=False) == [["B"], ["1"]]
+    assert table("x", two, rows).rows[0][0].text == ABSENT
+
+
+def test_a_misspelt_name_in_a_column_is_an_error_and_an_absent_part_is_none(
+    results: Results,
+) -> None:
+    row = results.methods[0].model_copy(update={"published": None})
+    assert module._column("published.minutes", results).of(row) is None
+    with pytest.raises(UndefinedError, match="has no attribute 'seed'"):
+        module._column({"heading": "Seeds", "value": "row.seed | length"}, results).of(row)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lora_replication.report import figures
-from lora_replication.report.drawing import Drawing
-from lora_replication.report.figures import collapse_by_alpha, draw_figures, heatmaps, scatter
+from lora_replication.report.figures import collapse_by_alpha, draw_figures, heatmaps
+from lora_replication.report.rendering import Drawing
 from lora_replication.report.results import Results
 from tests.report_records import (
     altered,
@@ -124,13 +124,6 @@ def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(
     assert len(by_name) == 7
 
 
-def test_every_configuration_is_a_point(results: Results) -> None:
-    line, points = scatter(results.cells).axes[0].lines
-    assert list(points.get_xdata()) == [100 * run.val_accuracy for run in results.cells]
-    assert list(points.get_ydata()) == [100 * run.test_accuracy for run in results.cells]
-    assert list(line.get_xdata()) == list(line.get_ydata())
-
-
 def test_collapse_with_its_exact_interval(tmp_path: Path) -> None:
     records = list(RECORDS)
     records[16] = diverged(records[16])
@@ -145,7 +138,7 @@ def test_the_same_results_give_the_same_bytes_and_say_what_they_are_not(
     results: Results, drawings: dict[str, Drawing]
 ) -> None:
     assert draw_figures(results) == drawings
-    assert len(drawings) == 6
+    assert len(drawings) == 5
     for drawing in drawings.values():
         assert drawing.png.startswith(b"\x89PNG")
         assert b"<dc:date>" not in drawing.svg

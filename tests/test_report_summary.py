@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from statsmodels.stats.proportion import proportion_confint
 
 from lora_replication.errors import DataError
 from lora_replication.report.summary import collapse
-from lora_replication.statistics import clipped, exact_interval, t_interval, wilson_interval
+from lora_replication.statistics import clipped, t_interval, wilson_interval
 from lora_replication.study import MethodParams, Study
 from tests.report_records import (
     altered,
@@ -123,8 +124,11 @@ def test_collapse_counts_diverged_and_low_runs() -> None:
     rows = [(row.alpha, row.configurations, row.collapsed, row.one_class) for row in
             collapse(ends, 0.95)]  # fmt: skip
     assert rows == [(1, 1, 0, 0), (16, 3, 2, 1)]
-    share, exact = collapse(ends, 0.95)[1].share, exact_interval(2, 3, 0.95)
-    assert (share.low, share.high) == (exact.low, exact.high)
+    share, exact = collapse(ends, 0.95)[1].share, proportion_confint(2, 3, 0.05, "beta")
+    assert (share.low, share.high) == pytest.approx(exact)
+    # All of 10: the lower end solves p^10 = 0.025.
+    share = collapse([(1.0, None, False)] * 10, 0.95)[0].share
+    assert (share.low, share.high) == (pytest.approx(0.025 ** (1 / 10)), 1.0)
 
 
 def test_only_the_articles_setting_and_configuration_is_comparable(tmp_path: Path) -> None:

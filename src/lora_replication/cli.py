@@ -120,7 +120,7 @@ def doctor(study: str, as_json: bool) -> None:
 def report(study: str, allow_partial: bool, show: bool, as_json: bool) -> None:
     """Rebuild the report of STUDY from its records, or from those committed with it."""
     from lora_replication.report.build import report_study
-    from lora_replication.report.terminal import terminal_table
+    from lora_replication.report.columns import terminal_table
     from lora_replication.studies import project_root
 
     root = project_root()

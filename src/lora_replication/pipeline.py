@@ -91,15 +91,14 @@ def run_study(
     targets = [f"{pipeline}:train"] if without_grid else [str(pipeline)]
     with only_writer(workspace.state / "run.lock"), _scratch_lock(workspace, root, pipeline.parent):
         _repro(root, targets, workspace.state / "status.json", verbose=verbose)
-    from lora_replication.report.build import build_report, read_results  # pandas takes a second
-    from lora_replication.report.publish import publish as publish_records
-    from lora_replication.report.terminal import terminal_table
+    from lora_replication.report import build  # pandas takes a second
+    from lora_replication.report.columns import terminal_table
 
     if without_grid:
-        build_report(workspace, workspace.report, allow_partial=True)
+        build.build_report(workspace, workspace.report, allow_partial=True)
     elif publish:
-        publish_records(workspace)
-    table = terminal_table(read_results(workspace.report))
+        build.publish(workspace)
+    table = terminal_table(build.read_results(workspace.report))
     print(f"\n{table}\nreport: {workspace.report / 'report.html'}")
 
 

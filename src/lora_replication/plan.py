@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_replication.errors import ParameterError
-from lora_replication.grid.choice import fresh_runs, repeats, tuned_runs
+from lora_replication.grid.choice import fresh_runs
 from lora_replication.grid.space import grid_runs, trial_runs
+from lora_replication.grid.trials import repeats, tuned_runs
 from lora_replication.record import Record, Run, Settings, read_records
 from lora_replication.study import MethodParams, Study
 from lora_replication.workspace import Workspace

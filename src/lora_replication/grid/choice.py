@@ -1,16 +1,11 @@
-"""What a finished search chooses by validation alone: the grid's winner and what is trained next to
-it, and the setting of each method of the sweeps.
-"""
+"""What a finished grid chooses by validation alone: its winner, and what is trained next to it."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from collections.abc import Iterable
 
-from lora_replication.article import published
+from lora_replication.article import article
 from lora_replication.errors import IncompleteError
-from lora_replication.record import Count, Record, Role, Run, Settings
+from lora_replication.record import Count, Record, Role, Run
 from lora_replication.statistics import two_proportions_test
-from lora_replication.study import Study
 from lora_replication.workspace import Workspace
 
 ARTICLES_CHOICE = "lora_tuned"
@@ -22,8 +17,8 @@ def winner_by_validation(cells: Iterable[Record]) -> Record:
 
     Of equals the first. Raises ``IncompleteError`` where every configuration diverged.
     """
-    ordered = _by_validation(cells)
-    if not ordered:
+    ordered = by_validation(cells)
+    if not ordered or not ordered[0].happened.val:
         raise IncompleteError(
             "grid: every configuration diverged, so there is no winner; "
             "set smaller grid.alpha or train.learning_rate"
@@ -42,7 +37,7 @@ def runners_up(workspace: Workspace, cells: Iterable[Record]) -> list[Record]:
     study = workspace.study
     if not (study.grid and study.grid.runners_up):
         return []
-    winner, *others = _by_validation(cells)
+    winner, *others = (cell for cell in by_validation(cells) if cell.happened.val)
     best = _val(winner)
 
     def is_near(cell: Record) -> bool:
@@ -50,9 +45,9 @@ def runners_up(workspace: Workspace, cells: Iterable[Record]) -> list[Record]:
         return p_value > 1 - study.report.confidence
 
     chosen = list(filter(is_near, others))[: study.grid.runners_up]
-    article = published()[ARTICLES_CHOICE]
+    theirs = article().methods[ARTICLES_CHOICE].lora
     return chosen + [
-        cell for cell in others if article.is_lora(cell.asked.settings.lora) and cell not in chosen
+        cell for cell in others if cell.asked.settings.lora == theirs and cell not in chosen
     ]
 
 
@@ -68,105 +63,16 @@ def fresh_runs(workspace: Workspace, cells: list[Record]) -> list[Run]:
     ]
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A setting that the sweep of a method tried.
-
-    Attributes:
-        records: its runs, one a seed, then the nudged ones.
-        accuracy: mean on validation over its seeds, 0 to 1; a diverged run counts as 0.5.
-        spread: between the highest and the lowest of all its runs, nudged ones included; the
-            ``nudged`` one between the runs of the first seed alone, None where nothing is nudged.
-        diverged: how many of all its runs.
+def by_validation(cells: Iterable[Record]) -> list[Record]:
+    """The configurations in their places: most validation reviews right first, of equal ones the
+    smallest, then those that diverged, then those without a result.
     """
 
-    records: tuple[Record, ...]
-    accuracy: float
-    spread: float
-    nudged: float | None
-    diverged: int
+    def place(cell: Record) -> tuple[bool, bool, int, int]:
+        val, size = cell.happened.val, cell.happened.trainable_parameters or 0
+        return not cell.is_done, val is None, -_val(cell).correct, size
 
-    @property
-    def settings(self) -> Settings:
-        """Of each of its runs."""
-        return self.records[0].asked.settings
-
-    def is_stable(self, unstable_beyond: float) -> bool:
-        """Whether no run diverged and none is further from another than so many points."""
-        return not self.diverged and round(100 * self.spread, 9) <= unstable_beyond
-
-
-def trials_of(records: Iterable[Record]) -> dict[str, list[Trial]]:
-    """The settings of each method, in the order of ``records``, which are all that were asked."""
-    tried: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        tried.setdefault((record.asked.name, record.asked.settings.axes), []).append(record)
-    trials: dict[str, list[Trial]] = {}
-    for (method, _), own in tried.items():
-        trials.setdefault(method, []).append(_trial(own))
-    return trials
-
-
-def _trial(records: list[Record]) -> Trial:
-    accuracies = [r.happened.val.fraction if r.happened.val else 0.5 for r in records]
-    plain = [a for r, a in zip(records, accuracies, strict=True) if not r.asked.nudge]
-    first = [
-        a for r, a in zip(records, accuracies, strict=True) if r.asked.seed == records[0].asked.seed
-    ]
-    return Trial(
-        records=tuple(records),
-        accuracy=fmean(plain),
-        spread=max(accuracies) - min(accuracies),
-        nudged=max(first) - min(first) if len(first) > 1 else None,
-        diverged=sum(record.happened.status == "diverged" for record in records),
-    )
-
-
-def chosen_trial(trials: Sequence[Trial], unstable_beyond: float) -> Trial:
-    """Of the stable ones (of all, where none is) that with the highest mean accuracy; of equals that
-    with the fewest trainable parameters, then the lowest rate.
-    """
-    stable = [trial for trial in trials if trial.is_stable(unstable_beyond)]
-
-    def place(trial: Trial) -> tuple[float, int, float]:
-        trained = trial.records[0].happened.trainable_parameters or 0
-        return -trial.accuracy, trained, trial.settings.learning_rate
-
-    return min(stable or trials, key=place)
-
-
-def tuned_runs(workspace: Workspace, records: Iterable[Record]) -> list[Run]:
-    """Each method of the sweeps at its chosen setting, on the seeds of the final runs.
-
-    A method whose own setting was chosen is not among them: its runs are those already.
-    """
-    study = workspace.study
-    if study.sweeps is None:
-        return []
-    runs = []
-    for name, trials in trials_of(records).items():
-        chosen = chosen_trial(trials, study.sweeps.unstable_beyond).settings
-        update = {"evaluate_train": True, "evaluate_test": True}
-        settings = chosen.model_copy(update=update)
-        if settings != Settings.of(study, study.methods[name]) or name not in study.run.methods:
-            runs += [
-                workspace.run("tuned", name, settings, seed, nudge)
-                for seed, nudge in repeats(study)
-            ]
-    return runs
-
-
-def repeats(study: Study) -> list[tuple[int, int]]:
-    """(seed, nudge) of the final runs of a method: each seed, then the first one nudged."""
-    seeds, nudges = study.run.seeds, range(1, study.run.nudges + 1)
-    return [(seed, 0) for seed in seeds] + [(seeds[0], nudge) for nudge in nudges]
-
-
-def _by_validation(cells: Iterable[Record]) -> list[Record]:
-    def place(cell: Record) -> tuple[int, int]:
-        return -_val(cell).correct, cell.happened.trainable_parameters or 0
-
-    return sorted((cell for cell in cells if cell.happened.val), key=place)
+    return sorted(cells, key=place)
 
 
 def _val(record: Record) -> Count:

@@ -10,12 +10,20 @@ from numpy.typing import NDArray
 from lora_replication.data.manifest import read_test_reviews
 from lora_replication.errors import DataError
 from lora_replication.parquet import read_table
-from lora_replication.record import PREDICTIONS, Record
-from lora_replication.statistics import Scores, scores
+from lora_replication.record import PREDICTIONS, SEARCHED, Record, Run
+from lora_replication.report.results import RunRow
+from lora_replication.statistics import Components, Scores, crossed_components, scores
 from lora_replication.workspace import Workspace
 
 RunName = tuple[str, str, int]
-"""Role, name and seed of a run."""
+
+Answers = dict[int, NDArray[np.float64]]
+"""By seed: (reviews,), 1 where right, 0 where wrong."""
+
+
+def run_name(run: Run | RunRow) -> RunName:
+    """Role, name and seed of a run."""
+    return run.role, run.name, run.seed
 
 
 @dataclass(frozen=True)
@@ -36,9 +44,25 @@ class Predictions:
     unseen_movie: NDArray[np.bool_] | None = None
     repeated: NDArray[np.bool_] | None = None
 
+    def answers(self, runs: Iterable[RunRow], diverged: float | None = None) -> Answers:
+        """Of ``runs``; diverged ones are right with chance ``diverged`` each time, or left out."""
+        found: Answers = {}
+        reviews = next((len(one) for one in self.right.values()), 0)
+        for run in runs:
+            if run.status == "diverged" and diverged is not None and reviews:
+                found[run.seed] = np.full(reviews, diverged)
+            elif run.test and run_name(run) in self.right:
+                found[run.seed] = self.right[run_name(run)].astype(np.float64)
+        return found
+
+    def between(self, first: Answers, second: Answers) -> Components | None:
+        """Of the second's answers minus the first's on shared seeds; None where they share none."""
+        table = [second[seed] - first[seed] for seed in first if seed in second]
+        return crossed_components(table, self.movies) if table else None
+
 
 def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predictions:
-    """Read the predictions next to the ``records``, the grid's configurations aside.
+    """Read the predictions next to the ``records`` of final runs.
 
     Raises:
         DataError: predictions contradict their record, or the file of test reviews is not the one
@@ -47,9 +71,10 @@ def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predict
     right: dict[RunName, NDArray[np.bool_]] = {}
     measured: dict[RunName, Scores] = {}
     for record in records:
-        asked, file = record.asked, workspace.folder(record.asked) / PREDICTIONS
-        if asked.role != "cell" and record.happened.test and file.is_file():
-            name = (asked.role, asked.name, asked.seed)
+        name, file = run_name(record.asked), workspace.folder(record.asked) / PREDICTIONS
+        asked = record.asked
+        is_final = asked.role not in SEARCHED and not asked.nudge
+        if is_final and record.happened.test and file.is_file():
             right[name], measured[name] = _read(file, record)
     reviews = read_test_reviews(workspace.data, workspace.manifest)
     movies, unseen = (reviews[name].to_pylist() for name in ("movie", "unseen_movie"))

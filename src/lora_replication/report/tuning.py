@@ -4,118 +4,42 @@ others report about learning rates. Accuracies are on validation reviews, fracti
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from itertools import product
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
-from lora_replication import article
 from lora_replication import statistics as stats
-from lora_replication.grid.choice import Trial, chosen_trial, trials_of
+from lora_replication.article import RateClaim, rate_claims
+from lora_replication.grid.trials import Trial, chosen_trial, trials_of
 from lora_replication.plan import Progress
 from lora_replication.record import PREDICTIONS, Record, checked_file
-from lora_replication.report.results import Word
-from lora_replication.statistics import Interval
+from lora_replication.report.predictions import Predictions
+from lora_replication.report.results import Finding, Results, Tried, Tuning, Word
+from lora_replication.statistics import Components
 from lora_replication.statistics.best import not_excluded_as_best, slope, slope_bounds
-from lora_replication.study import Part, Study
+from lora_replication.study import Study
 from lora_replication.workspace import Workspace
-
-CLAIMS = Path(article.__file__).with_name("rates.yaml")
 
 Answers = NDArray[np.float64]
 """(seeds, reviews): right or wrong on validation; a diverged run is 0.5 throughout."""
+
+FEWEST = 3
+"""Pairs on shared seeds that a decisive word needs."""
 
 Bounded = tuple[float, float, float]
 """What was measured, and its bounds."""
 
 
-class RateClaim(Part):
-    """A statement about learning rates; see the head of ``rates.yaml``."""
-
-    name: str
-    kind: Literal["ratio", "slope", "gain"]
-    axis: Literal["alpha", "rank"] | None = None
-    number: float
-    margin: float | None = None
-    words: str
-    source: str
-
-
-class Tried(Part):
-    """A setting that the sweep of a method tried.
-
-    Attributes:
-        val: mean accuracy over its seeds, with the interval for new seeds and new reviews.
-        runs, spread, nudged, diverged: see ``grid.choice.Trial``.
-        stable: whether it could be chosen before others; ``chosen``: whether it was.
-        may_be_best: whether none of the method's other settings is shown to be better.
-    """
-
-    method: str
-    learning_rate: float
-    alpha: float | None
-    rank: int | None
-    val: Interval
-    runs: int
-    spread: float
-    nudged: float | None
-    diverged: int
-    stable: bool
-    chosen: bool
-    may_be_best: bool
-
-
-class Finding(Part):
-    """The verdict on a claim about rates for one method.
-
-    Attributes:
-        measured: the ratio, slope or gain (points); ``low``, ``high``: its bounds.
-        seeds_needed: with how many a setting that is ``report.value_margin`` points worse than the
-            best would be excluded; None where the reviews are too few for any number.
-    """
-
-    claim: RateClaim
-    method: str
-    word: Word
-    measured: float
-    low: float
-    high: float
-    seeds_needed: int | None
-
-
-class Tuning(Part):
-    """All that the sweeps say; ``level`` is that of each interval and of all findings together."""
-
-    trials: int
-    seeds: list[int]
-    nudges: int
-    runs: int
-    unstable_beyond: float
-    level: float
-    tried: list[Tried]
-    findings: list[Finding]
-
-    def chosen(self, method: str) -> Tried:
-        """The chosen setting of ``method``."""
-        return next(one for one in self.tried if one.chosen and one.method == method)
-
-
-@cache
-def rate_claims() -> list[RateClaim]:
-    """All claims about rates."""
-    from ruamel.yaml import YAML
-
-    content = YAML(typ="safe", pure=True).load(CLAIMS)
-    return TypeAdapter(list[RateClaim]).validate_python(content, strict=False)
-
-
-def tuning(workspace: Workspace, progress: Progress) -> Tuning | None:
+def tuning(
+    workspace: Workspace, progress: Progress, results: Results, tested: Predictions
+) -> Tuning | None:
     """What the finished sweeps of a study say; None without sweeps, or before they are finished.
+
+    Args:
+        results: with the methods at their own rates; ``tested``: their predictions.
 
     Raises:
         DataError: predictions are missing or altered.
@@ -142,7 +66,7 @@ def tuning(workspace: Workspace, progress: Progress) -> Tuning | None:
         unstable_beyond=sweeps.unstable_beyond,
         level=level,
         tried=tried,
-        findings=_findings(study, trials, answers),
+        findings=_findings(study, trials, answers, partial(_between, results, tested)),
     )
 
 
@@ -214,8 +138,19 @@ class _Sweep:
         return min(found), max(found)
 
 
+def _between(results: Results, tested: Predictions, methods: Sequence[str]) -> Components | None:
+    """The second method minus the first, each at its own rate; None where one is missing."""
+    rows = [row for name in methods for row in results.tuned if row.name == name]
+    if len(rows) < 2:
+        return None
+    return tested.between(*(tested.answers(results.runs_of(row)) for row in rows))
+
+
 def _findings(
-    study: Study, trials: Mapping[str, Sequence[Trial]], answers: Mapping[str, Sequence[Answers]]
+    study: Study,
+    trials: Mapping[str, Sequence[Trial]],
+    answers: Mapping[str, Sequence[Answers]],
+    between: Callable[[Sequence[str]], Components | None],
 ) -> list[Finding]:
     """A verdict on each claim for each method of LoRA that has the axes for it; the bounds of all
     hold together (Bonferroni).
@@ -229,14 +164,29 @@ def _findings(
     asked = [
         (claim, name)
         for claim, name in product(rate_claims(), lora)
-        if (full if claim.kind == "ratio" else _has(sweeps[name], claim))
+        if (full if claim.kind == "ratio" else claim.axis and _has(sweeps[name], claim))
     ]
-    level = 1 - (1 - study.report.confidence) / max(1, len(asked))
-    return [
+    orders = [(c, d) for c in rate_claims() if c.kind == "order" and (d := between(c.methods))]
+    level = 1 - (1 - study.report.confidence) / max(1, len(asked) + len(orders))
+    found = [
         _judged(claim, name, measures[claim.kind](sweeps[name], claim, level),
                 _seeds_needed(sweeps[name], study), study)
         for claim, name in asked
     ]  # fmt: skip
+    return found + [_ordered(claim, difference, level, study) for claim, difference in orders]
+
+
+def _ordered(claim: RateClaim, found: Components, level: float, study: Study) -> Finding:
+    interval, report = found.interval(level), study.report
+    low, high = (None if end is None else 100 * end for end in (interval.low, interval.high))
+    word: Word = "inconclusive"
+    if found.seeds >= FEWEST and low is not None and high is not None and (low > 0 or high < 0):
+        word = "reproduced" if low > 0 else "not reproduced"
+    needed = stats.seeds_for_margin(found, report.sameness_margin / 100, level=level,
+                                    power=report.power)  # fmt: skip
+    return Finding(claim=claim, method=claim.methods[1], word=word, measured=100 * found.mean,
+                   low=low, high=high,
+                   seeds_needed=needed if word == "inconclusive" else None)  # fmt: skip
 
 
 def _has(sweep: _Sweep, claim: RateClaim) -> bool:
@@ -296,19 +246,20 @@ def _gain(sweep: _Sweep, claim: RateClaim, level: float) -> Bounded:
         ranked = sorted(best.values(), key=lambda own: own[others].mean())
         rows.append(ranked[-1][seed] - ranked[0][seed])
     found = stats.crossed_components(rows).interval(level)
-    low, high = (math.nan if end is None else 100 * end for end in (found.low, found.high))
-    return 100 * found.estimate, low, high
+    low, high = (
+        (-1.0 if found.low is None else found.low),
+        (1.0 if found.high is None else found.high),
+    )
+    return 100 * found.estimate, 100 * low, 100 * high
 
 
 def _judged(
     claim: RateClaim, method: str, measured: Bounded, seeds: int | None, study: Study
 ) -> Finding:
     value, low, high = measured
-    if claim.kind == "ratio":
-        near = (claim.number / (claim.margin or 1), claim.number * (claim.margin or 1))
-    else:
-        margin = study.report.sameness_margin if claim.margin is None else claim.margin
-        near = (claim.number - margin, claim.number + margin)
+    number, margin = claim.number or 0.0, claim.margin or study.report.sameness_margin
+    is_ratio = claim.kind == "ratio"
+    near = (number / margin, number * margin) if is_ratio else (number - margin, number + margin)
     word: Word = "inconclusive"
     if near[0] <= low and high <= near[1]:
         word = "reproduced"
