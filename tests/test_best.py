@@ -49,5 +49,7 @@ def test_a_slope_and_its_bounds_by_hand():
     assert slope_bounds([0, 1, 2], [0, 1, 4], [0, 1, 6]) == pytest.approx((2, 3))
     low, high = slope_bounds([0, 1, 2], [-1, 0, 0], [1, 2, 2])
     assert (low, high) == pytest.approx((-0.5, 1.5))
+    assert slope_bounds([0, 1, 2], [0, -np.inf, 0], [0, np.inf, 2]) == pytest.approx((0, 1))
+    assert slope_bounds([0, 1, 2], [-np.inf, 0, 0], [0, 0, 2]) == (0, np.inf)
     with pytest.raises(ValueError, match="one x"):
         slope([1, 1], [2, 3])

@@ -1,18 +1,22 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from lora_replication.article import rate_claims
 from lora_replication.errors import DataError
 from lora_replication.files import file_digest
 from lora_replication.grid.space import trial_runs
 from lora_replication.plan import progress
 from lora_replication.record import PREDICTIONS, Count
-from lora_replication.report.tuning import Finding, rate_claims, tuning
+from lora_replication.report.predictions import Predictions
+from lora_replication.report.results import Finding
+from lora_replication.report.tuning import tuning
 from lora_replication.training.run import write_predictions
 from tests.made_runs import DIVERGED, make_workspace, write
 
-RATES = [1e-4, 1e-3, 1e-2, 1e-1]
+RATES = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 REVIEWS = 500
 
 
@@ -50,8 +54,22 @@ def swept(root, peak, methods, seeds=(21, 22, 23, 24, 25), nudges=0, diverged=()
     return workspace
 
 
+def swept_tuning(workspace, accuracies=()):
+    """``accuracies``: on test, of methods at their own rates, by name, on five seeds."""
+    draw, right, rows = np.random.default_rng(4), {}, []
+    for name, accuracy in dict(accuracies).items():
+        runs = [
+            SimpleNamespace(role="tuned", name=name, seed=seed, status="ok", test=True)
+            for seed in range(5)
+        ]
+        right |= {("tuned", name, run.seed): draw.random(1000) < accuracy for run in runs}
+        rows.append(SimpleNamespace(name=name, runs=runs))
+    results = SimpleNamespace(tuned=rows, runs_of=lambda row: row.runs)
+    return tuning(workspace, progress(workspace), results, Predictions(right=right))
+
+
 def found(workspace) -> dict[tuple[str, str], Finding]:
-    made = tuning(workspace, progress(workspace))
+    made = swept_tuning(workspace)
     return {(one.claim.name, one.method): one for one in made.findings}
 
 
@@ -61,20 +79,19 @@ RATE = {"learning_rate": RATES}
 def test_every_setting_has_its_interval_and_the_chosen_one_is_marked(tmp_path):
     workspace = swept(tmp_path, lambda _: -2, {"full": RATE, "last_layers": RATE}, nudges=1,
                       diverged=[0.1])  # fmt: skip
-    made = tuning(workspace, progress(workspace))
-    assert (made.trials, made.nudges, made.runs, made.findings) == (4, 1, 2 * 4 * 6, [])
+    made = swept_tuning(workspace)
+    assert (made.trials, made.nudges, made.runs, made.findings) == (6, 1, 2 * 6 * 6, [])
     rows = [one for one in made.tried if one.method == "full"]
     assert [one.learning_rate for one in rows] == RATES
-    assert [one.chosen for one in rows] == [False, False, True, False]
-    assert [one.may_be_best for one in rows] == [False, False, True, False]
-    assert [one.diverged for one in rows] == [0, 0, 0, 6]
-    assert [one.stable for one in rows] == [True, True, True, False]
-    best = rows[2]
+    assert [one.chosen for one in rows] == [False, False, False, True, False, False]
+    assert [one.may_be_best for one in rows] == [False, False, False, True, False, False]
+    assert [one.diverged for one in rows] == [0, 0, 0, 0, 6, 0]
+    assert [one.stable for one in rows] == [True, True, True, True, False, True]
+    best = rows[3]
     assert best.val.estimate == pytest.approx(0.9, abs=0.01)
     assert best.val.low < best.val.estimate < best.val.high
     assert (best.alpha, best.rank, best.runs) == (None, None, 6)
-    assert rows[3].val.estimate == 0.5
-    assert made.chosen("full") == best
+    assert rows[4].val.estimate == 0.5
 
 
 def test_a_ratio_of_ten_is_reproduced_and_one_of_a_hundred_is_not(tmp_path):
@@ -90,6 +107,15 @@ def test_a_ratio_of_ten_is_reproduced_and_one_of_a_hundred_is_not(tmp_path):
         "reproduced", pytest.approx(10), pytest.approx(10), pytest.approx(10),
     )  # fmt: skip
     assert (hundred.word, hundred.measured) == ("not reproduced", pytest.approx(100))
+
+
+def test_a_best_rate_at_an_end_of_those_tried_leaves_the_ratio_open(tmp_path):
+    def peak(settings):
+        return 0 if settings.lora else -3
+
+    workspace = swept(tmp_path, peak, {"full": RATE, "lora_default": RATE})
+    ratio = found(workspace)["lora_rate_over_full_rate", "lora_default"]
+    assert (ratio.word, ratio.low, ratio.high) == ("not reproduced", pytest.approx(1000), None)
 
 
 def test_slopes_and_the_gain_of_alpha_follow_from_the_best_rates(tmp_path):
@@ -121,21 +147,32 @@ def test_a_gain_of_alpha_beyond_its_rate_is_found(tmp_path):
     assert (gain.word, gain.measured) == ("not reproduced", pytest.approx(7.5, abs=1))
 
 
+@pytest.mark.parametrize(
+    ("tuned", "word"), [(0.9, "reproduced"), (0.8, "inconclusive"), (0.7, "not reproduced")]
+)
+def test_tuned_above_default_is_judged_at_the_rates_of_their_own(tmp_path, tuned, word):
+    workspace = swept(tmp_path, lambda _: -3, {"full": RATE}, seeds=[21])
+    made = swept_tuning(workspace, {"lora_default": 0.8, "lora_tuned": tuned})
+    (order,) = made.findings
+    assert (order.claim.name, order.word) == ("tuned_above_default_at_own_rates", word)
+    assert order.low < 100 * (tuned - 0.8) < order.high
+
+
 def test_a_study_without_sweeps_or_with_unfinished_ones_says_nothing(tmp_path):
-    assert tuning(make_workspace(tmp_path), progress(make_workspace(tmp_path))) is None
+    assert swept_tuning(make_workspace(tmp_path)) is None
     workspace = swept(tmp_path, lambda _: -2, {"full": RATE})
     (workspace.folder(trial_runs(workspace)[0]) / "record.json").unlink()
-    assert tuning(workspace, progress(workspace)) is None
+    assert swept_tuning(workspace) is None
 
 
 def test_predictions_that_were_altered_are_refused(tmp_path):
     workspace = swept(tmp_path, lambda _: -2, {"full": RATE})
     (workspace.folder(trial_runs(workspace)[0]) / PREDICTIONS).write_bytes(b"")
     with pytest.raises(DataError, match="altered"):
-        tuning(workspace, progress(workspace))
+        swept_tuning(workspace)
 
 
 def test_every_claim_has_its_source_and_a_name_of_its_own():
     names = [claim.name for claim in rate_claims()]
-    assert len(set(names)) == len(names) == 4
+    assert len(set(names)) == len(names) == 5
     assert all(claim.source for claim in rate_claims())

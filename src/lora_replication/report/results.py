@@ -268,7 +268,8 @@ class Finding(Part):
     """The verdict on a claim about rates for one method.
 
     Attributes:
-        measured: the ratio, slope or difference (points); ``low``, ``high``: its bounds.
+        measured: the ratio, slope or difference (points); ``low``, ``high``: its bounds, None where
+            it may lie anywhere beyond what was tried.
         seeds_needed: with how many what it lacks would be shown, see ``tuning``; None where it is
             decided, or the reviews are too few for any number.
     """

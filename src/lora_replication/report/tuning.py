@@ -131,11 +131,17 @@ class _Sweep:
         return math.log10(max(rates, key=lambda rate: (rates[rate].mean(), -rate)))
 
     def candidates(self, form: tuple[float, float], level: float) -> tuple[float, float]:
-        """The lowest and highest logarithm of a rate that can't be excluded as the best."""
+        """The lowest and highest logarithm of a rate that can't be excluded as the best; infinite at
+        an end of the rates that were tried, as the best may lie beyond it.
+        """
         rates = self.by_form[form]
         kept = not_excluded_as_best(list(rates.values()), level)
-        found = [math.log10(rate) for rate, is_kept in zip(rates, kept, strict=True) if is_kept]
-        return min(found), max(found)
+        found = [rate for rate, is_kept in zip(rates, kept, strict=True) if is_kept]
+        low, high = min(found), max(found)
+        return (
+            -math.inf if low == min(rates) else math.log10(low),
+            math.inf if high == max(rates) else math.log10(high),
+        )
 
 
 def _between(results: Results, tested: Predictions, methods: Sequence[str]) -> Components | None:
@@ -266,8 +272,11 @@ def _judged(
     elif high < near[0] or low > near[1]:
         word = "not reproduced"
     seeds = None if word != "inconclusive" else seeds
-    return Finding(claim=claim, method=method, word=word, measured=value, low=low, high=high,
-                   seeds_needed=seeds)  # fmt: skip
+    ends = {"low": low, "high": high}
+    known = {name: end if math.isfinite(end) else None for name, end in ends.items()}
+    return Finding(
+        claim=claim, method=method, word=word, measured=value, seeds_needed=seeds, **known
+    )
 
 
 def _seeds_needed(sweep: _Sweep, study: Study) -> int | None:

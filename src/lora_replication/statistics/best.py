@@ -48,11 +48,12 @@ def slope(xs: ArrayLike, ys: ArrayLike) -> float:
 
 def slope_bounds(xs: ArrayLike, lows: ArrayLike, highs: ArrayLike) -> tuple[float, float]:
     """The lowest and highest slope of least-squares lines through points at ``xs`` that lie
-    anywhere between ``lows`` and ``highs``.
+    anywhere between ``lows`` and ``highs``, which may be infinite.
     """
     weights = _weights(xs)
-    low, high = (np.asarray(ends, dtype=np.float64) for ends in (lows, highs))
-    ends = weights * low, weights * high
+    counted = weights != 0  # the middle point of three says nothing
+    low, high = (np.asarray(ends, dtype=np.float64)[counted] for ends in (lows, highs))
+    ends = weights[counted] * low, weights[counted] * high
     return float(np.minimum(*ends).sum()), float(np.maximum(*ends).sum())
 
 
