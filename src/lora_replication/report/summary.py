@@ -65,8 +65,9 @@ def summarise(study: Study, manifest: Manifest, progress: Progress, tested: Pred
     summary = _Summary(study, runs, tested, study.report.confidence)
     methods = [summary.method(name) for name in study.run.methods]
     pairs = [summary.pair(*two) for two in combinations(methods, 2)]
-    about = ("title", "subject", "reservation", "stamp", "remark")
-    words: dict[str, Any] = {name: say(name, study, article().setting) for name in about}
+    words: dict[str, Any] = {name: say(name, study) for name in ("title", "subject")}
+    for name in ("reservation", "stamp", "remark"):
+        words[name] = say(name, study, article().setting)
     shown = [run for run in runs if run.role != "cell" and run.test]
     return Results(
         **words,
