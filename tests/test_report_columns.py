@@ -148,7 +148,7 @@ def test_a_column_of_the_main_table_is_stated_once(
     more = [*methods["columns"], seeds | {"short": "Asked", "narrow": True}]
     changed = stated | {"methods": methods | {"columns": more}}
     monkeypatch.setattr(module, "_stated", lambda: changed)
-    assert module.tables(articles)["methods"].headings[-1] == "Seeds asked"
+    assert module.tables(articles)["methods"].columns[-1].heading == "Seeds asked"
     assert terminal_table(articles).splitlines()[1].endswith("Asked")
     monkeypatch.setattr("lora_replication.report.build.draw_figures", lambda results: {})
     files = {name: content.decode() for name, content in report_files(articles).items()}

@@ -1,6 +1,4 @@
-"""The article's published numbers and claims as data, each with where it says so; the values are in
-``article.yaml``.
-"""
+"""The article's published numbers and claims, typed; ``article.yaml`` states them."""
 
 from functools import cache
 from pathlib import Path

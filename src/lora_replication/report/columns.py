@@ -25,8 +25,7 @@ class _Expressions(Environment):
 
 @cache
 def _stated() -> dict[str, dict[str, Any]]:
-    content = YAML(typ="safe", pure=True).load(Path(__file__).with_name("columns.yaml"))
-    return dict(content)
+    return dict(YAML(typ="safe", pure=True).load(Path(__file__).with_name("columns.yaml")))
 
 
 @cache

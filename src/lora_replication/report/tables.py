@@ -63,23 +63,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a page: headings, which columns hold words, and rows, named by their first cell."""
+    """A table of a page: its columns and its rows, named by their first cell."""
 
     name: str
-    headings: list[str]
-    left: list[bool]
+    columns: list[Column]
     rows: list[list[Cell]]
 
 
 def table(name: str, columns: Sequence[Column], rows: Iterable[Any]) -> Table:
     """``rows`` as the page shows them."""
     shown = [column for column in columns if column.heading]
-    return Table(
-        name,
-        [column.heading for column in shown],
-        [column.left for column in shown],
-        [[Cell(c.show(c.of(row)), c.note(row), c.alert(row)) for c in shown] for row in rows],
-    )
+    cells = [[Cell(c.show(c.of(row)), c.note(row), c.alert(row)) for c in shown] for row in rows]
+    return Table(name, shown, cells)
 
 
 def short_table(columns: Sequence[Column], rows: Sequence[Any], narrow: bool) -> list[list[str]]:
@@ -90,9 +85,8 @@ def short_table(columns: Sequence[Column], rows: Sequence[Any], narrow: bool) ->
     return [list(row) for row in zip(*kept, strict=True)]
 
 
-def csv_bytes(columns: Sequence[Column], rows: Iterable[Any]) -> bytes:
+def csv_bytes(columns: Sequence[Column], rows: Sequence[Any]) -> bytes:
     """``rows`` at full precision as CSV in UTF-8; text that a spreadsheet would compute is inert."""
-    rows = list(rows)
     written: dict[str, list[Any]] = {}
     for column in (column for column in columns if column.name):
         values = [column.of(row) for row in rows]
@@ -107,9 +101,7 @@ def csv_bytes(columns: Sequence[Column], rows: Iterable[Any]) -> bytes:
 
 def _inert(value: Any) -> Any:
     """A value that no spreadsheet computes: text like a formula gets a leading apostrophe."""
-    if isinstance(value, Interval):
-        return value.estimate
     if not isinstance(value, str):
-        return value
+        return value.estimate if isinstance(value, Interval) else value
     plain = value.replace("\r", " ")  # which the csv module would leave unquoted
     return f"'{plain}" if plain.lstrip().startswith(FORMULA_STARTS) else plain

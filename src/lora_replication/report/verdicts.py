@@ -11,7 +11,7 @@ from typing import Any
 from lora_replication import statistics as stats
 from lora_replication.article import Claim, article, rate_of
 from lora_replication.report.predictions import Predictions
-from lora_replication.report.results import PValues, Results, RunRow, Verdict
+from lora_replication.report.results import PValues, Results, RunRow, Verdict, done_runs
 from lora_replication.report.words import listed, say
 from lora_replication.statistics import Components, Prediction
 from lora_replication.study import Study, method_in_words
@@ -76,8 +76,7 @@ class _Judge:
         scope = {"scope": self.scope(claim)}
         if claim.kind == "selection":
             return scope | self.selection()
-        rows = [row for name in claim.methods for row in self.results.methods if row.name == name]
-        runs = [self.results.runs_of(row) for row in rows]
+        runs = [done_runs(self.results.runs, "method", name) for name in claim.methods]
         if claim.kind == "value":
             return scope | self.published(claim, runs)
         margin = self.study.report.sameness_margin if claim.kind == "sameness" else 0.0
