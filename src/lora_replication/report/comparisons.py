@@ -1,7 +1,7 @@
 """Intervals for new seeds and new reviews: of each method, and of every two."""
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, compress
 from statistics import median
 
 import numpy as np
@@ -30,9 +30,11 @@ def compare(results: Results, tested: Predictions) -> Results:
         others.append(_described(row, results, tested).model_copy(update=ahead))
     pairs = [_pair(results, *two, tested) for two in combinations(methods, 2)]
     shown = [run for run in results.runs if run.role != "cell" and run.test is not None]
+    best = _not_excluded(results, tested)
+    changes = {"winner": winner, "runners_up": others, "not_excluded": best}
     update = {
         "methods": methods,
-        "grid": grid.model_copy(update={"winner": winner, "runners_up": others}),
+        "grid": grid.model_copy(update=changes),
         "comparisons": [pair for pair in pairs if pair],
         "without_predictions": sum(_right(run, tested) is None for run in shown),
     }
@@ -55,6 +57,15 @@ def components_between(first: Answers, second: Answers, tested: Predictions) -> 
     """Of the second's answers minus the first's on shared seeds; None where they share none."""
     table = [second[seed] - first[seed] for seed in first if seed in second]
     return stats.crossed_components(table, tested.movies) if table else None
+
+
+def _not_excluded(results: Results, tested: Predictions) -> list[str] | None:
+    """Of the grid's configurations with a validation accuracy, see ``Grid``."""
+    names = [cell.name for cell in results.cells if cell.val is not None]
+    if not names or not set(names) <= set(tested.cells):
+        return None
+    kept = stats.not_excluded_as_best([tested.cells[name] for name in names], results.confidence)
+    return list(compress(names, kept))
 
 
 def _right(run: RunRow, tested: Predictions) -> NDArray[np.bool_] | None:

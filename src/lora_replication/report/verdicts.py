@@ -1,7 +1,7 @@
 """A verdict on each of the article's claims. Accuracies here are in percent, differences in points.
 
 Decisive verdicts rest on p values corrected by Holm over all tests of a study's verdicts, one
-family; on at least three whole runs or pairs; and hold with diverged runs counted as 50 %.
+family; on at least three whole runs or pairs, not all alike; and hold with diverged runs as 50 %.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,14 @@ from lora_replication.study import ReportParams, Study, method_in_words
 
 FEWEST = 3
 """Runs, or pairs on shared seeds, that a decisive word needs."""
+
+FEWEST_REVIEWS = 100
+"""Test reviews, or movies, that a decisive word on a difference needs; the mean of fewer right and
+wrong answers is not normal enough.
+"""
+
+ALIKE = 1e-12
+"""A variance of percentages that is no more than this is rounding: all runs have one result."""
 
 GUESSED = 0.5
 """Accuracy of a diverged run where it is counted."""
@@ -149,6 +157,8 @@ def _published(
     gain = len(columns) == 2
     prediction = stats.predict_gain(*columns) if gain else stats.predict_run(columns[0])
     number = float(claim.number or 0)
+    if (prediction.of_seed or 0.0) <= ALIKE:
+        return {"word": "inconclusive", "why": "alike", "values": tuple(columns[-1])}
     return {
         "values": tuple(b - a for a, b in zip(*columns, strict=True))
         if gain
@@ -170,6 +180,9 @@ def _difference(
     if found is None or len(seeds) < FEWEST:
         return {"values": values, "found": None}
     found = _in_points(found)
+    if found.clusters < FEWEST_REVIEWS or found.of_seeds <= ALIKE:
+        why = "alike" if found.clusters >= FEWEST_REVIEWS else "few_reviews"
+        return {"word": "inconclusive", "why": why, "values": values, "found": None}
     same = found.equivalence(margin) if margin else None
     p = found.p_value(margin=margin)
     return {"values": values, "found": found, "p_difference": p, "p_sameness": same}
@@ -199,7 +212,7 @@ def _selection(results: Results, tested: Predictions, diverged: float | None) ->
         return {"word": "inconclusive", "why": "no_fresh", "values": values}
     found = _difference([results.runs_of(row) for row in rows], tested, 0.0, diverged)
     why = {} if found["found"] else {"word": "inconclusive", "why": "no_fresh"}
-    return found | {"values": values} | why
+    return why | found | {"values": values}
 
 
 def _decided(facts: dict[str, Any], report: ReportParams, tests: int) -> Verdict:

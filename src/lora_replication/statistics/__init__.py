@@ -14,6 +14,7 @@ from lora_replication.statistics.intervals import exact_interval as exact_interv
 from lora_replication.statistics.intervals import t_interval as t_interval
 from lora_replication.statistics.intervals import wilson_interval as wilson_interval
 from lora_replication.statistics.p_values import holm as holm
+from lora_replication.statistics.p_values import not_excluded_as_best as not_excluded_as_best
 from lora_replication.statistics.p_values import (
     probability_of_improvement as probability_of_improvement,
 )

@@ -28,6 +28,32 @@ def two_proportions_test(first: int, second: int, reviews: int) -> float:
     return float(2 * stats.norm.sf(abs(first - second) / reviews / error)) if error else 1.0
 
 
+def not_excluded_as_best(right: ArrayLike, level: float) -> list[bool]:
+    """Which candidates can't be excluded as the best: a set that holds the best with chance
+    ``level`` or more.
+
+    A candidate is excluded where one of its rivals is better on the same reviews: exact one-sided
+    McNemar tests, Bonferroni over the rivals. It takes reviews as independent, and is about these
+    candidates on other reviews: where each is a single run, other seeds may rank them otherwise.
+
+    Args:
+        right: (candidates, reviews), whether each answers each review rightly.
+
+    Source: S. S. Gupta, "On some multiple decision (selection and ranking) rules", Technometrics 7
+    (1965); Q. McNemar, Psychometrika 12 (1947).
+    """
+    table = np.asarray(right, dtype=np.float64)
+    if table.ndim != 2 or not table.size or not 0 < level < 1:
+        raise ValueError(
+            f"table {table.shape}, level {level}; "
+            "allowed: (candidates, reviews), at least one of each, above 0 and below 1"
+        )
+    alone = table @ (1 - table).T  # reviews that the first alone answers rightly
+    p_values = stats.binom.sf(alone.T - 1, alone + alone.T, 0.5)
+    rivals = max(1, len(table) - 1)
+    return [bool(one.min() > (1 - level) / rivals) for one in p_values]
+
+
 def probability_of_improvement(first: ArrayLike, second: ArrayLike) -> float:
     """The chance that a run of the second method is better than a run of the first, ties halved.
 
