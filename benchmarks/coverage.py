@@ -8,9 +8,9 @@ import argparse
 import math
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain, product
+from itertools import product, starmap
 from pathlib import Path
 from unittest.mock import patch
 
@@ -54,21 +54,23 @@ Array = NDArray[np.float64]
 PAGE = """\
 # What the statistics promise, simulated
 
-`{ran.command}`, {ran.started}, {ran.seconds:.0f} seconds, commit {ran.commit}{changed}; {versions}.
-Draws: `numpy.random.default_rng([kind, runs, sd in 1/100 points, reviews])`. `benchmarks/coverage.py` says how studies are simulated.
+`{ran.command}`, {ran.started}, {ran.seconds:.0f} seconds, commit {ran.commit}{changed};
+python {ran.versions[python]}, numpy {ran.versions[numpy]}, scipy {ran.versions[scipy]}.
+Draws: `numpy.random.default_rng([kind, runs, sd in 1/100 points, reviews])`; `benchmarks/coverage.py` says how.
 Effects of seeds are normal, of Student's t with 3 degrees of freedom (same sd), or normal with a run in ten at 50 %.
 
 ## Coverage of the 95 % interval for new seeds and new reviews
 
-In percent of {studies:,} studies each, half as many where effects are not normal: a true 95 % has a Monte Carlo standard error of {errors[0]:.1f} or {errors[1]:.1f}.
-Accuracy is 80 % on 1,000 reviews and 92 % on 10,000; sd over seeds in points.
+In percent of {sizes[0]:,} studies each, half as many where effects are not normal: a true 95 % has a Monte Carlo
+standard error of {errors[0]:.1f} or {errors[1]:.1f}. Accuracy is 80 % on 1,000 reviews and 92 % on 10,000; sd over seeds in points.
 
 {coverage}
 
 ## Studies with a false verdict
 
-In percent of {half:,} studies each, half as many where effects are not normal: a true 5 % has a Monte Carlo standard error of {errors[1]:.1f} or {errors[2]:.1f}. Four methods of one accuracy (80 %), and
-an article whose runs are of these methods; reviews add 1.1 points (0.35 on 10,000) to differences from the last layers, 0.4 (0.13) to others.
+In percent of {sizes[1]:,} studies each, half as many where effects are not normal: a true 5 % has a Monte Carlo
+standard error of {errors[1]:.1f} or {errors[2]:.1f}. Four methods of one accuracy (80 %), and an article whose runs are of these methods;
+reviews, in movies, add 1.1 points (0.35 on 10,000) to differences from the last layers, 0.4 (0.13) to others.
 
 {verdicts}
 
@@ -163,35 +165,36 @@ def _article_study(seeds: int) -> Study:
 
 def _renumbered(published: dict[str, float]) -> list[Claim]:
     """The claims about accuracies, for an article that published these; grid aside."""
-    found = []
-    for claim in claims():
-        if claim.kind in ("order", "sameness"):
-            found.append(claim)
-        elif claim.kind == "value":
+    found = [claim for claim in claims() if claim.kind in ("order", "sameness", "value")]
+    for place, claim in enumerate(found):
+        if claim.kind == "value":
             first, *second = (published[name] for name in claim.methods)
             number = second[0] - first if second else first
-            found.append(claim.model_copy(update={"number": number}))
+            found[place] = claim.model_copy(update={"number": number})
     return found
+
+
+def rows(sds: Sequence[float], measures: Sequence[Callable[..., float]]) -> Iterator[list[str]]:
+    """Of each number of reviews and runs and each scatter, what is measured, in percent."""
+    for reviews, seeds, sd in product(REVIEWS, SEEDS, sds):
+        shares = (f"{100 * measure(seeds, sd / 100, reviews):.1f}" for measure in measures)
+        yield [f"{reviews:,}", f"{seeds}", f"{sd:g}", *shares]
 
 
 def power_row(effect: float, sd: float) -> list[str]:
     """On 1,000 and on 10,000 reviews, with 3, 5, 10 and 20 seeds."""
-    cells = []
-    for (reviews, added), seeds in product(ADDED.items(), (3, 5, 10, 20)):
+    cells = [f"{effect:g}", f"{sd:g}"]
+    for (reviews, added), seeds in product(ADDED.items(), (*SEEDS, 20)):
         at = {"seeds": seeds, "reviews": reviews}
         shown = (power(effect, sd, added, level=1 - alpha, **at) for alpha in (0.05, 0.05 / TESTS))
         cells.append(" / ".join(f"{100 * one:.0f}" for one in shown))
     return cells
 
 
-def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """In Markdown, numbers to the right; each row is shown as soon as it is there."""
-    lines = []
-    for cells in chain((heading, ["---:"] * len(heading)), rows):
-        lines.append(f"| {' | '.join(cells)} |")
-        sys.stdout.write(f"{lines[-1]}\n")
-        sys.stdout.flush()
-    return "\n".join(lines)
+def table(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """In Markdown, numbers to the right."""
+    whole = heading, ["---:"] * len(heading), *lines
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in whole)
 
 
 def main(words: Sequence[str]) -> None:
@@ -201,36 +204,23 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/coverage.md"))
     asked = parser.parse_args(words)
     begun = Beginning("cpu", shlex.join(["python", "-m", "benchmarks.coverage", *words]))
-    whole, half = asked.studies, asked.studies // 2
-
-    def cells(reviews: int, seeds: int, sd: float, *, wanted: str) -> list[str]:
-        """A row of one of the two simulated tables."""
-        at, shares = (seeds, sd / 100, reviews), []
-        for kind in KINDS:
-            studies = whole if kind == "normal" else half
-            if wanted == "coverage":
-                shares += [coverage(kind, *at, movies=m, studies=studies) for m in (False, True)]
-            else:
-                shares.append(false_verdicts(kind, *at, studies=studies // 2))
-        return [f"{reviews:,}", f"{seeds}", f"{sd:g}", *(f"{100 * share:.1f}" for share in shares)]
-
-    given = ["reviews", "runs", "sd of runs"]
+    sizes = [asked.studies // part for part in (1, 2, 4)]
+    covers, errs = [], []
+    for kind in KINDS:
+        studies = sizes[0] if kind == "normal" else sizes[1]
+        covers += [partial(coverage, kind, movies=m, studies=studies) for m in (False, True)]
+        errs.append(partial(false_verdicts, kind, studies=studies // 2))
+    given, effects = ["reviews", "runs", "sd of runs"], product((0.5, 1, 3), (0.2, 0.5, 1, 2, 4))
     both = [f"{kind}{movies}" for kind in KINDS for movies in ("", ", movies")]
-    of_seeds = [f"{seeds} seeds, {reviews:,}" for reviews in REVIEWS for seeds in (3, 5, 10, 20)]
-    wide, few = (product(REVIEWS, SEEDS, sds) for sds in ((0.5, 1.0, 2.0, 4.0), (0.2, 1.0, 4.0)))
-    effects = product((0.5, 1.0, 3.0), (0.2, 0.5, 1.0, 2.0, 4.0))
+    of_seeds = [f"{seeds} seeds, {reviews:,}" for reviews in REVIEWS for seeds in (*SEEDS, 20)]
     found = {
-        "coverage": table([*given, *both], (cells(*at, wanted="coverage") for at in wide)),
-        "verdicts": table([*given, *KINDS], (cells(*at, wanted="verdicts") for at in few)),
-        "power": table(["difference", "sd over seeds", *of_seeds],
-                       ([f"{e:g}", f"{sd:g}", *power_row(e, sd)] for e, sd in effects)),
-    }  # fmt: skip
-    ran = begun.results("sameness")
-    errors = [100 * math.sqrt(0.0475 / studies) for studies in (whole, half, half // 2)]
-    versions = ", ".join(f"{name} {ran.versions[name]}" for name in ("python", "numpy", "scipy"))
-    own = {"changed": ", with local changes" if ran.changed else "", "versions": versions}
-    text = PAGE.format(ran=ran, studies=whole, half=half, errors=errors, **own, **found)
-    write_whole(asked.out, text.encode())
+        "coverage": table([*given, *both], rows((0.5, 1, 2, 4), covers)),
+        "verdicts": table([*given, *KINDS], rows((0.2, 1, 4), errs)),
+        "power": table(["difference", "sd over seeds", *of_seeds], starmap(power_row, effects)),
+    }
+    ran, errors = begun.results("sameness"), [100 * math.sqrt(0.0475 / size) for size in sizes]
+    own = {"changed": ", with local changes" if ran.changed else "", "sizes": sizes}
+    write_whole(asked.out, PAGE.format(ran=ran, errors=errors, **own, **found).encode())
 
 
 if __name__ == "__main__":

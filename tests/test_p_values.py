@@ -10,7 +10,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.special import ndtri
 from scipy.stats import mannwhitneyu
-from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportions_ztest
 
@@ -70,14 +69,6 @@ def test_the_set_that_holds_the_best_by_hand() -> None:
     assert not_excluded_as_best([second], 0.95) == [True]
     # One review ahead excludes nothing.
     assert not_excluded_as_best([first, [0] + [1] * 9], 0.95) == [True, True]
-
-
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
-def test_two_candidates_are_mcnemars_exact_test(pairs: list[tuple[bool, bool]]) -> None:
-    ahead, behind = pairs.count((True, False)), pairs.count((False, True))
-    p = mcnemar([[0, ahead], [behind, 0]], exact=True).pvalue / 2
-    expected = [ahead >= behind or p > 0.05, behind >= ahead or p > 0.05]
-    assert not_excluded_as_best(list(zip(*pairs, strict=True)), 0.95) == expected
 
 
 def test_the_set_holds_the_best_as_often_as_promised_and_leaves_out_the_worse() -> None:

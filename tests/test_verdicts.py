@@ -104,15 +104,6 @@ def test_consistent_lies_between() -> None:
     assert (verdict.word, verdict.seeds_needed) == ("consistent", None)
 
 
-@pytest.mark.parametrize("seeds", [0, 1, 2])
-def test_fewer_than_three_runs_decide_counts_alone(seeds: int) -> None:
-    found = world(ARTICLE, SPREAD[:seeds])
-    for name in ("full_above_lora", "test_accuracy_of_full", "tuned_as_good_as_full"):
-        assert found[name].word == "inconclusive"
-        assert "at least 3 are needed" in found[name].reason
-    assert found["parameters_of_full"].word == "reproduced"
-
-
 def test_no_run_decides_arithmetic_alone() -> None:
     found = words(judged_records(STUDY, []))
     decided = {name for name, word in found.items() if word == "reproduced"}
@@ -176,15 +167,12 @@ def test_runs_that_are_all_alike_decide_nothing() -> None:
 @pytest.mark.parametrize(
     ("case", "sentence"),
     [
-        ("one seed", "1 run with a result"),
-        ("two seeds", "2 runs with a result"),
-        ("one method diverged", "0 runs with a result"),
-        ("one class", "all runs have the same result"),
-        ("24 reviews", "fewer than 100 test reviews or movies"),
+        ("one seed", "1 run with a result"), ("two seeds", "2 runs with a result"),
+        ("one method diverged", "0 runs with a result"), ("24 reviews", "fewer than 100 test reviews"),
+        ("one class", "all runs have the same result"), ("without movies", ""),
         ("without predictions", "0 runs with a result and predictions"),
-        ("without movies", ""),
     ],
-)
+)  # fmt: skip
 def test_bad_input_has_an_interval_or_a_sentence_and_no_decisive_word(
     case: str, sentence: str
 ) -> None:
@@ -301,12 +289,3 @@ def test_a_choice_that_is_first_on_validation_is_not_shown_to_be_best() -> None:
     incomplete = selection(0.0, 0, done=575, winner_by_validation=None)
     assert incomplete.word == "inconclusive"
     assert "575 of 576 configurations have a result" in incomplete.reason
-
-
-def test_diverged_records_reach_the_verdicts() -> None:
-    study = make_study()
-    records = make_records(make_workspace(study))
-    tested = make_predictions(records)
-    names = [record.asked.name for record in records]
-    records[names.index("full")] = diverged(records[names.index("full")])
-    assert judged_records(study, records, tested)["full_above_lora"].why == "few_runs"
