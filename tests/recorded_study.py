@@ -51,7 +51,7 @@ def write_recorded_study(root: Path) -> None:
             records.append(altered(record, test=test))
         else:
             records.append(record)
-    movies = np.array([f"tt{movie}" for movie in chance.integers(90, size=TESTS)])
+    movies = np.array([f"tt{movie}" for movie in chance.integers(150, size=TESTS)])
     unseen, repeated = chance.random(TESTS) < 0.3, chance.random(TESTS) < 0.1
     write_study(workspace, records, Predictions(right, {}, movies, unseen, repeated))
     (root / "params.json").write_text(workspace.study.model_dump_json())

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lora_replication.statistics.best import not_excluded_as_best, slope, slope_bounds
+from lora_replication.statistics.best import not_excluded_over_seeds, slope, slope_bounds
 
 DRAW = np.random.default_rng(5)
 
@@ -14,7 +14,12 @@ def made(accuracies, seeds=5, reviews=400, sd=0.01):
 
 
 def test_what_is_far_behind_is_excluded_and_the_best_is_not():
-    assert not_excluded_as_best(made([0.6, 0.85, 0.845, 0.7]), 0.95) == [False, True, True, False]
+    assert not_excluded_over_seeds(made([0.6, 0.85, 0.845, 0.7]), 0.95) == [
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_by_hand_with_one_seed_reviews_alone_decide():
@@ -23,23 +28,23 @@ def test_by_hand_with_one_seed_reviews_alone_decide():
     """
     none, some = np.zeros((1, 100)), np.zeros((1, 100))
     some[0, :20] = 1
-    assert not_excluded_as_best([none, some], 0.95) == [False, True]
+    assert not_excluded_over_seeds([none, some], 0.95) == [False, True]
     few = np.zeros((1, 100))
     few[0, :2] = 1
-    assert not_excluded_as_best([none, few], 0.95) == [True, True]
+    assert not_excluded_over_seeds([none, few], 0.95) == [True, True]
 
 
 def test_equal_options_are_kept_and_a_single_one_is():
     one = made([0.7])[0]
-    assert not_excluded_as_best([one, one, one], 0.95) == [True] * 3
-    assert not_excluded_as_best([one], 0.95) == [True]
+    assert not_excluded_over_seeds([one, one, one], 0.95) == [True] * 3
+    assert not_excluded_over_seeds([one], 0.95) == [True]
     with pytest.raises(ValueError, match="the same seeds and reviews"):
-        not_excluded_as_best([one, one[:, 1:]], 0.95)
+        not_excluded_over_seeds([one, one[:, 1:]], 0.95)
 
 
 @pytest.mark.slow
 def test_the_best_is_kept_as_often_as_promised():
-    kept = [not_excluded_as_best(made([0.8] * 6, seeds=3, sd=0.02), 0.95)[0] for _ in range(400)]
+    kept = [not_excluded_over_seeds(made([0.8] * 6, seeds=3, sd=0.02), 0.95)[0] for _ in range(400)]
     assert np.mean(kept) >= 0.95 - 3 * (0.05 * 0.95 / 400) ** 0.5
 
 

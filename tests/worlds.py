@@ -75,7 +75,7 @@ def world(
     study: Study | None = None,
     counts: dict[str, int] = COUNTS,
     review_sd: float = 0.1,
-    gone: tuple[str, int] = ("", 0),
+    gone: Sequence[tuple[str, int]] = (),
 ) -> dict[str, Verdict]:
     """The article's study: runs at ``means`` + ``spread`` percent; ``gone`` diverged."""
     runs, right = [], {}
@@ -83,7 +83,7 @@ def world(
         if run.role == "method" and run.seed <= len(spread):
             place = list(ARTICLE).index(run.name)
             percent = means[run.name] + spread[(run.seed - 1 + 2 * place) % len(spread)]
-            if (run.name, run.seed) == gone:
+            if (run.name, run.seed) in gone:
                 runs.append(run.model_copy(update={"status": "diverged", "test": None}))
                 continue
             runs.append(with_accuracy(run, percent))

@@ -30,8 +30,8 @@ def runners_up(workspace: Workspace, cells: Iterable[Record]) -> list[Record]:
     """The configurations trained again next to the winner, none where ``grid.runners_up`` is 0.
 
     First so many of those statistically indistinguishable from it, best first: two accuracies on as
-    many other reviews would differ as much in more than 1 - ``report.confidence`` of cases. (A
-    paired test on the same reviews would tell more apart, so none is left out that belongs here.)
+    many other reviews would differ as much in more than 1 - ``report.confidence`` of cases. That
+    is a rule for what to run; ``statistics.not_excluded_as_best`` is the set that holds the best.
     Then the article's choice, where the grid has it and it is not among these.
     """
     study = workspace.study

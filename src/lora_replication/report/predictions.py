@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lora_replication.data.manifest import read_test_reviews
 from lora_replication.errors import DataError
 from lora_replication.parquet import read_table
-from lora_replication.record import PREDICTIONS, SEARCHED, Record, Run
+from lora_replication.record import PREDICTIONS, Record, Run
 from lora_replication.report.results import RunRow
 from lora_replication.statistics import Components, Scores, crossed_components, scores
 from lora_replication.workspace import Workspace
@@ -36,6 +36,7 @@ class Predictions:
         movies: (reviews,), the movie of each test review; None where the source names none.
         unseen_movie: (reviews,) of bool, no training review is of the same movie; None likewise.
         repeated: (reviews,) of bool, the text occurs anywhere else in the study.
+        cells: (validation reviews,) of bool by name of the grid's configurations, like ``right``.
     """
 
     right: Mapping[RunName, NDArray[np.bool_]] = field(default_factory=dict)
@@ -43,6 +44,7 @@ class Predictions:
     movies: NDArray[np.str_] | None = None
     unseen_movie: NDArray[np.bool_] | None = None
     repeated: NDArray[np.bool_] | None = None
+    cells: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def answers(self, runs: Iterable[RunRow], diverged: float | None = None) -> Answers:
         """Of ``runs``; diverged ones are right with chance ``diverged`` each time, or left out."""
@@ -62,7 +64,7 @@ class Predictions:
 
 
 def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predictions:
-    """Read the predictions next to the ``records`` of final runs.
+    """Read the predictions next to the ``records``: of final runs on test, of the grid on validation.
 
     Raises:
         DataError: predictions contradict their record, or the file of test reviews is not the one
@@ -70,12 +72,15 @@ def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predict
     """
     right: dict[RunName, NDArray[np.bool_]] = {}
     measured: dict[RunName, Scores] = {}
+    cells: dict[str, NDArray[np.bool_]] = {}
     for record in records:
-        name, file = run_name(record.asked), workspace.folder(record.asked) / PREDICTIONS
-        asked = record.asked
-        is_final = asked.role not in SEARCHED and not asked.nudge
-        if is_final and record.happened.test and file.is_file():
-            right[name], measured[name] = _read(file, record)
+        asked, file = record.asked, workspace.folder(record.asked) / PREDICTIONS
+        if asked.nudge or asked.role == "trial" or not record.happened.test or not file.is_file():
+            continue
+        if asked.role == "cell":
+            cells[asked.name], _ = _read(file, record, "val")
+            continue
+        right[run_name(asked)], measured[run_name(asked)] = _read(file, record, "test")
     reviews = read_test_reviews(workspace.data, workspace.manifest)
     movies, unseen = (reviews[name].to_pylist() for name in ("movie", "unseen_movie"))
     known = None not in movies and None not in unseen
@@ -85,10 +90,12 @@ def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predict
         movies=np.array(movies, dtype=np.str_) if known else None,
         unseen_movie=np.array(unseen, dtype=np.bool_) if known else None,
         repeated=np.array(reviews["repeated"].to_pylist(), dtype=np.bool_),
+        cells=cells,
     )
 
 
-def _read(file: Path, record: Record) -> tuple[NDArray[np.bool_], Scores]:
+def _read(file: Path, record: Record, part: str) -> tuple[NDArray[np.bool_], Scores]:
+    """Which reviews of ``part`` are right, and the scores on test."""
     import pyarrow as pa
 
     columns = ["split", "row", "label", "logit_0", "logit_1"]
@@ -99,15 +106,16 @@ def _read(file: Path, record: Record) -> tuple[NDArray[np.bool_], Scores]:
             f"{file}: can't be read ({problem}); delete the run's folder to run it again"
         ) from None
     split, rows, labels, zeros, ones = (table[name].to_numpy() for name in columns)
-    tested, val = split == "test", split == "val"
-    margins = ones.astype(np.float64) - zeros
-    right = np.asarray((margins > 0) == (labels == 1))[tested]
-    counted = record.happened.test
+    margins, chosen = ones.astype(np.float64) - zeros, split == part
+    right = np.asarray((margins > 0) == (labels == 1))[chosen]
+    counted = getattr(record.happened, part)
     expected = (counted.correct, counted.reviews) if counted else (0, 0)
-    whole = np.array_equal(rows[tested], np.arange(expected[1]))
+    whole = np.array_equal(rows[chosen], np.arange(expected[1]))
     if not whole or (int(right.sum()), len(right)) != expected:
+        name = {"val": "validation"}.get(part, part)
         raise DataError(
-            f"{file}: {int(right.sum())} of {len(right)} test reviews right, its record says "
+            f"{file}: {int(right.sum())} of {len(right)} {name} reviews right, its record says "
             f"{expected[0]} of {expected[1]}; delete the run's folder to run it again"
         )
+    tested, val = split == "test", split == "val"
     return right, scores(margins[tested], labels[tested], margins[val], labels[val])

@@ -227,6 +227,8 @@ class Grid(Part):
     Attributes:
         asked, done: configurations; ``done`` have a result.
         winner_by_validation: None while the grid is incomplete or where all diverged.
+        not_excluded: configurations that can't be excluded as the best on validation, best first,
+            see ``statistics.not_excluded_as_best``; None without everyone's predictions.
         winner: over its fresh seeds, None before them; ``runners_up``: trained again next to it.
     """
 
@@ -236,6 +238,7 @@ class Grid(Part):
     one_class: int
     collapse: list[Collapse]
     winner_by_validation: str | None
+    not_excluded: list[str] | None = None
     winner: MethodRow | None
     runners_up: list[MethodRow]
 

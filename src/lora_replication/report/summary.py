@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, compress
 from statistics import median
 from typing import Any, get_args
 
@@ -158,9 +158,17 @@ class _Summary:
             one_class=sum(run.one_class for run in cells),
             collapse=collapse(ends, self.level),
             winner_by_validation=cells[0].name if whole else None,
+            not_excluded=self.not_excluded(),
             winner=winner,
             runners_up=[self.ahead(winner, row) for row in rows if row.role == "runner_up"],
         )
+
+    def not_excluded(self) -> list[str] | None:
+        names = [run.name for run in self.runs if run.role == "cell" and run.val]
+        if not names or not set(names) <= set(self.tested.cells):
+            return None
+        right = [self.tested.cells[name] for name in names]
+        return list(compress(names, stats.not_excluded_as_best(right, self.level)))
 
     def chosen(self, role: Role, name: str) -> MethodRow | None:
         """The winner or a runner-up on fresh seeds; None before its first result."""

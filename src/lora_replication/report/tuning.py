@@ -19,7 +19,7 @@ from lora_replication.record import PREDICTIONS, Record, checked_file
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Finding, Results, Tried, Tuning, Word
 from lora_replication.statistics import Components
-from lora_replication.statistics.best import not_excluded_as_best, slope, slope_bounds
+from lora_replication.statistics.best import not_excluded_over_seeds, slope, slope_bounds
 from lora_replication.study import Study
 from lora_replication.workspace import Workspace
 
@@ -91,7 +91,7 @@ def _tried(
     method: str, trials: Sequence[Trial], answers: Sequence[Answers], beyond: float, level: float
 ) -> list[Tried]:
     chosen = chosen_trial(trials, beyond)
-    may_be_best = not_excluded_as_best(answers, level)
+    may_be_best = not_excluded_over_seeds(answers, level)
     return [
         Tried(
             method=method,
@@ -135,7 +135,7 @@ class _Sweep:
         an end of the rates that were tried, as the best may lie beyond it.
         """
         rates = self.by_form[form]
-        kept = not_excluded_as_best(list(rates.values()), level)
+        kept = not_excluded_over_seeds(list(rates.values()), level)
         found = [rate for rate, is_kept in zip(rates, kept, strict=True) if is_kept]
         low, high = min(found), max(found)
         return (

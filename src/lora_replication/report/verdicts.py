@@ -1,7 +1,7 @@
 """A verdict on each of the article's claims. Accuracies here are in percent, differences in points.
 
 Decisive verdicts rest on p values corrected by Holm over all tests of a study's verdicts, one
-family; on at least three whole runs or pairs; and hold with diverged runs counted as 50 %.
+family; on at least three whole runs or pairs, not all alike; and hold with diverged runs as 50 %.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,14 @@ from lora_replication.study import Study, method_in_words
 FEWEST = 3
 """Runs, or pairs on shared seeds, that a decisive word needs."""
 
+FEWEST_REVIEWS = 100
+"""Test reviews, or movies, that a decisive word on a difference needs; the mean of fewer right and
+wrong answers is not normal enough.
+"""
+
+ALIKE = 1e-12
+"""A variance of percentages that is no more than this is rounding: all runs have one result."""
+
 GUESSED = 0.5
 """Accuracy of a diverged run where it is counted."""
 
@@ -33,7 +41,7 @@ UNDECIDED = {"value": ("wide", "holm"), "order": ("no_difference", "holm"),
 def judge(results: Results, tested: Predictions, study: Study) -> Results:
     """``results`` with the verdicts on all claims, in the order of the article's."""
     verdicts = _Judge(results, tested, study).verdicts()
-    if any(run.status == "diverged" and run.role != "cell" for run in results.runs):
+    if any(run.status == "diverged" and run.is_final for run in results.runs):
         counted = _Judge(results, tested, study, GUESSED).verdicts()
         verdicts = [_surviving(*both) for both in zip(verdicts, counted, strict=True)]
     return results.model_copy(update={"verdicts": verdicts})
@@ -147,6 +155,8 @@ class _Judge:
         if len(seeds) < FEWEST:
             return {"values": values, "found": None}
         found = stats.predict_gain(first, second) if gain else stats.predict_run(first)
+        if (found.of_seed or 0.0) <= ALIKE:
+            return {"word": "inconclusive", "why": "alike", "values": values}
         number = float(claim.number or 0)
         return {
             "values": values,
@@ -165,6 +175,9 @@ class _Judge:
             return {"values": values, "found": None}
         squared = {n: 1e4 * getattr(found, n) for n in ("of_seeds", "of_reviews", "residual")}
         found = replace(found, mean=100 * found.mean, **squared)
+        if found.clusters < FEWEST_REVIEWS or found.of_seeds <= ALIKE:
+            why = "alike" if found.clusters >= FEWEST_REVIEWS else "few_reviews"
+            return {"word": "inconclusive", "why": why, "values": values, "found": None}
         same = found.equivalence(margin) if margin else None
         p = found.p_value(margin=margin)
         return {"values": values, "found": found, "p_difference": p, "p_sameness": same}
@@ -187,7 +200,7 @@ class _Judge:
         if len(rows) < 2:
             return no_fresh
         found = self.difference([self.results.runs_of(row) for row in rows], 0.0)
-        return found | (values if found["found"] else no_fresh)
+        return (found if found["found"] else no_fresh | found) | values
 
     def decided(self, facts: dict[str, Any], tests: int) -> Verdict:
         found = facts.pop("found", None)

@@ -2,8 +2,10 @@
 or both. No torch, no plots. A number or shape out of its range raises ``ValueError``.
 """
 
+from lora_replication.statistics.best import not_excluded_as_best as not_excluded_as_best
 from lora_replication.statistics.components import Components as Components
 from lora_replication.statistics.components import crossed_components as crossed_components
+from lora_replication.statistics.components import power as power
 from lora_replication.statistics.components import seeds_for_margin as seeds_for_margin
 from lora_replication.statistics.correlations import RankCorrelation as RankCorrelation
 from lora_replication.statistics.correlations import rank_correlation as rank_correlation

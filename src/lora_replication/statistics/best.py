@@ -1,20 +1,45 @@
-"""Which of several options may be the best, for new seeds and new reviews, and what follows from it
-for a slope through options.
-"""
+"""Which of several options may be the best, and what follows from it for a slope through options."""
 
 from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from lora_replication.statistics.components import crossed_components
 
 
-def not_excluded_as_best(
+def not_excluded_as_best(right: ArrayLike, level: float) -> list[bool]:
+    """Which candidates can't be excluded as the best: a set that holds the best with chance
+    ``level`` or more.
+
+    A candidate is excluded where one of its rivals is better on the same reviews: exact one-sided
+    McNemar tests, Bonferroni over the rivals. It takes reviews as independent, and is about these
+    candidates on other reviews: where each is a single run, other seeds may rank them otherwise.
+
+    Args:
+        right: (candidates, reviews), whether each answers each review rightly.
+
+    Source: S. S. Gupta, "On some multiple decision (selection and ranking) rules", Technometrics 7
+    (1965); Q. McNemar, Psychometrika 12 (1947).
+    """
+    table = np.asarray(right, dtype=np.float64)
+    if table.ndim != 2 or not table.size or not 0 < level < 1:
+        raise ValueError(
+            f"table {table.shape}, level {level}; "
+            "allowed: (candidates, reviews), at least one of each, above 0 and below 1"
+        )
+    alone = table @ (1 - table).T  # reviews that the first alone answers rightly
+    p_values = stats.binom.sf(alone.T - 1, alone + alone.T, 0.5)
+    rivals = max(1, len(table) - 1)
+    return [bool(one.min() > (1 - level) / rivals) for one in p_values]
+
+
+def not_excluded_over_seeds(
     tables: Sequence[ArrayLike], level: float, clusters: ArrayLike | None = None
 ) -> list[bool]:
-    """For each option whether none of the others is shown to be better.
+    """The same for options with several seeds each, for new seeds and new reviews.
 
     The best one is among them with a chance of at least ``level``: it is left out only if one of
     the other k - 1 looks better by chance, each of which has (1 - level) / (k - 1), one-sided
