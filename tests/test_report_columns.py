@@ -58,7 +58,7 @@ def test_the_main_table_by_hand(results: Results) -> None:
     assert [row[0][0] for row in rows] == [
         "last layers", "LoRA default", "LoRA tuned", "full", "grid winner",
     ]  # fmt: skip
-    assert [row[2] for row in rows] == [
+    assert [row[3] for row in rows] == [
         ("2 of 3", "", True),
         ("3 of 3", "1 diverged", True),
         ("3 of 3", "1 collapsed", True),
@@ -67,30 +67,34 @@ def test_the_main_table_by_hand(results: Results) -> None:
     ]
     article = "not comparable: DistilBERT on the whole of IMDb"
     # Test: 779 and 790 of 1,000.
-    assert rows[0][:2] == [
-        ("last layers", "the two layers after the encoder", False), ("148,610", "", False),
-    ]  # fmt: skip
+    assert rows[0][:3] == [
+        ("last layers", "the two layers after the encoder", False),
+        ("5e-05", "", False),
+        ("148,610", "", False),
+    ]
     interval = results.methods[0].interval
     shown = f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
-    assert rows[0][5:8] == [
+    assert rows[0][6:9] == [
         ("78.45", "", False),
         (shown, "n = 2 runs on 1,000 reviews in 120 movies", False),
         ("592,130", article, False),
     ]
-    assert rows[0][8][0] == "86.68 / 87.26 / 86.22"
-    assert rows[2][9] == (ABSENT, "not stated", False)
-    assert [cell[0] for cell in rows[4][7:]] == [ABSENT] * 3
+    assert rows[0][9][0] == "86.68 / 87.26 / 86.22"
+    assert rows[2][10] == (ABSENT, "not stated", False)
+    assert [cell[0] for cell in rows[4][8:]] == [ABSENT] * 3
 
 
 def test_every_run_with_its_status(results: Results) -> None:
     rows = texts(results, "runs")
     assert len(rows) == 11 + 3
-    assert rows[0][:3] == [("last layers", "", False), ("2", "", False), ("ok", "", False)]
-    assert rows[0][7:10] == [("41.0 s", "", False), ("31,234", "", False), ("1.15 GiB", "", False)]
-    assert rows[3][2] == ("diverged", "from step 17", True)
-    assert [cell[0] for cell in rows[3][4:7]] == [ABSENT] * 3
-    assert (rows[6][0][1], rows[6][2]) == ("rank above", ("ok, collapsed", "", True))
-    assert rows[10][2] == ("failed", "out of memory", True)
+    assert rows[0][:4] == [
+        ("last layers", "", False), ("5e-05", "", False), ("2", "", False), ("ok", "", False),
+    ]  # fmt: skip
+    assert rows[0][8:11] == [("41.0 s", "", False), ("31,234", "", False), ("1.15 GiB", "", False)]
+    assert rows[3][3] == ("diverged", "from step 17", True)
+    assert [cell[0] for cell in rows[3][5:8]] == [ABSENT] * 3
+    assert (rows[6][0][1], rows[6][3]) == ("rank above", ("ok, collapsed", "", True))
+    assert rows[10][3] == ("failed", "out of memory", True)
 
 
 def test_cells_are_ranked_and_fresh_seeds_compared(tmp_path: Path) -> None:
@@ -99,13 +103,13 @@ def test_cells_are_ranked_and_fresh_seeds_compared(tmp_path: Path) -> None:
     results = results_of(study, records, tmp_path, make_predictions(records))
     cells, choice = texts(results, "cells"), texts(results, "choice")
     assert [row[0][0] for row in cells] == [str(place) for place in range(1, 9)]
-    assert [cell[0] for cell in cells[0][1:8]] == [
-        "r8-a1-query-value", "8", "1", "110,592", "91.50", "87.60", "87.50",
+    assert [cell[0] for cell in cells[0][1:9]] == [
+        "r8-a1-query-value", "8", "1", "5e-05", "110,592", "91.50", "87.60", "87.50",
     ]  # fmt: skip
-    assert [row[1][0] for row in choice] == ["winner", "runner-up", "runner-up"]
+    assert [row[2][0] for row in choice] == ["winner", "runner-up", "runner-up"]
     # 862, 860 and 861 against 868, 861 and 874 of 1,000: -6, -1 and -13 reviews.
-    assert choice[1][7][0] == "\N{MINUS SIGN}0.67"
-    assert choice[0][7][0] == ABSENT
+    assert choice[1][8][0] == "\N{MINUS SIGN}0.67"
+    assert choice[0][8][0] == ABSENT
 
 
 def test_the_article_is_another_study_in_the_csv(results: Results) -> None:

@@ -43,7 +43,7 @@ def test_without_predictions_there_is_no_interval_and_it_is_said_why(tmp_path: P
     assert (found["comparisons"].rows[0][2].text, found["comparisons"].rows[0][2].note) == (
         ABSENT, sentence,
     )  # fmt: skip
-    assert (found["methods"].rows[0][6].text, found["methods"].rows[0][6].note) == (
+    assert (found["methods"].rows[0][7].text, found["methods"].rows[0][7].note) == (
         ABSENT, sentence,
     )  # fmt: skip
 
@@ -109,5 +109,5 @@ def test_the_table_of_variances(results: Results) -> None:
     row, one = tables(results)["variance"].rows[0], results.methods[0].variance
     assert row[1].text == f"{100 * one.components.of_seeds**0.5:.2f}"
     assert row[2].text == f"{100 * one.components.of_reviews**0.5:.2f}"
-    # 781, 779 and 790 of 1,000.
-    assert [cell.text for cell in row[8:]] == ["78.10", "78.33"]
+    # 781, 779 and 790 of 1,000, and nothing nudged.
+    assert [cell.text for cell in row[8:]] == ["1.10", ABSENT, "78.10", "78.33"]
