@@ -96,12 +96,9 @@ def test_a_missing_file_is_named_and_pickled_weights_are_never_read(copy, name):
         ({"model_type": None, "auto_map": {"AutoModel": "evil.Model"}}, "'None' found using"),
         ({"activation": "relu"}, "activation is 'relu'; Input should be 'gelu'"),
         ({"n_layers": "2"}, "n_layers is '2'; Input should be a valid integer"),
-        ({"n_layers": True}, "n_layers is True; Input should be a valid integer"),
         ({"n_heads": 3}, "n_heads is 3; allowed: a divisor of dim 32"),
         ({"dropout": 2}, "dropout is 2; Input should be less than 1"),
         ({"hidden_dim": 0}, "hidden_dim is 0; Input should be greater than or equal to 1"),
-        ({"vocab_size": 10**12}, "vocab_size is 1000000000000; Input should be less"),
-        ({"vocab_size": 10**7}, r"make 320,032,768 parameters, but .* has 238,200 bytes"),
         ({"vocab_size": 9}, r"vocab\.txt: has \d+ pieces, but .* says vocab_size 9"),
         ({"pad_token_id": 10**6}, "pad_token_id is 1000000; allowed: below vocab_size"),
         ({"max_position_embeddings": 63}, r"embeddings is 63, but model\.max_tokens is 64"),
@@ -120,7 +117,6 @@ def test_a_config_that_can_not_be_built_is_refused_by_key_and_value(copy, change
     [
         b"", b"\xff", b"[]", b"3", b'{"model_type": "bert", "hidden_dropout_prob": NaN}',
         b"[" * 100_000, b'{"model_type": "bert", "hidden_size": ' + b"9" * 5000 + b"}",
-        b" " * 1_000_001,
     ],
 )  # fmt: skip
 def test_what_is_no_config_is_refused(copy, content):

@@ -12,11 +12,10 @@ import tarfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from lora_replication.data.reviews import NEGATIVE, POSITIVE, Loaded, Review
+from lora_replication.data.reviews import NEGATIVE, POSITIVE, Loaded, Review, read_table
 from lora_replication.errors import DataError
 from lora_replication.files import file_digest
-from lora_replication.hub import HubFiles
-from lora_replication.parquet import read_table
+from lora_replication.pins import HubFiles
 from lora_replication.study import DataParams, expanded
 
 ADDRESS = "https://ai.stanford.edu/~amaas/data/sentiment/"
@@ -52,24 +51,17 @@ def load_imdb(data: DataParams) -> Loaded:
     """
     if data.source == "hub":
         return read_hub()
+    path = expanded(data.path or os.environ.get(ARCHIVE_VARIABLE, ""))
     if data.source == "archive":
-        return read_archive(archive_path(data))
-    path = expanded(data.path or "")
+        if path == Path():
+            raise DataError(
+                f"data.path is null and the variable {ARCHIVE_VARIABLE} is not set; "
+                f"set one to the path of aclImdb_v1.tar.gz, from {ADDRESS}"
+            )
+        return read_archive(path)
     if not path.is_dir():
         raise DataError(f"{path}: is no folder; source {data.source} needs data.path to name one")
     return read_folder(path) if data.source == "folder" else read_parquet_folder(path)
-
-
-def archive_path(data: DataParams) -> Path:
-    """The archive that ``data.path`` names, else the variable ``IMDB_ARCHIVE``. Raises
-    ``DataError`` where neither does.
-    """
-    if named := data.path or os.environ.get(ARCHIVE_VARIABLE):
-        return expanded(named)
-    raise DataError(
-        f"data.path is null and the variable {ARCHIVE_VARIABLE} is not set; "
-        f"set one to the path of aclImdb_v1.tar.gz, from {ADDRESS}"
-    )
 
 
 def read_hub() -> Loaded:
@@ -108,7 +100,11 @@ def read_archive(file: Path, digests: Collection[str] = tuple(ARCHIVES)) -> Load
         ) from None
     if sha256 not in digests:
         known = " or ".join(f"{digest} ({ARCHIVES.get(digest)})" for digest in digests)
-        raise DataError(f"{file}: has sha256 {sha256}; allowed: {known}; {_remedy(file)}")
+        raise DataError(
+            f"{file}: has sha256 {sha256}; allowed: {known}; get it again from {ADDRESS}, or if a "
+            "browser unzipped it on its way, unpack it (tar -xf), and set data.source folder and "
+            "data.path to the folder aclImdb"
+        )
     with tarfile.open(file, "r|gz") as archive:
         reviews = _reviews(_members(archive), str(file))
     return Loaded(reviews, None, {file.name: sha256})
@@ -128,18 +124,6 @@ def read_folder(folder: Path) -> Loaded:
             f"{problem.filename}: can't be read ({problem.strerror}); "
             "data.path names the folder aclImdb or the one around it"
         ) from None
-
-
-def _remedy(file: Path) -> str:
-    """What to do about an archive with another sha256."""
-    try:
-        with tarfile.open(file, "r:"):
-            return (
-                "it was unzipped on its way, as browsers do; unpack it (tar -xf), and set "
-                "data.source folder and data.path to the folder aclImdb"
-            )
-    except tarfile.TarError:
-        return f"the file is damaged or another one; get it again from {ADDRESS}"
 
 
 def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:

@@ -12,6 +12,7 @@ from lora_replication.data.manifest import MANIFEST
 from lora_replication.errors import DataError, IncompleteError
 from lora_replication.files import write_whole
 from lora_replication.plan import progress
+from lora_replication.reading import read_study
 from lora_replication.report.columns import CURVES, LONG, main_columns, tables
 from lora_replication.report.comparisons import compare
 from lora_replication.report.drawing import Drawing
@@ -23,7 +24,6 @@ from lora_replication.report.summary import summarise
 from lora_replication.report.tables import csv_bytes, short_table
 from lora_replication.report.verdicts import judge
 from lora_replication.report.words import say
-from lora_replication.studies import read_study
 from lora_replication.workspace import Workspace
 
 FILES = ("results.json", "verdicts.json", "table.csv", "runs.csv", "learning_curves.csv",
