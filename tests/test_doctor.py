@@ -1,7 +1,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections import namedtuple
@@ -21,12 +20,11 @@ from tests.study_files import study_params
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project to stand in, without tracking server."""
+    """A project to stand in."""
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     add_study(tmp_path, "tiny")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
 
 
@@ -47,7 +45,7 @@ def test_a_line_for_each_check_and_nothing_is_written(project, capsys):
 def test_problems_are_named_at_the_end(project, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     add_study(project, "far", train={"device": "cuda"})
-    with pytest.raises(EnvironmentProblem, match="1 of 4 checks found a problem: device"):
+    with pytest.raises(EnvironmentProblem, match="1 of 3 checks found a problem: device"):
         examine_study("far")
     with pytest.raises(ParameterError, match="study is 'none'"):
         examine_study("none")
@@ -88,21 +86,6 @@ def test_device(monkeypatch):
     assert state == "problem"
     assert text.endswith("but Example GPU has no bf16; set fp16-mixed or fp32")
     assert seen(doctor.device, train=cuda | {"precision": "fp16-mixed"})[0] == "ok"
-
-
-def test_tracking(project, monkeypatch):
-    assert seen(doctor.tracking, project)[0] == "ok"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
-    state, text = seen(doctor.tracking, project)
-    assert state == "warning"
-    assert "lora-replication sync" in text
-    assert "secret" not in text
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
-        assert seen(doctor.tracking, project)[0] == "ok"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/none/mlflow.db")
-    monkeypatch.setattr(os, "access", lambda _place, _mode: False)
-    assert seen(doctor.tracking, project)[0] == "warning"
 
 
 def test_it_loads_nothing_heavy():

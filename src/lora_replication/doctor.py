@@ -1,33 +1,27 @@
 """``lora-replication doctor``: is this machine ready for a long run of a study? Changes nothing.
 
-It looks at what a run would find out late; of missing reviews or an encoder a run tells within
-seconds. Each check returns how things are and, where that is not enough, what to do.
+It looks at what a run would find out late. A run tells itself, within seconds, of reviews or an
+encoder that are missing, and goes on without a tracking server.
 """
 
 import json
 import os
 import shutil
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from lora_replication import machine
 from lora_replication.errors import EnvironmentProblem
 from lora_replication.pins import PINS
 from lora_replication.reading import project_root, read_study
 from lora_replication.study import Study
-from lora_replication.tracking.store import database_file, resolved, shown
 
 PREPARED_BYTES = 300_000_000
 """Reviews and tokens of the whole of IMDb, and DVC's copy of them."""
 
 MEMORY_BYTES = 4 * 2**30
 """A run's peak with the pinned encoders: weights, gradients, Adam's moments, activations."""
-
-ANSWER_SECONDS = 2.0
-"""A tracking server that takes longer to answer counts as not there."""
 
 Finding = tuple[Literal["ok", "warning", "problem"], str]
 """A warning costs time or comfort, with a problem a run ends early; and what a person reads."""
@@ -99,26 +93,7 @@ def device(study: Study, _root: Path) -> Finding:
     return "ok", f"{asked}: {name}"
 
 
-def tracking(study: Study, _root: Path) -> Finding:
-    """Whether the tracking server answers. Without one a run goes on, and ``sync`` makes it up."""
-    uri = resolved(study.tracking.uri)
-    if file := database_file(uri):
-        there = next(place for place in (file, *file.parents) if place.exists())
-        if os.access(there, os.W_OK):
-            return "ok", str(file)
-        return "warning", f"{file} can't be written; see tracking.uri"
-    text = shown(uri, uri)
-    try:
-        parts = urlsplit(uri)
-        if port := parts.port or {"http": 80, "https": 443}.get(parts.scheme):
-            socket.create_connection((parts.hostname or "", port), ANSWER_SECONDS).close()
-    except (OSError, ValueError):
-        advice = "runs go on, afterwards run: lora-replication sync"
-        return "warning", f"{text} does not answer; {advice}"
-    return "ok", text
-
-
-CHECKS: tuple[Callable[[Study, Path], Finding], ...] = (disk, memory, device, tracking)
+CHECKS: tuple[Callable[[Study, Path], Finding], ...] = (disk, memory, device)
 """In the order in which they are printed."""
 
 

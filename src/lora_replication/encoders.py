@@ -50,10 +50,7 @@ class Encoder:
 
 
 class Config(BaseModel):
-    """What is used of an encoder's ``config.json``, with the defaults of its family.
-
-    ``WIDTH`` and ``HEADS`` are the family's own names of these sizes.
-    """
+    """What is used of ``config.json``; ``WIDTH`` and ``HEADS`` are the family's own names."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 

@@ -102,9 +102,7 @@ def gpu_name(device: str) -> str | None:
 
 
 def gpu_is_lost(device: str) -> bool:
-    """Whether a run on ``device`` has a GPU that answers this process no more, as after an illegal
-    access or an error of its memory.
-    """
+    """Whether a run on ``device`` has a GPU that no longer answers, as after an illegal access."""
     import torch
 
     if device != "cuda" or not torch.cuda.is_available():
@@ -129,9 +127,7 @@ def reset_peak_memory(device: str) -> None:
 
 
 def peak_memory_bytes(device: str) -> int:
-    """The most memory held since the last reset: allocated on the GPU for ``cuda``, else resident
-    in this process.
-    """
+    """The most memory since the last reset: on the GPU for ``cuda``, else of this process."""
     if device == "cuda":
         import torch
 

@@ -1,6 +1,4 @@
-"""What is pinned: the encoders that a study may name, and files of the Hugging Face hub at a commit.
-Another encoder of a known family is one more entry.
-"""
+"""What is pinned: encoders that a study may name, one an entry, and files of the hub at a commit."""
 
 from contextlib import suppress
 from dataclasses import dataclass

@@ -26,11 +26,8 @@ def predict_texts(
 ) -> None:
     """Print the sentiment of each text as the recorded run ``run`` predicts it.
 
-    Args:
-        file: more texts, one a line; ``-`` is standard input. Empty ones are named, not answered.
-        encoder_path: the encoder's folder, where the run's encoder was a local folder.
-        device: cpu or cuda, the run's own where None. On cpu, runs of fp16-mixed predict in fp32.
-        as_json: one JSON object a line instead of columns.
+    ``file`` (``-``: standard input) has more texts, one a line; empty ones are named, not answered.
+    ``device`` is the run's own where None; on cpu, runs of fp16-mixed predict in fp32.
 
     Raises:
         DataError: there is no run with a result, it was altered, the encoder is another one than

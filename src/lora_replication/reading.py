@@ -23,8 +23,8 @@ from lora_replication.tracking.store import absolute
 ARTICLE = "article"
 PARAMS = "params.yaml"
 
-MOST_BYTES, MOST_PROBLEMS = 100_000, 50
-"""Of a file, which usually has 5,000; lines of a message."""
+MOST_PROBLEMS = 50
+"""Lines of a message."""
 
 Location = tuple[str | int, ...]
 
@@ -95,8 +95,6 @@ def load_study(file: Path) -> Study:
 
 def _read_text(file: Path) -> str:
     try:
-        if (size := file.stat().st_size) > MOST_BYTES:
-            raise ParameterError(f"{file}: has {size:,} bytes; allowed: at most {MOST_BYTES:,}")
         return file.read_text("utf-8")
     except OSError as problem:
         raise ParameterError(

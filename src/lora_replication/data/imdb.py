@@ -67,8 +67,7 @@ def load_imdb(data: DataParams) -> Loaded:
 def read_hub() -> Loaded:
     """From the hub's cache where they are there, else from the hub; see ``HubFiles.fetched``."""
     files = HUB.fetched("set data.source to archive, folder or parquet with data.path")
-    digests = {name: file_digest(file) for name, file in zip(HUB.names, files, strict=True)}
-    return Loaded([review for file in files for review in _rows(file)], HUB.revision, digests)
+    return _read_parquet(dict(zip(HUB.names, files, strict=True)), HUB.revision)
 
 
 def read_parquet_folder(folder: Path) -> Loaded:
@@ -77,12 +76,16 @@ def read_parquet_folder(folder: Path) -> Loaded:
 
     Raises ``DataError`` where there is no such file, or one lacks columns text and label.
     """
-    files = {file: _rows(file) for file in sorted(folder.rglob("*.parquet"))}
+    files = {f.relative_to(folder).as_posix(): f for f in sorted(folder.rglob("*.parquet"))}
     if not files:
         raise DataError(f"{folder}: holds no .parquet files; data.path names a folder with some")
-    read = {file.relative_to(folder).as_posix(): file for file, reviews in files.items() if reviews}
-    digests = {name: file_digest(file) for name, file in read.items()}
-    return Loaded([review for reviews in files.values() for review in reviews], None, digests)
+    return _read_parquet(files, None)
+
+
+def _read_parquet(files: dict[str, Path], revision: str | None) -> Loaded:
+    rows = {name: _rows(file) for name, file in files.items()}
+    digests = {name: file_digest(files[name]) for name, reviews in rows.items() if reviews}
+    return Loaded([review for reviews in rows.values() for review in reviews], revision, digests)
 
 
 def read_archive(file: Path, digests: Collection[str] = tuple(ARCHIVES)) -> Loaded:
@@ -146,9 +149,9 @@ def _files(root: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _reviews(files: Iterator[tuple[str, bytes]], origin: str) -> list[Review]:
-    """Reviews with their movies: that of review N is in line N + 1 of the list of addresses."""
+    """Reviews with their movies, where known: that of review N is in line N + 1 of the list."""
     texts: dict[tuple[str, int, str], str] = {}
-    movies: dict[str, list[str]] = {}
+    movies: dict[str, dict[int, str]] = {}
     for name, content in files:
         try:
             text = content.decode("utf-8")
@@ -157,19 +160,14 @@ def _reviews(files: Iterator[tuple[str, bytes]], origin: str) -> list[Review]:
         if review := _REVIEW.fullmatch(name):
             texts[review[1], int(review[2]), name.removesuffix(".txt")] = text
         elif addresses := _ADDRESSES.fullmatch(name):
-            lines = text.removesuffix("\n").split("\n")
-            found = [match[1] if (match := _MOVIE.search(line)) else "" for line in lines]
-            movies[f"{addresses[1]}/{addresses[2]}"] = found
-    reviews = []
-    for (part, number, name), text in texts.items():
-        movie = None
-        if part in movies:
-            movie = movies[part][number] if number < len(movies[part]) else ""
-            if not movie:
-                raise DataError(f"{origin}: the list of addresses has no movie of review {name}")
-        label = POSITIVE if part.endswith("pos") else NEGATIVE
-        reviews.append(Review(text, label, name, movie))
-    return reviews
+            found = {n: _MOVIE.search(line) for n, line in enumerate(text.split("\n"))}
+            numbered = {number: match[1] for number, match in found.items() if match}
+            movies[f"{addresses[1]}/{addresses[2]}"] = numbered
+    labels = {"pos": POSITIVE, "neg": NEGATIVE}
+    return [
+        Review(text, labels[part[-3:]], name, movies.get(part, {}).get(number))
+        for (part, number, name), text in texts.items()
+    ]
 
 
 def _rows(file: Path) -> list[Review]:

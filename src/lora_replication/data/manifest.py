@@ -24,9 +24,7 @@ AGAIN = "prepare the data again (dvc repro prepare)"
 
 
 class SplitPart(Part):
-    """One part of the split: its size, the share of its reviews with label 0 (negative), and sha256
-    of its two files.
-    """
+    """One part of the split, with the share of its reviews that are negative (label 0)."""
 
     reviews: int
     negative_fraction: float
@@ -43,9 +41,7 @@ class EncoderNote(Part):
 
 
 class Lengths(Part):
-    """Tokens per review over all parts, [CLS] and [SEP] included, after the cut; and the share of
-    the reviews that were cut.
-    """
+    """Tokens per review over all parts, after the cut, [CLS] and [SEP] included."""
 
     mean: float
     median: float
@@ -120,9 +116,7 @@ def tokens_file(folder: Path, part: PartName) -> Path:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of the prepared ``folder``. Raises ``DataError`` where it is missing or
-    damaged.
-    """
+    """The manifest in ``folder``. Raises ``DataError`` where it is missing or damaged."""
     try:
         return Manifest.model_validate_json(_content(folder / MANIFEST))
     except ValidationError as problem:

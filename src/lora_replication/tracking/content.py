@@ -119,9 +119,7 @@ def epoch_points(epoch: Epoch, milliseconds: int) -> list[Point]:
 
 
 def record_points(record: Record) -> list[Point]:
-    """Every value of a record, at the times that it tells: it finished, before that it evaluated,
-    before that came its epochs.
-    """
+    """Every value of a record, at its time: epochs came first, then evaluation, then the end."""
     happened = record.happened
     finished = milliseconds(record.where.finished)
     end = finished - 1000 * (happened.evaluation_seconds or 0.0)

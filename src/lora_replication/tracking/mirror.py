@@ -27,9 +27,7 @@ class Mirror:
         self._epochs: set[int] = set()
 
     def open(self) -> None:
-        """Make the MLflow run. Others that are RUNNING in this place are dead, as its lock is ours,
-        and become KILLED.
-        """
+        """Make the MLflow run. Others RUNNING in this place, whose lock is ours, become KILLED."""
 
         def make() -> None:
             alike = f"tags.place = '{self._run.place}' AND attributes.status = 'RUNNING'"

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from lora_replication.errors import EnvironmentProblem
 from lora_replication.files import file_digest
 from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, Record, Run
 from lora_replication.tracking import content
@@ -140,10 +139,10 @@ def _make_database(file: Path) -> None:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What a store may raise: errors of MLflow, of the libraries that it lets through, ours."""
+    """What a store may raise: errors of MLflow and of the libraries that it lets through."""
     loaded = [(sys.modules[name], error) for name, error in FOREIGN.items() if name in sys.modules]
     foreign = (getattr(module, error) for module, error in loaded)
-    return (EnvironmentProblem, OSError, ImportError, ValueError, sqlite3.Error, *foreign)
+    return (OSError, ImportError, ValueError, sqlite3.Error, *foreign)
 
 
 def load_mlflow() -> None:
@@ -187,12 +186,9 @@ class Store:
     def give_up(self, problem: Exception) -> str:
         """Leave the address alone for ``QUIET_SECONDS``. Returns ``trouble``, without passwords."""
         self._quiet_until = time.monotonic() + QUIET_SECONDS
-        self.trouble = str(problem)
-        if not isinstance(problem, EnvironmentProblem):
-            told = f"{type(problem).__name__}: {problem}"
-            short = textwrap.shorten(shown(told.splitlines()[0], self.uri), 200)
-            where = shown(self.uri, self.uri)
-            self.trouble = f"MLflow at {where} failed ({short}); {remedy(told)}"
+        told = f"{type(problem).__name__}: {problem}"
+        short = textwrap.shorten(shown(told.splitlines()[0], self.uri), 200)
+        self.trouble = f"MLflow at {shown(self.uri, self.uri)} failed ({short}); {remedy(told)}"
         return self.trouble
 
     def call(self, method: str, *arguments: Any) -> Any:
@@ -213,14 +209,8 @@ class Store:
             found = self.call("get_experiment_by_name", name)
             if found and not found.experiment_id:
                 raise ConnectionError("what answers there is no server of MLflow")
-            if found and found.lifecycle_stage == "deleted":
-                number = found.experiment_id
-                raise EnvironmentProblem(
-                    f"MLflow at {shown(self.uri, self.uri)}: experiment {name!r} was deleted but "
-                    f"keeps its name; with {VARIABLE} set to that address, restore it (mlflow "
-                    f"experiments restore -x {number}) or delete it permanently (mlflow gc "
-                    f"--experiment-ids {number})"
-                )
+            if found and found.lifecycle_stage == "deleted":  # it keeps its name
+                self.call("restore_experiment", found.experiment_id)
             self._experiments[study] = found
         return found
 
@@ -243,9 +233,7 @@ class Store:
         return list(self.call("search_runs", [experiment_id], condition, 1, 50_000, order))
 
     def create_run(self, run: Run, began: int | None = None) -> str:
-        """A new RUNNING run that ``began`` so many milliseconds after 1970, by default now, nested
-        under its sweep if it is a grid's configuration. Returns its id.
-        """
+        """The id of a new RUNNING run that ``began`` at these milliseconds since 1970, or now."""
         experiment_id = self.experiment_id(run)
         tags = content.run_tags(run)
         if run.role == "cell":

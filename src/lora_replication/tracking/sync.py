@@ -1,6 +1,4 @@
-"""MLflow rebuilt from the records: every record becomes one whole MLflow run, and each study's
-experiment gets its saved views.
-"""
+"""MLflow rebuilt from the records, one whole run for each; and the experiments' saved views."""
 
 import base64
 import json
@@ -107,8 +105,6 @@ def sync(study: Study, root: Path, store: Store) -> tuple[Counter[str], str]:
         return Counter(), ""
     try:
         return _rebuild(store, Workspace(study, root), records)
-    except EnvironmentProblem:
-        raise
     except failures() as problem:
         raise EnvironmentProblem(store.give_up(problem)) from None
 
