@@ -13,9 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from lora_replication.doctor import device
 from lora_replication.errors import (
     DataError,
@@ -49,29 +46,29 @@ from pathlib import Path
 from lora_replication.process import STATUS_VARIABLE, die_with_parent
 die_with_parent(signal.SIGKILL)
 from dvc.cli import main
+from dvc.ui import ui
 
-def told_elsewhere(record):
-    if record.levelno < logging.ERROR:
-        return False
-    words, cause = [record.getMessage()], record.exc_info and record.exc_info[1]
-    while cause:
-        words.append(str(cause))
-        cause = cause.__cause__
-    status = Path(os.environ[STATUS_VARIABLE])
-    if not status.exists():
+verbose = sys.argv.pop(1) == "verbose"
+status = Path(os.environ[STATUS_VARIABLE])
+
+def tell(record):
+    if record.levelno >= logging.ERROR and not status.exists():
+        words, cause = [record.getMessage()], record.exc_info and record.exc_info[1]
+        while cause:
+            words.append(str(cause))
+            cause = cause.__cause__
         message = ": ".join(filter(None, words))
         status.write_text(json.dumps({"exit_code": 1, "message": message}))
-    return False
+    return verbose
 
-if sys.argv.pop(1) == "quiet":
-    from dvc.ui import ui
+if not verbose:
     ui.write = lambda *words, **options: None
-    for handler in logging.getLogger("dvc").handlers:
-        handler.addFilter(told_elsewhere)
+for handler in logging.getLogger("dvc").handlers:
+    handler.addFilter(tell)
 sys.exit(main(sys.argv[1:]))
 """
-"""DVC that does not outlive us, and whose own words are left to us where we are asked to be quiet.
-Its stages do not outlive it, and stop cleanly."""
+"""DVC that does not outlive us, and tells its own errors as a stage does; else it says nothing but
+where it is asked to. Its stages do not outlive it, and stop cleanly."""
 
 
 def run_study(
@@ -149,32 +146,9 @@ def _repro(root: Path, targets: list[str], status: Path, *, verbose: bool) -> No
     _make_private(Path(environment[SITE_CACHE_VARIABLE]))
     if not _knows_its_scm(root):
         _wait([*dvc, "config", "--local", "core.no_scm", "true"], root, environment)
-    check_lock(root / Path(targets[0].partition(":")[0]).parent)
     forget_killed(root)
     if code := _wait([*dvc, "repro", *targets], root, environment):
         raise _failure(status, code)
-
-
-def check_lock(folder: Path) -> None:
-    """See whether DVC can read ``dvc.lock`` in ``folder``, where there is one.
-
-    Raises:
-        DataError: it is cut, badly merged or something else. Without it DVC takes each stage up
-            again, and a stage runs nothing that is recorded.
-    """
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from voluptuous import Invalid
-
-    file = folder / DVC_LOCK
-    try:
-        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe", pure=True).load(file.read_text("utf-8")))
-    except FileNotFoundError:
-        return
-    except (YAMLError, UnicodeDecodeError, Invalid):
-        raise DataError(
-            f"{file}: not whole, as after a crash or a bad merge; run git checkout {DVC_LOCK} where "
-            "git keeps it, else delete it; then run again: nothing that is recorded is trained again"
-        ) from None
 
 
 def forget_killed(folder: Path) -> None:
@@ -185,7 +159,7 @@ def forget_killed(folder: Path) -> None:
     """
     with suppress(FileNotFoundError):
         marks = (folder / IN_USE).read_text("utf-8")
-        if not any(_works_in(folder, int(pid)) for pid in re.findall(r'"pid": (\d+)', marks)):
+        if not any(_works_in(folder, int(pid)) for pid in re.findall(r'"pid": (\d+),', marks)):
             (folder / IN_USE).unlink()
 
 
@@ -269,6 +243,12 @@ def _failure(status: Path, code: int) -> ReplicationError:
             f"{', often by the system when memory runs out' if name == 'SIGKILL' else ''}; "
             "what is finished is kept, run again to continue (a smaller train.batch_size or "
             "execution.pack takes less memory)"
+        )
+    if DVC_LOCK in told["message"]:
+        return DataError(
+            f"{told['message']}, as after a crash or a bad merge; run git checkout "
+            f"{DVC_LOCK} where git keeps it, else delete it; then run again: nothing that is "
+            "recorded is trained again"
         )
     return ReplicationError(f"dvc repro ended with {code}: {told['message']}")
 
