@@ -42,7 +42,11 @@ def _main() -> None:
 @click.group(
     invoke_without_command=True,
     help=f'A replication of "Code LoRA from Scratch".\n\n{FIRST_STEPS}',
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "show_default": True,
+    },
 )
 @click.version_option(__version__, prog_name="lora-replication")
 @click.pass_context
@@ -67,12 +71,8 @@ def list_studies(as_json: bool) -> None:
 
 @cli.command(epilog="Example: lora-replication run demo")
 @STUDY
-@click.option(
-    "--publish", is_flag=True, help="Copy the records next to the report, to commit both."
-)
-@click.option(
-    "--without-grid", is_flag=True, help="Leave out the grid; the report is a partial one."
-)
+@click.option("--publish", is_flag=True, help="Copy the records next to the report, to commit it.")
+@click.option("--without-grid", is_flag=True, help="Leave out the grid; the report is partial.")
 @click.option("--verbose", is_flag=True, help="Show what DVC says.")
 def run(study: str, publish: bool, without_grid: bool, verbose: bool) -> None:
     """Bring STUDY up to date: prepare, train, gridsearch, report (dvc repro in its folder)."""
@@ -128,28 +128,18 @@ def _switches(command: Any) -> Any:
     for target in reversed(TARGETS):
         is_on = target in ("query", "value")
         flag = f"--lora-{target}/--no-lora-{target}"
-        command = click.option(flag, target, default=is_on, show_default=True)(command)
+        command = click.option(flag, target, default=is_on)(command)
         article = click.option(f"--lora_{target}", f"article_{target}", type=bool, hidden=True)
         command = article(command)
     return command
 
 
 @cli.command(epilog="Example: lora-replication train --study demo --lora-r 4 --lora-mlp")
-@click.option(
-    "--study", default="article", show_default=True, help="Gives data, encoder, settings."
-)
+@click.option("--study", default="article", help="Gives data, encoder, settings.")
 @click.option("--method", help="A method of the study; without it, LoRA with the switches below.")
-@click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--lora-r", "--lora_r", "rank", type=int, default=8, show_default=True, help="Rank.")
-@click.option(
-    "--lora-alpha",
-    "--lora_alpha",
-    "alpha",
-    type=float,
-    default=16.0,
-    show_default=True,
-    help="Factor of the low-rank term.",
-)
+@click.option("--seed", default=1)
+@click.option("--lora-r", "--lora_r", "rank", default=8, help="Rank.")
+@click.option("--lora-alpha", "--lora_alpha", "alpha", default=16.0, help="Factor of the term.")
 @_switches
 @click.pass_context
 def train(
