@@ -9,7 +9,7 @@ https://ai.stanford.edu/~amaas/data/sentiment/.
 import os
 import re
 import tarfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from lora_replication.data.reviews import NEGATIVE, POSITIVE, Loaded, Review, read_table
@@ -116,12 +116,14 @@ def read_archive(file: Path, digests: Collection[str] = tuple(ARCHIVES)) -> Load
 def read_folder(folder: Path) -> Loaded:
     """From an unpacked archive; ``folder`` is ``aclImdb`` or the folder that holds it.
 
-    Files whose names are not those of reviews are passed over. Without ``urls_pos.txt`` and
-    ``urls_neg.txt`` the movies are unknown. Raises ``DataError`` where a file can't be read.
+    Without ``urls_pos.txt`` and ``urls_neg.txt`` the movies are unknown. Raises ``DataError`` where
+    a file can't be read.
     """
     root = folder / "aclImdb" if (folder / "aclImdb").is_dir() else folder
+    files = ((file.relative_to(root).as_posix(), file) for file in sorted(root.rglob("*.txt")))
     try:
-        return Loaded(_reviews(_files(root), str(root)), None, {})
+        reviews = _reviews(((name, file.read_bytes) for name, file in files), str(root))
+        return Loaded(reviews, None, {})
     except OSError as problem:
         raise DataError(
             f"{problem.filename}: can't be read ({problem.strerror}); "
@@ -129,37 +131,28 @@ def read_folder(folder: Path) -> Loaded:
         ) from None
 
 
-def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
-    """Names below ``aclImdb`` and contents of the files that are needed."""
+def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, Callable[[], bytes]]]:
     for member in archive:
-        name = member.name.removeprefix("aclImdb/")
-        needed = _REVIEW.fullmatch(name) or _ADDRESSES.fullmatch(name)
-        if needed and (content := archive.extractfile(member)):
-            yield name, content.read()
+        if content := archive.extractfile(member):
+            yield member.name.removeprefix("aclImdb/"), content.read
 
 
-def _files(root: Path) -> Iterator[tuple[str, bytes]]:
-    for half in ("test", "train"):
-        for kind in ("pos", "neg"):
-            for file in sorted((root / half / kind).iterdir()):
-                if _REVIEW.fullmatch(name := f"{half}/{kind}/{file.name}"):
-                    yield name, file.read_bytes()
-            if (addresses := root / half / f"urls_{kind}.txt").is_file():
-                yield f"{half}/{addresses.name}", addresses.read_bytes()
+def _reviews(files: Iterable[tuple[str, Callable[[], bytes]]], origin: str) -> list[Review]:
+    """Reviews with their movies, where known: that of review N is in line N + 1 of the list.
 
-
-def _reviews(files: Iterator[tuple[str, bytes]], origin: str) -> list[Review]:
-    """Reviews with their movies, where known: that of review N is in line N + 1 of the list."""
+    ``files`` are names below ``aclImdb``, of which others are passed over, and how each is read.
+    """
     texts: dict[tuple[str, int, str], str] = {}
     movies: dict[str, dict[int, str]] = {}
-    for name, content in files:
+    for name, read in files:
+        review, addresses = _REVIEW.fullmatch(name), _ADDRESSES.fullmatch(name)
         try:
-            text = content.decode("utf-8")
+            text = read().decode("utf-8") if review or addresses else ""
         except UnicodeDecodeError as problem:
             raise DataError(f"{origin}: {name} is not UTF-8 at byte {problem.start}") from None
-        if review := _REVIEW.fullmatch(name):
+        if review:
             texts[review[1], int(review[2]), name.removesuffix(".txt")] = text
-        elif addresses := _ADDRESSES.fullmatch(name):
+        elif addresses:
             found = {n: _MOVIE.search(line) for n, line in enumerate(text.split("\n"))}
             numbered = {number: match[1] for number, match in found.items() if match}
             movies[f"{addresses[1]}/{addresses[2]}"] = numbered
