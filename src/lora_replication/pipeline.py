@@ -244,7 +244,7 @@ def _failure(status: Path, code: int) -> ReplicationError:
             "what is finished is kept, run again to continue (a smaller train.batch_size or "
             "execution.pack takes less memory)"
         )
-    if DVC_LOCK in told["message"]:
+    if re.search(r"dvc\.lock.*(corrupt|valid)", told["message"], re.DOTALL):
         return DataError(
             f"{told['message']}, as after a crash or a bad merge; run git checkout "
             f"{DVC_LOCK} where git keeps it, else delete it; then run again: nothing that is "

@@ -121,9 +121,9 @@ def prepare_database(uri: str) -> None:
         if not file.exists() or file.stat().st_size == 0:
             _make_database(file)
     with closing(sqlite3.connect(file, timeout=LOCK_WAIT_SECONDS)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")  # readers and a writer at once
         if not connection.execute("PRAGMA table_info(alembic_version)").fetchall():
             raise sqlite3.DatabaseError("of its tables none of MLflow")
+        connection.execute("PRAGMA journal_mode = WAL")  # readers and a writer at once
 
 
 def _make_database(file: Path) -> None:
