@@ -1,8 +1,6 @@
 """Preparing writes what the manifest says, whole or not at all."""
 
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,13 +166,6 @@ def test_movies_that_train_lacks_by_hand() -> None:
         split = {"train": train, "val": [], "test": test} | unknown
         unseen = read_table(reviews_without_text(split))["unseen_movie"]
         assert unseen.null_count == len(split["test"])
-
-
-def test_importing_loads_nothing_heavy() -> None:
-    heavy = "{'torch', 'transformers', 'datasets', 'mlflow', 'tokenizers', 'huggingface_hub'}"
-    check = f"import sys, lora_replication.data.prepare; print({heavy} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
 
 
 @pytest.fixture(scope="module")
