@@ -1,4 +1,4 @@
-"""What a killed DVC left behind, looked at before the next one does."""
+"""What a killed or merged DVC left behind, looked at before the next one does."""
 
 import json
 import os
@@ -8,8 +8,40 @@ from pathlib import Path
 
 import pytest
 
-from lora_replication.pipeline import IN_USE, forget_killed
+from lora_replication.errors import DataError
+from lora_replication.pipeline import IN_USE, check_lock, forget_killed
 from tests.process_tree import soon
+
+LOCK = """schema: '2.0'
+stages:
+  report:
+    cmd: python stages/report.py
+    deps:
+    - path: a
+      hash: md5
+      md5: {}
+      size: 1
+    outs: []
+"""
+WHOLE = LOCK.format("0a" * 16)
+
+
+@pytest.mark.fault(31)
+def test_a_lock_that_is_not_whole_is_told_with_the_way_out(tmp_path):
+    check_lock(tmp_path)
+    for content in (WHOLE, LOCK.format("0a" * 16 + ".dir")):
+        (tmp_path / "dvc.lock").write_text(content)
+        check_lock(tmp_path)
+    cut = (
+        LOCK.format("1234"),
+        LOCK.format(""),
+        WHOLE.partition("md5: ")[0],
+        WHOLE.partition("stages")[0],
+    )
+    for content in ("", "stages: [", "<<<<<<< a\nschema: x\n", "\xff", *cut):
+        (tmp_path / "dvc.lock").write_bytes(content.encode("latin-1"))
+        with pytest.raises(DataError, match=r"dvc\.lock: not whole, .*git checkout dvc\.lock"):
+            check_lock(tmp_path)
 
 
 def marks_of(folder: Path, pid: int) -> str:

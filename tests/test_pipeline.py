@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lora_replication import machine, pipeline
-from lora_replication.errors import DataError, IncompleteError, ReplicationError
+from lora_replication.errors import IncompleteError, ReplicationError
 from tests.projects import (
     COMMAND,
     PLACES,
@@ -206,7 +206,6 @@ def test_a_precision_that_the_processor_computes_slowly_is_warned_of(
             "train@full was killed by SIGKILL, often by the system when memory runs out",
         ),
         ("YAML file structure is corrupted", ReplicationError, "dvc repro ended with 255: YAML"),
-        ("'small/dvc.lock' is invalid", DataError, "is invalid, as after a crash or a bad"),
     ],
 )
 def test_what_dvc_alone_knows_is_put_in_words(tmp_path, message, kind, words):

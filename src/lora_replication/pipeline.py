@@ -13,6 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
 from lora_replication.doctor import device
 from lora_replication.errors import (
     DataError,
@@ -146,9 +149,35 @@ def _repro(root: Path, targets: list[str], status: Path, *, verbose: bool) -> No
     _make_private(Path(environment[SITE_CACHE_VARIABLE]))
     if not _knows_its_scm(root):
         _wait([*dvc, "config", "--local", "core.no_scm", "true"], root, environment)
+    check_lock(root / Path(targets[0].partition(":")[0]).parent)
     forget_killed(root)
     if code := _wait([*dvc, "repro", *targets], root, environment):
         raise _failure(status, code)
+
+
+def check_lock(folder: Path) -> None:
+    """Raise ``DataError`` where ``dvc.lock`` in ``folder`` is cut, badly merged or something else.
+
+    Without it DVC takes each stage up again, and a stage runs nothing that is recorded.
+    """
+    file = folder / DVC_LOCK
+    if not file.exists():
+        return
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        content = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
+        stages = COMPILED_LOCKFILE_SCHEMA(content)["stages"].values()
+        entries = [entry for stage in stages for entry in (*stage["deps"], *stage["outs"])]
+        is_whole = all(len(entry["md5"] or "") >= 32 for entry in entries)
+    except (YAMLError, UnicodeDecodeError, Invalid, KeyError):
+        is_whole = False
+    if not is_whole:
+        raise DataError(
+            f"{file}: not whole, as after a crash or a bad merge; run git checkout {DVC_LOCK} where "
+            "git keeps it, else delete it; then run again: nothing that is recorded is trained again"
+        )
 
 
 def forget_killed(folder: Path) -> None:
@@ -243,12 +272,6 @@ def _failure(status: Path, code: int) -> ReplicationError:
             f"{', often by the system when memory runs out' if name == 'SIGKILL' else ''}; "
             "what is finished is kept, run again to continue (a smaller train.batch_size or "
             "execution.pack takes less memory)"
-        )
-    if re.search(r"dvc\.lock.*(corrupt|valid)", told["message"], re.DOTALL):
-        return DataError(
-            f"{told['message']}, as after a crash or a bad merge; run git checkout "
-            f"{DVC_LOCK} where git keeps it, else delete it; then run again: nothing that is "
-            "recorded is trained again"
         )
     return ReplicationError(f"dvc repro ended with {code}: {told['message']}")
 

@@ -76,19 +76,23 @@ def test_a_study_without_a_tracking_server_is_whole_and_tracked_afterwards(finis
 
 
 READ = """
+import sys
 from pathlib import Path
-from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from lora_replication.pipeline import check_lock
+from lora_replication.errors import DataError
 lock, refused, read = Path("studies/small/dvc.lock"), 0, 0
 whole = lock.read_bytes()
+check_lock(lock.parent)
 for cut in range(0, len(whole), 50):
     lock.write_bytes(whole[:cut])
     try:
+        check_lock(lock.parent)
+    except DataError:
+        refused += 1
+    else:
         Repo().index.stages
         read += 1
-    except DvcException as problem:
-        assert "dvc.lock" in str(problem)
-        refused += 1
 lock.write_bytes(whole)
 print(refused, read)
 """
@@ -97,8 +101,8 @@ MERGED = "<<<<<<< ours\nschema: '2.0'\n=======\nschema: '2.0'\n>>>>>>> theirs\ns
 
 
 @pytest.mark.fault(31)
-def test_where_dvc_can_not_read_its_lock_file_it_says_so(finished):
-    """Cut at every fiftieth byte."""
+def test_what_dvc_can_not_read_of_its_lock_file_is_told_before_it_tries(finished):
+    """Cut at every fiftieth byte: what our look lets pass, DVC reads."""
     root, _ = finished
     command = [sys.executable, "-c", READ]
     done = subprocess.run(
@@ -118,7 +122,7 @@ def test_a_badly_merged_lock_is_named_and_without_it_nothing_is_trained_again(fi
     lock.write_text(MERGED)
     refused = run(root, "run", "small")
     assert refused.returncode == 3
-    assert "small/dvc.lock" in refused.stderr
+    assert f"{lock}: not whole" in refused.stderr
     assert "git checkout dvc.lock" in refused.stderr
     lock.unlink()
     shutil.rmtree(root / ".dvc" / "cache")
