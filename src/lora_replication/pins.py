@@ -3,7 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lora_replication.errors import EnvironmentProblem
 
@@ -85,22 +85,26 @@ class HubFiles:
         from huggingface_hub import HfApi, constants, hf_hub_download
         from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of httpx
 
-        at: dict[str, Any] = {"revision": self.revision, "repo_type": self.kind}
+        name, revision, kind = self.repository, self.revision, self.kind
 
-        def files(**options: Any) -> list[Path]:
-            return [
-                Path(hf_hub_download(self.repository, name, **at, **options)) for name in self.names
-            ]
+        def files(*, cached: bool) -> list[Path]:
+            found = (
+                hf_hub_download(
+                    name, file, revision=revision, repo_type=kind, local_files_only=cached
+                )
+                for file in self.names
+            )
+            return [Path(file) for file in found]
 
         try:
             with suppress(FileNotFoundError):  # its LocalEntryNotFoundError is one
-                return files(local_files_only=True)
-            HfApi().repo_info(self.repository, **at, timeout=ANSWER_SECONDS)
-            return files()
+                return files(cached=True)
+            HfApi().repo_info(name, revision=revision, repo_type=kind, timeout=ANSWER_SECONDS)
+            return files(cached=False)
         except (HTTPError, OSError) as problem:
             reason = str(problem).strip().split("\n", maxsplit=1)[0]
             raise EnvironmentProblem(
-                f"{self.repository} at revision {self.revision}: can't be had from the hub at "
+                f"{name} at revision {revision}: can't be had from the hub at "
                 f"{constants.ENDPOINT} ({type(problem).__name__}: {reason}), and "
                 f"{constants.HF_HUB_CACHE} holds no whole copy; connect once, or {instead}, or "
                 "bring a copy of that cache from another machine and set HF_HUB_OFFLINE=1"
