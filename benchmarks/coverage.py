@@ -22,12 +22,12 @@ from benchmarks.results import Beginning
 from lora_replication.article import Article, article
 from lora_replication.files import write_whole
 from lora_replication.process import run_command
+from lora_replication.reading import project_root, read_study
 from lora_replication.record import Count
 from lora_replication.report import verdicts
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import MethodRow, Results, RunRow
 from lora_replication.statistics import crossed_components, power
-from lora_replication.studies import project_root, read_study
 from lora_replication.study import Study
 
 SEEDS = (3, 5, 10)

@@ -16,8 +16,8 @@ from benchmarks.table import FOLDER, show
 from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.plan import method_run
 from lora_replication.process import run_command
+from lora_replication.reading import project_root, read_study
 from lora_replication.record import Run
-from lora_replication.studies import project_root, read_study
 from lora_replication.training.checkpoints import Checkpoint
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.evaluation import count, predict_logits

@@ -55,22 +55,19 @@ def test_the_bundled_encoder_is_found_checked_and_loaded_with_every_weight():
     assert sizes == (384, 12, 2)
 
 
-def test_weights_in_16_bits_are_loaded_in_32(copy):
-    file = copy / "model.safetensors"
-    save_file({name: tensor.half() for name, tensor in load_file(file).items()}, file)
-    model = load_classifier(locate_encoder(folder_of(copy)))
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-
-
-def test_early_names_of_norms_and_a_missing_prefix_are_understood(copy):
+def test_16_bits_early_names_of_norms_and_a_missing_prefix_are_understood(copy):
     tensors = load_file(copy / "model.safetensors")
     early = {
-        name.removeprefix("distilbert.").replace("LayerNorm.weight", "LayerNorm.gamma"): tensor
+        name.removeprefix("distilbert.").replace(
+            "LayerNorm.weight", "LayerNorm.gamma"
+        ): tensor.half()
         for name, tensor in tensors.items()
     }
     save_file(early, copy / "model.safetensors")
     loaded = load_classifier(locate_encoder(folder_of(copy))).state_dict()
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+    for name, tensor in tensors.items():
+        assert loaded[name].dtype == torch.float32
+        assert torch.equal(loaded[name], tensor.half().float())
 
 
 def test_a_folder_under_the_home_folder_is_found(copy, monkeypatch):
@@ -96,12 +93,9 @@ def test_a_missing_file_is_named_and_pickled_weights_are_never_read(copy, name):
         ({"model_type": None, "auto_map": {"AutoModel": "evil.Model"}}, "'None' found using"),
         ({"activation": "relu"}, "activation is 'relu'; Input should be 'gelu'"),
         ({"n_layers": "2"}, "n_layers is '2'; Input should be a valid integer"),
-        ({"n_layers": True}, "n_layers is True; Input should be a valid integer"),
         ({"n_heads": 3}, "n_heads is 3; allowed: a divisor of dim 32"),
         ({"dropout": 2}, "dropout is 2; Input should be less than 1"),
         ({"hidden_dim": 0}, "hidden_dim is 0; Input should be greater than or equal to 1"),
-        ({"vocab_size": 10**12}, "vocab_size is 1000000000000; Input should be less"),
-        ({"vocab_size": 10**7}, r"make 320,032,768 parameters, but .* has 238,200 bytes"),
         ({"vocab_size": 9}, r"vocab\.txt: has \d+ pieces, but .* says vocab_size 9"),
         ({"pad_token_id": 10**6}, "pad_token_id is 1000000; allowed: below vocab_size"),
         ({"max_position_embeddings": 63}, r"embeddings is 63, but model\.max_tokens is 64"),
@@ -120,7 +114,6 @@ def test_a_config_that_can_not_be_built_is_refused_by_key_and_value(copy, change
     [
         b"", b"\xff", b"[]", b"3", b'{"model_type": "bert", "hidden_dropout_prob": NaN}',
         b"[" * 100_000, b'{"model_type": "bert", "hidden_size": ' + b"9" * 5000 + b"}",
-        b" " * 1_000_001,
     ],
 )  # fmt: skip
 def test_what_is_no_config_is_refused(copy, content):

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lora_replication.data.generated import generate, phrases, words
+from lora_replication.data.generated import generate, phrases
+from tests.tiny_encoders import words
 
 SIZES = {"train": 600, "val": 150, "test": 300}
 

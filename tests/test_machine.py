@@ -39,13 +39,7 @@ def test_a_clean_checkout_a_dirty_one_a_detached_head_and_none(checkout, monkeyp
     assert machine.git_state() == (head, False)
     (checkout / "machine.py").write_text("changed")
     assert machine.git_state() == (head, True)
-    monkeypatch.setenv("PATH", "")
-    assert machine.git_state() == (None, None)
-
-
-@pytest.mark.fault(35)
-def test_outside_git_there_is_no_commit(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "__file__", str(tmp_path / "machine.py"))
+    monkeypatch.setattr(machine, "__file__", str(checkout.parent / "machine.py"))
     assert machine.git_state() == (None, None)
 
 
@@ -78,8 +72,6 @@ def test_a_processors_features_are_read_from_its_flags(
 
 
 def test_versions_and_sizes_are_real():
-    import torch
-
     assert machine.versions()["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert machine.cores() >= 1
     assert machine.memory_bytes() > machine.peak_memory_bytes("cpu") > 50 * 2**20

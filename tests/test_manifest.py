@@ -57,9 +57,7 @@ def without_val(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda _: b"",
         lambda _: b"\xff",
-        lambda _: b"{}",
         lambda content: content[:200],
         lambda content: content.replace(b'"schema_version": 2', b'"schema_version": 1'),
         lambda content: content.replace(b'"longest": ', b'"longest": 1e400, "shortest": '),
@@ -73,11 +71,9 @@ def test_a_damaged_manifest_is_refused(change, folder: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(DataError, match=r"manifest\.json: no manifest .* prepare the data again"):
         read_manifest(folder)
-
-
-def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
+    file.unlink()
     with pytest.raises(DataError, match=r"manifest\.json: can't be read \(No such file .*prepare"):
-        read_manifest(tmp_path)
+        read_manifest(folder)
 
 
 def test_the_digest_follows_what_decides_a_result_and_nothing_else(tiny_data: Path) -> None:

@@ -6,7 +6,6 @@ import sys
 import pytest
 import torch
 
-from lora_replication import predict
 from lora_replication.errors import DataError, EnvironmentProblem, ParameterError
 from lora_replication.plan import method_run
 from lora_replication.predict import predict_texts
@@ -90,7 +89,7 @@ def test_a_terminal_without_unicode_shows_what_it_can(trained, monkeypatch):
     assert terminal.buffer.getvalue().endswith(b"a joy \\U0001f600\n")
 
 
-def test_what_is_missing_or_no_text_is_named(trained, tmp_path, monkeypatch):
+def test_what_is_missing_or_no_text_is_named(trained, tmp_path):
     with pytest.raises(DataError, match=r"record\.json: there is no such record"):
         answer(tmp_path, ["x"])
     with pytest.raises(ParameterError, match="no text was given"):
@@ -102,9 +101,6 @@ def test_what_is_missing_or_no_text_is_named(trained, tmp_path, monkeypatch):
         answer(trained, file=tmp_path / "latin")
     with pytest.raises(DataError, match="argument 1 is not UTF-8"):
         answer(trained, ["caf\udce9"])
-    monkeypatch.setattr(predict, "LARGEST_TEXT", 5)
-    with pytest.raises(DataError, match="argument 2 has 6 characters; at most 5"):
-        answer(trained, ["short", "longer"])
 
 
 def test_a_run_of_another_encoder_is_refused(trained, tmp_path):

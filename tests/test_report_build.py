@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from lora_replication.errors import DataError, IncompleteError
+from lora_replication.reading import read_study
 from lora_replication.report.build import build_report, read_results, report_files
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Results
-from lora_replication.studies import read_study
 from lora_replication.workspace import Workspace
 from tests.report_records import (
     altered,

@@ -79,7 +79,7 @@ READ = """
 import sys
 from pathlib import Path
 from dvc.repo import Repo
-from lora_replication.dvc_lock import check_lock
+from lora_replication.pipeline import check_lock
 from lora_replication.errors import DataError
 lock, refused, read = Path("studies/small/dvc.lock"), 0, 0
 whole = lock.read_bytes()

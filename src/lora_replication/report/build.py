@@ -13,6 +13,7 @@ from lora_replication.data.manifest import MANIFEST, TEST_REVIEWS
 from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError
 from lora_replication.files import write_whole
 from lora_replication.plan import progress
+from lora_replication.reading import read_study
 from lora_replication.record import PREDICTIONS, RECORD, SEARCHED
 from lora_replication.report.columns import columns, tables
 from lora_replication.report.figures import draw_figures
@@ -24,7 +25,6 @@ from lora_replication.report.tables import csv_bytes, short_table
 from lora_replication.report.tuning import tuning
 from lora_replication.report.verdicts import judge
 from lora_replication.report.words import say
-from lora_replication.studies import read_study
 from lora_replication.workspace import Workspace
 
 FILES = ("results.json", "verdicts.json", "table.csv", "runs.csv", "learning_curves.csv",

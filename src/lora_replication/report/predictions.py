@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_replication.data.manifest import read_test_reviews
+from lora_replication.data.reviews import read_table
 from lora_replication.errors import DataError
-from lora_replication.parquet import read_table
 from lora_replication.record import PREDICTIONS, Record, Run
 from lora_replication.report.results import RunRow
 from lora_replication.statistics import Components, Scores, crossed_components, scores
