@@ -47,6 +47,9 @@ REGIONS = {"all": ALPHAS, "alpha up to 8": (1, 4, 8), "alpha 1 and 4": (1, 4)}
 too, so that the rest is the scatter of single runs.
 """
 
+DIGITS = 12
+"""Kept of what is computed: later ones depend on the processor and its threads."""
+
 LEAST_SHARE = 0.02
 """Of the variance in some part of the grid, for an interaction to be named."""
 
@@ -112,8 +115,7 @@ class PublishedResults(Part):
 def summarise_published(file: Path, level: float) -> tuple[PublishedResults, pd.DataFrame]:
     """What the results ``file`` says, and its runs, a row each. Raises ``DataError``.
 
-    The column ``ranks`` has their possible true ranks by validation, given the scatter of the
-    factorial fit; None where there is no fit.
+    The column ``ranks`` has their possible true ranks by validation, None without a factorial fit.
     """
     grid = read_published_grid(file)
     runs = _runs(grid)
@@ -177,13 +179,13 @@ def _rows(frame: pd.DataFrame) -> Rows:
 
 
 def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return None if math.isnan(value) else round(float(value), DIGITS)
 
 
 def _spearman(first: pd.Series, second: pd.Series) -> float | None:
     """None where one of them does not vary."""
     varies = first.nunique() > 1 and second.nunique() > 1
-    return float(first.corr(second, method="spearman")) if varies else None
+    return _number(first.corr(second, method="spearman")) if varies else None
 
 
 def _fit(runs: pd.DataFrame, region: str, part: str) -> stats.Factorial | None:
@@ -202,7 +204,7 @@ def _variance(runs: pd.DataFrame) -> Rows:
     table.loc["other pairs"] = shares[~named].sum()
     table.loc["interactions of three"] = [fit.triples for fit in fits.values()]
     table.loc["rest"] = [fit.rest for fit in fits.values()]
-    return _rows(table.rename_axis("source"))
+    return _rows(table.round(DIGITS).rename_axis("source"))
 
 
 def _fitted_scatter(runs: pd.DataFrame) -> Rows:
@@ -210,8 +212,9 @@ def _fitted_scatter(runs: pd.DataFrame) -> Rows:
     val, test = (_fit(runs, region, part) for part in ("val", "test"))
     if not (val and test and val.sd and test.sd):
         return []
-    source = f"factorial fit, {region}"
-    return [{"source": source, "val": val.sd, "test": test.sd, "freedom": val.freedom}]
+    found = {"val": round(val.sd, DIGITS), "test": round(test.sd, DIGITS)}
+    row = {"source": f"factorial fit, {region}", **found, "freedom": val.freedom}
+    return [row] if all(found.values()) else []
 
 
 def _repeated_scatter(grid: PublishedGrid) -> dict[str, Any]:
@@ -228,7 +231,7 @@ def _repeated_scatter(grid: PublishedGrid) -> dict[str, Any]:
     groups = [np.array(sorted(mine)) / 100 for mine in found.values()]
     freedom = sum(len(mine) - 1 for mine in groups)
     squares = sum(np.square(mine - mine.mean(axis=0)).sum(axis=0) for mine in groups)
-    _, val, test = np.sqrt(squares / freedom).tolist()
+    _, val, test = np.sqrt(squares / freedom).round(DIGITS).tolist()
     return {"source": "repeated runs", "val": val, "test": test, "freedom": freedom}
 
 
@@ -274,7 +277,7 @@ def _random_search(runs: pd.DataFrame) -> Rows:
         chances = stats.selection_chances(ordered["val"], trials)
         # Rounding may leave the last sum below 1.
         low, high = np.searchsorted(np.cumsum(chances), BAND).clip(max=len(runs) - 1)
-        mean, ends = float(chances @ tests), tests[[low, high]].tolist()
+        mean, ends = round(float(chances @ tests), DIGITS), tests[[low, high]].tolist()
         rows.append({"trials": trials, "test": mean, "low": ends[0], "high": ends[1]})
     return rows
 
@@ -282,9 +285,8 @@ def _random_search(runs: pd.DataFrame) -> Rows:
 def compare_grids(runs: pd.DataFrame, workspace: Workspace) -> dict[str, Any] | None:
     """A study's grid with the published ``runs``; None where they share no configuration.
 
-    The counts are of shared configurations; one that diverged in the study counts as collapsed.
-    Over those that are live in both: mean and standard deviation of ours minus the published test
-    accuracy, and Spearman's correlation.
+    Counts of those shared, where one that diverged in the study has collapsed; over the live ones
+    mean and sd of ours minus the published test accuracy, and Spearman's correlation.
     """
     ours = {r.asked.name: r.happened.test for r in progress(workspace).done if _is_alike(r)}
     both = runs[runs["name"].isin(list(ours))]

@@ -126,8 +126,7 @@ def _by_alpha(rows: Rows, by: str, names: Sequence[Any], show: Show) -> tuple[li
 
 
 def _draw(results: PublishedResults, runs: pd.DataFrame) -> dict[str, Drawing]:
-    cells, chosen = _cells(results), results.choices
-    search = results.random_search
+    cells, chosen, search = _cells(results), results.choices, results.random_search
     made: dict[str, tuple[str, Callable[[], Any]]] = {
         "ranking": ("validation accuracy, best first",
                     partial(figures.ranking, runs, chosen[:3])),

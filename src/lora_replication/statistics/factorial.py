@@ -57,9 +57,9 @@ def factorial(values: Sequence[float], factors: Mapping[str, Sequence[Any]]) -> 
         fit, _, rank, _ = np.linalg.lstsq(square, right, rcond=1e-10)
         return float(np.square(outcome - design @ fit).sum()), int(rank)
 
-    total, _ = left([])
-    if not total:
+    if not np.ptp(outcome):
         return None
+    total, _ = left([])
     shares = {}
     for term in pairs:
         others = [other for other in pairs if not set(term) <= set(other)]
@@ -73,8 +73,7 @@ def factorial(values: Sequence[float], factors: Mapping[str, Sequence[Any]]) -> 
 
 def _contrasts(levels: NDArray[Any]) -> Array:
     """(runs, levels - 1): each level against the last, so that every column sums to 0 over them."""
-    found = np.unique(levels)
-    is_level: Array = (levels[:, None] == found).astype(np.float64)
+    is_level: Array = (levels[:, None] == np.unique(levels)).astype(np.float64)
     return np.subtract(is_level[:, :-1], is_level[:, -1:])
 
 
