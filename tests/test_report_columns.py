@@ -12,7 +12,7 @@ from lora_replication.report import columns as module
 from lora_replication.report.build import report_files
 from lora_replication.report.columns import main_columns, tables
 from lora_replication.report.results import Results
-from lora_replication.report.tables import Column, csv_bytes, short_table, table
+from lora_replication.report.tables import Column, csv_bytes, short_table
 from lora_replication.report.terminal import terminal_table
 from lora_replication.report.words import ABSENT, ends
 from tests.report_records import (
@@ -67,9 +67,8 @@ def test_the_main_table_by_hand(results: Results) -> None:
     ]
     article = "not comparable: DistilBERT on the whole of IMDb"
     # Test: 779 and 790 of 1,000.
-    assert rows[0][:2] == [
-        ("last layers", "the two layers after the encoder", False), ("148,610", "", False),
-    ]  # fmt: skip
+    assert rows[0][0] == ("last layers", "the two layers after the encoder", False)
+    assert rows[0][1] == ("148,610", "", False)
     interval = results.methods[0].interval
     shown = f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
     assert rows[0][5:8] == [
@@ -85,8 +84,8 @@ def test_the_main_table_by_hand(results: Results) -> None:
 def test_every_run_with_its_status(results: Results) -> None:
     rows = texts(results, "runs")
     assert len(rows) == 11 + 3
-    assert rows[0][:3] == [("last layers", "", False), ("2", "", False), ("ok", "", False)]
-    assert rows[0][7:10] == [("41.0 s", "", False), ("31,234", "", False), ("1.15 GiB", "", False)]
+    assert [cell[0] for cell in rows[0][:3]] == ["last layers", "2", "ok"]
+    assert [cell[0] for cell in rows[0][7:10]] == ["41.0 s", "31,234", "1.15 GiB"]
     assert rows[3][2] == ("diverged", "from step 17", True)
     assert [cell[0] for cell in rows[3][4:7]] == [ABSENT] * 3
     assert (rows[6][0][1], rows[6][2]) == ("rank above", ("ok, collapsed", "", True))
@@ -119,12 +118,6 @@ def test_the_article_is_another_study_in_the_csv(results: Results) -> None:
     assert all("Not DistilBERT on the whole of IMDb" in row["remark"] for row in rows)
 
 
-def test_ends_have_two_fields_in_csv_also_where_there_is_none() -> None:
-    intervals = [Column("", "test", ends, name="t"), Column("", "name", name="name")]
-    rows: list[dict[str, Any]] = [{"test": None, "name": "a"}]
-    assert csv_bytes(intervals, rows) == b"t_low,t_high,name\n,,a\n"
-
-
 @pytest.mark.fault(40)
 @pytest.mark.parametrize("text", ["=cmd()", "+1", "-1", "@sum", "\t=1", "\r=1", "  =c", "\n=c"])
 def test_formulas_are_inert(text: str) -> None:
@@ -133,19 +126,12 @@ def test_formulas_are_inert(text: str) -> None:
     assert found == "'" + text.replace("\r", " ")
 
 
-@pytest.mark.parametrize("value", ["lora_default", "a = b", -0.5, None, True])
-def test_other_values_are_left_alone(value: Any) -> None:
-    written = csv_bytes([Column("", "name", name="name")], [{"name": value}]).decode()
-    assert written.splitlines()[1:] == ['""' if value is None else str(value)]
-
-
 def test_a_column_of_the_main_table_is_stated_once(
     articles: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def more(results: Results) -> list[Column]:
-        seeds = Column("Seeds asked", lambda row: len(row.seeds), name="asked", short="Asked",
-                       narrow=True)  # fmt: skip
-        return [*main_columns(results), seeds]
+        say = {"name": "asked", "short": "Asked", "narrow": True}
+        return [*main_columns(results), Column("Seeds asked", lambda row: len(row.seeds), **say)]
 
     for name in ("build", "terminal", "columns"):
         monkeypatch.setattr(f"lora_replication.report.{name}.main_columns", more)
@@ -170,8 +156,9 @@ def test_the_terminal_table_fits_60_columns(results: Results, articles: Results)
     assert terminal_table(articles).splitlines()[1].split()[-1] == "Article"
 
 
-def test_columns_without_values_are_left_out_of_papers() -> None:
+def test_a_column_without_values_is_left_out_of_papers_and_an_interval_has_two_fields() -> None:
     columns = [Column("A", "a", short="A"), Column("B", "b", short="B", narrow=True)]
-    rows = [{"a": None, "b": 1}]
+    rows: list[dict[str, Any]] = [{"a": None, "b": 1}]
     assert short_table(columns, rows, narrow=False) == [["B"], ["1"]]
-    assert table("x", columns, rows).rows[0][0].text == ABSENT
+    both = [Column("", "a", ends, name="t"), *(Column("", "b", name=name) for name in "bc")]
+    assert csv_bytes(both, [{"a": None, "b": -0.5}]) == b"t_low,t_high,b,c\n,,-0.5,-0.5\n"

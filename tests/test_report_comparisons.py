@@ -36,12 +36,8 @@ def test_without_predictions_there_is_no_interval_and_it_is_said_why(tmp_path: P
     found = tables(results)
     assert {"variance", "scores", "kinds"} & set(found) == set()
     sentence = "no predictions, so no interval"
-    assert (found["comparisons"].rows[0][2].text, found["comparisons"].rows[0][2].note) == (
-        ABSENT, sentence,
-    )  # fmt: skip
-    assert (found["methods"].rows[0][6].text, found["methods"].rows[0][6].note) == (
-        ABSENT, sentence,
-    )  # fmt: skip
+    for cell in (found["comparisons"].rows[0][2], found["methods"].rows[0][6]):
+        assert (cell.text, cell.note) == (ABSENT, sentence)
 
 
 def test_one_seed_has_the_interval_of_reviews_alone(tmp_path: Path) -> None:
@@ -67,7 +63,7 @@ def test_movies_that_are_unknown_are_reviews(tmp_path: Path) -> None:
     assert [cell.note for cell in tables(results)["kinds"].rows[0][1:]] == ["none, or unknown"] * 2
 
 
-def test_the_table_of_pairs(results: Results) -> None:
+def test_the_tables_of_pairs_and_variances(results: Results) -> None:
     pair, row = results.comparisons[0], tables(results)["comparisons"].rows[0]
     # 853 - 781, 861 - 779 and 849 - 790 of 1,000; every run of LoRA is better.
     assert row[0].text == "LoRA default \N{MINUS SIGN} last layers"
@@ -75,11 +71,8 @@ def test_the_table_of_pairs(results: Results) -> None:
     low, high = (100 * end for end in (pair.interval.low, pair.interval.high))
     assert row[2].text == f"{low:+.2f} to {high:+.2f}".replace("-", "\N{MINUS SIGN}")
     assert row[3].text == f"{pair.p_value:.3f}"
-
-
-def test_the_table_of_variances(results: Results) -> None:
-    row, one = tables(results)["variance"].rows[0], results.methods[0].variance
-    assert row[1].text == f"{100 * one.components.of_seeds**0.5:.2f}"
-    assert row[2].text == f"{100 * one.components.of_reviews**0.5:.2f}"
+    row, found = tables(results)["variance"].rows[0], results.methods[0].variance.components
+    shown = [f"{100 * part**0.5:.2f}" for part in (found.of_seeds, found.of_reviews)]
+    assert [cell.text for cell in row[1:3]] == shown
     # 781, 779 and 790 of 1,000.
     assert [cell.text for cell in row[8:]] == ["78.10", "78.33"]

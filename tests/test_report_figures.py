@@ -25,7 +25,6 @@ from tests.report_records import (
 )
 
 RECORDS = make_records(make_workspace(make_study()))
-ALWAYS = ["accuracy_by_method", "learning_curves"]
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +38,8 @@ def drawings(results: Results) -> dict[str, Drawing]:
     return draw_figures(results)
 
 
-@pytest.fixture(scope="module")
-def articles(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    study = article_study()
-    records = make_records(make_workspace(study))[:20]
-    return results_of(study, records, tmp_path_factory.mktemp("article"))
-
-
 def bars(plot: Any) -> list[list[float]]:
     return [list(bar.get_segments()[0][:, 0]) for bar in plot.collections]
-
-
-def diamonds(plot: Any) -> list[float]:
-    return [line.get_xdata()[0] for line in plot.lines if line.get_marker() == "D"]
 
 
 def percents(interval: Any) -> list[float]:
@@ -71,33 +59,34 @@ def test_intervals_runs_and_means_are_where_they_belong(results: Results) -> Non
 
 
 def test_the_articles_numbers_are_drawn_where_they_are_comparable(
-    results: Results, articles: Results
+    results: Results, tmp_path: Path
 ) -> None:
-    own = [86.22, 89.44, 92.39, 92.31]
-    assert diamonds(figures.accuracy_by_method(results).axes[0]) == []
-    assert diamonds(figures.accuracy_by_method(articles).axes[0]) == own
+    def diamonds(shown: Results) -> list[float]:
+        lines = figures.accuracy_by_method(shown).axes[0].lines
+        return [line.get_xdata()[0] for line in lines if line.get_marker() == "D"]
+
+    study = article_study()
+    articles = results_of(study, make_records(make_workspace(study))[:20], tmp_path)
+    assert (diamonds(results), diamonds(articles)) == ([], [86.22, 89.44, 92.39, 92.31])
 
 
-def test_curves_of_all_seeds_and_their_mean(results: Results) -> None:
-    figure = figures.learning_curves(results)
-    titles = [plot.get_title(loc="left") for plot in figure.axes]
-    assert titles == ["last layers", "LoRA default", "LoRA tuned", "full"]
-    lines = [list(line.get_ydata()) for line in figure.axes[0].lines]
-    assert len(lines) == 2 * (3 + 1)
-    runs = results.runs_of(results.methods[0])
-    validation = [[100 * epoch.val_accuracy for epoch in run.epochs] for run in runs]
-    assert lines[4:7] == validation
-    assert lines[7] == pytest.approx([sum(values) / 3 for values in zip(*validation, strict=True)])
-
-
-def test_a_curve_ends_before_the_epoch_in_which_its_run_diverged(tmp_path: Path) -> None:
+def test_curves_of_all_seeds_and_their_mean_end_before_the_epoch_in_which_a_run_diverged(
+    tmp_path: Path,
+) -> None:
     epochs = RECORDS[0].happened.epochs
     gone = dict.fromkeys(("train_accuracy", "val_accuracy", "val_loss"))
     last = epochs[-1].model_copy(update=gone)
     first = diverged(altered(RECORDS[0], epochs=[*epochs[:-1], last]))
     results = results_of(make_study(), [first, *RECORDS[1:]], tmp_path)
-    lines = figures.learning_curves(results).axes[0].lines
-    assert [len(line.get_xdata()) for line in lines] == 2 * [2, 3, 3, 2]
+    plots = figures.learning_curves(results).axes
+    titles = [plot.get_title(loc="left") for plot in plots]
+    assert titles == ["last layers", "LoRA default", "LoRA tuned", "full"]
+    assert [len(line.get_xdata()) for line in plots[0].lines] == 2 * [2, 3, 3, 2]
+    runs = results.runs_of(results.methods[1])
+    validation = [[100 * epoch.val_accuracy for epoch in run.epochs] for run in runs]
+    lines = [list(line.get_ydata()) for line in plots[1].lines]
+    assert lines[4:7] == validation
+    assert lines[7] == pytest.approx([sum(values) / 3 for values in zip(*validation, strict=True)])
 
 
 def test_differences_with_their_interval(results: Results) -> None:
@@ -124,18 +113,17 @@ def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(
     assert len(by_name) == 7
 
 
-def test_every_configuration_is_a_point(results: Results) -> None:
-    line, points = scatter(results.cells).axes[0].lines
-    assert list(points.get_xdata()) == [100 * run.val_accuracy for run in results.cells]
-    assert list(points.get_ydata()) == [100 * run.test_accuracy for run in results.cells]
-    assert list(line.get_xdata()) == list(line.get_ydata())
-
-
-def test_collapse_with_its_exact_interval(tmp_path: Path) -> None:
+def test_the_grid_has_a_point_each_and_its_collapse_an_exact_interval(tmp_path: Path) -> None:
     records = list(RECORDS)
     records[16] = diverged(records[16])
     records[17] = altered(records[17], test=count(512, 1000), one_class=True)
-    rows = results_of(make_study(), records, tmp_path).grid.collapse
+    results = results_of(make_study(), records, tmp_path)
+    line, points = scatter(results.cells).axes[0].lines
+    cells = [run for run in results.cells if run.val_accuracy]
+    assert list(points.get_xdata())[:7] == [100 * run.val_accuracy for run in cells]
+    assert list(points.get_ydata())[:7] == [100 * run.test_accuracy for run in cells]
+    assert list(line.get_xdata()) == list(line.get_ydata())
+    rows = results.grid.collapse
     lines = [list(line.get_ydata()) for line in collapse_by_alpha(rows).axes[0].lines]
     assert lines[1] == [100 * rows[1].share.low, 100 * rows[1].share.high]
     assert lines[2:] == [[0, 50], [0, 25]]
@@ -168,9 +156,3 @@ def test_svg_takes_the_colour_of_the_text_and_has_ids_of_its_own(
         assert not {"width", "height"} & set(root.attrib)
         ids += found
     assert len(ids) == len(set(ids))
-
-
-def test_without_runs_the_figures_say_so(tmp_path: Path) -> None:
-    drawings = draw_figures(results_of(make_study(), [], tmp_path))
-    assert list(drawings) == ALWAYS
-    assert all(b"no runs yet" in drawing.svg for drawing in drawings.values())

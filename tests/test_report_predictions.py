@@ -38,13 +38,14 @@ def one_run(correct: int = 2, reviews: int = 4) -> Record:
     return altered(record, test=count(correct, reviews))
 
 
-def test_right_predictions_and_facts(tmp_path: Path) -> None:
-    workspace = workspace_of(tmp_path, one_run())
+def test_right_predictions_and_facts_or_their_absence(tmp_path: Path) -> None:
+    tested = read_predictions(workspace_of(tmp_path / "all", one_run()), [one_run()])
+    found = [tested.right[NAME], tested.movies, tested.unseen_movie, tested.repeated]
+    assert [each.tolist() for each in found] == [x.tolist() for x in (RIGHT, MOVIES, ~RIGHT, RIGHT)]
+    workspace = workspace_of(tmp_path / "none", one_run(), movies=None)
+    (workspace.folder(one_run().asked) / PREDICTIONS).unlink()
     tested = read_predictions(workspace, [one_run()])
-    assert tested.right[NAME].tolist() == RIGHT.tolist()
-    assert tested.movies.tolist() == MOVIES.tolist()
-    assert tested.unseen_movie.tolist() == (~RIGHT).tolist()
-    assert tested.repeated.tolist() == RIGHT.tolist()
+    assert (tested.right, tested.movies, tested.unseen_movie) == ({}, None, None)
 
 
 def test_equal_logits_predict_0_and_other_parts_are_left_out(tmp_path: Path) -> None:
@@ -56,13 +57,6 @@ def test_equal_logits_predict_0_and_other_parts_are_left_out(tmp_path: Path) -> 
     pq.write_table(pa.table(table), workspace.folder(one_run().asked) / PREDICTIONS)
     right = read_predictions(workspace, [one_run()]).right[NAME]
     assert right.tolist() == [True, False, True, False]
-
-
-def test_unknown_movies_and_absent_predictions(tmp_path: Path) -> None:
-    workspace = workspace_of(tmp_path, one_run(), movies=None)
-    (workspace.folder(one_run().asked) / PREDICTIONS).unlink()
-    tested = read_predictions(workspace, [one_run()])
-    assert (tested.right, tested.movies, tested.unseen_movie) == ({}, None, None)
 
 
 @pytest.mark.parametrize("wrong", [one_run(3), one_run(2, 5)])

@@ -73,20 +73,13 @@ def test_records_of_other_parameters_and_copies_are_counted(tmp_path: Path) -> N
     assert results_of(study, [], tmp_path).copies == ["copy/seed-1"]
 
 
-def test_no_record_at_all(tmp_path: Path) -> None:
-    results = results_of(make_study(), [], tmp_path)
+def test_no_record_and_one_run(tmp_path: Path) -> None:
+    results = results_of(make_study(), [], tmp_path / "none")
     assert len(results.missing) == results.runs_asked == 20  # the winner is not known yet
-    assert results.grid.winner_by_validation is None
-    assert [(row.test_sampling, row.trainable_parameters) for row in results.rows] == [
-        (None, None)
-    ] * 4
+    assert {(row.test_sampling, row.trainable_parameters) for row in results.rows} == {(None, None)}
     assert (results.year, results.machines) == (None, [])
-
-
-def test_one_run_has_no_interval_over_seeds(tmp_path: Path) -> None:
     study = make_study(run={"methods": ["full"], "seeds": [7]})
-    row = results_of(study, records_of(study), tmp_path).methods[0]
-    assert row.test is not None
+    row = results_of(study, records_of(study), tmp_path / "one").methods[0]
     assert row.test.low is None
     assert row.test_sampling.low is not None
 
@@ -107,15 +100,10 @@ def test_the_grid_is_ranked_by_validation_with_ties_to_fewer_parameters(tmp_path
     assert [names.index(name) for name in sorted(found, key=found.get)] == [2, 5, 1, 3, 0, 4, 7, 6]
     assert (results.grid.done, results.grid.diverged) == (8, 1)
     assert results.grid.winner_by_validation == names[2]
-
-
-def test_an_incomplete_or_all_diverged_grid_has_no_winner(tmp_path: Path) -> None:
-    study = make_study()
-    records = records_of(study)
-    partial = results_of(study, records[:19], tmp_path / "partial")
-    assert (partial.grid.done, partial.grid.winner_by_validation) == (7, None)
-    gone = [diverged(record) for record in records[12:20]]
-    assert results_of(study, gone, tmp_path / "gone").grid.winner_by_validation is None
+    gone = [diverged(record) for record in cells]
+    for number, left in enumerate((cells[:7], gone)):  # incomplete, and without any result
+        found = results_of(study, left, tmp_path / str(number))
+        assert found.grid.winner_by_validation is None
 
 
 def test_collapse_counts_diverged_and_low_runs() -> None:

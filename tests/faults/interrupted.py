@@ -20,9 +20,9 @@ from lora_replication.plan import method_run
 from lora_replication.record import Epoch, Record, Run, read_record
 from lora_replication.study import Study
 from lora_replication.workspace import Workspace
+from tests.training_runs import without_times
 
 METHODS = ("last_layers", "lora_default", "full")
-TIMES = {"training_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes"}
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
@@ -71,14 +71,6 @@ def result(study: Study, root: Path, name: str, seed: int = 1) -> tuple[object, 
     return without_times(record), *(file_digest(folder / file) for file in files)
 
 
-def without_times(record: Record) -> dict[str, object]:
-    """The content of a record that is the same for equal runs."""
-    content = record.model_dump(exclude={"where": {"started", "finished"}, "happened": TIMES})
-    for epoch in content["happened"]["epochs"]:
-        del epoch["seconds"]
-    return content
-
-
 def perform_run(study: Study, root: Path, name: str, seed: int, at: str) -> None:
     """What the process does."""
     import torch
@@ -88,7 +80,7 @@ def perform_run(study: Study, root: Path, name: str, seed: int, at: str) -> None
     torch.set_num_threads(1)
     kind, number, moment = (*at.split(), "", "", "")[:3]
     if kind == "step":
-        _die_before(torch.optim.Adam, "step", int(number))
+        _die_before_step(int(number))
     if kind == "checkpoint":
         _die_writing(int(number), moment)
 
@@ -110,17 +102,16 @@ def perform_run(study: Study, root: Path, name: str, seed: int, at: str) -> None
     perform(workspace, [method_run(workspace, name, seed)], mirror)
 
 
-def _die_before(owner: object, name: str, number: int) -> None:
-    """Die at the ``number``-th call of a method."""
-    original, calls = getattr(owner, name), []
+def _die_before_step(number: int) -> None:
+    """Die at the ``number``-th update of weights."""
+    import torch
 
-    def counted(*arguments: object, **options: object) -> object:
-        calls.append(1)
-        if len(calls) == number:
-            die()
-        return original(*arguments, **options)
+    step, steps = torch.optim.Adam.step, itertools.count(1)
 
-    setattr(owner, name, counted)
+    def counted(self: torch.optim.Adam) -> object:
+        return die() if next(steps) == number else step(self)
+
+    torch.optim.Adam.step = counted  # type: ignore[assignment, method-assign]
 
 
 def _die_writing(number: int, moment: str) -> None:

@@ -1,24 +1,17 @@
 """Fault 29: records, failures and missing runs always add up to what was asked."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lora_replication.errors import IncompleteError
 from lora_replication.record import Record
-from lora_replication.report.build import build_report, read_results
 from tests.report_records import (
     altered,
     diverged,
-    make_predictions,
     make_records,
     make_study,
     make_workspace,
     results_of,
-    write_study,
 )
 
 STUDY = make_study()
@@ -58,23 +51,3 @@ def test_done_failed_and_missing_add_up(tmp_path_factory, fates):
     cells = [fate for fate, record in met if record.asked.role == "cell"]
     whole = all(fate in DONE for fate in cells) and "ok" in cells
     assert (results.grid.winner_by_validation is not None) == whole
-
-
-@pytest.mark.fault(29)
-def test_deleted_records_are_counted_and_named_and_name_no_winner(tmp_path: Path):
-    workspace = make_workspace(STUDY, tmp_path)
-    write_study(workspace, RECORDS, make_predictions(RECORDS))
-    lost = [record.asked for record in RECORDS if record.asked.role == "cell"][:6]
-    for run in lost:
-        shutil.rmtree(workspace.folder(run))
-    folder = tmp_path / "report"
-    with pytest.raises(IncompleteError) as problem:
-        build_report(workspace, folder)
-    assert problem.value.exit_code == 5
-    assert not folder.exists()
-    build_report(workspace, folder, allow_partial=True)
-    text = (folder / "report.md").read_text("utf-8")
-    assert all(run.name in text for run in lost)
-    results = read_results(folder)
-    assert (results.grid.done, results.grid.asked) == (2, 8)
-    assert results.grid.winner_by_validation is None

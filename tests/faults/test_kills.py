@@ -30,9 +30,7 @@ def place(folder: Path, tiny_data: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def unbroken(
-    study: Study, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[object, ...]]:
+def unbroken(study, tiny_data, tmp_path_factory):
     root = place(tmp_path_factory.mktemp("unbroken") / "root", tiny_data)
     assert [run(study, root, name) for name in METHODS] == [0, 0, 0]
     return {name: result(study, root, name) for name in METHODS}
