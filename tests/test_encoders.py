@@ -55,22 +55,22 @@ def test_the_bundled_encoder_is_found_checked_and_loaded_with_every_weight():
     assert sizes == (384, 12, 2)
 
 
-def test_weights_in_16_bits_are_loaded_in_32(copy):
-    file = copy / "model.safetensors"
-    save_file({name: tensor.half() for name, tensor in load_file(file).items()}, file)
-    model = load_classifier(locate_encoder(folder_of(copy)))
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-
-
-def test_early_names_of_norms_and_a_missing_prefix_are_understood(copy):
+@pytest.mark.fault(39)
+def test_early_names_16_bits_and_what_else_a_config_says_are_understood_and_code_is_never_run(copy):
+    change_config(
+        copy, id2label=5, num_labels="x", auto_map={"AutoModelForSequenceClassification": "evil.M"}
+    )
+    (copy / "evil.py").write_text(f"open({str(copy / 'canary')!r}, 'w')\nclass M: pass\n")
     tensors = load_file(copy / "model.safetensors")
     early = {
-        name.removeprefix("distilbert.").replace("LayerNorm.weight", "LayerNorm.gamma"): tensor
-        for name, tensor in tensors.items()
+        name.removeprefix("distilbert.").replace("LayerNorm.weight", "LayerNorm.gamma"): t.half()
+        for name, t in tensors.items()
     }
     save_file(early, copy / "model.safetensors")
     loaded = load_classifier(locate_encoder(folder_of(copy))).state_dict()
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+    assert {tensor.dtype for tensor in loaded.values()} == {torch.float32}
+    assert all(torch.equal(loaded[name], t.half().float()) for name, t in tensors.items())
+    assert not (copy / "canary").exists()
 
 
 def test_a_folder_under_the_home_folder_is_found(copy, monkeypatch):
@@ -93,13 +93,10 @@ def test_a_missing_file_is_named_and_pickled_weights_are_never_read(copy, name):
     ("change", "complaint"),
     [
         ({"model_type": "gpt2"}, r"'gpt2' .* expected tags: 'distilbert', 'bert'"),
-        ({"model_type": None, "auto_map": {"AutoModel": "evil.Model"}}, "'None' found using"),
         ({"activation": "relu"}, "activation is 'relu'; Input should be 'gelu'"),
-        ({"n_layers": "2"}, "n_layers is '2'; Input should be a valid integer"),
         ({"n_layers": True}, "n_layers is True; Input should be a valid integer"),
         ({"n_heads": 3}, "n_heads is 3; allowed: a divisor of dim 32"),
         ({"dropout": 2}, "dropout is 2; Input should be less than 1"),
-        ({"hidden_dim": 0}, "hidden_dim is 0; Input should be greater than or equal to 1"),
         ({"vocab_size": 10**12}, "vocab_size is 1000000000000; Input should be less"),
         ({"vocab_size": 10**7}, r"make 320,032,768 parameters, but .* has 238,200 bytes"),
         ({"vocab_size": 9}, r"vocab\.txt: has \d+ pieces, but .* says vocab_size 9"),
@@ -129,16 +126,6 @@ def test_what_is_no_config_is_refused(copy, content):
         locate_encoder(folder_of(copy))
 
 
-@pytest.mark.fault(39)
-def test_what_else_a_config_says_is_ignored_and_code_next_to_it_never_run(copy):
-    change_config(
-        copy, id2label=5, num_labels="x", auto_map={"AutoModelForSequenceClassification": "evil.M"}
-    )
-    (copy / "evil.py").write_text(f"open({str(copy / 'canary')!r}, 'w')\nclass M: pass\n")
-    load_classifier(locate_encoder(folder_of(copy)))
-    assert not (copy / "canary").exists()
-
-
 @pytest.mark.fault(38)
 def test_weights_that_do_not_fit_the_config_are_listed(copy):
     tensors = load_file(copy / "model.safetensors")
@@ -148,12 +135,10 @@ def test_weights_that_do_not_fit_the_config_are_listed(copy):
     save_file(tensors, copy / "model.safetensors")
     with pytest.raises(DataError) as problem:
         load_classifier(locate_encoder(folder_of(copy)))
-    for words in (
-        "embeddings.word_embeddings.weight (missing)",
-        "embeddings.LayerNorm.weight ((31,), not (32,))",
-        "distilbert.extra (unknown)",
-    ):
-        assert words in str(problem.value)
+    told = str(problem.value)
+    assert "embeddings.word_embeddings.weight (missing)" in told
+    assert "embeddings.LayerNorm.weight ((31,), not (32,))" in told
+    assert "distilbert.extra (unknown)" in told
 
 
 @pytest.mark.fault(38)

@@ -1,24 +1,22 @@
 import os
 import shutil
-from contextlib import nullcontext
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError
+from lora_replication.errors import DataError, EnvironmentProblem
 from lora_replication.files import only_writer
 from lora_replication.plan import method_run
 from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, checked_file, read_record
 from lora_replication.study import Study
-from lora_replication.training import run as run_module
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.evaluation import count, predict_logits
-from lora_replication.training.run import perform, perform_one, record_failure
+from lora_replication.training.run import perform, record_failure
 from lora_replication.workspace import Workspace
 from tests.study_files import study_params
-from tests.training_runs import PowerCutError, spoil_outputs, without_times
+from tests.training_runs import spoil_outputs, without_times
 
 
 @pytest.fixture
@@ -137,24 +135,6 @@ def test_a_failure_is_recorded_and_tried_again(workspace, mirror):
     assert one(workspace, mirror).happened.status == "ok"
 
 
-@pytest.mark.parametrize(
-    "problem", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
-)
-@pytest.mark.fault(26)
-def test_memory_that_ran_out_is_recorded_and_named(workspace, mirror, monkeypatch, problem):
-    def fail(*_arguments):
-        raise problem
-
-    monkeypatch.setattr(run_module, "train", fail)
-    run = method_run(workspace, "last_layers", 1)
-    with pytest.raises(IncompleteError, match=r"set a smaller train\.batch_size"):
-        perform_one(workspace, run, mirror)
-    assert read_record(workspace.folder(run)).happened.status == "failed"
-    problem = RuntimeError("a bug")
-    with pytest.raises(RuntimeError, match="a bug"):
-        perform_one(workspace, run, mirror)
-
-
 @pytest.mark.fault(32)
 def test_a_run_that_another_process_writes_is_refused(workspace, mirror):
     with (
@@ -178,24 +158,3 @@ def test_altered_tokens_and_another_encoder_are_refused(tiny_study, tiny_data, t
     with pytest.raises(DataError, match="the data was prepared for weights with"):
         one(Workspace(other, tmp_path), mirror)
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.fault(1)
-def test_an_interrupted_run_resumes_to_the_record_and_files_of_an_uninterrupted_one(
-    workspace_in, mirror
-):
-    """``faults/test_kills.py`` does the same with SIGKILL."""
-
-    class PowerCut:
-        def epoch(self, epoch):
-            raise PowerCutError
-
-    broken, whole = workspace_in("broken"), workspace_in("whole")
-    with pytest.raises(PowerCutError):
-        one(broken, lambda _run: nullcontext(PowerCut()), "lora_default")
-    assert list(broken.state.rglob("*.safetensors"))
-    assert not list(broken.runs.rglob(RECORD))
-    records = [one(workspace, mirror, "lora_default") for workspace in (broken, whole)]
-    assert without_times(records[0]) == without_times(records[1])
-    assert not list(broken.state.rglob("*.safetensors"))
-    assert len(list(broken.folder(records[0].asked).iterdir())) == 3

@@ -48,11 +48,6 @@ def test_the_articles_switches_train_that_configuration(root, capsys):
     assert "not IMDb" in out
 
 
-def test_a_method_of_the_study_can_be_trained_by_name(root):
-    train_single("tiny", "last_layers", 1, SWITCHES)
-    assert recorded(root)["asked"]["name"] == "last_layers"
-
-
 def test_a_run_that_diverges_is_a_result(root, monkeypatch, capsys):
     change_study(monkeypatch, "train", learning_rate=1e38)
     train_single("tiny", "full", 1, SWITCHES)
@@ -81,16 +76,9 @@ def test_a_run_that_runs_out_of_memory_is_recorded_as_failed(root, monkeypatch, 
     happened = recorded(root)["happened"]
     assert happened["status"] == "failed"
     assert str(problem) in happened["error"]
-
-
-def test_any_other_error_of_a_run_is_a_bug_to_be_seen(root, monkeypatch):
-    def wrong(*_):
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-
-    monkeypatch.setattr("lora_replication.training.run.train", wrong)
+    problem = RuntimeError("mat1 and mat2 shapes cannot be multiplied")  # a bug, to be seen
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         train_single("tiny", "last_layers", 1, SWITCHES)
-    assert not (root / "singles").exists()
 
 
 def test_data_of_what_the_study_asked_before_are_prepared_again(root, monkeypatch, tiny_data):

@@ -1,9 +1,7 @@
 import pytest
 
 from lora_replication.errors import EnvironmentProblem, ParameterError
-from lora_replication.reading import load_study
 from lora_replication.studies import project_root, read_study, study_folder, study_names
-from lora_replication.study import ARTICLE_REVIEWS
 from tests.projects import ROOT, add_study, checkout
 
 
@@ -47,19 +45,3 @@ def test_relative_paths_are_of_the_studys_folder_and_the_database_is_the_project
     assert study.tracking.uri.endswith("/d%202%20%C3%A9/mlflow.db") or study.tracking.uri == (
         f"sqlite:///{root}/mlflow.db"
     )
-
-
-@pytest.mark.parametrize("name", study_names(ROOT))
-def test_every_study_of_the_project_can_be_read_and_says_what_it_is(name):
-    study = read_study(name, ROOT)
-    if name == "article":
-        assert study.data.reviews.model_dump() == ARTICLE_REVIEWS
-    else:
-        assert "not" in study.title
-
-
-def test_the_articles_parameters_are_the_articles():
-    study = load_study(ROOT / "params.yaml")
-    train = study.train
-    assert (train.epochs, train.batch_size, train.learning_rate) == (3, 12, 5e-5)
-    assert (train.precision, study.model.max_tokens) == ("fp16-mixed", 512)
