@@ -5,6 +5,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -23,15 +24,12 @@ class Workers:
     """
 
     def __init__(self, log: Path | None = None) -> None:
-        self._log = log
-        self._started: dict[str, tuple[SpawnProcess, Connection]] = {}
+        self._log, self._started = log, dict[str, tuple[SpawnProcess, Connection]]()
 
     def __enter__(self) -> Self:
-        """Nothing runs yet."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Kill them."""
         for name in list(self._started):
             self.stop(name)
 
@@ -85,13 +83,11 @@ def _serve(connection: Connection, log: Path | None) -> None:
         handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
-    while True:
-        try:
+    with suppress(EOFError):  # the caller has ended
+        while True:
             function, arguments = connection.recv()
-        except EOFError:
-            return
-        try:
-            connection.send((True, function(*arguments)))
-        except Exception as problem:  # whatever it is, the caller names it
-            traceback.print_exc()
-            connection.send((False, f"{type(problem).__name__}: {problem}"))
+            try:
+                connection.send((True, function(*arguments)))
+            except Exception as problem:  # whatever it is, the caller names it
+                traceback.print_exc()
+                connection.send((False, f"{type(problem).__name__}: {problem}"))

@@ -29,21 +29,14 @@ def test_parameters_follow_from_distilbert() -> None:
     }
 
 
-def test_accuracies_fit_the_articles_statements() -> None:
-    test = {name: method.test_percent for name, method in published().items()}
-    assert test["last_layers"] < test["lora_default"] < test["full"] < test["lora_tuned"]
-    assert test["full"] - test["lora_default"] == pytest.approx(2.87)
-    assert test["lora_tuned"] - test["full"] == pytest.approx(0.08)
-    for method in published().values():  # whole numbers of 5,000 validation reviews
-        assert round(method.val_percent * 50) == pytest.approx(method.val_percent * 50)
-
-
 def test_claims_are_named_once_with_words_source_and_test() -> None:
     found = claims()
     assert len({claim.name for claim in found}) == len(found) == 18
     assert {claim.kind for claim in found} == set(article().tests)
     assert all(claim.words and claim.source and claim.test for claim in found)
     assert [m.source for m in published().values() if not m.source] == []
+    for method in published().values():  # whole numbers of 5,000 validation reviews
+        assert round(method.val_percent * 50) == pytest.approx(method.val_percent * 50)
     with pytest.raises(ValidationError, match="kind"):
         Claim(name="x", kind="hope", words="x", source="x", test="x")
 
@@ -68,9 +61,6 @@ def test_the_articles_study_configures_the_articles_methods() -> None:
     assert not published()["lora_default"].configures(changed)
     train = {key: getattr(study.train, key) for key in article().training}
     assert train == article().training
-
-
-def test_the_articles_choice_is_recognised() -> None:
     tuned = LoraParams(rank=8, alpha=1, targets=["mlp", "query", "value"])
     assert published()["lora_tuned"].is_lora(tuned)
     assert not published()["lora_tuned"].is_lora(None)

@@ -38,36 +38,6 @@ def test_wilson_of_all_and_of_none_by_hand() -> None:
     assert everything.low == pytest.approx(50 / (50 + z2))
 
 
-@given(COUNTS, LEVELS)
-def test_wilson_agrees_with_statsmodels(counts: tuple[int, int], level: float) -> None:
-    interval = wilson_interval(*counts, level)
-    assert (interval.low, interval.high) == pytest.approx(
-        proportion_confint(*counts, 1 - level, "wilson"), abs=1e-12
-    )
-
-
-def test_wilson_takes_a_mean_count() -> None:
-    low, middle, high = (wilson_interval(correct, 1000, 0.95) for correct in (866, 866.5, 867))
-    assert low.low < middle.low < high.low
-    assert middle.estimate == 0.8665
-    assert middle.n == 1000
-
-
-def test_exact_by_hand() -> None:
-    # All of 10: the lower end solves p^10 = 0.025.
-    interval = exact_interval(10, 10, 0.95)
-    assert interval.low == pytest.approx(0.025 ** (1 / 10))
-    assert interval.high == 1.0
-
-
-@given(COUNTS, LEVELS)
-def test_exact_agrees_with_statsmodels(counts: tuple[int, int], level: float) -> None:
-    interval = exact_interval(*counts, level)
-    assert (interval.low, interval.high) == pytest.approx(
-        proportion_confint(*counts, 1 - level, "beta"), abs=1e-9
-    )
-
-
 def test_t_by_hand() -> None:
     # 1, 2, 3: mean 2, sd 1, and t(0.975; 2) = 4.302653, so the half width is 4.302653 / sqrt(3).
     interval = t_interval([1, 2, 3], 0.95)
@@ -84,36 +54,6 @@ def test_t_agrees_with_statsmodels(values: list[float], level: float) -> None:
     )
 
 
-def test_one_run_has_no_interval() -> None:
-    interval = t_interval([0.87], 0.95)
-    assert (interval.estimate, interval.low, interval.high, interval.n) == (0.87, None, None, 1)
-    assert "no interval" in interval.source
-
-
-def test_each_names_its_source_of_variance() -> None:
-    assert wilson_interval(8622, 10_000, 0.95).source == "test sampling, n = 10,000 reviews"
-    assert exact_interval(1, 1, 0.9).source == "test sampling, n = 1 review"
-    assert t_interval([0.1] * 5, 0.95).source == "seeds, n = 5 runs"
-    assert {wilson_interval(1, 2, 0.9).level, t_interval([1, 2], 0.9).level} == {0.9}
-
-
-@pytest.mark.parametrize(
-    ("correct", "reviews", "level"),
-    [(-1, 10, 0.95), (11, 10, 0.95), (0, 0, 0.95), (5, 10, 0.0), (5, 10, 1.0)],
-)
-def test_numbers_out_of_range_are_refused(correct: int, reviews: int, level: float) -> None:
-    for interval in (wilson_interval, exact_interval):
-        with pytest.raises(ValueError, match="allowed"):
-            interval(correct, reviews, level)
-
-
-def test_t_refuses_no_runs_and_wrong_levels() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        t_interval([], 0.95)
-    with pytest.raises(ValueError, match="allowed"):
-        t_interval([1, 2], 1.0)
-
-
 def test_a_cut_interval_keeps_its_estimate_and_what_can_be() -> None:
     wide = t_interval([0.5, 0.79], 0.95)
     assert (wide.low < 0, wide.high > 1) == (True, True)
@@ -122,3 +62,35 @@ def test_a_cut_interval_keeps_its_estimate_and_what_can_be() -> None:
     assert clipped(inside, 0.0, 1.0) == inside
     alone = t_interval([0.5], 0.95)
     assert clipped(alone, 0.0, 1.0) == alone
+
+
+KINDS = [(wilson_interval, "wilson"), (exact_interval, "beta")]
+
+
+@pytest.mark.parametrize(("interval", "method"), KINDS)
+@given(COUNTS, LEVELS)
+def test_statsmodels_agrees(interval, method: str, counts: tuple[int, int], level: float) -> None:
+    found = interval(*counts, level)
+    ends = proportion_confint(*counts, 1 - level, method)
+    # All or none: what statsmodels calls not a number is the end of the scale.
+    expected = [end if not math.isnan(end) else float(k) for k, end in enumerate(ends)]
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-9)
+
+
+def test_one_run_has_no_interval_and_each_names_its_source_of_variance() -> None:
+    interval = t_interval([0.87], 0.95)
+    assert (interval.estimate, interval.low, interval.high, interval.n) == (0.87, None, None, 1)
+    assert "no interval" in interval.source
+    assert wilson_interval(8622, 10_000, 0.95).source == "test sampling, n = 10,000 reviews"
+    assert exact_interval(1, 1, 0.9).source == "test sampling, n = 1 review"
+    assert t_interval([0.1] * 5, 0.9).source == "seeds, n = 5 runs"
+
+
+def test_numbers_out_of_range_are_refused() -> None:
+    for wrong in ((-1, 10, 0.95), (11, 10, 0.95), (0, 0, 0.95), (5, 10, 0.0), (5, 10, 1.0)):
+        for interval in (wilson_interval, exact_interval):
+            with pytest.raises(ValueError, match="allowed"):
+                interval(*wrong)
+    for values, level, words in (([], 0.95, "at least one"), ([1, 2], 1.0, "allowed")):
+        with pytest.raises(ValueError, match=words):
+            t_interval(values, level)
