@@ -13,20 +13,6 @@ from lora_replication.study import LoraParams
 from tests.report_records import article_study
 
 ROOT = Path(__file__).parents[1]
-WIDTH, LAYERS, INNER, RANK = 768, 6, 3072, 8
-
-
-def test_parameters_follow_from_distilbert() -> None:
-    head = (WIDTH * WIDTH + WIDTH) + (WIDTH * 2 + 2)
-    square, up = RANK * (WIDTH + WIDTH), RANK * (WIDTH + INNER)
-    embeddings = (30_522 + 512) * WIDTH + 2 * WIDTH
-    attention, feed = 4 * (WIDTH * WIDTH + WIDTH), 2 * WIDTH * INNER + INNER + WIDTH
-    assert {name: method.trainable_parameters for name, method in published().items()} == {
-        "last_layers": head,
-        "lora_default": LAYERS * 2 * square,
-        "lora_tuned": LAYERS * (2 * square + 2 * up),
-        "full": embeddings + LAYERS * (attention + feed + 4 * WIDTH) + head,
-    }
 
 
 def test_claims_are_named_once_with_words_source_and_test() -> None:

@@ -137,17 +137,3 @@ def test_evaluation_has_no_dropout_and_training_has(settings):
     assert not torch.equal(first, second)
     classifier.stop_dropout()
     assert torch.equal(classifier.logits(batch), quiet)
-
-
-def test_attention_with_dropout_has_the_expectation_of_attention_without(settings):
-    forward = Classifier(encoder_of(), settings(), 1)._forwards[0]
-    drawn = torch.randn(3, 1, 1, 2, 16, 16, generator=torch.Generator().manual_seed(1)).double()
-    query, key, value = drawn
-    quiet = forward._attend(query, key, value, None)
-    forward.dropout.start_epoch(1)
-    draws = torch.stack([forward._attend(query, key, value, None) for _ in range(4000)])
-    error = draws.std(0) / 4000**0.5
-    assert ((draws.mean(0) - quiet).abs() < 5 * error).all()
-    weights = ((query / 4) @ key.transpose(-2, -1)).softmax(-1)
-    variance = (weights**2) @ (value**2) * (0.1 / 0.9)
-    assert torch.allclose(draws.var(0), variance, rtol=0.2)

@@ -107,17 +107,6 @@ def test_cells_are_ranked_and_fresh_seeds_compared(tmp_path: Path) -> None:
     assert choice[0][7][0] == ABSENT
 
 
-def test_the_article_is_another_study_in_the_csv(results: Results) -> None:
-    content = csv_bytes(main_columns(results), results.rows).decode()
-    rows = list(csv.DictReader(io.StringIO(content, newline="")))
-    assert [row["article_test_accuracy"] for row in rows] == [
-        "0.8622", "0.8944", "0.9239", "0.9231", "",
-    ]  # fmt: skip
-    assert [row["article_minutes"] for row in rows] == ["6.02", "13.28", "", "15.68", ""]
-    assert {row["article_comparable"] for row in rows[:4]} == {"False"}
-    assert all("Not DistilBERT on the whole of IMDb" in row["remark"] for row in rows)
-
-
 @pytest.mark.fault(40)
 @pytest.mark.parametrize("text", ["=cmd()", "+1", "-1", "@sum", "\t=1", "\r=1", "  =c", "\n=c"])
 def test_formulas_are_inert(text: str) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from lora_replication.errors import DataError
-from lora_replication.report.summary import collapse
-from lora_replication.statistics import clipped, exact_interval, t_interval, wilson_interval
+from lora_replication.statistics import clipped, t_interval
 from lora_replication.study import MethodParams, Study
 from tests.report_records import (
     altered,
@@ -22,18 +21,6 @@ from tests.report_records import (
 
 def records_of(study: Study) -> list:
     return make_records(make_workspace(study))
-
-
-def test_intervals_have_the_right_n(tmp_path: Path) -> None:
-    study = make_study()
-    results = results_of(study, records_of(study), tmp_path)
-    assert results.missing == []
-    assert results.runs_asked == 12 + 8 + 3 == len(results.runs)
-    assert [row.runs_done for row in results.rows] == [3] * 5
-    # 781, 779 and 790 right of the same 1,000 reviews: the mean is 2350 / 3, and n stays 1,000.
-    row = results.methods[0]
-    assert row.test_sampling == wilson_interval((781 + 779 + 790) / 3, 1000, 0.95)
-    assert row.test == t_interval([0.781, 0.779, 0.790], 0.95)
 
 
 def test_diverged_runs_are_in_no_mean_and_collapsed_ones_are(tmp_path: Path) -> None:
@@ -104,15 +91,6 @@ def test_the_grid_is_ranked_by_validation_with_ties_to_fewer_parameters(tmp_path
     for number, left in enumerate((cells[:7], gone)):  # incomplete, and without any result
         found = results_of(study, left, tmp_path / str(number))
         assert found.grid.winner_by_validation is None
-
-
-def test_collapse_counts_diverged_and_low_runs() -> None:
-    ends = [(16.0, None, False), (16.0, 0.599, True), (16.0, 0.6, False), (1.0, 0.9, False)]
-    rows = [(row.alpha, row.configurations, row.collapsed, row.one_class) for row in
-            collapse(ends, 0.95)]  # fmt: skip
-    assert rows == [(1, 1, 0, 0), (16, 3, 2, 1)]
-    share, exact = collapse(ends, 0.95)[1].share, exact_interval(2, 3, 0.95)
-    assert (share.low, share.high) == (exact.low, exact.high)
 
 
 def test_only_the_articles_setting_and_configuration_is_comparable(tmp_path: Path) -> None:

@@ -48,14 +48,6 @@ def test_the_articles_switches_train_that_configuration(root, capsys):
     assert "not IMDb" in out
 
 
-def test_a_run_that_diverges_is_a_result(root, monkeypatch, capsys):
-    change_study(monkeypatch, "train", learning_rate=1e38)
-    train_single("tiny", "full", 1, SWITCHES)
-    out = capsys.readouterr().out
-    assert "diverged" in out
-    assert "test  accuracy" not in out
-
-
 @pytest.mark.parametrize(
     "problem",
     [

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tomllib
 
 import psutil
 import pytest
@@ -98,17 +97,6 @@ def test_a_name_that_a_shell_a_path_or_a_page_could_mistake_is_refused(name):
         with pytest.raises(ValueError, match=r"String should match pattern"):
             Study.model_validate(content | change)
     assert "1 to 64" in NAME_RULE
-
-
-def test_the_linter_holds_the_rules_on_security():
-    lint = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["ruff"]["lint"]
-    assert "S" in lint["select"]
-    ignored = [*lint["ignore"], *(r for rules in lint["per-file-ignores"].values() for r in rules)]
-    rules = {"S", "S2", "S202", "S3", "S301", "S5", "S506", "S6", "S602", "S7", "S701"}
-    assert not rules & set(ignored)
-    excused = r"noqa.*S(202|301|506|602|701)"
-    excusing = [file.name for file in SOURCES if re.search(excused, file.read_text("utf-8"))]
-    assert excusing == ["words.py"]  # plain text is no HTML; the page's own templates escape
 
 
 SECRETS = (
