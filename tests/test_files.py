@@ -67,9 +67,7 @@ def test_a_digest_does_not_depend_on_the_order_of_keys(tmp_path):
 )
 @pytest.mark.fault(7)
 @pytest.mark.fault(8)
-def test_a_failed_write_names_the_remedy_that_works(
-    problem: Exception, remedy: str, tmp_path: Path
-) -> None:
+def test_a_failed_write_names_the_remedy_that_works(problem, remedy, tmp_path):
     file = tmp_path / "folder" / "file"
     write_whole(file, lambda temporary: temporary.write_bytes(b"old"))
 

@@ -29,9 +29,7 @@ def test_holm_agrees_with_statsmodels(p_values: list[float]) -> None:
 
 
 @given(RUNS, RUNS)
-def test_the_probability_of_improvement_is_mann_whitneys(
-    first: list[int], second: list[int]
-) -> None:
+def test_the_probability_of_improvement_is_mann_whitneys(first, second):
     expected = mannwhitneyu(second, first).statistic / (len(first) * len(second))
     assert probability_of_improvement(first, second) == pytest.approx(expected)
 

@@ -60,9 +60,7 @@ def wrong(browser: Browser) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["study", "published", *COMMITTED])
 @pytest.mark.parametrize(("width", "dark"), VIEWS)
-def test_a_page_is_quiet_whole_and_readable(
-    browser: Browser, pages: dict[str, Path], name: str, width: int, dark: bool
-) -> None:
+def test_a_page_is_quiet_whole_and_readable(browser, pages, name, width, dark):
     browser.open(pages[name], width, dark=dark)
     assert wrong(browser) == {}
     assert browser.evaluate(CONTRAST) == []

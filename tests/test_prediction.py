@@ -43,9 +43,7 @@ def test_sameness_by_hand() -> None:
 
 
 @given(VALUES, st.floats(0.5, 0.99), st.floats(0, 1))
-def test_interval_and_test_are_one_and_statsmodels(
-    values: list[float], level: float, new: float
-) -> None:
+def test_interval_and_test_are_one_and_statsmodels(values, level, new):
     assume(len(set(values)) > 1)
     found = predict_run(values)
     interval = found.interval(level)

@@ -78,25 +78,25 @@ def test_runs_come_back_whole_and_the_first_record_stays(workspace, inputs, tmp_
     assert len(mirror.started) == 2
 
 
-def test_a_worker_whose_gpu_is_lost_ends_so_that_ray_starts_another(workspace, inputs, monkeypatch):
+@pytest.mark.fault(30)
+def test_a_worker_of_other_results_is_refused_and_one_whose_gpu_is_lost_ends(
+    workspace, inputs, monkeypatch
+):
     def lost(*_):
         raise GpuLost("no answer")
 
-    monkeypatch.setattr(on_ray, "attempt", lost)
-    monkeypatch.setattr(on_ray.os, "_exit", sys.exit)
-    pack = on_ray.run_pack(inputs, Task(grid_runs(workspace)[:1]))
-    assert next(pack) is None
-    with pytest.raises(SystemExit, match="1"):
-        next(pack)
-
-
-@pytest.mark.fault(30)
-def test_a_worker_of_other_results_is_refused(workspace, inputs, monkeypatch):
-    runs = grid_runs(workspace)[:1]
-    monkeypatch.setattr("lora_replication.workspace.RESULTS", 0)
-    (answer,) = on_ray.run_pack(inputs, Task(runs))
+    task = Task(grid_runs(workspace)[:1])
+    with monkeypatch.context() as other:
+        other.setattr("lora_replication.workspace.RESULTS", 0)
+        (answer,) = on_ray.run_pack(inputs, task)
     assert isinstance(answer, EnvironmentProblem)
     assert "install the same commit on every machine" in str(answer)
+    monkeypatch.setattr(on_ray, "attempt", lost)
+    monkeypatch.setattr(on_ray.os, "_exit", sys.exit)
+    pack = on_ray.run_pack(inputs, task)
+    assert next(pack) is None
+    with pytest.raises(SystemExit, match="1"):  # so that Ray starts another
+        next(pack)
 
 
 def free_port() -> int:

@@ -30,20 +30,13 @@ TEXTS = {
     "report.html", "report.md", "results.json", "verdicts.json", "table.csv", "runs.csv",
     "learning_curves.csv", "table.tex", "table_wide.tex", "citation.bib",
 }  # fmt: skip
-METHODS = ("last_layers", "lora_default", "lora_tuned", "full")
+METRICS = [f"metrics/{name}.json" for name in ("last_layers", "lora_default", "lora_tuned", "full")]
 DRAWN = ("accuracy_by_method", "learning_curves")
-DRAWN_WITH_RUNS = (
-    *DRAWN, "paired_differences", "grid_heatmaps",
-    "grid_validation_against_test", "grid_collapse",
-)  # fmt: skip
+WITH_RUNS = ("paired_differences", "grid_heatmaps", "grid_validation_against_test", "grid_collapse")
 
 
-def names(figures: tuple[str, ...], methods: tuple[str, ...]) -> set[str]:
-    drawn = {f"figures/{name}.{kind}" for name in figures for kind in ("png", "svg")}
-    return TEXTS | drawn | {f"metrics/{name}.json" for name in methods}
-
-
-FILES = names(DRAWN_WITH_RUNS, (*METHODS, "grid_winner"))
+def drawn(figures: tuple[str, ...]) -> set[str]:
+    return {f"figures/{name}.{kind}" for name in figures for kind in ("png", "svg")}
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -69,7 +62,8 @@ def test_the_same_workspace_gives_the_same_files_and_old_figures_go(tmp_path: Pa
     stale.write_text("{}")
     build_report(workspace, tmp_path / "one")
     results = build_report(workspace, tmp_path / "two")
-    assert set(files(tmp_path / "one")) == FILES
+    names = TEXTS | drawn(DRAWN + WITH_RUNS) | {*METRICS, "metrics/grid_winner.json"}
+    assert set(files(tmp_path / "one")) == names
     assert files(tmp_path / "one") == files(tmp_path / "two")
     assert read_results(tmp_path / "one") == results
     assert "verdicts" in Results.model_json_schema()["properties"]
@@ -127,7 +121,7 @@ def test_a_study_without_any_run_gets_a_report_where_asked_for(tmp_path: Path) -
     workspace = make_workspace(make_study(), tmp_path)
     write_study(workspace, [], Predictions())
     build_report(workspace, tmp_path / "report", allow_partial=True)
-    assert set(files(tmp_path / "report")) == names(DRAWN, METHODS)
+    assert set(files(tmp_path / "report")) == TEXTS | drawn(DRAWN) | {*METRICS}
 
 
 def test_metrics_and_curves_for_dvc(tmp_path: Path) -> None:

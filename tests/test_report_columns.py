@@ -115,9 +115,7 @@ def test_formulas_are_inert(text: str) -> None:
     assert found == "'" + text.replace("\r", " ")
 
 
-def test_a_column_of_the_main_table_is_stated_once(
-    articles: Results, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_column_of_the_main_table_is_stated_once(articles, monkeypatch):
     def more(results: Results) -> list[Column]:
         say = {"name": "asked", "short": "Asked", "narrow": True}
         return [*main_columns(results), Column("Seeds asked", lambda row: len(row.seeds), **say)]

@@ -58,9 +58,7 @@ def test_intervals_runs_and_means_are_where_they_belong(results: Results) -> Non
     assert labels == ["last layers", "LoRA default", "LoRA tuned", "full", "grid winner"]
 
 
-def test_the_articles_numbers_are_drawn_where_they_are_comparable(
-    results: Results, tmp_path: Path
-) -> None:
+def test_the_articles_numbers_are_drawn_where_they_are_comparable(results, tmp_path):
     def diamonds(shown: Results) -> list[float]:
         lines = figures.accuracy_by_method(shown).axes[0].lines
         return [line.get_xdata()[0] for line in lines if line.get_marker() == "D"]
@@ -70,9 +68,7 @@ def test_the_articles_numbers_are_drawn_where_they_are_comparable(
     assert (diamonds(results), diamonds(articles)) == ([], [86.22, 89.44, 92.39, 92.31])
 
 
-def test_curves_of_all_seeds_and_their_mean_end_before_the_epoch_in_which_a_run_diverged(
-    tmp_path: Path,
-) -> None:
+def test_curves_of_all_seeds_and_their_mean_end_before_the_epoch_in_which_a_run_diverged(tmp_path):
     epochs = RECORDS[0].happened.epochs
     gone = dict.fromkeys(("train_accuracy", "val_accuracy", "val_loss"))
     last = epochs[-1].model_copy(update=gone)
@@ -97,9 +93,7 @@ def test_differences_with_their_interval(results: Results) -> None:
     assert (len(bars(plot)), len(plot.lines)) == (6, 6 * 2 + 1)
 
 
-def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(
-    tmp_path: Path,
-) -> None:
+def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(tmp_path):
     records = [*RECORDS[:16], diverged(RECORDS[16]), *RECORDS[17:]]
     cells = [run for run in results_of(make_study(), records, tmp_path).cells if run.val_accuracy]
     panels = heatmaps(cells).axes[:2]
@@ -129,9 +123,7 @@ def test_the_grid_has_a_point_each_and_its_collapse_an_exact_interval(tmp_path: 
     assert lines[2:] == [[0, 50], [0, 25]]
 
 
-def test_the_same_results_give_the_same_bytes_and_say_what_they_are_not(
-    results: Results, drawings: dict[str, Drawing]
-) -> None:
+def test_the_same_results_give_the_same_bytes_and_say_what_they_are_not(results, drawings):
     assert draw_figures(results) == drawings
     assert len(drawings) == 6
     for drawing in drawings.values():
@@ -140,9 +132,7 @@ def test_the_same_results_give_the_same_bytes_and_say_what_they_are_not(
         assert b"Not DistilBERT on the whole of IMDb" in drawing.svg
 
 
-def test_svg_takes_the_colour_of_the_text_and_has_ids_of_its_own(
-    drawings: dict[str, Drawing],
-) -> None:
+def test_svg_takes_the_colour_of_the_text_and_has_ids_of_its_own(drawings):
     ids: list[str] = []
     for drawing in drawings.values():
         assert b"#222222" not in drawing.svg

@@ -60,9 +60,7 @@ def test_equal_logits_predict_0_and_other_parts_are_left_out(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("wrong", [one_run(3), one_run(2, 5)])
-def test_predictions_that_contradict_their_record_are_refused(
-    tmp_path: Path, wrong: Record
-) -> None:
+def test_predictions_that_contradict_their_record_are_refused(tmp_path, wrong):
     expected = r"predictions\.parquet: 2 of 4 test reviews right, its record says"
     with pytest.raises(DataError, match=expected):
         read_predictions(workspace_of(tmp_path, wrong), [wrong])

@@ -55,9 +55,7 @@ def test_what_a_report_is_made_from_is_put_next_to_it_without_texts_and_adapters
 
 @pytest.mark.parametrize("name", ["data", "records"])
 @pytest.mark.parametrize("which", ["old", "new"])
-def test_what_cannot_be_put_in_place_leaves_what_was_there(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, name: str, which: str
-) -> None:
+def test_what_cannot_be_put_in_place_leaves_what_was_there(workspace, monkeypatch, name, which):
     rename = Path.rename
 
     def failing(self: Path, target: Path) -> Path:

@@ -86,9 +86,7 @@ def test_nothing_from_outside_becomes_an_element(reader: Reader, files: dict[str
     assert files["report.html"].count("&lt;script&gt;alert(2)&lt;/script&gt;") >= 6
 
 
-def test_nothing_is_fetched_and_only_the_one_script_may_run(
-    reader: Reader, files: dict[str, str]
-) -> None:
+def test_nothing_is_fetched_and_only_the_one_script_may_run(reader, files):
     text = files["report.html"]
     places = ("src", "href", "xlink:href", "action")
     addresses = [a[name] for _, a in reader.elements for name in places if name in a]
@@ -202,9 +200,7 @@ def test_latex_compiles_and_fits_its_columns(files: dict[str, str], tmp_path: Pa
     assert "Overfull" not in compiled(tmp_path, both, "[twocolumn]")
 
 
-def test_citations_and_deviations_follow_from_the_study(
-    files: dict[str, str], tmp_path: Path
-) -> None:
+def test_citations_and_deviations_follow_from_the_study(files, tmp_path):
     text = files["citation.bib"]
     keys = re.findall(r"@\w+\{(\w+),", text)
     assert keys == ["raschka2023codelora", "lora_replication", "hu2022lora", "maas2011learning"]

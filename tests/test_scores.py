@@ -57,9 +57,7 @@ def test_plain_loops_agree(rows: list[tuple[float, int]]) -> None:
 
 
 @given(ROWS)
-def test_no_threshold_is_better_and_none_as_good_is_nearer_to_0(
-    rows: list[tuple[float, int]],
-) -> None:
+def test_no_threshold_is_better_and_none_as_good_is_nearer_to_0(rows):
     def right(threshold: float) -> int:
         return sum((m > threshold) == (label == 1) for m, label in rows)
 

@@ -25,12 +25,6 @@ def root(tiny_study, tiny_root, monkeypatch):
     return tiny_root
 
 
-def change_study(monkeypatch, part, **changes):
-    study = single.read_study("tiny", None)
-    other = study.model_copy(update={part: getattr(study, part).model_copy(update=changes)})
-    monkeypatch.setattr(single, "read_study", lambda _name, _root: other)
-
-
 def recorded(root, name="last_layers", seed=1):
     return json.loads((root / f"singles/tiny/{name}/seed-{seed}/record.json").read_text())
 
@@ -80,7 +74,10 @@ def test_data_of_what_the_study_asked_before_are_prepared_again(root, monkeypatc
     before = manifest.stat().st_mtime_ns
     train_single("tiny", "last_layers", 1, SWITCHES)
     assert manifest.stat().st_mtime_ns == before
-    change_study(monkeypatch, "data", generated_seed=2)
+    study = single.read_study("tiny", None)
+    data = study.data.model_copy(update={"generated_seed": 2})
+    other = study.model_copy(update={"data": data})
+    monkeypatch.setattr(single, "read_study", lambda _name, _root: other)
     lock = root / "build/state/tiny/prepare.lock"
     locked = pytest.raises(EnvironmentProblem, match=r"prepare\.lock: locked by process")
     with only_writer(lock), locked:

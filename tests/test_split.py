@@ -50,9 +50,7 @@ ORDER = order_of(IN_ORDER)
 
 @given(st.permutations(IN_ORDER))
 @pytest.mark.goal("property", "order of the source")
-def test_reviews_come_out_in_order_from_any_order_with_names_and_without(
-    shuffled: list[Review],
-) -> None:
+def test_reviews_come_out_in_order_from_any_order_with_names_and_without(shuffled):
     assert canonical_order(shuffled, ORDER) == IN_ORDER
     bare = [review._replace(name=None) for review in shuffled]
     expected = [review[:2] for review in IN_ORDER]
@@ -112,9 +110,7 @@ def test_the_archive_gives_the_articles_split(article: dict[PartName, list[Revie
 
 
 @pytest.mark.reviews
-def test_the_shipped_order_and_the_split_are_the_archives_by_name(
-    imdb: list[Review], article: dict[PartName, list[Review]]
-) -> None:
+def test_the_shipped_order_and_the_split_are_the_archives_by_name(imdb, article):
     """Folder by folder, names in plain string order; then numpy's permutation."""
     folders = ["test/pos", "test/neg", "train/pos", "train/neg"]
     in_order = sorted(imdb, key=lambda r: (folders.index(r.name.rpartition("/")[0]), r.name))
@@ -124,9 +120,7 @@ def test_the_shipped_order_and_the_split_are_the_archives_by_name(
 
 
 @pytest.mark.reviews
-def test_a_shuffled_copy_in_parquet_gives_the_same(
-    imdb: list[Review], article: dict[PartName, list[Review]], tmp_path: Path
-) -> None:
+def test_a_shuffled_copy_in_parquet_gives_the_same(imdb, article, tmp_path):
     shuffled = random.Random(7).sample(imdb, len(imdb))  # noqa: S311
     for number, rows in enumerate((shuffled[:20_000], shuffled[20_000:])):
         table = pa.table({"text": [r.text for r in rows], "label": [r.label for r in rows]})
@@ -137,9 +131,7 @@ def test_a_shuffled_copy_in_parquet_gives_the_same(
 
 
 @pytest.mark.reviews
-def test_an_unpacked_folder_gives_the_same_with_names(
-    imdb: list[Review], article: dict[PartName, list[Review]], tmp_path: Path
-) -> None:
+def test_an_unpacked_folder_gives_the_same_with_names(imdb, article, tmp_path):
     root = tmp_path / "aclImdb"
     for part in ("train/pos", "train/neg", "test/pos", "test/neg"):
         (root / part).mkdir(parents=True)
@@ -151,9 +143,7 @@ def test_an_unpacked_folder_gives_the_same_with_names(
 
 
 @pytest.mark.reviews
-def test_a_wrong_order_does_not_pass_for_the_articles(
-    imdb: list[Review], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_order_does_not_pass_for_the_articles(imdb, tmp_path, monkeypatch):
     order = split.ORDER_FILE.read_bytes()
     (tmp_path / "order.bin").write_bytes(order[8:16] + order[:8] + order[16:])
     monkeypatch.setattr(split, "ORDER_FILE", tmp_path / "order.bin")

@@ -78,7 +78,7 @@ def test_twenty_kills_at_random_moments(study, tiny_data, tmp_path):
 
 
 @pytest.mark.fault(2)
-@pytest.mark.parametrize("moment", ["before", "half", "whole", "renamed"])
+@pytest.mark.parametrize("moment", ["half", "whole", "renamed"])
 def test_a_checkpoint_that_was_being_written_leaves_the_old_one_or_the_new(
     study, unbroken, tiny_data, tmp_path, moment
 ):
