@@ -83,8 +83,8 @@ def run(
 def _call(
     command: list[Any], cwd: Path, env: dict[str, str], timeout: float = 240
 ) -> subprocess.CompletedProcess[str]:
-    options = {"capture_output": True, "text": True, "timeout": timeout, "check": False}
-    return subprocess.run(command, cwd=cwd, env=env, **options)
+    options = {"capture_output": True, "text": True, "timeout": timeout}
+    return subprocess.run(command, cwd=cwd, env=env, check=False, **options)
 
 
 def dvc(root: Path, *arguments: str, study: str = "small") -> subprocess.CompletedProcess[str]:

@@ -10,30 +10,22 @@ import pyarrow.parquet as pq
 
 from lora_replication.report.build import build_report
 from lora_replication.workspace import Workspace
-from tests.report_records import (
-    SMALL_GRID,
-    altered,
-    article_study,
-    diverged,
-    make_fresh,
-    make_predictions,
-    make_records,
-    make_workspace,
-    write_study,
-)
+from tests import report_records as made
 
 
 def write_recorded_study(root: Path) -> None:
     """The article's study with a smaller grid and test set, and its report in ``report``: one run
     of a method and a configuration have diverged, and a run has collapsed.
     """
-    workspace = make_workspace(article_study(grid=SMALL_GRID | {"runners_up": 2}), root)
-    records = [r for r in make_records(workspace) if r.asked.role in ("method", "cell")]
-    records[6] = diverged(records[6])
-    records[12] = altered(records[12], one_class=True)
-    records[22] = diverged(records[22])
-    records += make_fresh(workspace, records)
-    write_study(workspace, records, make_predictions(records))
+    workspace = made.make_workspace(
+        made.article_study(grid=made.SMALL_GRID | {"runners_up": 2}), root
+    )
+    records = [r for r in made.make_records(workspace) if r.asked.role in ("method", "cell")]
+    records[6] = made.diverged(records[6])
+    records[12] = made.altered(records[12], one_class=True)
+    records[22] = made.diverged(records[22])
+    records += made.make_fresh(workspace, records)
+    made.write_study(workspace, records, made.make_predictions(records))
     (root / "params.json").write_text(workspace.study.model_dump_json())
     build_report(Workspace(workspace.study, root), root / "report")
 

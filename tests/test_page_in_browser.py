@@ -12,15 +12,9 @@ import pytest
 from lora_replication.report.build import build_report
 from lora_replication.report.published_report import build_published_report
 from lora_replication.workspace import Workspace
+from tests import report_records as made
 from tests.browser import CHROMIUM, Browser
 from tests.published_files import made_up, text_of
-from tests.report_records import (
-    make_predictions,
-    make_records,
-    make_study,
-    make_workspace,
-    write_study,
-)
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 AXE = (files("axe_core_python") / "axe.min.js").read_text("utf-8")
@@ -42,9 +36,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A study's report, one of a published grid, and those that are committed."""
     folder = tmp_path_factory.mktemp("pages")
-    workspace = make_workspace(make_study(), folder)
-    records = make_records(workspace)
-    write_study(workspace, records, make_predictions(records))
+    workspace = made.make_workspace(made.make_study(), folder)
+    records = made.make_records(workspace)
+    made.write_study(workspace, records, made.make_predictions(records))
     build_report(Workspace(workspace.study, folder), folder / "study")
     (folder / "results.txt").write_bytes(text_of(made_up(570)))
     build_published_report(folder / "results.txt", folder / "published", 0.95)

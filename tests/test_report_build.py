@@ -15,15 +15,7 @@ from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Results
 from lora_replication.studies import read_study
 from lora_replication.workspace import Workspace
-from tests.report_records import (
-    altered,
-    make_predictions,
-    make_records,
-    make_study,
-    make_workspace,
-    results_of,
-    write_study,
-)
+from tests import report_records as made
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = {
@@ -46,12 +38,12 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def written(root: Path, study=None, drop: tuple[int, ...] = ()) -> Workspace:
     """A workspace with all records of ``study`` but those to ``drop``; the fourth one failed."""
-    workspace = make_workspace(study or make_study(), root)
-    records = make_records(workspace)
+    workspace = made.make_workspace(study or made.make_study(), root)
+    records = made.make_records(workspace)
     if drop:
-        records[3] = altered(records[3], status="failed", error="out of memory")
+        records[3] = made.altered(records[3], status="failed", error="out of memory")
     kept = [record for place, record in enumerate(records) if place not in drop]
-    write_study(workspace, kept, make_predictions(kept))
+    made.write_study(workspace, kept, made.make_predictions(kept))
     return Workspace(workspace.study, root)
 
 
@@ -118,16 +110,16 @@ def test_a_partial_report_says_how_many_of_how_many_everywhere(tmp_path: Path) -
 
 
 def test_a_study_without_any_run_gets_a_report_where_asked_for(tmp_path: Path) -> None:
-    workspace = make_workspace(make_study(), tmp_path)
-    write_study(workspace, [], Predictions())
+    workspace = made.make_workspace(made.make_study(), tmp_path)
+    made.write_study(workspace, [], Predictions())
     build_report(workspace, tmp_path / "report", allow_partial=True)
     assert set(files(tmp_path / "report")) == TEXTS | drawn(DRAWN) | {*METRICS}
 
 
 def test_metrics_and_curves_for_dvc(tmp_path: Path) -> None:
-    study = make_study()
-    records = make_records(make_workspace(study))
-    results = results_of(study, records, tmp_path, make_predictions(records))
+    study = made.make_study()
+    records = made.make_records(made.make_workspace(study))
+    results = made.results_of(study, records, tmp_path, made.make_predictions(records))
     found, interval = report_files(results), results.methods[0].interval
     metrics = json.loads(found["metrics/last_layers.json"])
     ends = {"low": round(100 * interval.low, 2), "high": round(100 * interval.high, 2)}
@@ -143,7 +135,7 @@ def test_metrics_and_curves_for_dvc(tmp_path: Path) -> None:
 
 def test_generated_reviews_are_named_in_every_file(tmp_path: Path) -> None:
     data = {"source": "generated", "path": None, "generated_seed": 1}
-    study = make_study(study="demo", title="Demo", data=data)
+    study = made.make_study(study="demo", title="Demo", data=data)
     build_report(written(tmp_path, study), tmp_path / "report")
     for name, content in files(tmp_path / "report").items():
         if not name.endswith((".png", ".bib", "runs.csv")) and "metrics" not in name:

@@ -15,37 +15,29 @@ from lora_replication.report.results import Results
 from lora_replication.report.tables import Column, csv_bytes, short_table
 from lora_replication.report.terminal import terminal_table
 from lora_replication.report.words import ABSENT, ends
-from tests.report_records import (
-    altered,
-    article_study,
-    count,
-    diverged,
-    make_predictions,
-    make_records,
-    make_study,
-    make_workspace,
-    results_of,
-)
+from tests import report_records as made
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """With a diverged, a collapsed, a failed and a missing run, and notes."""
-    study = make_study()
-    records = make_records(make_workspace(study))
-    records[4] = diverged(records[4])
-    records[7] = altered(records[7], one_class=True, test=count(493, 1000), notes=["rank above"])
-    records[11] = altered(records[11], status="failed", error="out of memory")
-    tested = make_predictions(records)
-    return results_of(study, records[1:], tmp_path_factory.mktemp("study"), tested)
+    study = made.make_study()
+    records = made.make_records(made.make_workspace(study))
+    records[4] = made.diverged(records[4])
+    records[7] = made.altered(
+        records[7], one_class=True, test=made.count(493, 1000), notes=["rank above"]
+    )
+    records[11] = made.altered(records[11], status="failed", error="out of memory")
+    tested = made.make_predictions(records)
+    return made.results_of(study, records[1:], tmp_path_factory.mktemp("study"), tested)
 
 
 @pytest.fixture(scope="module")
 def articles(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    study = article_study()
-    records = make_records(make_workspace(study))[:20]
-    tested = make_predictions(records)
-    return results_of(study, records, tmp_path_factory.mktemp("article"), tested)
+    study = made.article_study()
+    records = made.make_records(made.make_workspace(study))[:20]
+    tested = made.make_predictions(records)
+    return made.results_of(study, records, tmp_path_factory.mktemp("article"), tested)
 
 
 def texts(results: Results, name: str) -> list[list[tuple[str, str, bool]]]:
@@ -93,9 +85,11 @@ def test_every_run_with_its_status(results: Results) -> None:
 
 
 def test_cells_are_ranked_and_fresh_seeds_compared(tmp_path: Path) -> None:
-    study = make_study(grid={**make_study().grid.model_dump(mode="json"), "runners_up": 1})
-    records = make_records(make_workspace(study))
-    results = results_of(study, records, tmp_path, make_predictions(records))
+    study = made.make_study(
+        grid={**made.make_study().grid.model_dump(mode="json"), "runners_up": 1}
+    )
+    records = made.make_records(made.make_workspace(study))
+    results = made.results_of(study, records, tmp_path, made.make_predictions(records))
     cells, choice = texts(results, "cells"), texts(results, "choice")
     assert [row[0][0] for row in cells] == [str(place) for place in range(1, 9)]
     assert [cell[0] for cell in cells[0][1:8]] == [

@@ -10,27 +10,20 @@ from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Results
 from lora_replication.report.words import ABSENT
 from lora_replication.statistics.components import crossed_components
-from tests.report_records import (
-    diverged,
-    make_predictions,
-    make_records,
-    make_study,
-    make_workspace,
-    results_of,
-)
+from tests import report_records as made
 
-RECORDS = make_records(make_workspace(make_study()))
-TESTED = make_predictions(RECORDS)
+RECORDS = made.make_records(made.make_workspace(made.make_study()))
+TESTED = made.make_predictions(RECORDS)
 FIRST = [TESTED.right["method", "last_layers", seed] for seed in (1, 2, 3)]
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return results_of(make_study(), RECORDS, tmp_path_factory.mktemp("study"), TESTED)
+    return made.results_of(made.make_study(), RECORDS, tmp_path_factory.mktemp("study"), TESTED)
 
 
 def test_without_predictions_there_is_no_interval_and_it_is_said_why(tmp_path: Path) -> None:
-    results = results_of(make_study(), RECORDS, tmp_path)
+    results = made.results_of(made.make_study(), RECORDS, tmp_path)
     assert (len(results.comparisons), results.without_predictions) == (6, 15)
     assert {(pair.interval, pair.p_value) for pair in results.comparisons} == {(None, None)}
     found = tables(results)
@@ -41,22 +34,22 @@ def test_without_predictions_there_is_no_interval_and_it_is_said_why(tmp_path: P
 
 
 def test_one_seed_has_the_interval_of_reviews_alone(tmp_path: Path) -> None:
-    study = make_study(run={"methods": ["last_layers"], "seeds": [1]})
-    row = results_of(study, RECORDS[:1], tmp_path, TESTED).methods[0]
+    study = made.make_study(run={"methods": ["last_layers"], "seeds": [1]})
+    row = made.results_of(study, RECORDS[:1], tmp_path, TESTED).methods[0]
     assert row.interval == crossed_components([FIRST[0]], TESTED.movies).interval(0.95)
     assert row.interval.source == "reviews alone, n = 1 run on 1,000 reviews in 120 movies"
 
 
 def test_only_shared_seeds_are_compared(tmp_path: Path) -> None:
-    records = [diverged(RECORDS[0]), *RECORDS[1:5], *RECORDS[6:]]
-    pair = results_of(make_study(), records, tmp_path, TESTED).comparisons[0]
+    records = [made.diverged(RECORDS[0]), *RECORDS[1:5], *RECORDS[6:]]
+    pair = made.results_of(made.make_study(), records, tmp_path, TESTED).comparisons[0]
     assert (pair.seeds, pair.p_value) == ([2], None)
     assert "reviews alone, n = 1 run" in pair.interval.source
 
 
 def test_movies_that_are_unknown_are_reviews(tmp_path: Path) -> None:
     unknown = Predictions(TESTED.right)
-    results = results_of(make_study(), RECORDS, tmp_path, unknown)
+    results = made.results_of(made.make_study(), RECORDS, tmp_path, unknown)
     row = results.methods[0]
     assert row.interval == crossed_components(np.array(FIRST)).interval(0.95)
     assert row.variance.by_review is None

@@ -12,25 +12,15 @@ from lora_replication.report import figures
 from lora_replication.report.drawing import Drawing
 from lora_replication.report.figures import collapse_by_alpha, draw_figures, heatmaps, scatter
 from lora_replication.report.results import Results
-from tests.report_records import (
-    altered,
-    article_study,
-    count,
-    diverged,
-    make_predictions,
-    make_records,
-    make_study,
-    make_workspace,
-    results_of,
-)
+from tests import report_records as made
 
-RECORDS = make_records(make_workspace(make_study()))
+RECORDS = made.make_records(made.make_workspace(made.make_study()))
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("study")
-    return results_of(make_study(), RECORDS, folder, make_predictions(RECORDS))
+    return made.results_of(made.make_study(), RECORDS, folder, made.make_predictions(RECORDS))
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +53,8 @@ def test_the_articles_numbers_are_drawn_where_they_are_comparable(results, tmp_p
         lines = figures.accuracy_by_method(shown).axes[0].lines
         return [line.get_xdata()[0] for line in lines if line.get_marker() == "D"]
 
-    study = article_study()
-    articles = results_of(study, make_records(make_workspace(study))[:20], tmp_path)
+    study = made.article_study()
+    articles = made.results_of(study, made.make_records(made.make_workspace(study))[:20], tmp_path)
     assert (diamonds(results), diamonds(articles)) == ([], [86.22, 89.44, 92.39, 92.31])
 
 
@@ -72,8 +62,8 @@ def test_curves_of_all_seeds_and_their_mean_end_before_the_epoch_in_which_a_run_
     epochs = RECORDS[0].happened.epochs
     gone = dict.fromkeys(("train_accuracy", "val_accuracy", "val_loss"))
     last = epochs[-1].model_copy(update=gone)
-    first = diverged(altered(RECORDS[0], epochs=[*epochs[:-1], last]))
-    results = results_of(make_study(), [first, *RECORDS[1:]], tmp_path)
+    first = made.diverged(made.altered(RECORDS[0], epochs=[*epochs[:-1], last]))
+    results = made.results_of(made.make_study(), [first, *RECORDS[1:]], tmp_path)
     plots = figures.learning_curves(results).axes
     titles = [plot.get_title(loc="left") for plot in plots]
     assert titles == ["last layers", "LoRA default", "LoRA tuned", "full"]
@@ -94,8 +84,12 @@ def test_differences_with_their_interval(results: Results) -> None:
 
 
 def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(tmp_path):
-    records = [*RECORDS[:16], diverged(RECORDS[16]), *RECORDS[17:]]
-    cells = [run for run in results_of(make_study(), records, tmp_path).cells if run.val_accuracy]
+    records = [*RECORDS[:16], made.diverged(RECORDS[16]), *RECORDS[17:]]
+    cells = [
+        run
+        for run in made.results_of(made.make_study(), records, tmp_path).cells
+        if run.val_accuracy
+    ]
     panels = heatmaps(cells).axes[:2]
     assert [panel.get_title(loc="left") for panel in panels] == ["q v", "q v mlp"]
     by_name = {run.name: 100 * run.val_accuracy for run in cells}
@@ -109,9 +103,9 @@ def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(tmp_p
 
 def test_the_grid_has_a_point_each_and_its_collapse_an_exact_interval(tmp_path: Path) -> None:
     records = list(RECORDS)
-    records[16] = diverged(records[16])
-    records[17] = altered(records[17], test=count(512, 1000), one_class=True)
-    results = results_of(make_study(), records, tmp_path)
+    records[16] = made.diverged(records[16])
+    records[17] = made.altered(records[17], test=made.count(512, 1000), one_class=True)
+    results = made.results_of(made.make_study(), records, tmp_path)
     line, points = scatter(results.cells).axes[0].lines
     cells = [run for run in results.cells if run.val_accuracy]
     assert list(points.get_xdata())[:7] == [100 * run.val_accuracy for run in cells]

@@ -12,14 +12,7 @@ from lora_replication.errors import DataError
 from lora_replication.record import PREDICTIONS, Record
 from lora_replication.report.predictions import Predictions, read_predictions
 from lora_replication.workspace import Workspace
-from tests.report_records import (
-    altered,
-    count,
-    make_records,
-    make_study,
-    make_workspace,
-    write_study,
-)
+from tests import report_records as made
 
 RIGHT = np.array([True, False, True, False])
 MOVIES = np.array(["tt1", "tt3", "tt2", "tt3"])
@@ -27,15 +20,15 @@ NAME = ("method", "last_layers", 1)
 
 
 def workspace_of(root: Path, record: Record, movies: np.ndarray | None = MOVIES) -> Workspace:
-    workspace = make_workspace(make_study(), root)
+    workspace = made.make_workspace(made.make_study(), root)
     unseen = None if movies is None else ~RIGHT
-    write_study(workspace, [record], Predictions({NAME: RIGHT}, {}, movies, unseen, RIGHT))
+    made.write_study(workspace, [record], Predictions({NAME: RIGHT}, {}, movies, unseen, RIGHT))
     return Workspace(workspace.study, root)
 
 
 def one_run(correct: int = 2, reviews: int = 4) -> Record:
-    record = make_records(make_workspace(make_study()))[0]
-    return altered(record, test=count(correct, reviews))
+    record = made.make_records(made.make_workspace(made.make_study()))[0]
+    return made.altered(record, test=made.count(correct, reviews))
 
 
 def test_right_predictions_and_facts_or_their_absence(tmp_path: Path) -> None:

@@ -10,15 +10,9 @@ from lora_replication.plan import progress
 from lora_replication.record import ADAPTER
 from lora_replication.report.publish import publish
 from lora_replication.workspace import Workspace
-from tests.report_records import (
-    make_predictions,
-    make_records,
-    make_study,
-    make_workspace,
-    write_study,
-)
+from tests import report_records as made
 
-STUDY = make_study(run={"methods": ["last_layers"], "seeds": [1, 2]})
+STUDY = made.make_study(run={"methods": ["last_layers"], "seeds": [1, 2]})
 OLD = ["data/manifest.json", "records/gone.json", "report.html"]
 KEPT = ("predictions.parquet", "record.json")
 RUNS = [f"records/last_layers/seed-{seed}/{name}" for seed in (1, 2) for name in KEPT]
@@ -28,14 +22,14 @@ NEW = ["data/manifest.json", "data/test_reviews.parquet", *RUNS, "report.html"]
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """Two recorded runs, a report, and what an older one was made from."""
-    made = make_workspace(STUDY, tmp_path)
-    records = make_records(made)[:2]
-    write_study(made, records, make_predictions(records))
-    (made.data / "test.parquet").write_bytes(b"texts")
-    (made.folder(records[0].asked) / ADAPTER).write_bytes(b"large")
+    own = made.make_workspace(STUDY, tmp_path)
+    records = made.make_records(own)[:2]
+    made.write_study(own, records, made.make_predictions(records))
+    (own.data / "test.parquet").write_bytes(b"texts")
+    (own.folder(records[0].asked) / ADAPTER).write_bytes(b"large")
     for name in OLD:
-        (made.report / name).parent.mkdir(parents=True, exist_ok=True)
-        (made.report / name).write_text("old")
+        (own.report / name).parent.mkdir(parents=True, exist_ok=True)
+        (own.report / name).write_text("old")
     return Workspace(STUDY, tmp_path)
 
 

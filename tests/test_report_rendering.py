@@ -14,15 +14,7 @@ from hypothesis import strategies as st
 
 from lora_replication.report.build import report_files
 from lora_replication.report.rendering import _in_latex, _in_markdown
-from tests.report_records import (
-    altered,
-    article_study,
-    make_predictions,
-    make_records,
-    make_study,
-    make_workspace,
-    results_of,
-)
+from tests import report_records as made
 
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script> | a_b $x^2$ \\input{x} 5 % #'
 
@@ -30,14 +22,14 @@ HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script> | a_b $x^2$ \
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Of a study that says something hostile wherever it can."""
-    study = make_study(title=f"Title {HOSTILE}")
-    records = make_records(make_workspace(study))
-    records[0] = altered(records[0], status="failed", error=HOSTILE, notes=[HOSTILE])
+    study = made.make_study(title=f"Title {HOSTILE}")
+    records = made.make_records(made.make_workspace(study))
+    records[0] = made.altered(records[0], status="failed", error=HOSTILE, notes=[HOSTILE])
     where = {"cpu": HOSTILE, "versions": {HOSTILE: HOSTILE}, "git_commit": HOSTILE}
     where = records[1].where.model_copy(update=where)
     records[1] = records[1].model_copy(update={"where": where})
     root = tmp_path_factory.mktemp("hostile")
-    results = results_of(study, records, root, make_predictions(records))
+    results = made.results_of(study, records, root, made.make_predictions(records))
     sources = {"source_files": {HOSTILE: HOSTILE}, "revision": HOSTILE}
     results = results.model_copy(update={"data": results.data.model_copy(update=sources)})
     found = report_files(results).items()
@@ -167,9 +159,9 @@ def test_nothing_active_survives(text: str) -> None:
 
 
 def test_latex_tables_by_hand(tmp_path: Path) -> None:
-    study = article_study()
-    records = make_records(make_workspace(study))[:20]
-    results = results_of(study, records, tmp_path, make_predictions(records))
+    study = made.article_study()
+    records = made.make_records(made.make_workspace(study))[:20]
+    results = made.results_of(study, records, tmp_path, made.make_predictions(records))
     found, interval = report_files(results), results.methods[0].interval
     ends = f"{100 * interval.low:.2f}--{100 * interval.high:.2f}"
     narrow, wide = (found[name].decode() for name in ("table.tex", "table_wide.tex"))
@@ -194,8 +186,10 @@ def compiled(folder: Path, text: str, columns: str = "") -> str:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
 def test_latex_compiles_and_fits_its_columns(files: dict[str, str], tmp_path: Path) -> None:
     assert "(1 page," in compiled(tmp_path, files["table.tex"] + files["table_wide.tex"])
-    study = article_study()
-    found = report_files(results_of(study, make_records(make_workspace(study))[:20], tmp_path))
+    study = made.article_study()
+    found = report_files(
+        made.results_of(study, made.make_records(made.make_workspace(study))[:20], tmp_path)
+    )
     both = (found["table.tex"] + found["table_wide.tex"]).decode()
     assert "Overfull" not in compiled(tmp_path, both, "[twocolumn]")
 
@@ -209,10 +203,12 @@ def test_citations_and_deviations_follow_from_the_study(files, tmp_path):
     text = files["report.md"]
     assert "precision fp32 (article: fp16-mixed) and device cpu (article: cuda)." in text
     assert "here it is MiniLM on 2,000 training" in text
-    own = report_files(results_of(article_study(), [], tmp_path))["report.md"].decode()
+    own = report_files(made.results_of(made.article_study(), [], tmp_path))["report.md"].decode()
     assert "Training: " not in own
     assert "here it is" not in own
     grid = {"scaling": "paper", "dropout": 0.05}
-    other = report_files(results_of(article_study(grid=grid), [], tmp_path))["report.md"].decode()
+    other = report_files(made.results_of(made.article_study(grid=grid), [], tmp_path))[
+        "report.md"
+    ].decode()
     assert "scales the low-rank term by alpha / rank" in other
     assert "drops out 0.05" in other

@@ -5,17 +5,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lora_replication.record import Record
-from tests.report_records import (
-    altered,
-    diverged,
-    make_records,
-    make_study,
-    make_workspace,
-    results_of,
-)
+from tests import report_records as made
 
-STUDY = make_study()
-RECORDS = make_records(make_workspace(STUDY))
+STUDY = made.make_study()
+RECORDS = made.make_records(made.make_workspace(STUDY))
 FATES = ("ok", "diverged", "failed", "timeout", "killed", "lost")
 DONE = ("ok", "diverged")
 
@@ -27,9 +20,9 @@ def after(fates: list[str]) -> list[Record]:
         if fate == "ok":
             left.append(record)
         elif fate == "diverged":
-            left.append(diverged(record))
+            left.append(made.diverged(record))
         elif fate != "lost":
-            left.append(altered(record, status=fate, train=None, val=None, test=None))
+            left.append(made.altered(record, status=fate, train=None, val=None, test=None))
     return left
 
 
@@ -38,7 +31,7 @@ def after(fates: list[str]) -> list[Record]:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from(FATES), min_size=len(RECORDS), max_size=len(RECORDS)))
 def test_done_failed_and_missing_add_up(tmp_path_factory, fates):
-    results = results_of(STUDY, after(fates), tmp_path_factory.mktemp("fates"))
+    results = made.results_of(STUDY, after(fates), tmp_path_factory.mktemp("fates"))
     met = list(zip(fates, RECORDS, strict=True))
     for role in ("method", "cell"):
         mine = [fate for fate, record in met if record.asked.role == role]
