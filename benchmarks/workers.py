@@ -7,13 +7,23 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Self
 
 from lora_replication.errors import IncompleteError
 
 FOREVER = float("inf")
+
+_context = multiprocessing.get_context("forkserver")
+# Forked where these are imported and no device is in use yet, a process starts in no time.
+_context.set_forkserver_preload(
+    [
+        "torch._dynamo",
+        "transformers.models.distilbert.modeling_distilbert",
+        "lora_replication.training.run",
+    ]
+)
 
 
 class Workers:
@@ -24,7 +34,7 @@ class Workers:
     """
 
     def __init__(self, log: Path | None = None) -> None:
-        self._log, self._started = log, dict[str, tuple[SpawnProcess, Connection]]()
+        self._log, self._started = log, dict[str, tuple[BaseProcess, Connection]]()
 
     def __enter__(self) -> Self:
         return self
@@ -37,8 +47,7 @@ class Workers:
         """Have it call ``function``, without waiting."""
         if name not in self._started:
             here, there = multiprocessing.Pipe()
-            context = multiprocessing.get_context("spawn")
-            process = context.Process(target=_serve, args=(there, self._log), daemon=True)
+            process = _context.Process(target=_serve, args=(there, self._log), daemon=True)
             process.start()
             there.close()
             self._started[name] = process, here

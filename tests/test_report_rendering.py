@@ -3,8 +3,6 @@
 import base64
 import hashlib
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -171,27 +169,6 @@ def test_latex_tables_by_hand(tmp_path: Path) -> None:
     assert (narrow.count(r"{table}"), wide.count(r"{table*}")) == (2, 2)
     assert "576 of 596 runs are missing" in narrow
     assert "(n = 1,000 reviews)" in wide
-
-
-def compiled(folder: Path, text: str, columns: str = "") -> str:
-    """What LaTeX says of an article with ``text`` and nothing but the packages that it names."""
-    head = rf"\documentclass{columns}{{article}}\usepackage[T1]{{fontenc}}\usepackage{{booktabs}}"
-    (folder / "paper.tex").write_text(f"{head}\n\\begin{{document}}{text}\\end{{document}}")
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
-    return done.stdout
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
-def test_latex_compiles_and_fits_its_columns(files: dict[str, str], tmp_path: Path) -> None:
-    assert "(1 page," in compiled(tmp_path, files["table.tex"] + files["table_wide.tex"])
-    study = made.article_study()
-    found = report_files(
-        made.results_of(study, made.make_records(made.make_workspace(study))[:20], tmp_path)
-    )
-    both = (found["table.tex"] + found["table_wide.tex"]).decode()
-    assert "Overfull" not in compiled(tmp_path, both, "[twocolumn]")
 
 
 def test_citations_and_deviations_follow_from_the_study(files, tmp_path):
