@@ -119,17 +119,22 @@ def _content(part: str, asked: argparse.Namespace, until: float) -> dict[str, An
     return (_smoke if part == "smoke" else _speed)(asked, sizes, until)
 
 
+def _workers(asked: argparse.Namespace) -> Workers:
+    return Workers(asked.out / "log.txt", forked=asked.tiny)
+
+
 def _smoke(asked: argparse.Namespace, sizes: Sequence[str], until: float) -> dict[str, Any]:
     kinds = ("fp16-mixed", "bf16-mixed") if asked.device == "cuda" else ("fp32",)
     checks, skipped = list[Check](), list[str]()
-    log = asked.out / "log.txt"
     file = asked.work / "smoke.safetensors"
-    for found in smoke(sizes, kinds, asked.device, file, log, until):
-        if isinstance(found, str):
-            skipped.append(found)
-        else:
-            checks.append(found)
-            _say(asked, f"smoke: {'ok' if found.passed else 'WRONG'}: {found.name}: {found.detail}")
+    with _workers(asked) as workers:
+        for found in smoke(sizes, kinds, asked.device, file, workers, until):
+            if isinstance(found, str):
+                skipped.append(found)
+            else:
+                checks.append(found)
+                word = "ok" if found.passed else "WRONG"
+                _say(asked, f"smoke: {word}: {found.name}: {found.detail}")
     return {"checks": checks, "skipped": skipped}
 
 
@@ -138,7 +143,7 @@ def _speed(asked: argparse.Namespace, sizes: Sequence[str], until: float) -> dic
     packs, kind = (2,) if asked.tiny else (1, 8, 16, 32, 64), precisions(asked.device)[0]
     methods = ("lora_default", GRID, *([] if asked.tiny else ["full", "last_layers"]))
     measurements, skipped = list[Measurement](), list[str]()
-    with Workers(asked.out / "log.txt") as workers:
+    with _workers(asked) as workers:
         for method, size in [(method, size) for method in methods for size in sizes]:
             with model_of(size) as model:
                 cases = cases_of(size, model, asked.device, kind, method, packs)
@@ -176,7 +181,7 @@ def _runs(
     # Packs fill a GPU by themselves; two of them hide each other's evaluations.
     number = min(asked.at_once if part == "study" else max(1, asked.at_once // 4), len(todo))
     threads, problems = max(1, machine.cores() // number), list[str]()
-    with Workers(asked.out / "log.txt") as workers:
+    with _workers(asked) as workers:
         words = (asked.inputs, asked.work, part, asked.pack, until, threads)
         for place in range(number):
             workers.begin(str(place), at_work, *words)

@@ -32,61 +32,65 @@ by 0.02 to 0.06, and bf16 on a CPU by 0.0001.
 
 
 def smoke(
-    sizes: Sequence[str], kinds: Sequence[str], device: str, file: Path, log: Path, until: float
+    sizes: Sequence[str],
+    kinds: Sequence[str],
+    device: str,
+    file: Path,
+    workers: Workers,
+    until: float,
 ) -> Iterator[Check | str]:
     """A check for each size, precision, and method or pack; the name of each that is not done.
 
-    The first one is also killed after an epoch and resumed. ``file`` is of checkpoints, ``log``
-    takes what processes print, ``until`` is in monotonic seconds.
+    The first one is also killed after an epoch and resumed. ``file`` is of checkpoints, ``until``
+    in monotonic seconds.
     """
     killed, expected = False, dict[tuple[str, str], list[float]]()
-    with Workers(log) as workers:
 
-        def train(worker: str, *arguments: Any, resume: bool = False) -> tuple[list[float], str]:
-            if not resume:
-                file.unlink(missing_ok=True)
-            return workers.call(worker, train_briefly, file, *arguments, until=until)
+    def train(worker: str, *arguments: Any, resume: bool = False) -> tuple[list[float], str]:
+        if not resume:
+            file.unlink(missing_ok=True)
+        return workers.call(worker, train_briefly, file, *arguments, until=until)
 
-        def kill_and_resume(name: str, unbroken: object, *arguments: Any) -> Check:
-            end = ""
-            try:
-                train("killed", *arguments, True, True)
-            except IncompleteError as problem:
-                end = str(problem)
-            killed = end.endswith(f"-{signal.SIGKILL.value}") and file.is_file()
-            same = train(device, *arguments, resume=True) == unbroken
-            detail = f"{end}; {'the same' if same else 'OTHER'} bits as unbroken"
-            name = f"{name}: killed after an epoch and resumed"
-            return Check(name=name, passed=killed and same, detail=detail)
+    def kill_and_resume(name: str, unbroken: object, *arguments: Any) -> Check:
+        end = ""
+        try:
+            train("killed", *arguments, True, True)
+        except IncompleteError as problem:
+            end = str(problem)
+        killed = end.endswith(f"-{signal.SIGKILL.value}") and file.is_file()
+        same = train(device, *arguments, resume=True) == unbroken
+        detail = f"{end}; {'the same' if same else 'OTHER'} bits as unbroken"
+        name = f"{name}: killed after an epoch and resumed"
+        return Check(name=name, passed=killed and same, detail=detail)
 
-        for size in sizes:
-            with model_of(size) as model:
-                for kind, method in [(kind, method) for kind in kinds for method in METHODS]:
-                    (case,) = cases_of(size, model, device, kind, method, [PACK])[-1:]
-                    settings = _settings(case.settings)
-                    pack = f" in a pack of {PACK}" if method == GRID else ""
-                    name, began = f"{Path(size).name}, {kind}, {method}{pack}", time.monotonic()
-                    try:
-                        if (size, method) not in expected:
-                            plain = _settings(case.settings, device="cpu", precision="fp32")
-                            expected[size, method] = train("cpu", model, plain, False)[0]
-                        quiet, _ = train(device, model, settings, False)
-                        twice = [train(device, model, settings) for _ in range(2)]
-                        distance = float(np.abs(np.subtract(expected[size, method], quiet)).max())
-                        allowed, same = TOLERANCE[kind], twice[0] == twice[1]
-                        detail = (
-                            f"losses within {distance:.4f} of the CPU's in fp32, dropout off "
-                            f"(allowed {allowed}); {'the same' if same else 'OTHER'} bits twice, "
-                            f"dropout on; {time.monotonic() - began:.0f} s"
-                        )
-                        yield Check(name=name, passed=distance <= allowed and same, detail=detail)
-                        if not killed:
-                            killed = True
-                            yield kill_and_resume(name, twice[0], model, settings)
-                    except TimeoutError as problem:
-                        yield f"{name}: {problem}"
-                    except IncompleteError as problem:
-                        yield Check(name=name, passed=False, detail=str(problem))
+    for size in sizes:
+        with model_of(size) as model:
+            for kind, method in [(kind, method) for kind in kinds for method in METHODS]:
+                (case,) = cases_of(size, model, device, kind, method, [PACK])[-1:]
+                settings = _settings(case.settings)
+                pack = f" in a pack of {PACK}" if method == GRID else ""
+                name, began = f"{Path(size).name}, {kind}, {method}{pack}", time.monotonic()
+                try:
+                    if (size, method) not in expected:
+                        plain = _settings(case.settings, device="cpu", precision="fp32")
+                        expected[size, method] = train("cpu", model, plain, False)[0]
+                    quiet, _ = train(device, model, settings, False)
+                    twice = [train(device, model, settings) for _ in range(2)]
+                    distance = float(np.abs(np.subtract(expected[size, method], quiet)).max())
+                    allowed, same = TOLERANCE[kind], twice[0] == twice[1]
+                    detail = (
+                        f"losses within {distance:.4f} of the CPU's in fp32, dropout off "
+                        f"(allowed {allowed}); {'the same' if same else 'OTHER'} bits twice, "
+                        f"dropout on; {time.monotonic() - began:.0f} s"
+                    )
+                    yield Check(name=name, passed=distance <= allowed and same, detail=detail)
+                    if not killed:
+                        killed = True
+                        yield kill_and_resume(name, twice[0], model, settings)
+                except TimeoutError as problem:
+                    yield f"{name}: {problem}"
+                except IncompleteError as problem:
+                    yield Check(name=name, passed=False, detail=str(problem))
 
 
 def _settings(pack: Sequence[Settings], **changes: str) -> list[Settings]:

@@ -15,15 +15,8 @@ from lora_replication.errors import IncompleteError
 
 FOREVER = float("inf")
 
-_context = multiprocessing.get_context("forkserver")
-# Forked where these are imported and no device is in use yet, a process starts in no time.
-_context.set_forkserver_preload(
-    [
-        "torch._dynamo",
-        "transformers.models.distilbert.modeling_distilbert",
-        "lora_replication.training.run",
-    ]
-)
+LOADED = ["torch._dynamo", "transformers.models.distilbert.modeling_distilbert"]
+"""What takes long to import."""
 
 
 class Workers:
@@ -31,10 +24,13 @@ class Workers:
 
     Args:
         log: a file that takes what they print, where it is not this process's terminal.
+        forked: from a server that has libraries loaded, which is quick and not for CUDA.
     """
 
-    def __init__(self, log: Path | None = None) -> None:
+    def __init__(self, log: Path | None = None, *, forked: bool = False) -> None:
         self._log, self._started = log, dict[str, tuple[BaseProcess, Connection]]()
+        multiprocessing.set_forkserver_preload(LOADED)
+        self._context = multiprocessing.get_context("forkserver" if forked else "spawn")
 
     def __enter__(self) -> Self:
         return self
@@ -47,7 +43,7 @@ class Workers:
         """Have it call ``function``, without waiting."""
         if name not in self._started:
             here, there = multiprocessing.Pipe()
-            process = _context.Process(target=_serve, args=(there, self._log), daemon=True)
+            process = self._context.Process(target=_serve, args=(there, self._log), daemon=True)
             process.start()
             there.close()
             self._started[name] = process, here

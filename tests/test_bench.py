@@ -138,8 +138,9 @@ def raise_or_die(how):
     raise ValueError(how)
 
 
-def test_a_worker_that_fails_dies_or_hangs_is_named_and_the_next_call_works(tmp_path):
-    with Workers(tmp_path / "log") as workers:
+@pytest.mark.parametrize("forked", [True, False])
+def test_a_worker_that_fails_dies_or_hangs_is_named_and_the_next_call_works(tmp_path, forked):
+    with Workers(tmp_path / "log", forked=forked) as workers:
         with pytest.raises(IncompleteError, match="ValueError: wrong"):
             workers.call("one", raise_or_die, "wrong")
         assert "ValueError: wrong" in (tmp_path / "log").read_text()
