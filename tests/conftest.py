@@ -11,11 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lora_replication.grid.ray import SILENT
 from lora_replication.reading import load_study
-from lora_replication.record import Settings
+from lora_replication.record import Run, Settings
 from lora_replication.study import LoraParams, Study
-from lora_replication.training.run import OpenMirror
 from tests.study_files import write_params
 
 
@@ -69,6 +67,8 @@ def settings() -> Callable[..., Settings]:
 
 
 @pytest.fixture
-def mirror() -> OpenMirror:
+def mirror() -> Callable[[Run], object]:
     """Opens a mirror that shows nothing."""
+    from lora_replication.grid.ray import SILENT
+
     return lambda _run: nullcontext(SILENT)
