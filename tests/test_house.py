@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "lora_replication"
 
-BUDGET = {"src": 11_400, "tests": 14_900, "benchmarks": 2_050}
+BUDGET = {"src": 11_400, "tests": 12_850, "benchmarks": 1_735}
 """Lines of Python, blank ones and comments included; what changes may only lower these."""
 
 MOST_MODULES = 90
