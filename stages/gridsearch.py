@@ -1,4 +1,4 @@
-"""DVC stage: every configuration of the grid becomes a record, then the winner on fresh seeds."""
+"""DVC stage: every run of grid and sweeps becomes a record, then what they choose on fresh seeds."""
 
 import sys
 from functools import partial
@@ -8,8 +8,8 @@ from lora_replication.files import only_writer
 from lora_replication.process import run_command
 from lora_replication.reading import load_study
 
-FOLDERS = ("grid", "grid_winner", "grid_runners_up")
-"""Written here; DVC wants each of them, and the last may stay empty."""
+FOLDERS = ("grid", "grid_winner", "grid_runners_up", "tuning", "tuned")
+"""Written here; DVC wants each of them, and some may stay empty."""
 
 
 def gridsearch() -> None:

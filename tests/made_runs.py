@@ -18,11 +18,11 @@ WHERE = Where(
 )  # fmt: skip
 
 
-def make_workspace(root: Path = Path(), data: str = "d" * 64, **changes: Any) -> Workspace:
-    """Of the tiny study with ``changes``; ``data`` is the manifest's digest."""
+def make_workspace(root: Path = Path(), digest: str = "d" * 64, **changes: Any) -> Workspace:
+    """Of the tiny study with ``changes``; ``digest`` is the manifest's."""
     workspace = Workspace(Study.model_validate(study_params(**changes)), root)
     encoder = SimpleNamespace(weights_sha256="e" * 64)
-    workspace.manifest = SimpleNamespace(digest=data, encoder=encoder)
+    workspace.manifest = SimpleNamespace(digest=digest, encoder=encoder)
     return workspace
 
 

@@ -13,7 +13,6 @@ from lora_replication.grid.choice import fresh_runs
 from lora_replication.grid.space import grid_runs
 from lora_replication.plan import Progress, method_runs, progress
 from lora_replication.record import PREDICTIONS, Count, Epoch, Happened, Record, Run, write_record
-from lora_replication.report.comparisons import compare
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Results
 from lora_replication.report.summary import summarise
@@ -155,9 +154,8 @@ def results_of(
     """What the report says of ``records``."""
     workspace = make_workspace(study)
     done = through_disk(workspace, records, root)
-    results = summarise(study, workspace.manifest, done)
     tested = tested or Predictions()
-    return judge(compare(results, tested), tested, study)
+    return judge(summarise(study, workspace.manifest, done, tested), tested, study)
 
 
 def make_predictions(records: list[Record], movies: int = 120) -> Predictions:

@@ -39,7 +39,7 @@ def test_a_configuration_that_always_fails_is_recorded_alone_and_the_rest_goes_o
 ):
     neighbour, guilty = packs[1][:2]
     faults = Faults(tiny_root, {guilty: (fault, 9)})
-    told = f"7 of 8 configurations done.* 1 failed; missing: {guilty} seed 1;"
+    told = f"7 of 8 runs done.* 1 failed; missing: {guilty} seed 1;"
     with pytest.raises(IncompleteError, match=told):
         run_sweep(tiny_root, faults, pack=3, attempts=attempts)
     assert faults.started.count(f"{guilty} seed 1") == attempts + 1  # at last alone

@@ -79,9 +79,3 @@ def test_a_wrong_call_is_refused_with_one_message(arguments, message):
     assert message in done.stderr
     assert done.stderr.count("lora-replication: ") == 2
     assert done.stderr.endswith("\nlora-replication: exit code 2\n")
-
-
-def test_the_home_folder_may_be_written_as_a_tilde(tmp_path):
-    done = call("predict", "~/run", "a text", HOME=str(tmp_path))
-    assert done.returncode == 3
-    assert f"{tmp_path}/run/record.json: there is no such record" in done.stderr

@@ -9,8 +9,10 @@ from scipy import stats
 from lora_replication.statistics.components import (
     Components,
     crossed_components,
+    power,
     seeds_for_margin,
 )
+from tests.recomputing import crossed
 
 RECORDS = Path(__file__).resolve().parents[1] / "reports" / "minilm-small" / "records"
 
@@ -24,22 +26,6 @@ def test_a_table_worked_by_hand():
     assert found.residual == pytest.approx(0.5)
     assert found.of_reviews == pytest.approx(max(0.0, 0.25 / 3 - 0.5 / 6))
     assert found.critical(0.025) == pytest.approx(stats.t.isf(0.025, 1))
-
-
-def by_plain_loops(table: list[list[float]]) -> tuple[float, float]:
-    """A and B, from the mean squares of a two-way table with one value a cell."""
-    seeds, reviews = len(table), len(table[0])
-    mean = sum(map(sum, table)) / (seeds * reviews)
-    rows = [sum(row) / reviews for row in table]
-    columns = [sum(row[j] for row in table) / seeds for j in range(reviews)]
-    rest = sum(
-        (table[i][j] - rows[i] - columns[j] + mean) ** 2
-        for i in range(seeds)
-        for j in range(reviews)
-    ) / ((seeds - 1) * (reviews - 1))
-    of_seeds = sum((row - mean) ** 2 for row in rows) / (seeds - 1) / seeds
-    of_reviews = sum((column - mean) ** 2 for column in columns) / (reviews - 1) / reviews
-    return of_seeds, max(0.0, of_reviews - rest / (reviews * seeds))
 
 
 def right(name: str) -> np.ndarray:
@@ -69,8 +55,11 @@ def test_the_committed_study_has_the_intervals_that_other_code_found(methods, lo
     found = crossed_components(table)
     interval = found.interval(0.95)
     assert (100 * interval.low, 100 * interval.high) == pytest.approx((low, high), abs=0.005)
-    expected = by_plain_loops(table.tolist())
-    assert (found.of_seeds, found.of_reviews) == pytest.approx(expected, rel=1e-9, abs=1e-15)
+    movies = pq.read_table(RECORDS.parent / "data" / "test_reviews.parquet")["movie"].to_pylist()
+    for groups in (range(1_000), movies):
+        looped = crossed(table.tolist(), groups)
+        assert vars(crossed_components(table, groups)) == pytest.approx(looped, rel=1e-9, abs=1e-15)
+    assert found == crossed_components(table, range(1_000))
 
 
 def test_reviews_of_a_movie_are_sampled_together():
@@ -115,26 +104,6 @@ def test_what_can_not_be_told_is_none_and_never_a_nan():
         crossed_components([[1, 0, 1]], ["a", "b"])
 
 
-def coverage(seeds: int, reviews: int, seeds_share: float, draws: int, level: float) -> float:
-    """Share of intervals of simulated studies that hold the true mean, for normal effects."""
-    chance = np.random.default_rng(seeds)
-    variance = 1 / reviews
-    seed_sd = math.sqrt(seeds_share / (1 - seeds_share) * variance * seeds)
-    held = 0
-    for _ in range(draws):
-        table = chance.normal(0, seed_sd, (seeds, 1)) + chance.normal(0, 1, (1, reviews))
-        interval = crossed_components(table + chance.normal(0, 1, (seeds, reviews))).interval(level)
-        held += interval.low <= 0 <= interval.high
-    return held / draws
-
-
-@pytest.mark.parametrize("seeds", [3, 5, 10])
-@pytest.mark.parametrize("seeds_share", [0.05, 0.5, 0.95])
-def test_intervals_cover_new_seeds_and_new_reviews(seeds, seeds_share):
-    """Nominal 95 %; four standard errors of a simulation of 1,500 studies are 2.3 points."""
-    assert 0.925 <= coverage(seeds, 100, seeds_share, 1_500, 0.95) <= 0.99
-
-
 def components(of_seeds: float, of_reviews: float, seeds: int = 5) -> Components:
     return Components(0.3, of_seeds, of_reviews, seeds, 1000, 1000, 1.0)
 
@@ -155,14 +124,23 @@ def test_so_many_seeds_show_the_margin_about_as_often_as_promised(sameness: bool
     assert 0.72 <= shown / 600 <= 0.9
 
 
-def test_the_effect_that_was_seen_plays_no_part() -> None:
-    needed = {
-        seeds_for_margin(
-            Components(mean, 0.2, 0.05, 5, 1000, 1000, 1.0), 1.2, level=0.95, power=0.8
-        )
-        for mean in (0.0, 1.0, 7.0)
-    }
-    assert len(needed) == 1
+@pytest.mark.parametrize(
+    ("effect", "seed_sd", "of_reviews", "seeds", "level"),
+    [(1, 1, 0.4, 5, 0.95), (1, 0.5, 0.126, 3, 0.95), (3, 2, 0.4, 10, 0.997), (0.5, 0.2, 1.1, 20, 0.95),
+     (0, 1, 0.4, 3, 0.95)],
+)  # fmt: skip
+def test_power_is_how_often_simulated_studies_show_the_effect(
+    effect: float, seed_sd: float, of_reviews: float, seeds: int, level: float
+) -> None:
+    """Three standard errors of 4,000 studies are at most 0.024."""
+    chance, reviews, shown = np.random.default_rng(seeds), 200, 0
+    for _ in range(4_000):
+        table = effect + chance.normal(0, seed_sd, (seeds, 1))
+        table = table + chance.normal(0, of_reviews * math.sqrt(reviews), (1, reviews))
+        interval = crossed_components(table).interval(level)
+        shown += not interval.low <= 0 <= interval.high
+    at = {"seeds": seeds, "reviews": reviews, "level": level}
+    assert power(effect, seed_sd, of_reviews, **at) == pytest.approx(shown / 4_000, abs=0.03)
 
 
 def test_reviews_can_forbid_what_seeds_could_show() -> None:

@@ -78,6 +78,14 @@ def test_early_names_16_bits_and_what_else_a_config_says_are_understood_and_code
     assert not (copy / "canary").exists()
 
 
+def test_a_folder_under_the_home_folder_is_found(copy, monkeypatch):
+    monkeypatch.setenv("HOME", str(copy.parent))
+    assert locate_encoder(folder_of("~/an encoder")).folder == copy
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(EnvironmentProblem, match="the home folder is not known here; set HOME"):
+        locate_encoder(folder_of("~/an encoder"))
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocab.txt"])
 @pytest.mark.fault(37)
 def test_a_missing_file_is_named_and_pickled_weights_are_never_read(copy, name):
@@ -91,11 +99,9 @@ def test_a_missing_file_is_named_and_pickled_weights_are_never_read(copy, name):
     [
         ({"model_type": "gpt2"}, r"'gpt2' .* expected tags: 'distilbert', 'bert'"),
         ({"activation": "relu"}, "activation is 'relu'; Input should be 'gelu'"),
-        ({"n_layers": True}, "n_layers is True; Input should be a valid integer"),
+        ({"n_layers": "2"}, "n_layers is '2'; Input should be a valid integer"),
         ({"n_heads": 3}, "n_heads is 3; allowed: a divisor of dim 32"),
         ({"dropout": 2}, "dropout is 2; Input should be less than 1"),
-        ({"vocab_size": 10**12}, "vocab_size is 1000000000000; Input should be less"),
-        ({"vocab_size": 10**7}, r"make 320,032,768 parameters, but .* has 238,200 bytes"),
         ({"vocab_size": 9}, r"vocab\.txt: has \d+ pieces, but .* says vocab_size 9"),
         ({"pad_token_id": 10**6}, "pad_token_id is 1000000; allowed: below vocab_size"),
         ({"max_position_embeddings": 63}, r"embeddings is 63, but model\.max_tokens is 64"),
@@ -113,7 +119,6 @@ def test_what_is_no_config_is_refused(copy):
     for content in (
         b"", b"\xff", b"[]", b'{"model_type": "bert", "hidden_dropout_prob": NaN}',
         b"[" * 100_000, b'{"model_type": "bert", "hidden_size": ' + b"9" * 5000 + b"}",
-        b" " * 1_000_001,
     ):  # fmt: skip
         (copy / "config.json").write_bytes(content)
         with pytest.raises(DataError, match=r"an encoder/config\.json: "):

@@ -41,8 +41,7 @@ def test_the_table_of_lengths_is_that_of_the_archive():
 
     texts = [review.text for review in read_archive(Path(os.environ["IMDB_ARCHIVE"])).reviews]
     encoder = locate_encoder(ModelParams(encoder="minilm", max_tokens=512))
-    tokenizer = load_tokenizer(encoder.vocabulary, 512)
-    tokens, _ = tokenise(texts, [0] * len(texts), tokenizer, lambda _n: None)
+    tokens, _ = tokenise(texts, [0] * len(texts), load_tokenizer(encoder.vocabulary, 512))
     assert quantiles(tokens.lengths, 200) == json.loads(LENGTHS.read_text())["quantiles"]
 
 

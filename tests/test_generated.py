@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from lora_replication.data.generated import generate, words
+from lora_replication.data.generated import generate
+from tests.tiny_encoders import words
 
 SIZES = {"train": 600, "val": 150, "test": 300}
 REVIEWS = generate(SIZES, seed=1)

@@ -6,8 +6,7 @@ import torch
 
 from lora_replication.grid import packing as packs
 from lora_replication.grid.packing import free_bytes, measured_size, pack_size, packs_of
-from lora_replication.grid.space import grid_runs
-from lora_replication.plan import method_runs
+from lora_replication.grid.space import grid_runs, trial_runs
 from lora_replication.workspace import Workspace
 from tests.made_runs import make_workspace
 from tests.study_files import read_params
@@ -35,9 +34,18 @@ def test_neighbours_adapt_the_same_linears_with_similar_ranks_in_whatever_order_
     assert packs_of(article[::-1], 12) == made
 
 
-def test_methods_without_lora_are_refused():
-    with pytest.raises(ValueError, match="last_layers seed 1 has no LoRA"):
-        packs_of(method_runs(make_workspace(), "last_layers"), 8)
+def test_a_pack_shares_a_seed_and_a_dropout_and_mixes_rates_and_targets():
+    rates = {"learning_rate": [1e-4, 1e-3]}
+    methods = {"last_layers": rates, "lora_default": rates, "lora_tuned": rates}
+    tuned = {"lora_tuned": {"lora": {"dropout": 0.1}}}
+    sweeps = {"seeds": [21, 22], "nudges": 1, "unstable_beyond": 5, "methods": methods}
+    for changes, sizes in (({}, [4, 8]), ({"methods": tuned}, [2, 2, 4, 4])):
+        workspace = make_workspace(sweeps=sweeps, **changes)
+        packs = packs_of(trial_runs(workspace), 8)
+        mixed = [pack for pack in packs if pack[0].settings.lora]
+        assert sorted(map(len, mixed)) == sizes
+        assert all(len({(r.seed, r.settings.lora.dropout) for r in pack}) == 1 for pack in mixed)
+        assert len(packs) - len(mixed) == 6  # the last layers, each alone
 
 
 @pytest.mark.parametrize(("pack", "expected"), [(3, 3), (None, 8)])

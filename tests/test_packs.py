@@ -48,7 +48,10 @@ def trained(settings, tokens, tmp_path):
     """Trains a pack of LoRA configurations, all else as in ``changes``."""
 
     def start(loras, name="pack", kind="distilbert", double=False, cut_after=None, **changes):
-        pack = [settings(lora=lora, **changes) for lora in loras]
+        rates = [{"learning_rate": lora["rate"]} if "rate" in lora else {} for lora in loras]
+        plain = [{key: lora[key] for key in lora if key != "rate"} for lora in loras]
+        both = zip(plain, rates, strict=True)
+        pack = [settings(lora=lora, **changes | rate) for lora, rate in both]
         options = {"encoder": encoder_of(kind), "double": double, "cut_after": cut_after}
         return run_training(tokens, pack, tmp_path / f"{name}.safetensors", **options)
 
@@ -90,11 +93,12 @@ def test_gradients_of_a_step_are_those_of_each_configuration_alone(kind, setting
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_fifty_steps_in_float64_are_those_of_each_configuration_alone(kind, trained, tokens):
-    """At a learning rate at which training is tame. Where it is chaotic, any rounding grows, and
+    """With four rates, four ranks and two scalings, at which training is tame. Where it is chaotic, any rounding grows, and
     two ways to sum part, just as one does from itself when a weight is moved by 1e-7.
     """
-    loras = [lora | {"dropout": 0.1} for lora in PACK]
-    changes = {"kind": kind, "double": True, "epochs": 5, "batch_size": 5, "learning_rate": 1e-3}
+    own = [{"rate": 1e-3}, {"rate": 3e-4, "scaling": "paper"}, {"rate": 2e-3}, {"rate": 1e-4}]
+    loras = [lora | {"dropout": 0.1} | more for lora, more in zip(PACK, own, strict=True)]
+    changes = {"kind": kind, "double": True, "epochs": 5, "batch_size": 5}
     assert 5 * -(-len(tokens["train"]) // 5) >= 50
     pack, results = trained(loras, **changes)
     for index, lora in enumerate(loras):

@@ -6,7 +6,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lora_replication import predict
 from lora_replication.errors import DataError, EnvironmentProblem, ParameterError
 from lora_replication.grid.ray import SILENT
 from lora_replication.plan import method_run
@@ -77,7 +76,7 @@ def test_a_text_that_is_cut_is_named(trained, capsys):
     assert capsys.readouterr().out.endswith("(cut at 64 tokens)\n")
 
 
-def test_what_is_missing_or_no_text_is_named(trained, tmp_path, monkeypatch):
+def test_what_is_missing_or_no_text_is_named(trained, tmp_path):
     with pytest.raises(DataError, match=r"record\.json: there is no such record"):
         answer(tmp_path, ["x"])
     with pytest.raises(ParameterError, match="no text was given"):
@@ -89,9 +88,6 @@ def test_what_is_missing_or_no_text_is_named(trained, tmp_path, monkeypatch):
         answer(trained, file=tmp_path / "latin")
     with pytest.raises(DataError, match="argument 1 is not UTF-8"):
         answer(trained, ["caf\udce9"])
-    monkeypatch.setattr(predict, "LARGEST_TEXT", 5)
-    with pytest.raises(DataError, match="argument 2 has 6 characters; at most 5"):
-        answer(trained, ["short", "longer"])
 
 
 def test_a_run_of_another_encoder_is_refused(trained, tmp_path):

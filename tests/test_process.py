@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from ruamel.yaml import YAML
@@ -59,21 +58,17 @@ def test_an_error_becomes_its_message_and_exit_code(kind, code, capsys, tmp_path
     }
 
 
-def test_without_somebody_who_tells_it_an_error_is_printed(capsys, monkeypatch):
+def test_without_somebody_who_tells_it_an_error_is_printed_and_success_is_silent(
+    capsys, monkeypatch
+):
     monkeypatch.delenv(STATUS_VARIABLE, raising=False)
 
     def fail():
         raise ParameterError("train.epochs is 0")
 
+    assert run_command(lambda: None, "train") == 0
     assert run_command(fail, "train") == 2
     assert capsys.readouterr().err == "train: train.epochs is 0\ntrain: exit code 2\n"
-
-
-def test_success_is_silent_and_writes_nothing(capsys, tmp_path, monkeypatch):
-    monkeypatch.setenv(STATUS_VARIABLE, str(tmp_path / "status.json"))
-    assert run_command(lambda: None, "train") == 0
-    assert capsys.readouterr().err == ""
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_start_and_end_are_not_spent_on_looking_for_garbage():
@@ -107,22 +102,34 @@ sys.exit(run_command(lambda: print(take() > 1000, take() < 100), "x"))
     assert ended.stdout == "True True\n"
 
 
-def test_a_bug_is_not_swallowed():
-    with pytest.raises(ZeroDivisionError):
-        run_command(lambda: print(1 / 0), "train")
-
-
 WAIT = """
-import sys, time
+import signal, sys, time
 from lora_replication.process import run_command
+{before}
 def wait():
-    print("ready", flush=True)
-    time.sleep(60)
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except BaseException:
+        {caught}
 sys.exit(run_command(wait, "train"))
 """
 
-HEARS_HANG_UPS = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+HEARS_HANG_UPS = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"
 """Under nohup, a process that starts the tests has it ignored."""
+
+
+def stopped(*numbers: int, before: str = HEARS_HANG_UPS, caught: str = "raise") -> tuple[int, str]:
+    """Exit code and message of a process that waits and then gets these signals."""
+    code = WAIT.format(before=before, caught=caught)
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        for number in numbers:
+            process.send_signal(number)
+        _, message = process.communicate(timeout=60)
+    return process.returncode, message
 
 
 @pytest.mark.parametrize(
@@ -130,59 +137,26 @@ HEARS_HANG_UPS = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
 )
 @pytest.mark.fault(4, 5)
 def test_a_signal_stops_cleanly_with_its_code(number, code):
-    with subprocess.Popen(
-        [sys.executable, "-c", HEARS_HANG_UPS + WAIT],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(number)
-        _, message = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert (
-        message
-        == f"train: stopped by signal {number}; everything finished is kept, run again to continue\ntrain: exit code {code}\n"
-    )
+    said = f"stopped by signal {number}; everything finished is kept, run again to continue"
+    assert stopped(number) == (code, f"train: {said}\ntrain: exit code {code}\n")
 
 
 def test_a_stop_that_is_swallowed_ends_the_process_all_the_same():
-    stubborn = WAIT.replace(
-        """    print("ready", flush=True)
-    time.sleep(60)""",
-        """    try:
-        print("ready", flush=True)
-        time.sleep(60)
-    except BaseException:
-        time.sleep(60)""",
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", stubborn], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        _, message = process.communicate(timeout=10)
-    assert process.returncode == 143
-    assert message == f"stopped by signal 15, without an end of its own in {SECONDS_TO_STOP} s\n"
+    said = f"stopped by signal 15, without an end of its own in {SECONDS_TO_STOP} s\n"
+    assert stopped(signal.SIGTERM, caught="time.sleep(60)") == (143, said)
 
 
 def test_a_hang_up_that_nohup_ignores_stays_ignored():
-    with subprocess.Popen(
-        ["nohup", sys.executable, "-c", WAIT],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGHUP)
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=10)
-    assert process.returncode == 143
+    ignored = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    assert stopped(signal.SIGHUP, signal.SIGTERM, before=ignored)[0] == 143
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_output_that_nobody_reads_ends_quietly(lines):
-    talk = f"import sys\nfrom lora_replication.process import run_command\nsys.exit(run_command(lambda: print('line\\n' * {lines}), 'x'))"
+    talk = (
+        "import sys\nfrom lora_replication.process import run_command\n"
+        f"sys.exit(run_command(lambda: print('line\\n' * {lines}), 'x'))"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", talk], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -191,11 +165,12 @@ def test_output_that_nobody_reads_ends_quietly(lines):
     assert (process.returncode, message) == (141, "")
 
 
-def test_a_broken_pipe_of_another_kind_is_a_bug():
+@pytest.mark.parametrize("bug", [BrokenPipeError("a socket"), ZeroDivisionError()])
+def test_a_bug_is_not_swallowed(bug):
     def fail():
-        raise BrokenPipeError("a socket")
+        raise bug
 
-    with pytest.raises(BrokenPipeError):
+    with pytest.raises(type(bug)):
         run_command(fail, "train")
 
 
@@ -225,75 +200,51 @@ sys.exit(process.run_command(wait, "train"))
 """
 
 
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+WATCH = (
+    "import threading; threading.Thread(target=process.watch_parent, "
+    "args=(os.getppid(), signal.SIGKILL), daemon=True).start()"
+)
+
+
 @pytest.mark.parametrize(
-    ("start", "variables"),
+    ("start", "variables", "ends"),
     [
-        ("process.die_with_parent(signal.SIGKILL)", {}),
-        (
-            "import threading; threading.Thread(target=process.watch_parent, args=(os.getppid(), signal.SIGKILL), daemon=True).start()",
-            {},
-        ),
-        ("pass", {"DVC_STAGE": "train"}),
+        ("process.die_with_parent(signal.SIGKILL)", {}, True),
+        (WATCH, {}, True),
+        ("pass", {"DVC_STAGE": "train"}, True),
+        ("pass", {}, False),  # what a person starts
     ],
 )
-def test_a_child_ends_with_its_parent(start, variables, tmp_path):
-    parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
-    arguments = [sys.executable, "-c", parent, CHILD.format(start=start)]
-    with subprocess.Popen(
-        arguments,
-        env=os.environ | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
+def test_a_child_ends_with_its_parent_where_it_should(start, variables, ends):
+    clean = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
+    command = [sys.executable, "-c", PARENT, CHILD.format(start=start)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=clean | variables, text=True, **pipes) as process:
         child = int(process.stdout.readline())
         assert is_running(child)
-        process.kill()
-        assert soon(lambda: not is_running(child), 5)
-
-
-def test_what_a_person_starts_outlives_its_parent():
-    parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
-    clean = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"}
-    with subprocess.Popen(
-        [sys.executable, "-c", parent, CHILD.format(start="pass")],
-        env=clean,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        child = int(process.stdout.readline())
         process.kill()
         process.wait()
-        time.sleep(1.5)
-        assert is_running(child)
-        os.kill(child, signal.SIGKILL)
+        assert soon(lambda: not is_running(child), 5 if ends else 1.5) is ends
+        if not ends:
+            os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("shell", ["bash", "sh"])
 @pytest.mark.fault(6)
 def test_a_stage_ends_when_dvc_is_killed(shell, tmp_path):
-    (tmp_path / "stage.py").write_text(
-        CHILD.format(start="pathlib.Path('pid').write_text(str(os.getpid()))").replace(
-            "import os,", "import pathlib, os,"
-        )
-    )
+    script = CHILD.format(start="pathlib.Path('pid').write_text(str(os.getpid()))")
+    (tmp_path / "stage.py").write_text(f"import pathlib\n{script}")
     own = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
     starts = {stage["cmd"].partition(" python ")[0] for stage in own.values()}
     command = f"{' '.join(starts)} {shlex.quote(sys.executable)} -u stage.py"
     (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"wait": {"cmd": command}}}))
-    quiet = (
-        os.environ
-        | QUIET
-        | {"DVC_SITE_CACHE_DIR": str(tmp_path / "site"), "SHELL": shutil.which(shell)}
-    )
-    dvc = [sys.executable, "-m", "dvc"]
+    own_folder = {"DVC_SITE_CACHE_DIR": str(tmp_path / "site"), "SHELL": shutil.which(shell)}
+    quiet = os.environ | QUIET | own_folder
+    dvc, silent = [sys.executable, "-m", "dvc"], subprocess.DEVNULL
     subprocess.run([*dvc, "init", "--no-scm", "--quiet"], cwd=tmp_path, env=quiet, check=True)
     with subprocess.Popen(
-        [*dvc, "repro"],
-        cwd=tmp_path,
-        env=quiet,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        [*dvc, "repro"], cwd=tmp_path, env=quiet, stdout=silent, stderr=silent
     ) as process:
         assert soon(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text(), 60)
         stage = int((tmp_path / "pid").read_text())

@@ -164,7 +164,7 @@ def test_two_nodes_one_killed_in_mid_sweep(tiny_root, unbroken, tmp_path):
     finally:
         for node in nodes:
             kill_node(node)
-    assert "8 of 8 configurations done, 0 diverged" in out
+    assert "8 of 8 runs done, 0 diverged" in out
     assert_agree(left_behind(tiny_root / "runs/tiny"), unbroken)  # packs with runs alone
     cells = [run.label for run in grid_runs(make_workspace(tiny_root))]
     assert sorted(Faults(tiny_root).started) == sorted([*cells, "grid_winner seed 101"])

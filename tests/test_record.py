@@ -31,7 +31,7 @@ RECORDS = ROOT / "reports" / "minilm-small" / "records"
 LORA = LoraParams(rank=8, alpha=16, targets=("query", "value"))
 CHANGES = {
     "encoder": "minilm", "max_tokens": 65, "epochs": 3, "batch_size": 5, "learning_rate": 1e-3,
-    "precision": "bf16-mixed", "device": "cuda", "trains": "all", "evaluate_train": False,
+    "precision": "bf16-mixed", "device": "cuda", "trains": "all", "evaluate_train": False, "evaluate_test": False,
     "stop_one_class": True,
 }  # fmt: skip
 LORA_CHANGES = {
@@ -84,7 +84,7 @@ def test_every_setting_changes_the_key_once_it_is_set(run):
         with_settings(run, lora=LORA.model_copy(update={name: value})).key
         for name, value in LORA_CHANGES.items()
     }
-    others = {"seed": 2, "data": "db", "weights": "wf", "results": 2}
+    others = {"seed": 2, "nudge": 1, "data": "db", "weights": "wf", "results": 2}
     keys |= {run.model_copy(update={name: value}).key for name, value in others.items()}
     assert len(keys) == 1 + len(CHANGES) + len(LORA_CHANGES) + len(others)
 

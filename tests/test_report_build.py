@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from lora_replication.errors import DataError, IncompleteError
+from lora_replication.reading import read_study
 from lora_replication.report.build import build_report, read_results, report_files
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Results
-from lora_replication.studies import read_study
 from lora_replication.workspace import Workspace
 from tests import report_records as made
 
@@ -24,7 +24,7 @@ TEXTS = {
 }  # fmt: skip
 METRICS = [f"metrics/{name}.json" for name in ("last_layers", "lora_default", "lora_tuned", "full")]
 DRAWN = ("accuracy_by_method", "learning_curves")
-WITH_RUNS = ("paired_differences", "grid_heatmaps", "grid_validation_against_test", "grid_collapse")
+WITH_RUNS = ("paired_differences", "grid_heatmaps", "grid_collapse")
 
 
 def drawn(figures: tuple[str, ...]) -> set[str]:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import UndefinedError
 
 from lora_replication.report import columns as module
 from lora_replication.report.build import report_files
-from lora_replication.report.columns import main_columns, tables
+from lora_replication.report.columns import tables, terminal_table
 from lora_replication.report.results import Results
 from lora_replication.report.tables import Column, csv_bytes, short_table
-from lora_replication.report.terminal import terminal_table
 from lora_replication.report.words import ABSENT, ends
 from tests import report_records as made
 
@@ -50,7 +50,7 @@ def test_the_main_table_by_hand(results: Results) -> None:
     assert [row[0][0] for row in rows] == [
         "last layers", "LoRA default", "LoRA tuned", "full", "grid winner",
     ]  # fmt: skip
-    assert [row[2] for row in rows] == [
+    assert [row[3] for row in rows] == [
         ("2 of 3", "", True),
         ("3 of 3", "1 diverged", True),
         ("3 of 3", "1 collapsed", True),
@@ -60,28 +60,28 @@ def test_the_main_table_by_hand(results: Results) -> None:
     article = "not comparable: DistilBERT on the whole of IMDb"
     # Test: 779 and 790 of 1,000.
     assert rows[0][0] == ("last layers", "the two layers after the encoder", False)
-    assert rows[0][1] == ("148,610", "", False)
+    assert rows[0][1:3] == [("5e-05", "", False), ("148,610", "", False)]
     interval = results.methods[0].interval
     shown = f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
-    assert rows[0][5:8] == [
+    assert rows[0][6:9] == [
         ("78.45", "", False),
         (shown, "n = 2 runs on 1,000 reviews in 120 movies", False),
         ("592,130", article, False),
     ]
-    assert rows[0][8][0] == "86.68 / 87.26 / 86.22"
-    assert rows[2][9] == (ABSENT, "not stated", False)
-    assert [cell[0] for cell in rows[4][7:]] == [ABSENT] * 3
+    assert rows[0][9][0] == "86.68 / 87.26 / 86.22"
+    assert rows[2][10] == (ABSENT, "not stated", False)
+    assert [cell[0] for cell in rows[4][8:]] == [ABSENT] * 3
 
 
 def test_every_run_with_its_status(results: Results) -> None:
     rows = texts(results, "runs")
     assert len(rows) == 11 + 3
-    assert [cell[0] for cell in rows[0][:3]] == ["last layers", "2", "ok"]
-    assert [cell[0] for cell in rows[0][7:10]] == ["41.0 s", "31,234", "1.15 GiB"]
-    assert rows[3][2] == ("diverged", "from step 17", True)
-    assert [cell[0] for cell in rows[3][4:7]] == [ABSENT] * 3
-    assert (rows[6][0][1], rows[6][2]) == ("rank above", ("ok, collapsed", "", True))
-    assert rows[10][2] == ("failed", "out of memory", True)
+    assert [cell[0] for cell in rows[0][:4]] == ["last layers", "5e-05", "2", "ok"]
+    assert [cell[0] for cell in rows[0][8:11]] == ["41.0 s", "31,234", "1.15 GiB"]
+    assert rows[3][3] == ("diverged", "from step 17", True)
+    assert [cell[0] for cell in rows[3][5:8]] == [ABSENT] * 3
+    assert (rows[6][0][1], rows[6][3]) == ("rank above", ("ok, collapsed", "", True))
+    assert rows[10][3] == ("failed", "out of memory", True)
 
 
 def test_cells_are_ranked_and_fresh_seeds_compared(tmp_path: Path) -> None:
@@ -92,13 +92,13 @@ def test_cells_are_ranked_and_fresh_seeds_compared(tmp_path: Path) -> None:
     results = made.results_of(study, records, tmp_path, made.make_predictions(records))
     cells, choice = texts(results, "cells"), texts(results, "choice")
     assert [row[0][0] for row in cells] == [str(place) for place in range(1, 9)]
-    assert [cell[0] for cell in cells[0][1:8]] == [
-        "r8-a1-query-value", "8", "1", "110,592", "91.50", "87.60", "87.50",
+    assert [cell[0] for cell in cells[0][1:9]] == [
+        "r8-a1-query-value", "8", "1", "5e-05", "110,592", "91.50", "87.60", "87.50",
     ]  # fmt: skip
-    assert [row[1][0] for row in choice] == ["winner", "runner-up", "runner-up"]
+    assert [row[2][0] for row in choice] == ["winner", "runner-up", "runner-up"]
     # 862, 860 and 861 against 868, 861 and 874 of 1,000: -6, -1 and -13 reviews.
-    assert choice[1][7][0] == "\N{MINUS SIGN}0.67"
-    assert choice[0][7][0] == ABSENT
+    assert choice[1][8][0] == "\N{MINUS SIGN}0.67"
+    assert choice[0][8][0] == ABSENT
 
 
 @pytest.mark.fault(40)
@@ -110,13 +110,12 @@ def test_formulas_are_inert(text: str) -> None:
 
 
 def test_a_column_of_the_main_table_is_stated_once(articles, monkeypatch):
-    def more(results: Results) -> list[Column]:
-        say = {"name": "asked", "short": "Asked", "narrow": True}
-        return [*main_columns(results), Column("Seeds asked", lambda row: len(row.seeds), **say)]
-
-    for name in ("build", "terminal", "columns"):
-        monkeypatch.setattr(f"lora_replication.report.{name}.main_columns", more)
-    assert module.tables(articles)["methods"].headings[-1] == "Seeds asked"
+    seeds = {"heading": "Seeds asked", "value": "row.seeds | length", "name": "asked"}
+    stated = module._stated()
+    more = [*stated["methods"]["columns"], seeds | {"short": "Asked", "narrow": True}]
+    changed = stated | {"methods": stated["methods"] | {"columns": more}}
+    monkeypatch.setattr(module, "_stated", lambda: changed)
+    assert module.tables(articles)["methods"].columns[-1].heading == "Seeds asked"
     assert terminal_table(articles).splitlines()[1].endswith("Asked")
     monkeypatch.setattr("lora_replication.report.build.draw_figures", lambda results: {})
     files = {name: content.decode() for name, content in report_files(articles).items()}
@@ -143,3 +142,12 @@ def test_a_column_without_values_is_left_out_of_papers_and_an_interval_has_two_f
     assert short_table(columns, rows, narrow=False) == [["B"], ["1"]]
     both = [Column("", "a", ends, name="t"), *(Column("", "b", name=name) for name in "bc")]
     assert csv_bytes(both, [{"a": None, "b": -0.5}]) == b"t_low,t_high,b,c\n,,-0.5,-0.5\n"
+
+
+def test_a_misspelt_name_in_a_column_is_an_error_and_an_absent_part_is_none(
+    results: Results,
+) -> None:
+    row = results.methods[0].model_copy(update={"published": None})
+    assert module._column("published.minutes", results).of(row) is None
+    with pytest.raises(UndefinedError, match="has no attribute 'seed'"):
+        module._column({"heading": "Seeds", "value": "row.seed | length"}, results).of(row)

@@ -1,9 +1,13 @@
 """Intervals and pairs, in what the recomputed study does not show."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from scipy.stats import binomtest
 
 from lora_replication.report.columns import tables
 from lora_replication.report.predictions import Predictions
@@ -29,7 +33,7 @@ def test_without_predictions_there_is_no_interval_and_it_is_said_why(tmp_path: P
     found = tables(results)
     assert {"variance", "scores", "kinds"} & set(found) == set()
     sentence = "no predictions, so no interval"
-    for cell in (found["comparisons"].rows[0][2], found["methods"].rows[0][6]):
+    for cell in (found["comparisons"].rows[0][2], found["methods"].rows[0][7]):
         assert (cell.text, cell.note) == (ABSENT, sentence)
 
 
@@ -56,6 +60,30 @@ def test_movies_that_are_unknown_are_reviews(tmp_path: Path) -> None:
     assert [cell.note for cell in tables(results)["kinds"].rows[0][1:]] == ["none, or unknown"] * 2
 
 
+def test_the_best_are_those_of_exact_tests_in_the_committed_grid() -> None:
+    folder, right = Path(__file__).resolve().parents[1] / "reports" / "minilm-small", {}
+    for file in (folder / "records" / "grid").glob("*/*/predictions.parquet"):
+        rows = [row for row in pq.read_table(file).to_pylist() if row["split"] == "val"]
+        right[file.parts[-3]] = [(r["logit_1"] > r["logit_0"]) == (r["label"] == 1) for r in rows]
+
+    def p_value(other: str, name: str) -> float:
+        ahead = [one for one, mine in zip(right[other], right[name], strict=True) if one != mine]
+        return binomtest(sum(ahead), len(ahead), alternative="greater").pvalue if ahead else 1.0
+
+    kept = {name for name in right if min(p_value(other, name) for other in right) > 0.05 / 31}
+    found = json.loads((folder / "results.json").read_bytes())["grid"]
+    assert (len(right), set(found["not_excluded"])) == (32, kept)
+    assert found["not_excluded"][0] == found["winner_by_validation"]
+
+
+def test_without_everyones_predictions_nothing_is_said_of_the_best(tmp_path: Path) -> None:
+    names = [record.asked.name for record in RECORDS if record.asked.role == "cell"]
+    for known in (names, names[1:]):
+        tested = replace(TESTED, cells=dict.fromkeys(known, FIRST[0]))
+        kept = made.results_of(made.make_study(), RECORDS, tmp_path, tested).grid.not_excluded
+        assert (kept is None) if known != names else (set(kept) == set(names))
+
+
 def test_the_tables_of_pairs_and_variances(results: Results) -> None:
     pair, row = results.comparisons[0], tables(results)["comparisons"].rows[0]
     # 853 - 781, 861 - 779 and 849 - 790 of 1,000; every run of LoRA is better.
@@ -67,5 +95,5 @@ def test_the_tables_of_pairs_and_variances(results: Results) -> None:
     row, found = tables(results)["variance"].rows[0], results.methods[0].variance.components
     shown = [f"{100 * part**0.5:.2f}" for part in (found.of_seeds, found.of_reviews)]
     assert [cell.text for cell in row[1:3]] == shown
-    # 781, 779 and 790 of 1,000.
-    assert [cell.text for cell in row[8:]] == ["78.10", "78.33"]
+    # 781, 779 and 790 of 1,000, and nothing nudged.
+    assert [cell.text for cell in row[8:]] == ["1.10", ABSENT, "78.10", "78.33"]

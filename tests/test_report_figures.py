@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lora_replication.report import figures
-from lora_replication.report.drawing import Drawing
-from lora_replication.report.figures import collapse_by_alpha, draw_figures, heatmaps, scatter
+from lora_replication.report.figures import collapse_by_alpha, draw_figures, heatmaps
+from lora_replication.report.rendering import Drawing
 from lora_replication.report.results import Results
 from tests import report_records as made
 
@@ -101,17 +101,11 @@ def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(tmp_p
     assert len(by_name) == 7
 
 
-def test_the_grid_has_a_point_each_and_its_collapse_an_exact_interval(tmp_path: Path) -> None:
+def test_collapse_has_an_exact_interval(tmp_path: Path) -> None:
     records = list(RECORDS)
     records[16] = made.diverged(records[16])
     records[17] = made.altered(records[17], test=made.count(512, 1000), one_class=True)
-    results = made.results_of(made.make_study(), records, tmp_path)
-    line, points = scatter(results.cells).axes[0].lines
-    cells = [run for run in results.cells if run.val_accuracy]
-    assert list(points.get_xdata())[:7] == [100 * run.val_accuracy for run in cells]
-    assert list(points.get_ydata())[:7] == [100 * run.test_accuracy for run in cells]
-    assert list(line.get_xdata()) == list(line.get_ydata())
-    rows = results.grid.collapse
+    rows = made.results_of(made.make_study(), records, tmp_path).grid.collapse
     lines = [list(line.get_ydata()) for line in collapse_by_alpha(rows).axes[0].lines]
     assert lines[1] == [100 * rows[1].share.low, 100 * rows[1].share.high]
     assert lines[2:] == [[0, 50], [0, 25]]
@@ -119,7 +113,7 @@ def test_the_grid_has_a_point_each_and_its_collapse_an_exact_interval(tmp_path: 
 
 def test_the_same_results_give_the_same_bytes_and_say_what_they_are_not(results, drawings):
     assert draw_figures(results) == drawings
-    assert len(drawings) == 6
+    assert len(drawings) == 5
     for drawing in drawings.values():
         assert drawing.png.startswith(b"\x89PNG")
         assert b"<dc:date>" not in drawing.svg

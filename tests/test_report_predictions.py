@@ -41,6 +41,25 @@ def test_right_predictions_and_facts_or_their_absence(tmp_path: Path) -> None:
     assert (tested.right, tested.movies, tested.unseen_movie) == ({}, None, None)
 
 
+def test_the_grids_configurations_are_read_on_validation(tmp_path: Path) -> None:
+    records = made.make_records(made.make_workspace(made.make_study()))
+    cell = next(record for record in records if record.asked.role == "cell")
+    cell = made.altered(cell, val=made.count(1, 2), test=made.count(2, 4))
+    workspace = workspace_of(tmp_path, cell)
+    table = {
+        "split": ["val"] * 2 + ["test"] * 4, "row": [0, 1, 0, 1, 2, 3], "label": [1, 0, 1, 0, 1, 0],
+        "logit_0": [0.0] * 6, "logit_1": [1.0] * 6,
+    }  # fmt: skip
+    pq.write_table(pa.table(table), workspace.folder(cell.asked) / PREDICTIONS)
+    tested = read_predictions(workspace, [cell])
+    assert tested.right == {}
+    assert {name: one.tolist() for name, one in tested.cells.items()} == {
+        cell.asked.name: [True, False]
+    }
+    with pytest.raises(DataError, match="1 of 2 validation reviews right, its record says 2 of 2"):
+        read_predictions(workspace, [made.altered(cell, val=made.count(2, 2))])
+
+
 def test_equal_logits_predict_0_and_other_parts_are_left_out(tmp_path: Path) -> None:
     workspace = workspace_of(tmp_path, one_run())
     table = {

@@ -8,7 +8,7 @@ from lora_replication.data.manifest import read_test_reviews
 from lora_replication.errors import EnvironmentProblem
 from lora_replication.plan import progress
 from lora_replication.record import ADAPTER
-from lora_replication.report.publish import publish
+from lora_replication.report.build import publish
 from lora_replication.workspace import Workspace
 from tests import report_records as made
 

@@ -44,16 +44,12 @@ def small(tmp_path: Path) -> Path:
     return tmp_path / "vocab.txt"
 
 
-def nothing(done: int) -> None:
-    """Ignore progress."""
-
-
 @pytest.mark.parametrize("max_tokens", [3, 16, 512])
 def test_tokens_are_those_of_the_encoders_own_tokenizer(max_tokens: int) -> None:
     encoder = locate_encoder(ModelParams(encoder="minilm", max_tokens=max_tokens))
     theirs = AutoTokenizer.from_pretrained(encoder.folder)
     ours = load_tokenizer(encoder.vocabulary, max_tokens)
-    tokens, cut = tokenise(TRICKY, [0] * len(TRICKY), ours, nothing)
+    tokens, cut = tokenise(TRICKY, [0] * len(TRICKY), ours)
     whole = theirs(TRICKY, truncation=True, max_length=100_000)["input_ids"]
     expected = theirs(TRICKY, truncation=True, max_length=max_tokens)["input_ids"]
     assert [each.tolist() for each in np.split(tokens.ids, tokens.starts[1:-1])] == expected
@@ -63,7 +59,7 @@ def test_tokens_are_those_of_the_encoders_own_tokenizer(max_tokens: int) -> None
 
 def test_ids_starts_and_cut_by_hand(small: Path) -> None:
     tokens, cut = tokenise(
-        ["a ab", "", "B c a a", "a b a b"], [1, 0, 0, 1], load_tokenizer(small, 5), nothing
+        ["a ab", "", "B c a a", "a b a b"], [1, 0, 0, 1], load_tokenizer(small, 5)
     )
     assert tokens.ids.tolist() == [1, 3, 3, 5, 2, 1, 2, 1, 4, 0, 3, 2, 1, 3, 4, 3, 2]
     assert tokens.starts.tolist() == [0, 5, 7, 12, 17]
@@ -71,18 +67,16 @@ def test_ids_starts_and_cut_by_hand(small: Path) -> None:
     assert tokens.labels.tolist() == [1, 0, 0, 1]
     assert len(tokens) == 4
     assert cut == 2
-    types = [array.dtype.name for array in (tokens.ids, tokens.starts, tokens.labels)]
-    assert types == ["int32", "int64", "int64"]
+    arrays = (tokens.ids, tokens.starts, tokens.labels)
+    assert [array.dtype.name for array in arrays] == ["int32", "int64", "int64"]
 
 
 @pytest.mark.goal("property", "tokens ignore batches")
-def test_what_is_tokenised_together_changes_nothing_and_progress_is_told(small: Path) -> None:
+def test_what_is_tokenised_together_changes_nothing(small: Path) -> None:
     texts = ["a " * (number % 7) + "b" * (number % 3) for number in range(2 * REVIEWS_AT_ONCE + 1)]
-    told: list[int] = []
-    tokens, cut = tokenise(texts, [0] * len(texts), load_tokenizer(small, 6), told.append)
-    alone = [tokenise([text], [0], load_tokenizer(small, 6), nothing) for text in texts[:21]]
+    tokens, cut = tokenise(texts, [0] * len(texts), load_tokenizer(small, 6))
+    alone = [tokenise([text], [0], load_tokenizer(small, 6)) for text in texts[:21]]
     assert tokens.ids[: tokens.starts[21]].tolist() == [t for piece, _ in alone for t in piece.ids]
-    assert told == [REVIEWS_AT_ONCE, REVIEWS_AT_ONCE, 1]
     assert cut == sum(number % 7 + number % 3 > 4 for number in range(len(texts)))
 
 

@@ -1,32 +1,19 @@
 """What a run looks like in MLflow, without MLflow."""
 
 import math
-from pathlib import Path
 
 import pytest
 
-from lora_replication.errors import DataError
 from lora_replication.record import Epoch
 from lora_replication.tracking import content
 from tests.tracking_runs import NO_RESULT, NOON, a_record, a_run
 
 
-@pytest.mark.parametrize(
-    ("name", "role", "words"),
-    [
-        ("lora_default", "method", "LoRA default, seed 3"),
-        ("last_layers", "method", "Last layers, seed 3"),
-        ("r8-a0.5-query-value", "cell", "Rank 8, alpha 0.5, query + value, seed 3"),
-        ("grid_winner", "winner", "Grid winner, seed 3"),
-    ],
-)
-def test_runs_are_named_in_words(name, role, words):
-    assert a_run(name, role, seed=3).words == words
-
-
 def test_a_run_is_described_in_words_and_its_settings_are_flat():
     run = a_run()
-    assert content.run_tags(run)["mlflow.note.content"] == (
+    tags = content.run_tags(run)
+    assert tags["record_key"] == run.key[:16]
+    assert tags["mlflow.note.content"] == (
         "Toy reviews, not IMDb. Trains rank 8, alpha 0.5, query + value, "
         "at learning rate 0.0005, for 3 epochs in fp32."
     )
@@ -40,10 +27,8 @@ def test_a_run_is_described_in_words_and_its_settings_are_flat():
     assert (settings["method"], settings["seed"], settings["lora.rank"]) == (run.name, "1", "8")
 
 
-def test_digests_are_short_and_collapse_and_a_dirty_tree_are_tags():
-    run = a_run()
-    assert content.run_tags(run)["record_key"] == run.key[:16]
-    tags = content.outcome_tags(a_record(run, one_class=True))
+def test_the_outcome_is_tags():
+    tags = content.outcome_tags(a_record(a_run(), one_class=True))
     assert (tags["collapsed"], tags["git_dirty"], tags["git_commit"]) == ("true", "true", "abc123")
     assert (tags["status"], tags["processor"], "gpu" in tags) == ("ok", "some", False)
 
@@ -56,7 +41,7 @@ def test_sweeps_are_what_configurations_share():
 
 
 def test_metrics_by_section_at_the_times_of_the_record():
-    points = content.record_points(a_record(a_run()), Path("record.json"))
+    points = content.record_points(a_record(a_run()))
     once = {point.name: point.value for point in points if point.step == 0}
     assert once == {
         "accuracy/train": 0.75, "accuracy/validation": 0.75, "accuracy/test": 0.75,
@@ -70,7 +55,7 @@ def test_metrics_by_section_at_the_times_of_the_record():
     # Finished at 65 s, evaluated for 5 s, third epoch 30 s, second 20 s.
     assert [point.milliseconds - NOON for point in losses] == [10_000, 30_000, 60_000]
     failed = a_record(a_run(), status="failed", **NO_RESULT)
-    names = {point.name for point in content.record_points(failed, Path("record.json"))}
+    names = {point.name for point in content.record_points(failed)}
     assert not [name for name in names if name.startswith(("accuracy", "loss", "curve"))]
 
 
@@ -81,9 +66,3 @@ def test_values_that_are_not_finite_are_left_out():
         epoch=1, train_loss=math.inf, val_loss=math.nan, seconds=1.0, **accuracies
     )
     assert [point.name for point in content.epoch_points(epoch, 0)] == ["curve/train_accuracy"]
-
-
-def test_a_time_that_is_none_names_the_file():
-    with pytest.raises(DataError, match=r"here/record.json: 'noon'"):
-        content.record_points(a_record(a_run(), finished="noon"), Path("here/record.json"))
-    assert content.milliseconds("2024-01-31T12:00:00", Path()) == NOON  # UTC where nothing is said

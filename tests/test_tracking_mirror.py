@@ -17,7 +17,7 @@ import pytest
 
 from lora_replication.errors import Stopped
 from lora_replication.files import file_digest
-from lora_replication.tracking import address, store
+from lora_replication.tracking import store
 from lora_replication.tracking.mirror import Mirror, open_mirror
 from tests import tracking_runs
 from tests.tracking_runs import (
@@ -50,7 +50,7 @@ with open_mirror(TRACKING, record.asked) as mirror:
 """
 
 
-def another_process(*arguments: object, code: str = RUN, **environment: str):
+def another_process(*arguments: object, code: str = RUN):
     """A process that logs a run: seed, epochs logged while it goes, seconds after each."""
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
@@ -58,7 +58,7 @@ def another_process(*arguments: object, code: str = RUN, **environment: str):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": path} | environment,
+        env=os.environ | {"PYTHONPATH": path},
     )
 
 
@@ -69,7 +69,7 @@ def wait_for(condition, seconds: float = 120.0) -> None:
         time.sleep(0.1)
 
 
-def test_a_run_has_curves_results_settings_and_files(tracked):
+def test_a_run_has_curves_results_settings_and_files_and_nothing_of_the_user(tracked):
     folder = mirrored(a_record(a_run()))
     (run,) = runs()
     assert (run.info.status, run.info.run_name) == ("FINISHED", "LoRA default, seed 1")
@@ -83,23 +83,16 @@ def test_a_run_has_curves_results_settings_and_files(tracked):
         {one.name: one.read_bytes() for one in at.iterdir()} for at in (artifacts, folder)
     )
     assert copies == files and len(files) == 3
-    assert [one.name for one in tracked.parent.iterdir()] == [tracked.name]
-
-
-def test_nothing_tells_of_user_host_or_paths(tracked):
-    mirrored(a_record(a_run("r8", "cell")))
-    for run in runs():
-        words = [*run.data.tags.values(), *run.data.params.values(), run.info.user_id]
-        assert run.info.user_id == "lora-replication"
-        assert not {getpass.getuser(), socket.gethostname()} & set(" ".join(words).split())
-        assert not [word for word in words if str(tracked.parent) in word]
+    assert run.info.user_id == "lora-replication"
+    words = [*run.data.tags.values(), *run.data.params.values()]
+    assert not {getpass.getuser(), socket.gethostname()} & set(" ".join(words).split())
+    assert not [word for word in words if str(tracked.parent) in word]
 
 
 @pytest.mark.parametrize(
     ("raised", "status"),
     [
         (Stopped(15), "KILLED"),
-        (KeyboardInterrupt(), "KILLED"),
         (ValueError("x"), "FAILED"),
         (None, "FINISHED"),
     ],
@@ -120,14 +113,12 @@ def test_leaving_ends_the_run(raised, status):
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
-    [("diverged", "FINISHED"), ("failed", "FAILED"), ("timeout", "FAILED"), ("killed", "KILLED")],
+    ("status", "said"), [("diverged", "FINISHED"), ("timeout", "FAILED"), ("killed", "KILLED")]
 )
 def test_the_status_of_the_record_decides(status, said):
     mirrored(a_record(a_run(), status=status, **NO_RESULT))
     (run,) = runs()
     assert (run.info.status, run.data.tags["status"]) == (said, status)
-    assert synced() == {"already there": 1}
 
 
 @pytest.mark.fault(1, 5)
@@ -189,32 +180,9 @@ def test_a_silent_server_costs_one_call_which_is_short_when_the_process_is_stopp
 
 
 @pytest.mark.fault(9)
-def test_a_slow_server_is_asked_no_more_than_thirty_seconds_in_five_minutes(monkeypatch):
-    now = [1000.0]
-
-    class Slow:
-        def get_run(self, seconds: float) -> None:
-            now[0] += seconds
-
-    slow = store.Store("http://slow", "x", patience=30.0)
-    slow._client = Slow()
-    monkeypatch.setattr(store.time, "monotonic", lambda: now[0])
-    slow.call("get_run", 9.0)  # another may take 21 seconds
-    slow.call("get_run", 0.5)
-    with pytest.raises(TimeoutError):
-        slow.call("get_run", 0.0)
-    now[0] += 300
-    slow.call("get_run", 1.0)
-    patient = store.Store("sqlite:///x", "x")
-    patient._client = Slow()
-    for _ in range(5):
-        patient.call("get_run", 20.0)
-
-
-@pytest.mark.fault(9)
 @pytest.mark.parametrize(
     "uri",
-    ["foo://bar", "./mlruns", "http://[bad", "sqlite:////proc/none/mlflow.db", "sqlite:///taken"],
+    ["foo://bar", "http://[bad", "sqlite:////proc/none/mlflow.db", "sqlite:///taken"],
 )
 def test_a_bad_address_costs_one_warning(uri, monkeypatch, capsys):
     Path("taken").mkdir()
@@ -223,7 +191,7 @@ def test_a_bad_address_costs_one_warning(uri, monkeypatch, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("answer", [b"hello", b"[]", b"{}", b"null"])
+@pytest.mark.parametrize("answer", [b"hello", b"{}"])
 def test_a_server_that_is_not_mlflow_costs_one_warning(answer, monkeypatch, capsys):
     with listener(answer) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -232,7 +200,7 @@ def test_a_server_that_is_not_mlflow_costs_one_warning(answer, monkeypatch, caps
 
 
 def test_a_locked_database_costs_one_warning_with_its_own_remedy(monkeypatch, capsys):
-    monkeypatch.setattr(address, "LOCK_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(store, "LOCK_WAIT_SECONDS", 0.1)
     holder = sqlite3.connect("mlflow.db")
     holder.execute("PRAGMA journal_mode = DELETE")
     holder.execute("BEGIN EXCLUSIVE")
@@ -242,11 +210,8 @@ def test_a_locked_database_costs_one_warning_with_its_own_remedy(monkeypatch, ca
     assert "another program holds the database" in warning
 
 
-@pytest.mark.parametrize(
-    "broken", ["import sys; sys.modules['mlflow'] = None", "raise TypeError('of protobuf')"]
-)
-def test_an_import_of_mlflow_that_fails_costs_one_warning(broken, tracked):
-    (tracked / "mlflow.py").write_text(broken)
+def test_an_import_of_mlflow_that_fails_costs_one_warning(tracked):
+    (tracked / "mlflow.py").write_text("raise TypeError('of protobuf')")
     process = another_process(1, 3, 0.0, code=f"import sys\nsys.path.insert(0, '.')\n{RUN}")
     out, complaints = process.communicate(timeout=120)
     assert (process.returncode, out.count("epoch")) == (0, 3)

@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 import tempfile
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from lora_replication.data.generated import words
+from lora_replication.data.generated import phrases
 from lora_replication.files import write_whole
 
 Kind = Literal["distilbert", "bert"]
@@ -24,6 +25,13 @@ CONFIGS = {
         "max_position_embeddings": 512, "hidden_act": "gelu",
     },
 }  # fmt: skip
+
+
+def words() -> list[str]:
+    """What a generated review can hold: words and marks in lower case, sorted, each once."""
+    options = (phrase for both in phrases().values() for side in both for phrase in side)
+    plain = (re.sub(r"\{[-?]?\w+\}", " ", phrase).lower() for phrase in options)
+    return sorted({token for text in plain for token in re.findall(r"\w+|[^\w\s]", text)} | {"an"})
 
 
 @cache

@@ -26,8 +26,8 @@ from lora_replication.record import (
 )
 from lora_replication.study import LoraParams, Study, TrackingParams
 from lora_replication.tracking import store
-from lora_replication.tracking.address import for_mlflow, prepare_database, resolved
 from lora_replication.tracking.mirror import _store, open_mirror
+from lora_replication.tracking.store import prepare_database, resolved
 from lora_replication.tracking.sync import sync
 from lora_replication.workspace import Workspace
 
@@ -48,7 +48,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Path:
     """The folder of this test, with an empty database in it; and no store is known yet."""
-    folder = tmp_path / "50%25 #1?x é"
+    folder = tmp_path / "d 2 é"
     folder.mkdir()
     shutil.copy(empty_database, folder)
     monkeypatch.chdir(folder)
@@ -152,7 +152,7 @@ def client() -> Any:
     store.load_mlflow()
     from mlflow.tracking import MlflowClient
 
-    return MlflowClient(for_mlflow(resolved(TRACKING.uri)))
+    return MlflowClient(resolved(TRACKING.uri))
 
 
 def runs(condition: str = "", study: str = "toy") -> list[Any]:

@@ -99,7 +99,9 @@ def epochs_of(training: Training) -> list[dict[str, object]]:
 
 def without_times(record: Record) -> dict[str, Any]:
     """The content of a record that is the same for equal runs."""
-    content = record.model_dump(exclude={"where": {"started", "finished"}, "happened": TIMES})
+    content = record.model_dump(
+        exclude={"where": {"started", "finished", "load"}, "happened": TIMES}
+    )
     for epoch in content["happened"]["epochs"]:
         del epoch["seconds"]
     return content

@@ -8,7 +8,6 @@ import numpy as np
 
 from lora_replication.plan import Progress
 from lora_replication.record import Count, Record
-from lora_replication.report.comparisons import compare
 from lora_replication.report.predictions import Predictions, RunName
 from lora_replication.report.results import Results, RunRow, Verdict
 from lora_replication.report.summary import summarise
@@ -38,10 +37,11 @@ def base() -> Results:
     return summed(study, make_records(make_workspace(study)))
 
 
-def summed(study: Study, records: Sequence[Record]) -> Results:
+def summed(study: Study, records: Sequence[Record], tested: Predictions | None = None) -> Results:
     asked = tuple(record.asked for record in records)
     found = {record.asked.place: record for record in records}
-    return summarise(study, make_manifest(), Progress(asked, found, 0, ()))
+    progress = Progress(asked, found, 0, ())
+    return summarise(study, make_manifest(), progress, tested or Predictions())
 
 
 def by_name(results: Results, tested: Predictions, study: Study) -> dict[str, Verdict]:
@@ -52,7 +52,7 @@ def judged_records(
     study: Study, records: Sequence[Record], tested: Predictions | None = None
 ) -> dict[str, Verdict]:
     tested = tested or Predictions()
-    return by_name(compare(summed(study, records), tested), tested, study)
+    return by_name(summed(study, records, tested), tested, study)
 
 
 def answers(percent: float, method: int, review_sd: float) -> np.ndarray:
@@ -75,7 +75,7 @@ def world(
     study: Study | None = None,
     counts: dict[str, int] = COUNTS,
     review_sd: float = 0.1,
-    gone: tuple[str, int] = ("", 0),
+    gone: Sequence[tuple[str, int]] = (),
 ) -> dict[str, Verdict]:
     """The article's study: runs at ``means`` + ``spread`` percent; ``gone`` diverged."""
     runs, right = [], {}
@@ -83,7 +83,7 @@ def world(
         if run.role == "method" and run.seed <= len(spread):
             place = list(ARTICLE).index(run.name)
             percent = means[run.name] + spread[(run.seed - 1 + 2 * place) % len(spread)]
-            if (run.name, run.seed) == gone:
+            if (run.name, run.seed) in gone:
                 runs.append(run.model_copy(update={"status": "diverged", "test": None}))
                 continue
             runs.append(with_accuracy(run, percent))

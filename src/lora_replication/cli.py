@@ -10,7 +10,7 @@ import click
 from lora_replication import __version__
 from lora_replication.errors import ParameterError
 from lora_replication.process import run_command
-from lora_replication.study import TARGETS, expanded
+from lora_replication.study import TARGETS
 
 FIRST_STEPS = """\b
 First steps:
@@ -20,16 +20,7 @@ First steps:
 """
 
 
-class UserPath(click.ParamType[Path]):
-    """A path in which ``~`` is the home folder."""
-
-    name = "path"
-
-    def convert(self, value: Any, _param: Any, _context: Any) -> Path:
-        """The path."""
-        return expanded(str(value))
-
-
+PATH: click.Path = click.Path(path_type=Path)
 STUDY = click.argument("study")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -51,7 +42,11 @@ def _main() -> None:
 @click.group(
     invoke_without_command=True,
     help=f'A replication of "Code LoRA from Scratch".\n\n{FIRST_STEPS}',
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "show_default": True,
+    },
 )
 @click.version_option(__version__, prog_name="lora-replication")
 @click.pass_context
@@ -65,7 +60,7 @@ def cli(context: click.Context) -> None:
 @AS_JSON
 def list_studies(as_json: bool) -> None:
     """List the studies of this project."""
-    from lora_replication.studies import project_root, read_study, study_names
+    from lora_replication.reading import project_root, read_study, study_names
 
     root = project_root()
     titles = {name: read_study(name, root).title for name in study_names(root)}
@@ -76,12 +71,8 @@ def list_studies(as_json: bool) -> None:
 
 @cli.command(epilog="Example: lora-replication run demo")
 @STUDY
-@click.option(
-    "--publish", is_flag=True, help="Copy the records next to the report, to commit both."
-)
-@click.option(
-    "--without-grid", is_flag=True, help="Leave out the grid; the report is a partial one."
-)
+@click.option("--publish", is_flag=True, help="Copy the records next to the report, to commit it.")
+@click.option("--without-grid", is_flag=True, help="Leave out the grid; the report is partial.")
 @click.option("--verbose", is_flag=True, help="Show what DVC says.")
 def run(study: str, publish: bool, without_grid: bool, verbose: bool) -> None:
     """Bring STUDY up to date: prepare, train, gridsearch, report (dvc repro in its folder)."""
@@ -119,9 +110,9 @@ def doctor(study: str, as_json: bool) -> None:
 @AS_JSON
 def report(study: str, allow_partial: bool, show: bool, as_json: bool) -> None:
     """Rebuild the report of STUDY from its records, or from those committed with it."""
+    from lora_replication.reading import project_root
     from lora_replication.report.build import report_study
-    from lora_replication.report.terminal import terminal_table
-    from lora_replication.studies import project_root
+    from lora_replication.report.columns import terminal_table
 
     root = project_root()
     results = report_study(study, root, allow_partial=allow_partial)
@@ -137,28 +128,18 @@ def _switches(command: Any) -> Any:
     for target in reversed(TARGETS):
         is_on = target in ("query", "value")
         flag = f"--lora-{target}/--no-lora-{target}"
-        command = click.option(flag, target, default=is_on, show_default=True)(command)
+        command = click.option(flag, target, default=is_on)(command)
         article = click.option(f"--lora_{target}", f"article_{target}", type=bool, hidden=True)
         command = article(command)
     return command
 
 
 @cli.command(epilog="Example: lora-replication train --study demo --lora-r 4 --lora-mlp")
-@click.option(
-    "--study", default="article", show_default=True, help="Gives data, encoder, settings."
-)
+@click.option("--study", default="article", help="Gives data, encoder, settings.")
 @click.option("--method", help="A method of the study; without it, LoRA with the switches below.")
-@click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--lora-r", "--lora_r", "rank", type=int, default=8, show_default=True, help="Rank.")
-@click.option(
-    "--lora-alpha",
-    "--lora_alpha",
-    "alpha",
-    type=float,
-    default=16.0,
-    show_default=True,
-    help="Factor of the low-rank term.",
-)
+@click.option("--seed", default=1)
+@click.option("--lora-r", "--lora_r", "rank", default=8, help="Rank.")
+@click.option("--lora-alpha", "--lora_alpha", "alpha", default=16.0, help="Factor of the term.")
 @_switches
 @click.pass_context
 def train(
@@ -189,10 +170,10 @@ def train(
 @cli.command(
     epilog='Example: lora-replication predict runs/demo/lora_default/seed-1 "A joy from start to end."'
 )
-@click.argument("run", type=UserPath())
+@click.argument("run", type=PATH)
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
-@click.option("--file", type=UserPath(), help="A file with one text a line; - is standard input.")
-@click.option("--encoder-path", type=UserPath(), help="For runs whose encoder was a local folder.")
+@click.option("--file", type=PATH, help="A file with one text a line; - is standard input.")
+@click.option("--encoder-path", type=PATH, help="For runs whose encoder was a local folder.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="The run's own by default.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def predict(run: Path, texts: tuple[str, ...], **options: Any) -> None:
@@ -203,13 +184,13 @@ def predict(run: Path, texts: tuple[str, ...], **options: Any) -> None:
 
 
 @cli.command("article-grid", epilog="Example: lora-replication article-grid results.txt")
-@click.argument("file", type=UserPath())
-@click.option("--folder", type=UserPath(), help="Where to write; reports/published by default.")
+@click.argument("file", type=PATH)
+@click.option("--folder", type=PATH, help="Where to write; reports/published by default.")
 @click.option("--study", help="Compare with the finished configurations of this study's grid.")
 def article_grid(file: Path, folder: Path | None, study: str | None) -> None:
     """Report what the grid published with the article says; FILE is its author's results file."""
+    from lora_replication.reading import ARTICLE, project_root, read_study
     from lora_replication.report.published_report import build_published_report
-    from lora_replication.studies import ARTICLE, project_root, read_study
     from lora_replication.workspace import Workspace
 
     root = project_root()
@@ -223,7 +204,7 @@ def article_grid(file: Path, folder: Path | None, study: str | None) -> None:
 @cli.command(epilog="Example: lora-replication sync, then make ui")
 def sync() -> None:
     """Rebuild the MLflow copy from the records of all studies and committed reports."""
-    from lora_replication.studies import project_root
+    from lora_replication.reading import project_root
     from lora_replication.tracking.sync import sync_all
 
     sync_all(project_root())

@@ -3,21 +3,21 @@
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from lora_replication.encoder_config import Config, read_bounded, read_config
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
 from lora_replication.errors import DataError, EnvironmentProblem
 from lora_replication.files import file_digest
-from lora_replication.hub import HubFiles
-from lora_replication.pins import PINS, Pin
+from lora_replication.pins import PINS, HubFiles, Pin
 from lora_replication.study import ModelParams, expanded
 from lora_replication.training.layouts import LAYOUTS, Layout
 
 CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
 FILES = (CONFIG, WEIGHTS, VOCABULARY)
 
-MOST_VOCABULARY_BYTES = 10_000_000
-"""BERT's has 230 kB."""
+Size = Annotated[int, Field(ge=1, le=100_000)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,69 @@ class Encoder:
         return self.folder / VOCABULARY
 
 
+class Config(BaseModel):
+    """What is used of ``config.json``; ``WIDTH`` and ``HEADS`` are the family's own names."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    WIDTH: ClassVar[str]
+    HEADS: ClassVar[str]
+
+    vocab_size: Annotated[int, Field(ge=1, le=10_000_000)] = 30522
+    max_position_embeddings: Size = 512
+    pad_token_id: Annotated[int, Field(ge=0)] | None = 0
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        width, heads = getattr(self, self.WIDTH), getattr(self, self.HEADS)
+        if width % heads:
+            raise ValueError(f"{self.HEADS} is {heads}; allowed: a divisor of {self.WIDTH} {width}")
+        if (self.pad_token_id or 0) >= self.vocab_size:
+            raise ValueError(f"pad_token_id is {self.pad_token_id}; allowed: below vocab_size")
+        return self
+
+
+class DistilBertConfig(Config):
+    """Of DistilBERT."""
+
+    WIDTH, HEADS = "dim", "n_heads"
+
+    model_type: Literal["distilbert"]
+    dim: Size = 768
+    hidden_dim: Size = 3072
+    n_layers: Size = 6
+    n_heads: Size = 12
+    activation: Literal["gelu"] = "gelu"
+    sinusoidal_pos_embds: bool = False
+    dropout: Probability = 0.1
+    attention_dropout: Probability = 0.1
+    seq_classif_dropout: Probability = 0.2
+
+
+class BertConfig(Config):
+    """Of BERT."""
+
+    WIDTH, HEADS = "hidden_size", "num_attention_heads"
+
+    model_type: Literal["bert"]
+    hidden_size: Size = 768
+    intermediate_size: Size = 3072
+    num_hidden_layers: Size = 12
+    num_attention_heads: Size = 12
+    type_vocab_size: Size = 2
+    hidden_act: Literal["gelu"] = "gelu"
+    position_embedding_type: Literal["absolute"] = "absolute"
+    is_decoder: Literal[False] = False
+    layer_norm_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-12
+    hidden_dropout_prob: Probability = 0.1
+    attention_probs_dropout_prob: Probability = 0.1
+
+
+_ANY_CONFIG: TypeAdapter[DistilBertConfig | BertConfig] = TypeAdapter(
+    Annotated[DistilBertConfig | BertConfig, Field(discriminator="model_type")]
+)
+
+
 def locate_encoder(model: ModelParams) -> Encoder:
     """Find the encoder that ``model`` names, downloading it from the hub if need be, and check it.
 
@@ -65,23 +128,20 @@ def locate_encoder(model: ModelParams) -> Encoder:
                 f"{folder / name} is missing; an encoder is {CONFIG}, {WEIGHTS} (nothing pickled) "
                 f"and {VOCABULARY} together"
             )
-    weights = _checked_digest(folder, pin)
-    config = read_config(folder / CONFIG)
-    _check_sizes(config, folder, model.max_tokens)
+    weights = file_digest(folder / WEIGHTS)
+    if pin:
+        _check_pinned(folder / WEIGHTS, weights, pin.weights, pin)
+        _check_pinned(folder / VOCABULARY, file_digest(folder / VOCABULARY), pin.vocabulary, pin)
+    config = _read_config(folder, model.max_tokens)
     revision = pin.revision if pin else None
-    layout = LAYOUTS[config.model_type]
-    return Encoder(model.encoder, folder, revision, layout, weights, config.arguments)
-
-
-def hub_files(pin: Pin) -> HubFiles:
-    """The files of an encoder from the hub."""
-    return HubFiles(pin.source, pin.revision, FILES, "model")
+    arguments = config.model_dump(exclude={"model_type", "position_embedding_type", "is_decoder"})
+    return Encoder(model.encoder, folder, revision, LAYOUTS[config.model_type], weights, arguments)
 
 
 def _pinned_folder(pin: Pin) -> Path:
     if pin.place == "hub":
         instead = f"put {', '.join(FILES)} into a folder and set model.encoder folder, model.path"
-        return hub_files(pin).fetched(instead)[0].parent
+        return HubFiles(pin.source, pin.revision, FILES, "model").fetched(instead)[0].parent
     # Importing the package would need sentence-transformers; its files are all that is wanted.
     spec = importlib.util.find_spec(pin.source.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
@@ -92,36 +152,40 @@ def _pinned_folder(pin: Pin) -> Path:
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
-def _checked_digest(folder: Path, pin: Pin | None) -> str:
-    """sha256 of the weights, which is the pinned one, as is the vocabulary's."""
-    digests = {name: file_digest(folder / name) for name in (WEIGHTS, VOCABULARY)}
-    pinned = {WEIGHTS: pin.weights, VOCABULARY: pin.vocabulary} if pin else digests
-    for name, expected in pinned.items():
-        if pin and digests[name] != expected:
-            raise DataError(
-                f"{folder / name} has sha256 {digests[name]}; {pin.source} {pin.revision} has "
-                f"{expected}; remove the file and run again to fetch it anew"
-            )
-    return digests[WEIGHTS]
+def _check_pinned(file: Path, found: str, expected: str, pin: Pin) -> None:
+    if found != expected:
+        raise DataError(
+            f"{file} has sha256 {found}; {pin.source} {pin.revision} has {expected}; "
+            "remove the file and run again to fetch it anew"
+        )
 
 
-def _check_sizes(config: Config, folder: Path, max_tokens: int) -> None:
-    """Every token has its embedding, by piece and by position; memory stays within bounds."""
-    file, positions = folder / CONFIG, config.max_position_embeddings
-    if positions < max_tokens:
+def _read_config(folder: Path, max_tokens: int) -> DistilBertConfig | BertConfig:
+    """The config in ``folder``, in which every token has its embedding, by piece and by position.
+
+    Raises ``DataError`` with key, value and what is allowed.
+    """
+    file = folder / CONFIG
+    try:
+        config = _ANY_CONFIG.validate_json(file.read_bytes())
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"][1:]))
+        given = f"{key} is {repr(first['input'])[:80]}; " if key else ""
+        allowed = first["msg"].removeprefix("Value error, ")
+        raise DataError(
+            f"{file}: {given}{allowed}; the config of an uncased DistilBERT or BERT in the "
+            "hub's layout is needed"
+        ) from None
+    if (positions := config.max_position_embeddings) < max_tokens:
         raise DataError(
             f"{file}: max_position_embeddings is {positions}, but model.max_tokens is {max_tokens};"
             " set it to no more than that"
         )
-    vocabulary = read_bounded(folder / VOCABULARY, MOST_VOCABULARY_BYTES)
-    pieces = len(vocabulary.removesuffix(b"\n").split(b"\n"))
+    pieces = len((folder / VOCABULARY).read_bytes().removesuffix(b"\n").split(b"\n"))
     if config.vocab_size < pieces:
         raise DataError(
             f"{folder / VOCABULARY}: has {pieces} pieces, but {file} says vocab_size "
             f"{config.vocab_size}; they are of different encoders"
         )
-    if (size := (folder / WEIGHTS).stat().st_size) < config.fewest_parameters:
-        raise DataError(
-            f"{file}: its sizes make {config.fewest_parameters:,} parameters, but "
-            f"{folder / WEIGHTS} has {size:,} bytes; they are of different encoders"
-        )
+    return config

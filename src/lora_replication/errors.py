@@ -31,9 +31,7 @@ class EnvironmentProblem(ReplicationError):
 
 
 class GpuLost(EnvironmentProblem):
-    """The GPU answers this process no more: after some errors every further call fails, until a new
-    process begins afresh.
-    """
+    """The GPU answers this process no more; a new process can begin afresh."""
 
 
 class IncompleteError(ReplicationError):

@@ -1,6 +1,4 @@
-"""What the machine and the checkout are, for the *where* of a record. Names no user, no host and no
-path.
-"""
+"""What the machine and the checkout are, for the *where* of a record: no user, no host, no path."""
 
 import importlib.metadata
 import os
@@ -39,40 +37,30 @@ def utc_now() -> str:
 
 
 def git_state() -> tuple[str | None, bool | None]:
-    """(commit, whether tracked files differ from it) of the checkout that this code runs from;
-    nulls outside git.
-    """
-    here = Path(__file__).resolve().parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(  # noqa: S603  # fixed words
-                ["git", *arguments],  # noqa: S607  # from the PATH
-                cwd=here,
+    """(commit, whether tracked files differ from it) of this code's checkout; None outside git."""
+    try:
+        commit, changes = (
+            subprocess.run(  # noqa: S603  # fixed words
+                ["git", *words.split()],  # noqa: S607  # from the PATH
+                cwd=Path(__file__).resolve().parent,
                 capture_output=True,
                 text=True,
                 timeout=30,
                 check=True,
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    commit = git("rev-parse", "HEAD")
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    return commit, None if commit is None or changes is None else bool(changes)
+            ).stdout.strip()
+            for words in ("rev-parse HEAD", "status --porcelain --untracked-files=no")
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit, bool(changes)
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result can depend on; absent ones are left
-    out.
-    """
+    """Versions of Python and of those ``PACKAGES`` that are installed."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -107,18 +95,14 @@ def _cpuinfo() -> list[tuple[str, str]]:
 
 
 def gpu_name(device: str) -> str | None:
-    """The model of the GPU that a run on ``device``, ``cuda`` or ``cpu``, uses, or null where there
-    is none.
-    """
+    """The model of the GPU that a run on ``device``, ``cuda`` or ``cpu``, uses, or None."""
     import torch
 
     return torch.cuda.get_device_name() if device == "cuda" and torch.cuda.is_available() else None
 
 
 def gpu_is_lost(device: str) -> bool:
-    """Whether a run on ``device`` has a GPU that answers this process no more, as after an illegal
-    access or an error of its memory.
-    """
+    """Whether a run on ``device`` has a GPU that no longer answers, as after an illegal access."""
     import torch
 
     if device != "cuda" or not torch.cuda.is_available():
@@ -131,9 +115,7 @@ def gpu_is_lost(device: str) -> bool:
 
 
 def reset_peak_memory(device: str) -> None:
-    """Let ``peak_memory_bytes`` count from here, where the system can: CUDA and Linux do, others
-    count from the process's start.
-    """
+    """Let ``peak_memory_bytes`` count from here, where the system can (CUDA and Linux)."""
     if device == "cuda":
         import torch
 
@@ -145,9 +127,7 @@ def reset_peak_memory(device: str) -> None:
 
 
 def peak_memory_bytes(device: str) -> int:
-    """The most memory held since the last reset: allocated on the GPU for ``cuda``, else resident
-    in this process.
-    """
+    """The most memory since the last reset: on the GPU for ``cuda``, else of this process."""
     if device == "cuda":
         import torch
 

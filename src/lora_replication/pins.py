@@ -1,10 +1,17 @@
-"""The encoders that a study may name, pinned. Another one of a known family is one more entry."""
+"""What is pinned: encoders that a study may name, one an entry, and files of the hub at a commit."""
 
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from lora_replication.errors import EnvironmentProblem
 
 VOCABULARY_SHA256 = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
 """Of the ``vocab.txt`` of uncased BERT, which its descendants share."""
+
+ANSWER_SECONDS = 10.0
+"""How long the hub may take to answer; left to itself, its client tries a dead address for 90 s."""
 
 
 @dataclass(frozen=True)
@@ -52,3 +59,53 @@ FOLDER = "folder"
 """In place of a pinned name: an encoder of one's own, in a folder that ``model.path`` names."""
 
 ENCODERS = (*PINS, FOLDER)
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """Some files of a repository of the hub at a commit."""
+
+    repository: str
+    revision: str
+    names: tuple[str, ...]
+    kind: Literal["model", "dataset"]
+
+    def fetched(self, instead: str) -> list[Path]:
+        """The files from the hub's cache, where no question is asked, else from the hub.
+
+        ``HF_HOME``, ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE`` mean what they mean to its client.
+
+        Args:
+            instead: what a person without the hub can do, for the message.
+
+        Raises:
+            EnvironmentProblem: they are not cached, and the hub is switched off, doesn't answer or
+                has no such files.
+        """
+        from huggingface_hub import HfApi, constants, hf_hub_download
+        from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of httpx
+
+        name, revision, kind = self.repository, self.revision, self.kind
+
+        def files(*, cached: bool) -> list[Path]:
+            found = (
+                hf_hub_download(
+                    name, file, revision=revision, repo_type=kind, local_files_only=cached
+                )
+                for file in self.names
+            )
+            return [Path(file) for file in found]
+
+        try:
+            with suppress(FileNotFoundError):  # its LocalEntryNotFoundError is one
+                return files(cached=True)
+            HfApi().repo_info(name, revision=revision, repo_type=kind, timeout=ANSWER_SECONDS)
+            return files(cached=False)
+        except (HTTPError, OSError) as problem:
+            reason = str(problem).strip().split("\n", maxsplit=1)[0]
+            raise EnvironmentProblem(
+                f"{name} at revision {revision}: can't be had from the hub at "
+                f"{constants.ENDPOINT} ({type(problem).__name__}: {reason}), and "
+                f"{constants.HF_HUB_CACHE} holds no whole copy; connect once, or {instead}, or "
+                "bring a copy of that cache from another machine and set HF_HUB_OFFLINE=1"
+            ) from None

@@ -7,13 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
-from lora_replication.dvc_lock import FILE, check_lock, forget_killed
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from lora_replication.doctor import device
 from lora_replication.errors import (
     DataError,
     EnvironmentProblem,
@@ -24,10 +27,15 @@ from lora_replication.errors import (
 )
 from lora_replication.files import only_writer
 from lora_replication.process import QUIET, STATUS_VARIABLE, stop_signals
-from lora_replication.studies import project_root, read_study, study_folder
+from lora_replication.reading import project_root, read_study, study_folder
 from lora_replication.study import Study, expanded
-from lora_replication.tracking import address
+from lora_replication.tracking.store import VARIABLE, resolved
 from lora_replication.workspace import Workspace
+
+DVC_LOCK = "dvc.lock"
+
+IN_USE = Path(".dvc/tmp/rwlock")
+"""Where each DVC at work writes its PID beside the paths that it reads and writes."""
 
 SITE_CACHE_VARIABLE = "DVC_SITE_CACHE_DIR"
 """DVC's own; names the folder of the caches that it keeps next to a project."""
@@ -41,29 +49,29 @@ from pathlib import Path
 from lora_replication.process import STATUS_VARIABLE, die_with_parent
 die_with_parent(signal.SIGKILL)
 from dvc.cli import main
+from dvc.ui import ui
 
-def told_elsewhere(record):
-    if record.levelno < logging.ERROR:
-        return False
-    words, cause = [record.getMessage()], record.exc_info and record.exc_info[1]
-    while cause:
-        words.append(str(cause))
-        cause = cause.__cause__
-    status = Path(os.environ[STATUS_VARIABLE])
-    if not status.exists():
+verbose = sys.argv.pop(1) == "verbose"
+status = Path(os.environ[STATUS_VARIABLE])
+
+def tell(record):
+    if record.levelno >= logging.ERROR and not status.exists():
+        words, cause = [record.getMessage()], record.exc_info and record.exc_info[1]
+        while cause:
+            words.append(str(cause))
+            cause = cause.__cause__
         message = ": ".join(filter(None, words))
         status.write_text(json.dumps({"exit_code": 1, "message": message}))
-    return False
+    return verbose
 
-if sys.argv.pop(1) == "quiet":
-    from dvc.ui import ui
+if not verbose:
     ui.write = lambda *words, **options: None
-    for handler in logging.getLogger("dvc").handlers:
-        handler.addFilter(told_elsewhere)
+for handler in logging.getLogger("dvc").handlers:
+    handler.addFilter(tell)
 sys.exit(main(sys.argv[1:]))
 """
-"""DVC that does not outlive us, and whose own words are left to us where we are asked to be quiet.
-Its stages do not outlive it, and stop cleanly."""
+"""DVC that does not outlive us, and tells its own errors as a stage does; else it says nothing but
+where it is asked to. Its stages do not outlive it, and stop cleanly."""
 
 
 def run_study(
@@ -91,33 +99,24 @@ def run_study(
     targets = [f"{pipeline}:train"] if without_grid else [str(pipeline)]
     with only_writer(workspace.state / "run.lock"), _scratch_lock(workspace, root, pipeline.parent):
         _repro(root, targets, workspace.state / "status.json", verbose=verbose)
-    from lora_replication.report.build import build_report, read_results  # pandas takes a second
-    from lora_replication.report.publish import publish as publish_records
-    from lora_replication.report.terminal import terminal_table
+    from lora_replication.report import build  # pandas takes a second
+    from lora_replication.report.columns import terminal_table
 
     if without_grid:
-        build_report(workspace, workspace.report, allow_partial=True)
+        build.build_report(workspace, workspace.report, allow_partial=True)
     elif publish:
-        publish_records(workspace)
-    table = terminal_table(read_results(workspace.report))
+        build.publish(workspace)
+    table = terminal_table(build.read_results(workspace.report))
     print(f"\n{table}\nreport: {workspace.report / 'report.html'}")
 
 
 def _check_device(study: Study) -> None:
     """Before hours of preparation rather than after them. Raises ``EnvironmentProblem``."""
-    from lora_replication.doctor import device
-
-    finding = device(study, Path())
-    if study.train.device == "cpu" and finding.state == "warning":
-        print(f"warning: {finding.text}", file=sys.stderr)
-    if study.train.device == "cuda":
-        import torch  # takes seconds, so only where a GPU is asked for
-
-        if not torch.cuda.is_available():
-            raise EnvironmentProblem(
-                f"{study.study}: train.device is cuda, but torch sees no GPU here; "
-                "set train.device to cpu, or run on a machine with one"
-            )
+    state, text = device(study, Path())
+    if state == "warning":
+        print(f"warning: {text}", file=sys.stderr)
+    if state == "problem":
+        raise EnvironmentProblem(f"{study.study}: {text}")
 
 
 @contextmanager
@@ -126,7 +125,7 @@ def _scratch_lock(workspace: Workspace, root: Path, folder: Path) -> Iterator[No
 
     DVC refuses a lock that git ignores, and what ran here must not show as a change of the project.
     """
-    lock, kept = root / folder / FILE, workspace.state / FILE
+    lock, kept = root / folder / DVC_LOCK, workspace.state / DVC_LOCK
     ignored = ["git", "check-ignore", "--quiet", f"{workspace.report}/"]
     try:
         done = subprocess.run(ignored, cwd=root, capture_output=True, check=False)  # noqa: S603
@@ -146,14 +145,61 @@ def _repro(root: Path, targets: list[str], status: Path, *, verbose: bool) -> No
     environment = _environment(root, status)
     status.unlink(missing_ok=True)
     dvc = [sys.executable, "-c", DVC, "verbose" if verbose else "quiet"]
-    no_scm = [*dvc, "config", "--local", "core.no_scm", "true"]
-    if not _knows_its_scm(root) and _wait(no_scm, root, environment):
-        raise EnvironmentProblem(f"{root}: dvc config failed: {_message(status)}")
     _make_private(Path(environment[SITE_CACHE_VARIABLE]))
+    if not _knows_its_scm(root):
+        _wait([*dvc, "config", "--local", "core.no_scm", "true"], root, environment)
     check_lock(root / Path(targets[0].partition(":")[0]).parent)
     forget_killed(root)
     if code := _wait([*dvc, "repro", *targets], root, environment):
         raise _failure(status, code)
+
+
+def check_lock(folder: Path) -> None:
+    """Raise ``DataError`` where ``dvc.lock`` in ``folder`` is cut, badly merged or something else.
+
+    Without it DVC takes each stage up again, and a stage runs nothing that is recorded.
+    """
+    file = folder / DVC_LOCK
+    if not file.exists():
+        return
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        content = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
+        stages = COMPILED_LOCKFILE_SCHEMA(content)["stages"].values()
+        entries = [entry for stage in stages for entry in (*stage["deps"], *stage["outs"])]
+        is_whole = all(len(entry["md5"] or "") >= 32 for entry in entries)
+    except (YAMLError, UnicodeDecodeError, Invalid, KeyError):
+        is_whole = False
+    if not is_whole:
+        raise DataError(
+            f"{file}: not whole, as after a crash or a bad merge; run git checkout {DVC_LOCK} where "
+            "git keeps it, else delete it; then run again: nothing that is recorded is trained again"
+        )
+
+
+def forget_killed(folder: Path) -> None:
+    """Remove the marks of DVCs that are gone from ``folder``.
+
+    A killed one leaves them, perhaps half written, and DVC takes whatever has its PID for it:
+    another process, or its own remains that nobody has waited for.
+    """
+    with suppress(FileNotFoundError):
+        marks = (folder / IN_USE).read_text("utf-8")
+        if not any(_works_in(folder, int(pid)) for pid in re.findall(r'"pid": (\d+),', marks)):
+            (folder / IN_USE).unlink()
+
+
+def _works_in(folder: Path, pid: int) -> bool:
+    import psutil
+
+    try:  # DVC may be started below its folder
+        return Path(psutil.Process(pid).cwd()).is_relative_to(folder.resolve())
+    except psutil.AccessDenied:  # of another user; it may be one
+        return True
+    except psutil.NoSuchProcess:  # remains count as none
+        return False
 
 
 def _make_private(site_cache: Path) -> None:
@@ -180,42 +226,29 @@ def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
     """Run ``command`` to its end, in a process group of its own.
 
     A signal reaches the whole group, DVC and its stage, as SIGINT: on any other DVC would leave its
-    stage behind. And again until the group has ended: DVC hears none while a stage runs, and begins
-    the next one if that stage had just come to its end.
+    stage behind. And again until it has ended: DVC hears none while a stage runs, and begins the
+    next one if that stage had just come to its end.
 
     Raises:
         Stopped: a signal came; everything in the group has ended.
     """
     received: list[int] = []
-    groups: list[int] = []
-    ended = threading.Event()
-
-    def interrupt() -> None:
-        while not ended.is_set():
-            with suppress(ProcessLookupError):  # it has ended by itself
-                os.killpg(groups[0], signal.SIGINT)
-            ended.wait(SECONDS_BETWEEN_INTERRUPTS)
-
-    def begin_to_interrupt() -> None:
-        threading.Thread(target=interrupt, name="interrupt", daemon=True).start()
-
-    def hand_on(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        if groups and len(received) == 1:
-            begin_to_interrupt()
-
-    # Before there is a group: what came in between would find no one to stop it.
-    before = {number: signal.signal(number, hand_on) for number in stop_signals()}
+    before = {
+        number: signal.signal(number, lambda number, _frame: received.append(number))
+        for number in stop_signals()
+    }
+    again = 0.0
     try:
         with subprocess.Popen(  # noqa: S603  # fixed words
             command, cwd=folder, env=environment, process_group=0
         ) as process:
-            groups.append(process.pid)
-            if received:
-                begin_to_interrupt()
-            code = process.wait()
+            while (code := process.poll()) is None:
+                if received and time.monotonic() >= again:
+                    with suppress(OSError):  # it has ended by itself
+                        os.killpg(process.pid, signal.SIGINT)
+                    again = time.monotonic() + SECONDS_BETWEEN_INTERRUPTS
+                time.sleep(0.1)
     finally:
-        ended.set()
         for number, handler in before.items():
             signal.signal(number, handler)
     if received:
@@ -223,21 +256,15 @@ def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
     return code
 
 
-def _message(status: Path) -> str:
-    with suppress(OSError, ValueError, KeyError):
-        return str(json.loads(status.read_text("utf-8"))["message"])
-    return "its message is above"
-
-
 def _failure(status: Path, code: int) -> ReplicationError:
     """The error that the failed stage wrote down, or DVC's own."""
-    message = _message(status)
-    with suppress(OSError, ValueError, KeyError):
-        exit_code = json.loads(status.read_text("utf-8"))["exit_code"]
-        for kind in (ParameterError, DataError, EnvironmentProblem, IncompleteError):
-            if kind.exit_code == exit_code:
-                return kind(message)
-    if killed := re.search(r"'([^']+)'.*exited with -(\d+)", message, re.DOTALL):
+    told: dict[str, Any] = {"exit_code": 1, "message": "its message is above"}
+    with suppress(OSError, ValueError):
+        told = json.loads(status.read_text("utf-8"))
+    for kind in (ParameterError, DataError, EnvironmentProblem, IncompleteError):
+        if kind.exit_code == told["exit_code"]:
+            return kind(told["message"])
+    if killed := re.search(r"'([^']+)'.*exited with -(\d+)", told["message"], re.DOTALL):
         name = signal.Signals(int(killed[2])).name
         return IncompleteError(
             f"stage {killed[1]} was killed by {name}"
@@ -245,7 +272,7 @@ def _failure(status: Path, code: int) -> ReplicationError:
             "what is finished is kept, run again to continue (a smaller train.batch_size or "
             "execution.pack takes less memory)"
         )
-    return ReplicationError(f"dvc repro ended with {code}: {message}")
+    return ReplicationError(f"dvc repro ended with {code}: {told['message']}")
 
 
 def _environment(root: Path, status: Path) -> dict[str, str]:
@@ -259,7 +286,7 @@ def _environment(root: Path, status: Path) -> dict[str, str]:
     # The stages run in another folder.
     if archive := environment.get(ARCHIVE_VARIABLE):
         environment[ARCHIVE_VARIABLE] = str(expanded(archive).absolute())
-    if environment.get(address.VARIABLE, "").strip():
-        environment[address.VARIABLE] = address.resolved("")
+    if environment.get(VARIABLE, "").strip():
+        environment[VARIABLE] = resolved("")
     environment[STATUS_VARIABLE] = str(status)
     return environment

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lora_replication.errors import ParameterError
 from lora_replication.grid.choice import fresh_runs
-from lora_replication.grid.space import grid_runs
+from lora_replication.grid.space import grid_runs, trial_runs
+from lora_replication.grid.trials import repeats, tuned_runs
 from lora_replication.record import Record, Run, Settings, read_records
 from lora_replication.study import MethodParams, Study
 from lora_replication.workspace import Workspace
@@ -17,7 +18,8 @@ class Progress:
     """How far a study is.
 
     Attributes:
-        asked: the runs of its methods, of its grid, and of what the finished grid chose.
+        asked: the runs of its methods, of its grid and sweeps, and of what these chose once they
+            were finished.
         records: of exactly these runs, failed ones included, by ``Run.place``.
         stale: how many other records are of other parameters, data, weights or results.
         copies: folders of records that name another place than the one where they are.
@@ -42,16 +44,16 @@ class Progress:
 
 
 def method_runs(workspace: Workspace, method: str | None = None) -> list[Run]:
-    """Every method of ``run.methods``, or just ``method``, with every seed."""
+    """Every method of ``run.methods``, or just ``method``, with every seed and nudge."""
     study = workspace.study
     names = study.run.methods if method is None else [method]
-    return [method_run(workspace, name, seed) for name in names for seed in study.run.seeds]
+    return [method_run(workspace, name, *repeat) for name in names for repeat in repeats(study)]
 
 
-def method_run(workspace: Workspace, method: str, seed: int) -> Run:
+def method_run(workspace: Workspace, method: str, seed: int, nudge: int = 0) -> Run:
     """One run of one method. Raises ``ParameterError`` for an unknown method or a wrong seed."""
     settings = Settings.of(workspace.study, checked_method(workspace.study, method))
-    return workspace.run("method", method, settings, checked_seed(seed))
+    return workspace.run("method", method, settings, checked_seed(seed), nudge)
 
 
 def checked_method(study: Study, method: str) -> MethodParams:
@@ -81,14 +83,15 @@ def progress(workspace: Workspace) -> Progress:
         for folder, record in records
         if workspace.holds(folder, record)
     }
-    methods, cells = method_runs(workspace), grid_runs(workspace)
-    asked = methods + cells
+    searched = {"cell": grid_runs(workspace), "trial": trial_runs(workspace)}
+    asked = method_runs(workspace) + searched["cell"] + searched["trial"]
     current = _of(asked, own)
-    cell_records = [current.get(run.place) for run in cells]
-    finished = [record for record in cell_records if record and record.is_done]
-    if len(finished) == len(cells) and any(record.happened.val for record in finished):
-        again = fresh_runs(workspace, finished)
-        asked, current = asked + again, current | _of(again, own)
+    for role, runs in searched.items():
+        finished = [r for run in runs if (r := current.get(run.place)) and r.is_done]
+        if len(finished) == len(runs) and any(record.happened.val for record in finished):
+            choose = fresh_runs if role == "cell" else tuned_runs
+            again = choose(workspace, finished)
+            asked, current = asked + again, current | _of(again, own)
     return Progress(
         asked=tuple(asked),
         records=current,

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +11,8 @@ from lora_replication.errors import DataError, EnvironmentProblem, ParameterErro
 from lora_replication.record import ADAPTER, RECORD, Record, Settings, read_record
 from lora_replication.study import ModelParams
 
-LARGEST_TEXT = 10_000_000
-"""Characters; what is longer is refused rather than tokenised for minutes to keep 512 tokens."""
-
 AT_ONCE = 256
 """Texts that are tokenised and answered together."""
-
-
-@dataclass(frozen=True)
-class Text:
-    """A text to be answered, and where it came from: an argument, or a line of a file."""
-
-    text: str
-    origin: str
 
 
 def predict_texts(
@@ -38,12 +26,8 @@ def predict_texts(
 ) -> None:
     """Print the sentiment of each text as the recorded run ``run`` predicts it.
 
-    Args:
-        file: more texts, one a line; ``-`` is standard input. Lines end with a line feed; empty
-            ones are named and not answered.
-        encoder_path: the encoder's folder, where the run's encoder was a local folder.
-        device: cpu or cuda, the run's own where None. On cpu, runs of fp16-mixed predict in fp32.
-        as_json: one JSON object a line instead of columns.
+    ``file`` (``-``: standard input) has more texts, one a line; empty ones are named, not answered.
+    ``device`` is the run's own where None; on cpu, runs of fp16-mixed predict in fp32.
 
     Raises:
         DataError: there is no run with a result, it was altered, the encoder is another one than
@@ -55,29 +39,23 @@ def predict_texts(
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode
     record = _record(run)
     settings = _settings(record.asked.settings, device)
-    asked = [Text(text, f"argument {place}") for place, text in enumerate(texts, 1)]
-    asked += _lines(file) if file else []
-    if not asked:
-        raise ParameterError(
-            "no text was given; allowed: texts as arguments, or --file FILE with one text a line"
-        )
-    _check(asked)
-    answered = [one for one in asked if one.text.strip()]
+    asked = _asked(texts, file)
+    answered = [text for text in asked.values() if text.strip()]
     answers = _answers(record, settings, run / ADAPTER, answered, encoder_path)
-    for one in asked:
-        if not one.text.strip():
-            print(f"{one.origin} is empty and not answered", file=sys.stderr)
+    for origin, text in asked.items():
+        if not text.strip():
+            print(f"{origin} is empty and not answered", file=sys.stderr)
             continue
         probability, is_cut = next(answers)
         label = "positive" if probability > 0.5 else "negative"
         sure = max(probability, 1 - probability)
         if as_json:
-            content = {"label": label, "probability": sure, "text": one.text, "origin": one.origin}
+            content = {"label": label, "probability": sure, "text": text, "origin": origin}
             content["cut_at_tokens"] = settings.max_tokens if is_cut else None
             print(json.dumps(content, ensure_ascii=False))
         else:
             note = f"  (cut at {settings.max_tokens} tokens)" if is_cut else ""
-            print(f"{label}  {sure:6.1%}  {' '.join(one.text.split())[:100]}{note}")
+            print(f"{label}  {sure:6.1%}  {' '.join(text.split())[:100]}{note}")
 
 
 def _record(run: Path) -> Record:
@@ -112,34 +90,30 @@ def _settings(settings: Settings, device: str | None) -> Settings:
     return settings.model_copy(update=update)
 
 
-def _lines(file: Path) -> list[Text]:
-    try:
-        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        text = content.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(
-            f"{file}: can't be read as UTF-8 text ({problem}); name another file"
-        ) from None
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    return [Text(line.removesuffix("\r"), f"line {n}") for n, line in enumerate(lines, 1)]
-
-
-def _check(asked: list[Text]) -> None:
-    for one in asked:
-        if len(one.text) > LARGEST_TEXT:
-            raise DataError(
-                f"{one.origin} has {len(one.text):,} characters; at most {LARGEST_TEXT:,} allowed"
-            )
+def _asked(texts: Iterable[str], file: Path | None) -> dict[str, str]:
+    """The texts, each by where it comes from: an argument, or a line of the file."""
+    asked = {f"argument {place}": text for place, text in enumerate(texts, 1)}
+    for origin, text in asked.items():
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise DataError(f"{origin} is not UTF-8; convert it and try again")
+    if file:
         try:
-            one.text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise DataError(f"{one.origin} is not UTF-8; convert it and try again") from None
+            content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+            lines = content.decode("utf-8").removesuffix("\n").split("\n") if content else []
+        except (OSError, UnicodeDecodeError) as problem:
+            raise DataError(
+                f"{file}: can't be read as UTF-8 text ({problem}); name another file"
+            ) from None
+        asked |= {f"line {number}": line.removesuffix("\r") for number, line in enumerate(lines, 1)}
+    if not asked:
+        raise ParameterError(
+            "no text was given; allowed: texts as arguments, or --file FILE with one text a line"
+        )
+    return asked
 
 
 def _answers(
-    record: Record, settings: Settings, adapter: Path, texts: list[Text], encoder_path: Path | None
+    record: Record, settings: Settings, adapter: Path, texts: list[str], encoder_path: Path | None
 ) -> Iterator[tuple[float, bool]]:
     """For each text the probability of *positive*, and whether the text was cut."""
     from lora_replication.data.tokens import load_tokenizer, tokenise
@@ -168,8 +142,8 @@ def _answers(
     classifier.load_adapter(adapter)
     tokenizer = load_tokenizer(encoder.vocabulary, settings.max_tokens)
     for start in range(0, len(texts), AT_ONCE):
-        chunk = [one.text for one in texts[start : start + AT_ONCE]]
-        tokens, _ = tokenise(chunk, [0] * len(chunk), tokenizer, lambda _count: None)
+        chunk = texts[start : start + AT_ONCE]
+        tokens, _ = tokenise(chunk, [0] * len(chunk), tokenizer)
         logits = predict_logits(classifier, tokens)[0].astype(np.float64)
         probabilities = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
         cut = [bool(tokenizer.encode(text).overflowing) for text in chunk]

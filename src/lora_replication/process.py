@@ -18,17 +18,14 @@ from lora_replication.errors import ReplicationError, Stopped
 from lora_replication.files import write_whole
 
 STATUS_VARIABLE = "LORA_REPLICATION_STATUS"
-"""Names the file that takes a stage's exit code and message, set by whoever starts DVC, which has
-255 for every failure.
-"""
+"""Names the file for a stage's exit code and message; DVC itself has 255 for every failure."""
 
 SECONDS_TO_STOP = 8
 """Of a process that a signal asked to stop; what it has not finished by then is lost."""
 
 OBJECTS_BETWEEN_COLLECTIONS = 50_000
-"""Of cyclic garbage. Torch, transformers and MLflow are 600,000 objects that stay; looking through
-them is a third of their import.
-"""
+"""Of cyclic garbage. Looking through the 600,000 objects of torch, transformers and MLflow, which
+stay, is a third of their import."""
 
 QUIET = {
     "DVC_NO_ANALYTICS": "1",
@@ -47,8 +44,7 @@ def run_command(command: Callable[[], None], name: str) -> int:
     """Run ``command`` and turn how it ends into an exit code, and one message on stderr.
 
     Errors that a person can mend give their own code; a signal gives 128 + its number; anything
-    else is our bug: its traceback is shown and the code is 1. Where nobody reads the output any
-    more (``| head``) it ends at once and quietly.
+    else is our bug and raised. Where nobody reads the output any more (``| head``) it ends quietly.
     """
     set_up_libraries()
     stop_on_signals()
@@ -79,18 +75,13 @@ def run_command(command: Callable[[], None], name: str) -> int:
 
 
 def set_up_libraries() -> None:
-    """Set the variables of ``QUIET`` that the user did not set, and keep freed memory."""
+    """Set the variables of ``QUIET`` that the user did not set, and keep freed memory.
+
+    The C library would give every large tensor back to the system at once, which clears the pages
+    of the next one of that size again: an eighth of a training step on a CPU.
+    """
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
-    keep_freed_memory()
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep memory that is freed for what is taken next, where it is glibc.
-
-    It would give every large tensor back to the system at once, which clears the pages of the next
-    one of that size again: an eighth of a training step on a CPU.
-    """
     trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of <malloc.h>
     with suppress(AttributeError):  # another C library has no such function
         mallopt = ctypes.CDLL(None).mallopt
@@ -119,20 +110,15 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 
 def _end_at_last(number: int) -> None:
-    # Python drops an exception that is raised in a destructor or a callback, wherever a library has
-    # one.
+    # Python drops an exception that is raised in a library's destructor or callback.
     time.sleep(SECONDS_TO_STOP)
-    os.write(
-        2,
-        f"stopped by signal {number}, without an end of its own in {SECONDS_TO_STOP} s\n".encode(),
-    )
+    last = f"stopped by signal {number}, without an end of its own in {SECONDS_TO_STOP} s\n"
+    os.write(2, last.encode())
     os._exit(128 + number)
 
 
 def _nobody_reads() -> bool:
-    """Whether stdout is a pipe whose reader is gone, such as ``head``; from then on what is written
-    there goes nowhere.
-    """
+    """Whether stdout is a pipe whose reader is gone; what is written from then on goes nowhere."""
     try:
         number = sys.stdout.fileno()
     except (OSError, ValueError):  # closed, or no file
@@ -153,21 +139,17 @@ def die_with_parent(number: int) -> None:
     On Linux the kernel sees to it; elsewhere a thread looks once a second.
     """
     parent = os.getppid()
-    if sys.platform == "linux":
-        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
-        ctypes.CDLL(None).prctl(set_parent_death_signal, ctypes.c_ulong(number))
-        if os.getppid() != parent:  # it went before the kernel was asked
-            os.kill(os.getpid(), number)
-    else:
-        threading.Thread(
-            target=watch_parent, args=(parent, number), name="parent", daemon=True
-        ).start()
+    if sys.platform != "linux":
+        threading.Thread(target=watch_parent, args=(parent, number), daemon=True).start()
+        return
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
+    ctypes.CDLL(None).prctl(set_parent_death_signal, ctypes.c_ulong(number))
+    if os.getppid() != parent:  # it went before the kernel was asked
+        os.kill(os.getpid(), number)
 
 
 def watch_parent(parent: int, number: int) -> None:
-    """Wait until the process ``parent`` is no longer this one's parent, then send this one the
-    signal ``number``.
-    """
+    """Send this process the signal ``number`` once ``parent`` is no longer its parent."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os.kill(os.getpid(), number)

@@ -1,9 +1,11 @@
-"""From a file to a study: read in DVC's dialect (YAML 1.2, so ``5e-5`` is a number), checked.
+"""The project's studies, and how one is read: in DVC's dialect (YAML 1.2, so ``5e-5`` is a number),
+and checked. All problems of a study are reported at once, each with its file and line.
 
-All problems of a study are reported at once, each with its file and line.
+A study is a folder with ``params.yaml``; the article's is the project's root.
 """
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -13,16 +15,58 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
-from lora_replication.errors import ParameterError
+from lora_replication.errors import EnvironmentProblem, ParameterError
 from lora_replication.study import METHOD_RULE, Part, Study, expanded
-from lora_replication.tracking.address import absolute
+from lora_replication.tracking.store import absolute
 
-MOST_BYTES, MOST_CHARACTERS, DEEPEST, MOST_PROBLEMS = 100_000, 2_000, 9, 50
-"""Of a file, which usually has 5,000; of a value; levels of mappings and lists; lines of a message."""
+ARTICLE = "article"
+PARAMS = "params.yaml"
+
+MOST_BYTES = 256 * 2**10
+"""Of a study's file; the article's has 5,000."""
+
+MOST_PROBLEMS = 50
+"""Lines of a message."""
 
 Location = tuple[str | int, ...]
+
+
+def project_root() -> Path:
+    """The project's folder: the nearest one upwards with ``dvc.yaml`` and ``studies``, else the one
+    that this code was installed from. Raises ``EnvironmentProblem`` where there is none.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
+        if (folder / "dvc.yaml").is_file() and (folder / "studies").is_dir():
+            return folder
+    raise EnvironmentProblem(
+        f"{here} is not in a checkout of the project (no dvc.yaml and studies/ here or above); "
+        "change into one"
+    )
+
+
+def study_names(root: Path) -> list[str]:
+    """All studies of the project, the article's first."""
+    return [ARTICLE, *sorted(file.parent.name for file in root.glob(f"studies/*/{PARAMS}"))]
+
+
+def study_folder(name: str, root: Path) -> Path:
+    """The folder of the study ``name``. Raises ``ParameterError`` for an unknown name."""
+    if name not in study_names(root):
+        raise ParameterError(f"study is {name!r}; allowed: {', '.join(study_names(root))}")
+    return root if name == ARTICLE else root / "studies" / name
+
+
+def read_study(name: str, root: Path) -> Study:
+    """The study ``name``, checked. Raises ``ParameterError``."""
+    folder = study_folder(name, root)
+    study = load_study(folder / PARAMS)
+    if study.study != name:
+        raise ParameterError(
+            f"{folder / PARAMS}: study is {study.study!r}; allowed: {name!r}, the folder's name"
+        )
+    return study
 
 
 def load_study(file: Path) -> Study:
@@ -41,11 +85,8 @@ def load_study(file: Path) -> Study:
         found = problems.errors(include_url=False)[:MOST_PROBLEMS]
         lines = {_position(each["loc"], file, with_lines) + _message(each) for each in found}
         raise ParameterError("\n".join(sorted(lines))) from None
-    return _with_absolute_paths(study, file.absolute().parent)
-
-
-def _with_absolute_paths(study: Study, folder: Path) -> Study:
-    """Stages run in the study's folder, commands anywhere."""
+    # Stages run in the study's folder, commands anywhere.
+    folder = file.absolute().parent
     data, model = (
         part.model_copy(update={"path": str(folder / expanded(part.path))}) if part.path else part
         for part in (study.data, study.model)
@@ -70,11 +111,9 @@ def _read_text(file: Path) -> str:
 
 
 def _plain_values(text: str, file: Path) -> dict[str, Any]:
-    """The content of plain YAML; aliases, which can name more than memory holds, are refused."""
     try:
-        _refuse_extras(text, file)
         content = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError) as problem:
+    except (YAMLError, ValueError, RecursionError) as problem:
         mark = getattr(problem, "problem_mark", None)
         place = f"{file}:{mark.line + 1}" if mark else str(file)
         reason = str(getattr(problem, "problem", None) or problem).splitlines()[0]
@@ -87,21 +126,6 @@ def _plain_values(text: str, file: Path) -> dict[str, Any]:
             f"{file}: holds {type(content).__name__}; a study is a mapping of keys to values"
         )
     return content
-
-
-def _refuse_extras(text: str, file: Path) -> None:
-    depth = 0
-    for event in YAML(typ="safe", pure=True).parse(text):
-        place = f"{file}:{event.start_mark.line + 1}"
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        extra = getattr(event, "anchor", None) or getattr(event, "tag", None)
-        if extra or depth > DEEPEST:
-            raise ParameterError(
-                f"{place}: not plain YAML 1.2: {extra or 'lists in lists'}; allowed: no anchor (&),"
-                f" alias (*) or tag (!), at most {DEEPEST} levels"
-            )
-        if (size := len(getattr(event, "value", ""))) > MOST_CHARACTERS:
-            raise ParameterError(f"{place}: has {size:,} characters; allowed: {MOST_CHARACTERS:,}")
 
 
 def _message(problem: Mapping[str, Any]) -> str:
@@ -124,8 +148,9 @@ def _shown(value: object) -> str:
     """As in YAML, where it differs from Python, and not too long."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 80
+    return short.repr(value)
 
 
 def _hint(location: Location) -> str:

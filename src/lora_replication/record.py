@@ -14,17 +14,38 @@ from pydantic import Field, ValidationError, computed_field, model_validator
 
 from lora_replication.errors import DataError
 from lora_replication.files import digest, file_digest, write_whole
-from lora_replication.study import LoraParams, MethodParams, Part, Seed, Study, method_in_words
+from lora_replication.study import (
+    LoraParams,
+    MethodParams,
+    Nudges,
+    Part,
+    Seed,
+    Study,
+    method_in_words,
+    shortest,
+)
 
 RECORD = "record.json"
 PREDICTIONS = "predictions.parquet"
 ADAPTER = "adapter.safetensors"
 
-Role = Literal["method", "cell", "winner", "runner_up"]
+FOLDERS = {
+    "cell": "grid",
+    "runner_up": "grid_runners_up",
+    "trial": "tuning",
+    "tuned": "tuned",
+}
+"""Of the runs of a role in their study's; the others are there themselves."""
+
+Role = Literal["method", "cell", "winner", "runner_up", "trial", "tuned"]
+
+SEARCHED = ("cell", "trial")
+"""Roles of runs that a choice is made from, and that are cited for no accuracy."""
+
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}$")]
 Status = Literal["ok", "diverged", "failed", "killed", "timeout"]
 
-ADDED = {"predictions_sha256", "adapter_sha256", "cpu_features"}
+ADDED = {"predictions_sha256", "adapter_sha256", "cpu_features", "load"}
 """Fields that earlier records lack; they are written unless empty."""
 
 
@@ -35,7 +56,7 @@ class Settings(Part):
         encoder to device: as in ``study.ModelParams`` and ``study.TrainParams``.
         trains: "head" (the two layers after the encoder), "lora" or "all".
         lora: the LoRA configuration where ``trains`` is "lora".
-        evaluate_train: whether the best epoch is also evaluated on the training reviews.
+        evaluate_train, evaluate_test: whether the best epoch is also evaluated on these reviews.
         stop_one_class: whether training ends after an epoch that predicts a single class.
     """
 
@@ -49,6 +70,7 @@ class Settings(Part):
     trains: Literal["head", "lora", "all"]
     lora: LoraParams | None = None
     evaluate_train: bool = True
+    evaluate_test: bool = True
     stop_one_class: bool = False
 
     @classmethod
@@ -61,6 +83,23 @@ class Settings(Part):
             values["learning_rate"] = method.learning_rate
         return cls(**values)
 
+    @property
+    def axes(self) -> str:
+        """What a sweep tries: ``lr0.0001``, for LoRA ``lr0.0001-r8-a16``; fit to be a folder."""
+        lora = self.lora
+        more = f"-r{lora.rank}-a{shortest(lora.alpha)}" if lora else ""
+        return f"lr{shortest(self.learning_rate)}{more}"
+
+    @property
+    def shared_in_pack(self) -> str | None:
+        """What the configurations of a pack have in common: all but rates and LoRA settings other
+        than dropout. None for what trains in no pack.
+        """
+        if self.lora is None:
+            return None
+        common = self.model_dump_json(exclude={"lora", "learning_rate"})
+        return f"{common}, dropout {self.lora.dropout}"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values without those at their defaults, so that a new option changes no old key."""
         return self.model_dump(mode="json", exclude_defaults=True)
@@ -72,13 +111,17 @@ class Run(Part):
     Attributes:
         study, title: the study's name, and how tables and pages show it.
         role: "method", "cell" (a grid configuration), "winner" or "runner_up" (the grid's winner,
-            or a configuration next to it, on a fresh seed).
+            or a configuration next to it, on a fresh seed), "trial" (a setting that a method's
+            sweep tries) or "tuned" (a method at the setting that its sweep chose).
         name: the method's, the configuration's (``r8-a16-query-value``), or ``grid_winner``.
         seed: names every random draw, together with its purpose.
+        nudge: 0, or the number of a repeat that starts from almost the same weights, see
+            ``training.randomness.nudge``: how far it ends from the others is chaos, not the method.
         data: sha256 of the prepared data, see ``Manifest.digest``.
         weights: sha256 of the encoder's weights file.
         results: version of the code's results, see ``training.RESULTS``.
-        key: sha256 of the last five. Equal keys have equal results, on processors of one class.
+        key: sha256 of the settings and the last five (the nudge unless 0). Equal keys have equal
+            results, on processors of one class.
     """
 
     study: FolderName
@@ -87,6 +130,7 @@ class Run(Part):
     name: FolderName
     settings: Settings
     seed: Seed
+    nudge: Nudges = 0
     data: str
     weights: str
     results: int
@@ -107,12 +151,14 @@ class Run(Part):
     def key(self) -> str:
         """See ``Attributes``."""
         content = self.model_dump(include={"seed", "data", "weights", "results"})
-        return digest(content | {"settings": self.settings.as_dict()})
+        nudge = {"nudge": self.nudge} if self.nudge else {}
+        return digest(content | nudge | {"settings": self.settings.as_dict()})
 
     @property
     def label(self) -> str:
-        """For people."""
-        return f"{self.name} seed {self.seed}"
+        """For people, in the study's own words."""
+        names = {"trial": f"{self.name} {self.settings.axes}", "tuned": f"tuned {self.name}"}
+        return f"{names.get(self.role, self.name)} {self._repeat}"
 
     @property
     def words(self) -> str:
@@ -120,13 +166,22 @@ class Run(Part):
         lora = self.settings.lora
         is_named_by_lora = self.role in ("cell", "runner_up")
         name = lora.words if lora and is_named_by_lora else method_in_words(self.name)
-        return f"{name[0].upper()}{name[1:]}, seed {self.seed}"
+        rate = (
+            f" at rate {self.settings.learning_rate:g}" if self.role in ("trial", "tuned") else ""
+        )
+        return f"{name[0].upper()}{name[1:]}{rate}, {self._repeat}"
+
+    @property
+    def _repeat(self) -> str:
+        return f"seed {self.seed}" + (f" nudge {self.nudge}" if self.nudge else "")
 
     @property
     def place(self) -> Path:
-        """Its folder in its study's: ``<method>/seed-<k>``, ``grid/<configuration>/seed-<k>``."""
-        folder = {"cell": "grid", "runner_up": "grid_runners_up"}.get(self.role, "")
-        return Path(folder) / self.name / f"seed-{self.seed}"
+        """Its folder in its study's: ``<method>/seed-<k>``, ``grid/<configuration>/seed-<k>``,
+        ``tuning/<method>/<axes>/seed-<k>``; a nudged one ends in ``-nudge-<i>``.
+        """
+        axes = self.settings.axes if self.role == "trial" else ""
+        return Path(FOLDERS.get(self.role, ""), self.name, axes, self._repeat.replace(" ", "-"))
 
 
 class Count(Part):
@@ -170,7 +225,8 @@ class Happened(Part):
             or timed out, at which ``attempt``, from 1.
         first_bad_step: the first training step with a loss that is not finite, from 1 over all
             epochs. A run in fp16 can have one and be ok: its scaler skips such steps.
-        one_class: the best epoch predicts a single class on the test reviews.
+        one_class: the best epoch predicts a single class on the test reviews, or on the validation
+            reviews where there is no test.
         best_epoch: the first with the highest validation accuracy; ``epochs`` count from 1.
         stopped_after: the epoch after which training ended because a single class was predicted.
         train, val, test: counts at the best epoch; None if not evaluated or not ok.
@@ -225,6 +281,8 @@ class Where(Part):
         cpu, gpu: model names; ``threads``: of torch; ``platform``: operating system.
         cpu_features: instruction sets by which torch chooses its arithmetic; where they differ,
             equal runs can differ by rounding.
+        load: processes that wanted a CPU, this run's threads included, as a mean over the 15 minutes
+            before its end; above ``cores`` other work slowed it down.
         started, finished: UTC, ISO 8601.
         data_source, data_revision, encoder_revision: as the manifest names them.
     """
@@ -235,6 +293,7 @@ class Where(Part):
     cpu: str
     cpu_features: list[str] = Field(default_factory=list)
     cores: int
+    load: float | None = None
     memory_bytes: int
     gpu: str | None
     threads: int
@@ -263,6 +322,8 @@ class Record(Part):
         """The content of ``record.json``."""
         content = self.model_dump(mode="json")
         content["asked"]["settings"] = self.asked.settings.as_dict()
+        if not self.asked.nudge:
+            del content["asked"]["nudge"]
         for part in ("happened", "where"):
             content[part] = {k: v for k, v in content[part].items() if v or k not in ADDED}
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"

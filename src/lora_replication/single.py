@@ -10,8 +10,8 @@ from lora_replication.errors import ParameterError
 from lora_replication.files import only_writer
 from lora_replication.grid.space import cell_name
 from lora_replication.plan import checked_method, checked_seed, method_run
+from lora_replication.reading import project_root, read_study
 from lora_replication.record import Settings
-from lora_replication.studies import project_root, read_study
 from lora_replication.study import TARGETS, LoraParams, MethodParams
 from lora_replication.workspace import Workspace
 
@@ -37,18 +37,24 @@ def train_single(name: str, method: str | None, seed: int, switches: Mapping[str
     root = project_root()
     workspace = Workspace(read_study(name, root), root, SINGLES)
     checked_seed(seed)
-    lora = None if method else _lora(switches)
     if method:
         checked_method(workspace.study, method)
-    _prepare(workspace)
+    else:
+        lora = _lora(switches)
+    from lora_replication.data.prepare import is_prepared, prepare
+    from lora_replication.encoders import locate_encoder
     from lora_replication.tracking.mirror import open_mirror
     from lora_replication.training.run import perform_one
 
-    if lora:
+    encoder = locate_encoder(workspace.study.model)
+    if not is_prepared(workspace.study, encoder, workspace.data):
+        with only_writer(workspace.state / "prepare.lock"):
+            prepare(workspace.study, encoder, workspace.data)
+    if method:
+        run = method_run(workspace, method, seed)
+    else:
         settings = Settings.of(workspace.study, MethodParams(trains="lora", lora=lora))
         run = workspace.run("method", cell_name(lora), settings, seed)
-    else:
-        run = method_run(workspace, method or "", seed)
     record = perform_one(workspace, run, partial(open_mirror, workspace.study.tracking))
     print(f"{workspace.study.title}\n{run.label}: recorded in {workspace.folder(run)}")
     happened = record.happened
@@ -60,16 +66,6 @@ def train_single(name: str, method: str | None, seed: int, switches: Mapping[str
         if counted:
             counts = f"({counted.correct:,} of {counted.reviews:,} reviews)"
             print(f"{part:5} accuracy {counted.fraction:7.2%}  {counts}")
-
-
-def _prepare(workspace: Workspace) -> None:
-    from lora_replication.data.prepare import is_prepared, prepare
-    from lora_replication.encoders import locate_encoder
-
-    encoder = locate_encoder(workspace.study.model)
-    if not is_prepared(workspace.study, encoder, workspace.data):
-        with only_writer(workspace.state / "prepare.lock"):
-            prepare(workspace.study, encoder, workspace.data)
 
 
 def _lora(switches: Mapping[str, Any]) -> LoraParams:

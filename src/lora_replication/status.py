@@ -7,8 +7,8 @@ from typing import Any
 from lora_replication.data.manifest import MANIFEST
 from lora_replication.files import is_locked
 from lora_replication.plan import Progress, progress
-from lora_replication.record import Record, Run
-from lora_replication.studies import project_root, read_study
+from lora_replication.reading import project_root, read_study
+from lora_replication.record import Record
 from lora_replication.workspace import Workspace
 
 
@@ -34,6 +34,8 @@ def summary(workspace: Workspace, state: Progress) -> dict[str, Any]:
     """Counts and names as plain values; times in seconds."""
     failed = [record for record in state.records.values() if not record.is_done]
     last = max(state.done, key=lambda record: record.where.finished, default=None)
+    result = last and last.happened.test
+    accuracy = result.fraction if result else None
     return {
         "study": workspace.study.study,
         "prepared": True,
@@ -44,15 +46,16 @@ def summary(workspace: Workspace, state: Progress) -> dict[str, Any]:
         "running": [run.label for run in state.missing if is_locked(workspace.lock(run.place))],
         "other_records": state.stale + len(state.copies),
         "seconds_left": seconds_left(state),
-        "last": _last(last) if last else None,
+        "last": last
+        and {"run": last.asked.label, "test_accuracy": accuracy, "at": last.where.finished},
     }
 
 
 def run_line(workspace: Workspace, record: Record) -> str:
     """What a person sees of a run that has just ended, with how far the study is."""
     state, happened = progress(workspace), record.happened
-    fresh = any(run.role == "winner" for run in state.asked)
-    asked = len(state.asked) + (0 if fresh else len(workspace.study.grid.winner_seeds))
+    grid, known = workspace.study.grid, {run.role for run in state.asked}
+    asked = len(state.asked) + (len(grid.winner_seeds) if grid and "winner" not in known else 0)
     counts = {"validation": happened.val, "test": happened.test}
     shown = [f"{part} {100 * n.fraction:.1f} %" for part, n in counts.items() if n]
     facts = ", ".join([*(shown or [happened.status]), f"{_seconds(record):.0f} s"])
@@ -67,7 +70,12 @@ def seconds_left(state: Progress) -> float | None:
         return None
     total = 0.0
     for run in state.missing:
-        alike = [record for record in state.done if _is_like(record, run)]
+        alike = [
+            record
+            for record in state.done
+            if record.asked.settings.trains == run.settings.trains
+            and (run.role != "method" or record.asked.role == "method")
+        ]
         total += fmean(_seconds(record) for record in alike or state.done)
     return total
 
@@ -79,20 +87,8 @@ def _duration(seconds: float) -> str:
     return f"about {minutes} min" if minutes < 120 else f"about {minutes / 60:.0f} h"
 
 
-def _is_like(record: Record, run: Run) -> bool:
-    if record.asked.settings.trains != run.settings.trains:
-        return False
-    return run.role != "method" or record.asked.role == "method"
-
-
 def _seconds(record: Record) -> float:
     return record.happened.seconds or 0.0
-
-
-def _last(record: Record) -> dict[str, Any]:
-    test = record.happened.test
-    accuracy = test.fraction if test else None
-    return {"run": record.asked.label, "test_accuracy": accuracy, "at": record.where.finished}
 
 
 def _text(content: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ NAME_RULE = "1 to 64 of the characters A-Z a-z 0-9 . _ -, not starting with . or
 METHOD_RULE = "1 to 64 of the characters A-Z a-z 0-9 _ -, not starting with -"
 """Names of methods become items of a DVC stage too, which can't hold a dot."""
 
-RESERVED = {"grid", "grid_winner", "grid_runners_up"}
+RESERVED = {"grid", "grid_winner", "grid_runners_up", "tuning", "tuned"}
 """Names in a study's folder of runs that are no method's."""
 
 MOST_CELLS = 100_000
@@ -64,6 +64,7 @@ Points = Annotated[
 Dropout = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 1")]
 Share = Annotated[float, Field(ge=0.5, lt=1, description="a number from 0.5 to below 1")]
 Reviewed = Annotated[int, _whole(1, 1_000_000, " of reviews")]
+Nudges = Annotated[int, _whole(0, 100, " of repeats")]
 
 
 class Part(BaseModel):
@@ -130,6 +131,12 @@ class TrainParams(Part):
     device: Literal["cuda", "cpu"]
 
 
+def shortest(number: float) -> str:
+    """``number`` in six digits or, where they are not all, the shortest text that is it alone."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
+
+
 def method_in_words(name: str) -> str:
     """A method's name for people: ``lora_default`` is ``LoRA default``."""
     return " ".join("LoRA" if word == "lora" else word for word in name.split("_"))
@@ -178,15 +185,17 @@ class MethodParams(Part):
 
 
 class RunParams(Part):
-    """Which methods are trained, once for each seed."""
+    """Which methods are trained, once for each seed; the first also nudged, see ``Run.nudge``."""
 
     methods: Several[MethodName]
     seeds: Several[Seed]
+    nudges: Nudges = 0
 
 
 class GridParams(Part):
     """The space of LoRA configurations: every combination of the lists."""
 
+    learning_rate: Several[LearningRate] | None = None
     alpha: Several[Alpha]
     rank: Several[Rank]
     query: Several[bool]
@@ -215,8 +224,49 @@ class GridParams(Part):
                 f"one configuration would have no target; set one of {', '.join(TARGETS)} to [true]"
             )
         cells = math.prod(len(getattr(self, key)) for key in ("alpha", "rank", *TARGETS))
+        cells *= len(self.learning_rate or [None])
         if cells > MOST_CELLS:
             raise ValueError(f"there are {cells:,} configurations; allowed: {MOST_CELLS:,}")
+        return self
+
+
+class Axes(Part):
+    """What a method's sweep tries: every combination; alpha and rank where the method has them."""
+
+    learning_rate: Several[LearningRate]
+    alpha: Several[Alpha] | None = None
+    rank: Several[Rank] | None = None
+
+    @property
+    def trials(self) -> int:
+        """Combinations."""
+        return math.prod(len(axis) for axis in (self.learning_rate, self.alpha, self.rank) if axis)
+
+
+class SweepParams(Part):
+    """Tuning: each method tries equally many settings, and its best by validation becomes its own.
+
+    Attributes:
+        seeds: of every trial, none of them a final one; ``nudges``: repeats of the first of them.
+        unstable_beyond: percentage points between the validation accuracies of a setting's runs;
+            what is further apart, or diverges, is chosen only where nothing else is left.
+        methods: what each tries.
+    """
+
+    seeds: Several[Seed]
+    nudges: Nudges
+    unstable_beyond: Points
+    methods: Annotated[
+        dict[MethodName, Axes],
+        Field(min_length=1, description="method names, each with its axes"),
+    ]
+
+    @model_validator(mode="after")
+    def _budgets_are_equal(self) -> Self:
+        trials = {name: axes.trials for name, axes in self.methods.items()}
+        if len(set(trials.values())) > 1:
+            budgets = ", ".join(f"{name} {count}" for name, count in trials.items())
+            raise ValueError(f"methods try {budgets} settings; allowed: as many for each")
         return self
 
 
@@ -296,7 +346,8 @@ class Study(Part):
         Field(min_length=1, description="method names with what trains"),
     ]
     run: RunParams
-    grid: GridParams
+    sweeps: SweepParams | None = None
+    grid: GridParams | None
     execution: ExecutionParams
     report: ReportParams
     tracking: TrackingParams
@@ -308,6 +359,28 @@ class Study(Part):
         for name in self.run.methods:
             if name not in self.methods:
                 raise ValueError(f"run.methods names {name!r}; allowed: {', '.join(self.methods)}")
+        return self
+
+    @model_validator(mode="after")
+    def _sweeps_fit(self) -> Self:
+        sweeps = self.sweeps
+        if sweeps is None:
+            return self
+        for name, axes in sweeps.methods.items():
+            if name not in self.methods:
+                allowed = ", ".join(self.methods)
+                raise ValueError(f"sweeps.methods names {name!r}; allowed: {allowed}")
+            if (axes.alpha or axes.rank) and self.methods[name].lora is None:
+                raise ValueError(
+                    f"sweeps.methods.{name}: alpha and rank are axes of LoRA alone; "
+                    "allowed: learning_rate"
+                )
+        final = set(self.run.seeds) | set(self.grid.winner_seeds if self.grid else ())
+        if shared := sorted(final & set(sweeps.seeds)):
+            raise ValueError(
+                f"sweeps.seeds and the final runs share {', '.join(map(str, shared))}; "
+                "allowed: seeds in neither run.seeds nor grid.winner_seeds"
+            )
         return self
 
     @property

@@ -69,7 +69,7 @@ class Workspace:
         """Of each part, checked against the manifest. Raises ``DataError``."""
         return {part: read_tokens(self.data, part, self.manifest) for part in PARTS}
 
-    def run(self, role: Role, name: str, settings: Settings, seed: int) -> Run:
+    def run(self, role: Role, name: str, settings: Settings, seed: int, nudge: int = 0) -> Run:
         """A run on this study's prepared data."""
         return Run(
             study=self.study.study,
@@ -78,6 +78,7 @@ class Workspace:
             name=name,
             settings=settings,
             seed=seed,
+            nudge=nudge,
             data=self.manifest.digest,
             weights=self.manifest.encoder.weights_sha256,
             results=RESULTS,

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lora_replication.dvc_lock import IN_USE
+from lora_replication.pipeline import IN_USE
 from lora_replication.plan import method_run
 from lora_replication.record import read_records
 from lora_replication.study import Study

@@ -30,7 +30,6 @@ AMBIGUOUS_FRACTION = 0.04
 FEWEST_WORDS, MOST_WORDS = 30, 80
 
 _PLACE = re.compile(r"\{([-?]?)(\w+)\}")
-_TOKEN = re.compile(r"\w+|[^\w\s]")
 
 T = TypeVar("T")
 
@@ -56,13 +55,6 @@ def phrases() -> dict[str, tuple[list[str], list[str]]]:
     patterns = {name: (options, options) for name, options in content["patterns"].items()}
     polar = {name: (both["negative"], both["positive"]) for name, both in content["polar"].items()}
     return patterns | polar
-
-
-def words() -> list[str]:
-    """What a generated review can hold: words and marks in lower case, sorted, each once."""
-    options = (phrase for both in phrases().values() for side in both for phrase in side)
-    plain = (_PLACE.sub(" ", phrase).lower() for phrase in options)
-    return sorted({token for text in plain for token in _TOKEN.findall(text)} | {"an"})
 
 
 def _compose_part(part: str, size: int, seed: int) -> list[tuple[str, int]]:

@@ -9,14 +9,13 @@ https://ai.stanford.edu/~amaas/data/sentiment/.
 import os
 import re
 import tarfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-from lora_replication.data.reviews import NEGATIVE, POSITIVE, Loaded, Review
+from lora_replication.data.reviews import NEGATIVE, POSITIVE, Loaded, Review, read_table
 from lora_replication.errors import DataError
 from lora_replication.files import file_digest
-from lora_replication.hub import HubFiles
-from lora_replication.parquet import read_table
+from lora_replication.pins import HubFiles
 from lora_replication.study import DataParams, expanded
 
 ADDRESS = "https://ai.stanford.edu/~amaas/data/sentiment/"
@@ -52,31 +51,23 @@ def load_imdb(data: DataParams) -> Loaded:
     """
     if data.source == "hub":
         return read_hub()
+    path = expanded(data.path or os.environ.get(ARCHIVE_VARIABLE, ""))
     if data.source == "archive":
-        return read_archive(archive_path(data))
-    path = expanded(data.path or "")
+        if path == Path():
+            raise DataError(
+                f"data.path is null and the variable {ARCHIVE_VARIABLE} is not set; "
+                f"set one to the path of aclImdb_v1.tar.gz, from {ADDRESS}"
+            )
+        return read_archive(path)
     if not path.is_dir():
         raise DataError(f"{path}: is no folder; source {data.source} needs data.path to name one")
     return read_folder(path) if data.source == "folder" else read_parquet_folder(path)
 
 
-def archive_path(data: DataParams) -> Path:
-    """The archive that ``data.path`` names, else the variable ``IMDB_ARCHIVE``. Raises
-    ``DataError`` where neither does.
-    """
-    if named := data.path or os.environ.get(ARCHIVE_VARIABLE):
-        return expanded(named)
-    raise DataError(
-        f"data.path is null and the variable {ARCHIVE_VARIABLE} is not set; "
-        f"set one to the path of aclImdb_v1.tar.gz, from {ADDRESS}"
-    )
-
-
 def read_hub() -> Loaded:
     """From the hub's cache where they are there, else from the hub; see ``HubFiles.fetched``."""
     files = HUB.fetched("set data.source to archive, folder or parquet with data.path")
-    digests = {name: file_digest(file) for name, file in zip(HUB.names, files, strict=True)}
-    return Loaded([review for file in files for review in _rows(file)], HUB.revision, digests)
+    return _read_parquet(dict(zip(HUB.names, files, strict=True)), HUB.revision)
 
 
 def read_parquet_folder(folder: Path) -> Loaded:
@@ -85,12 +76,16 @@ def read_parquet_folder(folder: Path) -> Loaded:
 
     Raises ``DataError`` where there is no such file, or one lacks columns text and label.
     """
-    files = {file: _rows(file) for file in sorted(folder.rglob("*.parquet"))}
+    files = {f.relative_to(folder).as_posix(): f for f in sorted(folder.rglob("*.parquet"))}
     if not files:
         raise DataError(f"{folder}: holds no .parquet files; data.path names a folder with some")
-    read = {file.relative_to(folder).as_posix(): file for file, reviews in files.items() if reviews}
-    digests = {name: file_digest(file) for name, file in read.items()}
-    return Loaded([review for reviews in files.values() for review in reviews], None, digests)
+    return _read_parquet(files, None)
+
+
+def _read_parquet(files: dict[str, Path], revision: str | None) -> Loaded:
+    rows = {name: _rows(file) for name, file in files.items()}
+    digests = {name: file_digest(files[name]) for name, reviews in rows.items() if reviews}
+    return Loaded([review for reviews in rows.values() for review in reviews], revision, digests)
 
 
 def read_archive(file: Path, digests: Collection[str] = tuple(ARCHIVES)) -> Loaded:
@@ -108,7 +103,11 @@ def read_archive(file: Path, digests: Collection[str] = tuple(ARCHIVES)) -> Load
         ) from None
     if sha256 not in digests:
         known = " or ".join(f"{digest} ({ARCHIVES.get(digest)})" for digest in digests)
-        raise DataError(f"{file}: has sha256 {sha256}; allowed: {known}; {_remedy(file)}")
+        raise DataError(
+            f"{file}: has sha256 {sha256}; allowed: {known}; get it again from {ADDRESS}, or if a "
+            "browser unzipped it on its way, unpack it (tar -xf), and set data.source folder and "
+            "data.path to the folder aclImdb"
+        )
     with tarfile.open(file, "r|gz") as archive:
         reviews = _reviews(_members(archive), str(file))
     return Loaded(reviews, None, {file.name: sha256})
@@ -117,12 +116,14 @@ def read_archive(file: Path, digests: Collection[str] = tuple(ARCHIVES)) -> Load
 def read_folder(folder: Path) -> Loaded:
     """From an unpacked archive; ``folder`` is ``aclImdb`` or the folder that holds it.
 
-    Files whose names are not those of reviews are passed over. Without ``urls_pos.txt`` and
-    ``urls_neg.txt`` the movies are unknown. Raises ``DataError`` where a file can't be read.
+    Without ``urls_pos.txt`` and ``urls_neg.txt`` the movies are unknown. Raises ``DataError`` where
+    a file can't be read.
     """
     root = folder / "aclImdb" if (folder / "aclImdb").is_dir() else folder
+    files = ((file.relative_to(root).as_posix(), file) for file in sorted(root.rglob("*.txt")))
     try:
-        return Loaded(_reviews(_files(root), str(root)), None, {})
+        reviews = _reviews(((name, file.read_bytes) for name, file in files), str(root))
+        return Loaded(reviews, None, {})
     except OSError as problem:
         raise DataError(
             f"{problem.filename}: can't be read ({problem.strerror}); "
@@ -130,62 +131,36 @@ def read_folder(folder: Path) -> Loaded:
         ) from None
 
 
-def _remedy(file: Path) -> str:
-    """What to do about an archive with another sha256."""
-    try:
-        with tarfile.open(file, "r:"):
-            return (
-                "it was unzipped on its way, as browsers do; unpack it (tar -xf), and set "
-                "data.source folder and data.path to the folder aclImdb"
-            )
-    except tarfile.TarError:
-        return f"the file is damaged or another one; get it again from {ADDRESS}"
-
-
-def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
-    """Names below ``aclImdb`` and contents of the files that are needed."""
+def _members(archive: tarfile.TarFile) -> Iterator[tuple[str, Callable[[], bytes]]]:
     for member in archive:
-        name = member.name.removeprefix("aclImdb/")
-        needed = _REVIEW.fullmatch(name) or _ADDRESSES.fullmatch(name)
-        if needed and (content := archive.extractfile(member)):
-            yield name, content.read()
+        if content := archive.extractfile(member):
+            yield member.name.removeprefix("aclImdb/"), content.read
 
 
-def _files(root: Path) -> Iterator[tuple[str, bytes]]:
-    for half in ("test", "train"):
-        for kind in ("pos", "neg"):
-            for file in sorted((root / half / kind).iterdir()):
-                if _REVIEW.fullmatch(name := f"{half}/{kind}/{file.name}"):
-                    yield name, file.read_bytes()
-            if (addresses := root / half / f"urls_{kind}.txt").is_file():
-                yield f"{half}/{addresses.name}", addresses.read_bytes()
+def _reviews(files: Iterable[tuple[str, Callable[[], bytes]]], origin: str) -> list[Review]:
+    """Reviews with their movies, where known: that of review N is in line N + 1 of the list.
 
-
-def _reviews(files: Iterator[tuple[str, bytes]], origin: str) -> list[Review]:
-    """Reviews with their movies: that of review N is in line N + 1 of the list of addresses."""
+    ``files`` are names below ``aclImdb``, of which others are passed over, and how each is read.
+    """
     texts: dict[tuple[str, int, str], str] = {}
-    movies: dict[str, list[str]] = {}
-    for name, content in files:
+    movies: dict[str, dict[int, str]] = {}
+    for name, read in files:
+        review, addresses = _REVIEW.fullmatch(name), _ADDRESSES.fullmatch(name)
         try:
-            text = content.decode("utf-8")
+            text = read().decode("utf-8") if review or addresses else ""
         except UnicodeDecodeError as problem:
             raise DataError(f"{origin}: {name} is not UTF-8 at byte {problem.start}") from None
-        if review := _REVIEW.fullmatch(name):
+        if review:
             texts[review[1], int(review[2]), name.removesuffix(".txt")] = text
-        elif addresses := _ADDRESSES.fullmatch(name):
-            lines = text.removesuffix("\n").split("\n")
-            found = [match[1] if (match := _MOVIE.search(line)) else "" for line in lines]
-            movies[f"{addresses[1]}/{addresses[2]}"] = found
-    reviews = []
-    for (part, number, name), text in texts.items():
-        movie = None
-        if part in movies:
-            movie = movies[part][number] if number < len(movies[part]) else ""
-            if not movie:
-                raise DataError(f"{origin}: the list of addresses has no movie of review {name}")
-        label = POSITIVE if part.endswith("pos") else NEGATIVE
-        reviews.append(Review(text, label, name, movie))
-    return reviews
+        elif addresses:
+            found = {n: _MOVIE.search(line) for n, line in enumerate(text.split("\n"))}
+            numbered = {number: match[1] for number, match in found.items() if match}
+            movies[f"{addresses[1]}/{addresses[2]}"] = numbered
+    labels = {"pos": POSITIVE, "neg": NEGATIVE}
+    return [
+        Review(text, labels[part[-3:]], name, movies.get(part, {}).get(number))
+        for (part, number, name), text in texts.items()
+    ]
 
 
 def _rows(file: Path) -> list[Review]:

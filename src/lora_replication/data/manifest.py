@@ -7,13 +7,13 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from lora_replication.data.reviews import PARTS, PartName
+from lora_replication.data.reviews import PARTS, PartName, read_table
 from lora_replication.data.tokens import Tokens, tokens_from_bytes
 from lora_replication.errors import DataError
 from lora_replication.files import digest
-from lora_replication.parquet import read_table
+from lora_replication.study import Part
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,14 +23,8 @@ TEST_REVIEWS = "test_reviews.parquet"
 AGAIN = "prepare the data again (dvc repro prepare)"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class SplitPart(_Part):
-    """One part of the split: its size, the share of its reviews with label 0 (negative), and sha256
-    of its two files.
-    """
+class SplitPart(Part):
+    """One part of the split, with the share of its reviews that are negative (label 0)."""
 
     reviews: int
     negative_fraction: float
@@ -38,7 +32,7 @@ class SplitPart(_Part):
     tokens_sha256: str
 
 
-class EncoderNote(_Part):
+class EncoderNote(Part):
     """The encoder that the data was prepared for."""
 
     name: str
@@ -46,10 +40,8 @@ class EncoderNote(_Part):
     weights_sha256: str
 
 
-class Lengths(_Part):
-    """Tokens per review over all parts, [CLS] and [SEP] included, after the cut; and the share of
-    the reviews that were cut.
-    """
+class Lengths(Part):
+    """Tokens per review over all parts, after the cut, [CLS] and [SEP] included."""
 
     mean: float
     median: float
@@ -57,7 +49,7 @@ class Lengths(_Part):
     cut_fraction: float
 
 
-class Repeats(_Part):
+class Repeats(Part):
     """Texts that occur more than once in the study; they are left in, as in the article.
 
     Attributes:
@@ -71,7 +63,7 @@ class Repeats(_Part):
     conflicting: int
 
 
-class Manifest(_Part):
+class Manifest(Part):
     """What a study's reviews and tokens are.
 
     Attributes:
@@ -124,9 +116,7 @@ def tokens_file(folder: Path, part: PartName) -> Path:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of the prepared ``folder``. Raises ``DataError`` where it is missing or
-    damaged.
-    """
+    """The manifest in ``folder``. Raises ``DataError`` where it is missing or damaged."""
     try:
         return Manifest.model_validate_json(_content(folder / MANIFEST))
     except ValidationError as problem:

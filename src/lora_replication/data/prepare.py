@@ -22,7 +22,14 @@ from lora_replication.data.manifest import (
     reviews_file,
     tokens_file,
 )
-from lora_replication.data.reviews import NEGATIVE, PARTS, Loaded, PartName, Review
+from lora_replication.data.reviews import (
+    NEGATIVE,
+    PARTS,
+    Loaded,
+    PartName,
+    Review,
+    table_to_bytes,
+)
 from lora_replication.data.split import CSV_DIGESTS, article_split
 from lora_replication.data.tokens import Tokens, load_tokenizer, tokenise, tokens_to_bytes
 from lora_replication.errors import DataError
@@ -30,9 +37,6 @@ from lora_replication.files import file_digest, write_whole
 from lora_replication.study import DataParams, Study
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from tokenizers import BertWordPieceTokenizer
-
     from lora_replication.encoders import Encoder
 
 Split = Mapping[PartName, Sequence[Review]]
@@ -53,7 +57,12 @@ def prepare(study: Study, encoder: "Encoder", folder: Path) -> Manifest:
     """
     tokenizer = load_tokenizer(encoder.vocabulary, study.model.max_tokens)
     split, loaded = _reviews(study.data)
-    tokens, cut = _tokens(split, tokenizer)
+    tokens: dict[PartName, Tokens] = {}
+    cut = 0
+    for part, reviews in split.items():
+        texts, labels = zip(*((review.text, review.label) for review in reviews), strict=True)
+        tokens[part], cut_of_part = tokenise(texts, labels, tokenizer)
+        cut += cut_of_part
     lengths = np.concatenate([part.lengths for part in tokens.values()])
     unseen = unseen_movies(split)
     manifest = Manifest(
@@ -159,23 +168,6 @@ def _reviews(data: DataParams) -> tuple[Split, Loaded]:
     return {part: split[part][: sizes[part]] for part in PARTS}, loaded
 
 
-def _tokens(
-    split: Split, tokenizer: "BertWordPieceTokenizer"
-) -> tuple[dict[PartName, Tokens], int]:
-    """The tokens of each part, and how many reviews were cut."""
-    from tqdm import tqdm
-
-    tokens: dict[PartName, Tokens] = {}
-    cut = 0
-    # disable=None: no bar where stderr is not a terminal.
-    with tqdm(total=sum(map(len, split.values())), desc="tokens", disable=None) as bar:
-        for part, reviews in split.items():
-            texts, labels = zip(*((review.text, review.label) for review in reviews), strict=True)
-            tokens[part], cut_of_part = tokenise(texts, labels, tokenizer, bar.update)
-            cut += cut_of_part
-    return tokens, cut
-
-
 def _write_part(
     folder: Path, part: PartName, reviews: Sequence[Review], tokens: Tokens
 ) -> SplitPart:
@@ -199,7 +191,9 @@ def reviews_to_bytes(reviews: Sequence[Review]) -> bytes:
 
     kinds = {"text": pa.string(), "label": pa.int64(), "review": pa.string(), "movie": pa.string()}
     columns = zip(kinds.items(), zip(*reviews, strict=True), strict=True)
-    return _parquet(pa.table({name: pa.array(values, kind) for (name, kind), values in columns}))
+    return table_to_bytes(
+        pa.table({name: pa.array(values, kind) for (name, kind), values in columns})
+    )
 
 
 def reviews_without_text(split: Split) -> bytes:
@@ -214,13 +208,4 @@ def reviews_without_text(split: Split) -> bytes:
         "unseen_movie": pa.array(unseen_movies(split), pa.bool_()),
         "repeated": pa.array([times[review.text] > 1 for review in test], pa.bool_()),
     }
-    return _parquet(pa.table(columns))
-
-
-def _parquet(table: "pa.Table") -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return bytes(sink.getvalue().to_pybytes())
+    return table_to_bytes(pa.table(columns))

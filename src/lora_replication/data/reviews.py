@@ -1,7 +1,12 @@
-"""A labelled review, and what a source holds."""
+"""A labelled review, what a source holds, and parquet files as reviews are kept in them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PartName = Literal["train", "val", "test"]
 
@@ -41,3 +46,33 @@ class Loaded:
     reviews: list[Review]
     revision: str | None
     files: dict[str, str]
+
+
+def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> "pa.Table":
+    """Read ``columns``, or all, of a parquet file or of its content, in the calling thread alone.
+
+    A thread of Arrow's pool that lets go of Python's memory while the interpreter ends aborts the
+    process (https://github.com/apache/arrow/issues/34314), whatever exit code it had.
+
+    Raises:
+        ArrowException: it is not parquet.
+        KeyError: it lacks a column.
+        OSError: it can't be read, or is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    opened = pa.BufferReader(source) if isinstance(source, bytes) else source
+    with pq.ParquetFile(opened, pre_buffer=False) as file:
+        table = file.read(columns, use_threads=False)
+    return table if columns is None else table.select(columns)
+
+
+def table_to_bytes(table: "pa.Table") -> bytes:
+    """The content of a parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())

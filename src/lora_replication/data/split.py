@@ -78,9 +78,7 @@ def canonical_order(reviews: list[Review], order: bytes) -> list[Review]:
 
 
 def csv_digest(reviews: Iterable[Review]) -> str:
-    """sha256 of the CSV file that the article's scripts wrote of ``reviews``: columns index (always
-    0), text, label.
-    """
+    """sha256 of the CSV file that the article's scripts wrote of ``reviews``; its index is 0."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("index", "text", "label"))
@@ -93,9 +91,7 @@ def _content_hash(review: Review) -> bytes:
 
 
 def _place(review: Review) -> tuple[bool, bool, str]:
-    """What the article's order sorts by: test before train, pos before neg, names as plain
-    strings.
-    """
+    """Sorts as the article: test before train, pos before neg, names as plain strings."""
     half, kind, stem = review.name.split("/") if review.name else ("", "", "")
     return half != "test", kind != "pos", stem
 

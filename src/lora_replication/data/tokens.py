@@ -1,6 +1,6 @@
 """Reviews as token ids, made once from the encoder's vocabulary and kept without padding."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,28 +69,21 @@ def load_tokenizer(vocabulary: Path, max_tokens: int) -> "BertWordPieceTokenizer
 
 
 def tokenise(
-    texts: Sequence[str],
-    labels: Sequence[int],
-    tokenizer: "BertWordPieceTokenizer",
-    advance: Callable[[int], object],
+    texts: Sequence[str], labels: Sequence[int], tokenizer: "BertWordPieceTokenizer"
 ) -> tuple[Tokens, int]:
-    """Tokenise reviews, without padding.
+    """Tokenise reviews, without padding. Returns the tokens, and how many reviews were cut."""
+    from tqdm import tqdm
 
-    Args:
-        advance: called with the number of reviews done since the last call.
-
-    Returns:
-        The tokens, and how many reviews were cut.
-    """
     pieces: list[NDArray[np.int32]] = []
     cut = 0
-    for start in range(0, len(texts), REVIEWS_AT_ONCE):
+    # disable=None: no bar where stderr is not a terminal.
+    starts = range(0, len(texts), REVIEWS_AT_ONCE)
+    for start in tqdm(starts, desc="tokens", leave=False, disable=None if starts[1:] else True):
         encodings = tokenizer.encode_batch(list(texts[start : start + REVIEWS_AT_ONCE]))
         pieces += [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
         cut += sum(bool(encoding.overflowing) for encoding in encodings)
-        advance(len(encodings))
-    starts = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
-    return Tokens(np.concatenate(pieces), starts, np.array(labels, dtype=np.int64)), cut
+    places = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
+    return Tokens(np.concatenate(pieces), places, np.array(labels, dtype=np.int64)), cut
 
 
 def tokens_to_bytes(tokens: Tokens) -> bytes:

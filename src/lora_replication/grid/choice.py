@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from lora_replication.article import published
+from lora_replication.article import article
 from lora_replication.errors import IncompleteError
 from lora_replication.record import Count, Record, Role, Run
 from lora_replication.statistics import two_proportions_test
@@ -17,8 +17,8 @@ def winner_by_validation(cells: Iterable[Record]) -> Record:
 
     Of equals the first. Raises ``IncompleteError`` where every configuration diverged.
     """
-    ordered = _by_validation(cells)
-    if not ordered:
+    ordered = by_validation(cells)
+    if not ordered or not ordered[0].happened.val:
         raise IncompleteError(
             "grid: every configuration diverged, so there is no winner; "
             "set smaller grid.alpha or train.learning_rate"
@@ -30,14 +30,14 @@ def runners_up(workspace: Workspace, cells: Iterable[Record]) -> list[Record]:
     """The configurations trained again next to the winner, none where ``grid.runners_up`` is 0.
 
     First so many of those statistically indistinguishable from it, best first: two accuracies on as
-    many other reviews would differ as much in more than 1 - ``report.confidence`` of cases. (A
-    paired test on the same reviews would tell more apart, so none is left out that belongs here.)
+    many other reviews would differ as much in more than 1 - ``report.confidence`` of cases. That
+    is a rule for what to run; ``statistics.not_excluded_as_best`` is the set that holds the best.
     Then the article's choice, where the grid has it and it is not among these.
     """
     study = workspace.study
-    if not study.grid.runners_up:
+    if not (study.grid and study.grid.runners_up):
         return []
-    winner, *others = _by_validation(cells)
+    winner, *others = (cell for cell in by_validation(cells) if cell.happened.val)
     best = _val(winner)
 
     def is_near(cell: Record) -> bool:
@@ -45,9 +45,9 @@ def runners_up(workspace: Workspace, cells: Iterable[Record]) -> list[Record]:
         return p_value > 1 - study.report.confidence
 
     chosen = list(filter(is_near, others))[: study.grid.runners_up]
-    article = published()[ARTICLES_CHOICE]
+    theirs = article().methods[ARTICLES_CHOICE].lora
     return chosen + [
-        cell for cell in others if article.is_lora(cell.asked.settings.lora) and cell not in chosen
+        cell for cell in others if cell.asked.settings.lora == theirs and cell not in chosen
     ]
 
 
@@ -59,15 +59,20 @@ def fresh_runs(workspace: Workspace, cells: list[Record]) -> list[Run]:
     return [
         workspace.run(role, name, cell.asked.settings.model_copy(update=update), seed)
         for role, name, cell in again
-        for seed in workspace.study.grid.winner_seeds
+        for seed in (workspace.study.grid.winner_seeds if workspace.study.grid else ())
     ]
 
 
-def _by_validation(cells: Iterable[Record]) -> list[Record]:
-    def place(cell: Record) -> tuple[int, int]:
-        return -_val(cell).correct, cell.happened.trainable_parameters or 0
+def by_validation(cells: Iterable[Record]) -> list[Record]:
+    """The configurations in their places: most validation reviews right first, of equal ones the
+    smallest, then those that diverged, then those without a result.
+    """
 
-    return sorted((cell for cell in cells if cell.happened.val), key=place)
+    def place(cell: Record) -> tuple[bool, bool, int, int]:
+        val, size = cell.happened.val, cell.happened.trainable_parameters or 0
+        return not cell.is_done, val is None, -_val(cell).correct, size
+
+    return sorted(cells, key=place)
 
 
 def _val(record: Record) -> Count:

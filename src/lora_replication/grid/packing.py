@@ -17,19 +17,30 @@ CPU_BUDGET = 4 * 2**30
 
 
 def packs_of(runs: Sequence[Run], size: int) -> list[list[Run]]:
-    """Sort ``runs`` into as few packs as ``size`` allows, nearly equally large.
+    """Sort ``runs`` into packs of at most ``size``, nearly equally large; what trains in no pack is
+    alone, at the end.
 
     Neighbours in a pack adapt the same linears, with similar ranks: what one of them lacks is
     computed for it all the same.
     """
 
-    def likeness(run: Run) -> tuple[list[bool], int, float]:
+    def likeness(run: Run) -> tuple[list[bool], int, float, float]:
         lora = _lora(run)
-        return [target in lora.targets for target in TARGETS], lora.rank, lora.alpha
+        targets = [target in lora.targets for target in TARGETS]
+        return targets, lora.rank, lora.alpha, run.settings.learning_rate
 
-    ordered, count = sorted(runs, key=likeness), -(-len(runs) // size)
-    bounds = [len(runs) * place // count for place in range(count + 1)] if count else []
-    return [ordered[start:end] for start, end in pairwise(bounds)]
+    groups: dict[tuple[int, str | None], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.seed, run.settings.shared_in_pack), []).append(run)
+    packs, alone = [], []
+    for (_, shared), group in groups.items():
+        if shared is None:
+            alone += [[run] for run in group]
+            continue
+        ordered, count = sorted(group, key=likeness), -(-len(group) // size)
+        bounds = [len(group) * place // count for place in range(count + 1)]
+        packs += [ordered[start:end] for start, end in pairwise(bounds)]
+    return packs + alone
 
 
 def pack_size(workspace: Workspace, runs: Sequence[Run]) -> int:
@@ -38,7 +49,8 @@ def pack_size(workspace: Workspace, runs: Sequence[Run]) -> int:
 
 
 def measured_size(workspace: Workspace, runs: Sequence[Run]) -> int:
-    """As many of ``runs`` as memory holds, measured on the largest of them and the longest reviews.
+    """As many of ``runs`` as memory holds, measured on the largest of them and the longest reviews;
+    1 where none trains in a pack.
 
     What a training step keeps for its gradients is counted; half as much again is allowed for what
     comes and goes in it.
@@ -48,6 +60,9 @@ def measured_size(workspace: Workspace, runs: Sequence[Run]) -> int:
     from lora_replication.training.batches import collate
     from lora_replication.training.classifier import Classifier, chunk_size
 
+    runs = [run for run in runs if run.settings.lora]
+    if not runs:
+        return 1
     largest = max(runs, key=lambda run: (len(_lora(run).targets), _lora(run).rank))
     settings = largest.settings
     tokens = workspace.tokens["train"]

@@ -158,7 +158,10 @@ def run_pack(inputs: Inputs, task: Task) -> Generator[Answer | None]:
             _workspaces[key] = receive(inputs, ray.get)
             load_classifier(_workspaces[key].encoder)  # imports that are not the pack's time
         workspace = _workspaces[key]
-        here = [workspace.run(run.role, run.name, run.settings, run.seed) for run in task.runs]
+        here = [
+            workspace.run(run.role, run.name, run.settings, run.seed, run.nudge)
+            for run in task.runs
+        ]
         if here != list(task.runs):
             raise EnvironmentProblem(f"a Ray worker runs other code; {SAME_COMMIT}")
     except ReplicationError as problem:
@@ -187,7 +190,8 @@ def keep(workspace: Workspace, run: Run, files: Files, mirror: OpenMirror) -> Re
     folder = workspace.folder(run)
     (folder / RECORD).unlink(missing_ok=True)  # a stale record must not be next to new predictions
     for name in (PREDICTIONS, ADAPTER, RECORD):
-        write_whole(folder / name, files[name])
+        if name in files:
+            write_whole(folder / name, files[name])
     record = Record.from_json(files[RECORD], folder / RECORD)
     with mirror(run) as live:
         live.finish(folder, record)

@@ -1,4 +1,4 @@
-"""The sweep: every configuration of the space once, then what it chooses on fresh seeds.
+"""The search: every run of grid and sweeps once, then what they choose on fresh seeds.
 
 Recorded runs are skipped, so a second start continues.
 """
@@ -6,16 +6,20 @@ Recorded runs are skipped, so a second start continues.
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import timedelta
+from pathlib import Path
 
 from lora_replication.errors import IncompleteError
 from lora_replication.grid.choice import winner_by_validation
 from lora_replication.grid.packing import packs_of
-from lora_replication.plan import progress
+from lora_replication.plan import Progress, progress
 from lora_replication.record import Record, Run
 from lora_replication.workspace import Workspace
 
-FRESH = ("winner", "runner_up")
-"""Roles of what the finished grid chooses, on fresh seeds."""
+SEARCHES = {"trial": "tuning", "cell": "grid"}
+"""Roles of what is searched, with what it is called."""
+
+FRESH = ("winner", "runner_up", "tuned")
+"""Roles of what a finished search chooses, on fresh seeds."""
 
 Executor = Callable[[Sequence[Sequence[Run]]], Iterable[Record]]
 """Runs packs in whatever order and place, and yields each record once it is written."""
@@ -26,16 +30,13 @@ def sweep(
     pack_size: Callable[[Sequence[Run]], int],
     executor: Executor,
     say: Callable[[str], None],
-) -> Record:
-    """Complete the grid and train its winner and runners-up on fresh seeds.
+) -> None:
+    """Complete the grid and the sweeps of methods, and train what they choose on fresh seeds.
 
     Args:
-        pack_size: how many of the configurations train together; asked where some are left.
+        pack_size: how many configurations train together; asked where some are left.
         executor: runs the rest.
         say: takes a line on how far it is, after each run.
-
-    Returns:
-        The winning configuration's record in the grid.
 
     Raises:
         IncompleteError: some run has no result, those that have one are kept; or all diverged.
@@ -43,50 +44,71 @@ def sweep(
     before = progress(workspace)
     if before.stale:
         say(f"grid: skipping {before.stale} records of other parameters, data, weights or results")
-    cells = [run for run in before.asked if run.role == "cell"]
-    records = {r.asked.name: r for r in before.done if r.asked.role == "cell"}
-    say(f"grid: {tally(len(cells), records.values())}")
-    packs = packs_of(cells, pack_size(cells)) if len(records) < len(cells) else []
+    for role, title in SEARCHES.items():
+        _search([run for run in before.asked if run.role == role], before, title,
+                pack_size, executor, say)  # fmt: skip
+    between = progress(workspace)
+    cells = [record for record in between.done if record.asked.role == "cell"]
+    if cells:
+        winner = winner_by_validation(cells)
+        others = list(dict.fromkeys(r.name for r in between.asked if r.role == "runner_up"))
+        also = f", and {len(others)} next to it: {', '.join(others)}" if others else ""
+        say(f"grid: the winner by validation is {winner.asked.name}{also}")
+    tuned = {run.name: run.settings.axes for run in between.asked if run.role == "tuned"}
+    for name, axes in tuned.items():
+        say(f"tuning: {name} is best at {axes}")
+    # What is cited trains alone, so that its cost is its own.
+    for record in executor([[run] for run in between.missing if run.role in FRESH]):
+        say(f"fresh seeds: {record.asked.label}: {record.happened.status}")
+    if missing := [run for run in progress(workspace).missing if run.role in FRESH]:
+        raise IncompleteError(f"fresh seeds: missing: {_some(missing)}; run again to continue")
+
+
+def _search(
+    asked: list[Run],
+    before: Progress,
+    title: str,
+    pack_size: Callable[[Sequence[Run]], int],
+    executor: Executor,
+    say: Callable[[str], None],
+) -> None:
+    """Complete the runs ``asked``, in packs."""
+    places = {run.place for run in asked}
+    records = {r.asked.place: r for r in before.done if r.asked.place in places}
+    if not asked:
+        return
+    say(f"{title}: {tally(len(asked), records.values())}")
+    packs = packs_of(asked, pack_size(asked)) if len(records) < len(asked) else []
     started = time.monotonic()
     for ran, record in enumerate(executor(_unfinished(packs, set(records))), 1):
-        records[record.asked.name] = record
-        left = time_left(time.monotonic() - started, ran, len(cells) - len(records))
-        say(f"grid: {tally(len(cells), records.values())}{left}")
-    between = progress(workspace)
-    if missing := [run for run in between.missing if run.role == "cell"]:
-        known = tally(len(cells), records.values())
-        raise IncompleteError(f"grid: {known}; missing: {_some(missing)}; run again to continue")
-    winner = winner_by_validation(r for r in between.done if r.asked.role == "cell")
-    others = list(dict.fromkeys(run.name for run in between.asked if run.role == "runner_up"))
-    also = f", and {len(others)} next to it: {', '.join(others)}" if others else ""
-    seeds = ", ".join(map(str, workspace.study.grid.winner_seeds))
-    say(f"grid: the winner by validation is {winner.asked.name}{also}; fresh seeds {seeds}")
-    for record in executor([[run] for run in between.missing if run.role in FRESH]):
-        say(f"grid: {record.asked.label}: {record.happened.status}")
-    if missing := [run for run in progress(workspace).missing if run.role in FRESH]:
-        raise IncompleteError(f"grid: missing: {_some(missing)}; run again to continue")
-    return winner
+        records[record.asked.place] = record
+        left = time_left(time.monotonic() - started, ran, len(asked) - len(records))
+        say(f"{title}: {tally(len(asked), records.values())}{left}")
+    missing = [run for run in asked if run.place not in records or not records[run.place].is_done]
+    if missing:
+        known = tally(len(asked), records.values())
+        raise IncompleteError(f"{title}: {known}; missing: {_some(missing)}; run again to continue")
 
 
 def tally(asked: int, records: Collection[Record]) -> str:
-    """``k of n configurations done, n diverged, n predict a single class, n failed``."""
+    """``k of n runs done, n diverged, n predict a single class, n failed``."""
     done = sum(record.is_done for record in records)
     diverged = sum(record.happened.status == "diverged" for record in records)
     collapsed = sum(record.happened.one_class for record in records)
     return (
-        f"{done} of {asked} configurations done, {diverged} diverged, "
+        f"{done} of {asked} runs done, {diverged} diverged, "
         f"{collapsed} predict a single class, {len(records) - done} failed"
     )
 
 
 def time_left(seconds: float, ran: int, left: int) -> str:
-    """``, about 1:20:00 left`` where ``ran`` configurations took so many seconds; '' at the end."""
+    """``, about 1:20:00 left`` where ``ran`` runs took so many seconds; '' at the end."""
     return f", about {timedelta(seconds=round(seconds * left / ran))} left" if left else ""
 
 
-def _unfinished(packs: Sequence[Sequence[Run]], done: set[str]) -> list[list[Run]]:
+def _unfinished(packs: Sequence[Sequence[Run]], done: set[Path]) -> list[list[Run]]:
     """What is left of ``packs``; one of which nothing is done gives the bits of a whole sweep."""
-    left = [[run for run in pack if run.name not in done] for pack in packs]
+    left = [[run for run in pack if run.place not in done] for pack in packs]
     return [pack for pack in left if pack]
 
 

@@ -1,3 +1,1 @@
-"""The report of a study: records in; tables, figures, Markdown, JSON and one self-contained page
-out.
-"""
+"""The report of a study: records in; tables, figures, Markdown, JSON and one page out."""

@@ -1,36 +1,35 @@
-"""The report of a study, from its workspace to files."""
+"""The report of a study, from its workspace to files; and what it was made from, next to it."""
 
 import json
+import shutil
+import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from pydantic import ValidationError
 
 from lora_replication import URL
-from lora_replication.data.manifest import MANIFEST
-from lora_replication.errors import DataError, IncompleteError
+from lora_replication.data.manifest import MANIFEST, TEST_REVIEWS
+from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError
 from lora_replication.files import write_whole
 from lora_replication.plan import progress
-from lora_replication.report.columns import CURVES, LONG, main_columns, tables
-from lora_replication.report.comparisons import compare
-from lora_replication.report.drawing import Drawing
+from lora_replication.reading import read_study
+from lora_replication.record import PREDICTIONS, RECORD, SEARCHED
+from lora_replication.report.columns import columns, tables
 from lora_replication.report.figures import draw_figures
 from lora_replication.report.predictions import read_predictions
-from lora_replication.report.rendering import latex, markdown, page
+from lora_replication.report.rendering import Drawing, latex, markdown, page
 from lora_replication.report.results import PARTS, MethodRow, Results
 from lora_replication.report.summary import summarise
 from lora_replication.report.tables import csv_bytes, short_table
+from lora_replication.report.tuning import tuning
 from lora_replication.report.verdicts import judge
 from lora_replication.report.words import say
-from lora_replication.studies import read_study
 from lora_replication.workspace import Workspace
 
 FILES = ("results.json", "verdicts.json", "table.csv", "runs.csv", "learning_curves.csv",
          "table.tex", "table_wide.tex", "citation.bib")  # fmt: skip
 """Next to the page, for programs."""
-
-FOLDERS = ("figures", "metrics")
 
 
 def build_report(workspace: Workspace, folder: Path, allow_partial: bool = False) -> Results:
@@ -48,7 +47,8 @@ def build_report(workspace: Workspace, folder: Path, allow_partial: bool = False
         EnvironmentProblem: a file could not be written.
     """
     study, done = workspace.study, progress(workspace)
-    results = summarise(study, workspace.manifest, done)
+    tested = read_predictions(workspace, done.done)
+    results = summarise(study, workspace.manifest, done, tested)
     if results.missing and not allow_partial:
         raise IncompleteError(
             f"{folder}: no report is written, because "
@@ -56,8 +56,8 @@ def build_report(workspace: Workspace, folder: Path, allow_partial: bool = False
             f"(lora-replication run {study.study}), or report what there is "
             f"(lora-replication report {study.study} --allow-partial)"
         )
-    tested = read_predictions(workspace, done.done)
-    results = judge(compare(results, tested), tested, study)
+    tried = tuning(workspace, done, results, tested)
+    results = judge(results.model_copy(update={"tuning": tried}), tested, study)
     write_report(folder, report_files(results))
     return results
 
@@ -70,9 +70,8 @@ def report_study(name: str, root: Path, *, allow_partial: bool = False) -> Resul
     """
     study = read_study(name, root)
     workspace = Workspace(study, root)
-    source = (
-        workspace if (workspace.data / MANIFEST).is_file() else Workspace.published(study, root)
-    )
+    prepared = (workspace.data / MANIFEST).is_file()
+    source = workspace if prepared else Workspace.published(study, root)
     return build_report(source, workspace.report, allow_partial)
 
 
@@ -89,33 +88,28 @@ def read_results(folder: Path) -> Results:
 def report_files(results: Results) -> dict[str, bytes]:
     """Every file of the report by its path in the report's folder."""
     drawings = draw_figures(results)
-    main, rows = main_columns(results), results.rows
+    # The commit that made most of the runs, in the year of the last.
+    commit = results.machines[0].get("git_commit") if results.machines else None
+    citation = latex("citation.bib.j2", r=results, url=URL, year=results.year, commit=commit)
     facts: dict[str, Any] = {"r": results, "files": FILES, "tables": tables(results)}
     facts |= {"title": results.title, "description": results.subject}
-    citation = latex("citation.bib.j2", **_citation(results))
     facts["citation"] = citation.decode().strip()
-    curves = [
-        SimpleNamespace(run=run, epoch=epoch, remark=results.remark)
-        for run in results.runs
-        for epoch in run.epochs
-        if run.role != "cell"
-    ]
+    singles = [run for run in results.runs if run.role not in SEARCHED]
+    epochs = [{"run": run, "epoch": epoch} for run in singles for epoch in run.epochs]
     verdicts = {"title", "reservation", "runs_asked", "missing", "verdict_words", "verdicts"}
-    reviews = max((row.test_sampling.n for row in rows if row.test_sampling), default=0)
-    wide = {"r": results, "wide": True, "float": "table*", "test_reviews": f"{reviews:,}"}
-    narrow = wide | {"wide": False, "float": "table"}
     return {
         "report.html": page("study.j2", drawings, **facts),
         "report.md": markdown("study.j2", drawings, **facts),
         "results.json": results.to_json(),
         "verdicts.json": results.model_dump_json(include=verdicts, indent=1).encode() + b"\n",
-        "table.csv": csv_bytes(main, rows),
-        "runs.csv": csv_bytes(LONG, results.runs),
-        "learning_curves.csv": csv_bytes(CURVES, curves),
-        "table.tex": latex("table.tex.j2", rows=_paper_table(results, narrow=True), **narrow),
-        "table_wide.tex": latex("table.tex.j2", rows=_paper_table(results, narrow=False), **wide),
+        "table.csv": csv_bytes(columns(results, "methods"), results.rows),
+        "runs.csv": csv_bytes(columns(results, "runs.csv"), results.runs),
+        "learning_curves.csv": csv_bytes(columns(results, "learning_curves.csv"), epochs),
+        "table.tex": _latex_table(results, wide=False),
+        "table_wide.tex": _latex_table(results, wide=True),
         "citation.bib": citation,
-        **{f"metrics/{row.name}.json": _metrics(row) for row in rows},
+        **{f"metrics/{row.name}.json": _metrics(row) for row in results.rows},
+        **{f"metrics/{row.name}_at_own_rate.json": _metrics(row) for row in results.tuned},
         **drawing_files(drawings),
     }
 
@@ -134,27 +128,69 @@ def write_report(folder: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         write_whole(folder / name, content)
     kept = {folder / name for name in files}
-    for old in (file for name in FOLDERS for file in (folder / name).glob("*")):
+    for old in (*folder.glob("figures/*"), *folder.glob("metrics/*")):
         if old not in kept:
             old.unlink()
 
 
-def _paper_table(results: Results, *, narrow: bool) -> list[list[str]]:
-    rows = short_table(main_columns(results), results.rows, narrow)
-    return [[cell.replace(" to ", "\N{EN DASH}") for cell in row] for row in rows]
-
-
-def _citation(results: Results) -> dict[str, Any]:
-    """Of the commit that made most of the runs, in the year of their end."""
-    machine = results.machines[0] if results.machines else {}
-    return {"r": results, "url": URL, "year": results.year, "commit": machine.get("git_commit")}
+def _latex_table(results: Results, *, wide: bool) -> bytes:
+    rows = short_table(columns(results, "methods"), results.rows, narrow=not wide)
+    dashed = [[cell.replace(" to ", "\N{EN DASH}") for cell in row] for row in rows]
+    return latex("table.tex.j2", r=results, rows=dashed, wide=wide)
 
 
 def _metrics(row: MethodRow) -> bytes:
     """A method's few numbers for ``dvc metrics``, flat: accuracies in percent, runs."""
-    parts = {part: getattr(row, part) for part in PARTS}
-    metrics = {part: round(100 * one.estimate, 2) for part, one in parts.items() if one}
+    found = {part: one.estimate for part in PARTS if (one := getattr(row, part))}
     if row.interval and row.interval.low is not None and row.interval.high is not None:
-        ends = {"low": row.interval.low, "high": row.interval.high}
-        metrics |= {name: round(100 * end, 2) for name, end in ends.items()}
-    return json.dumps(metrics | {"runs": row.runs_done}).encode() + b"\n"
+        found |= {"low": row.interval.low, "high": row.interval.high}
+    percents = {name: round(100 * fraction, 2) for name, fraction in found.items()}
+    return json.dumps(percents | {"runs": row.runs_done}).encode() + b"\n"
+
+
+def publish(workspace: Workspace) -> None:
+    """Replace ``reports/<study>/records`` and ``data`` by the study's current ones, so that anybody
+    can rebuild its report.
+
+    Adapters stay where they are: they are large and can be trained again. Of the data the manifest
+    and the facts about the test reviews are copied, no text.
+
+    Raises:
+        DataError: the study's data or a record is not what it claims to be.
+        EnvironmentProblem: a file can't be copied; what was published before is as it was.
+    """
+    files = [(workspace.data / name, Path("data", name)) for name in (MANIFEST, TEST_REVIEWS)]
+    for place in progress(workspace).records:
+        found = (workspace.runs / place / name for name in (RECORD, PREDICTIONS))
+        files += [(file, Path("records", place, file.name)) for file in found if file.is_file()]
+    try:
+        workspace.report.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=".publish.", dir=workspace.report, ignore_cleanup_errors=True
+        ) as temporary:
+            new = Path(temporary)
+            (new / "records").mkdir()
+            for file, target in files:
+                (new / target).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, new / target)
+            _replace(workspace.report, new)
+    except OSError as problem:
+        raise EnvironmentProblem(
+            f"{workspace.report}: could not be published ({problem}); "
+            "mend that, then run again with --publish"
+        ) from problem
+
+
+def _replace(report: Path, new: Path) -> None:
+    """Put the new folders in the place of the old ones, both or none."""
+    (new / "old").mkdir()
+    try:
+        for name in ("data", "records"):
+            if (report / name).exists():
+                (report / name).rename(new / "old" / name)
+            (new / name).rename(report / name)
+    except OSError:
+        for old in (new / "old").iterdir():
+            shutil.rmtree(report / old.name, ignore_errors=True)
+            old.rename(report / old.name)
+        raise

@@ -1,71 +1,159 @@
-"""Figures of the methods and of a grid, each drawn by a function that returns it."""
+"""Figures of the methods and of a grid, each drawn by a function that returns it.
+
+Colours are those of Okabe and Ito, for all kinds of colour vision; markers differ as well.
+"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
-from lora_replication.report import drawing
-from lora_replication.report.drawing import BLUE, INK, ORANGE, VERMILLION, Drawing, axes
-from lora_replication.report.results import Collapse, Results, RunRow
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lora_replication.report.rendering import INK, Drawing, render
+from lora_replication.report.results import Collapse, Results, RunRow, Tried
 from lora_replication.report.words import MINUS
+from lora_replication.statistics import Interval
 from lora_replication.study import method_in_words
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+BLUE, ORANGE, VERMILLION = "#0072B2", "#E69F00", "#D55E00"
+LINES = ((BLUE, "o"), (ORANGE, "s"), (VERMILLION, "^"), ("#009E73", "D"), ("#CC79A7", "v"),
+         ("#56B4E9", "P"))  # fmt: skip
+"""Of methods, up to six."""
 
-ACCURACY = "test accuracy, %"
+WIDTH_INCHES = 4.9
+CIRCLES_BELOW = {"run": 0.06, "seed": 0.08}
+CURVES = (
+    ("train_accuracy", ORANGE, "--", "s", "training"),
+    ("val_accuracy", BLUE, "-", "o", "validation"),
+)
 
 
 def draw_figures(results: Results) -> dict[str, Drawing]:
     """Those for which there is something to draw, by name."""
     cells = [run for run in results.cells if run.test_accuracy is not None]
-    figures: list[tuple[str, str, bool, Callable[[], Figure]]] = [
-        ("accuracy_by_method", "Test accuracy by method", True,
-         partial(accuracy_by_method, results)),
-        ("learning_curves", "Accuracy by epoch", True, partial(learning_curves, results)),
-        ("paired_differences", "Paired differences", bool(results.comparisons),
-         partial(paired_differences, results)),
-        ("grid_heatmaps", "Validation accuracy by alpha and rank", bool(cells),
-         partial(heatmaps, cells)),
-        ("grid_validation_against_test", "Validation against test in the grid", bool(cells),
-         partial(scatter, cells)),
-        ("grid_collapse", "Collapse by alpha", bool(cells),
-         partial(collapse_by_alpha, results.grid.collapse)),
-    ]  # fmt: skip
-    drawn = [(name, heading, draw) for name, heading, is_there, draw in figures if is_there]
-    return {name: drawing.render(heading, results.stamp, draw) for name, heading, draw in drawn}
+    tried = results.tuning.tried if results.tuning else []
+    made: dict[str, tuple[str, Callable[[], Figure], bool]] = {
+        "accuracy_by_method": (
+            "Test accuracy by method", partial(accuracy_by_method, results), True),
+        "accuracy_by_rate": (
+            "Validation accuracy by learning rate", partial(accuracy_by_rate, tried), bool(tried)),
+        "best_of_trials": (
+            "Best of so many trials", partial(best_of_trials, tried), bool(tried)),
+        "learning_curves": ("Accuracy by epoch", partial(learning_curves, results), True),
+        "paired_differences": (
+            "Paired differences", partial(paired_differences, results), bool(results.comparisons)),
+        "grid_heatmaps": (
+            "Validation accuracy by alpha and rank", partial(heatmaps, cells), bool(cells)),
+        "grid_collapse": (
+            "Collapse by alpha", partial(collapse_by_alpha, results.grid.collapse), bool(cells)),
+    }  # fmt: skip
+    shown = {name: (heading, draw) for name, (heading, draw, is_there) in made.items() if is_there}
+    return {name: render(heading, results.stamp, draw) for name, (heading, draw) in shown.items()}
 
 
-def accuracy_by_method(results: Results) -> "Figure":
+def accuracy_by_method(results: Results) -> Figure:
     """Test accuracy in percent of each method and the grid's winner: runs, mean, interval, the
     article's number where comparable.
     """
     rows = results.rows
-    figure, (plot,) = axes(1, 1, height=1.3 + 0.56 * len(rows))
+    figure, (plot,) = _axes(1, 1, height=1.3 + 0.56 * len(rows))
     for y, row in enumerate(rows):
         if row.test_sampling:
-            drawing.bar(plot, y + 0.2, row.interval, BLUE, "new seeds and new reviews")
-            drawing.circles(plot, y - 0.06, _accuracies(results.runs_of(row)))
-            drawing.mean_line(plot, y, row.test_sampling.estimate)
+            accuracies = [run.test.fraction for run in results.runs_of(row) if run.test]
+            _row(plot, y, row.interval, accuracies, row.test_sampling.estimate, "run")
         if row.comparable and row.published:
-            drawing.diamond(plot, y - 0.24, row.published.test_percent)
-    drawing.rows_of(plot, [method_in_words(row.name) for row in rows], ACCURACY)
-    drawing.legend(figure, plot)
+            at, label = [row.published.test_percent], "the article's run"
+            plot.plot(at, [y - 0.24], "D", color=VERMILLION, markersize=5, label=label)
+    _name_rows(plot, [method_in_words(row.name) for row in rows], "test accuracy, %")
+    _legend(figure, plot)
     if not any(row.test_sampling for row in rows):
         plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
     return figure
 
 
-def learning_curves(results: Results) -> "Figure":
+def paired_differences(results: Results) -> Figure:
+    """Difference of test accuracy in points of every two methods: seeds, mean, interval."""
+    pairs = results.comparisons
+    figure, (plot,) = _axes(1, 1, height=1.2 + 0.5 * len(pairs))
+    for y, pair in enumerate(pairs):
+        _row(plot, y, pair.interval, pair.differences, pair.over_seeds.estimate, "seed")
+    plot.axvline(0, color=VERMILLION, linewidth=1, linestyle="--")
+    names = [
+        f"{method_in_words(pair.second)}\n{MINUS} {method_in_words(pair.first)}" for pair in pairs
+    ]
+    _name_rows(plot, names, "difference of test accuracy, points")
+    _legend(figure, plot)
+    return figure
+
+
+def accuracy_by_rate(tried: Sequence[Tried]) -> Figure:
+    """Validation accuracy in percent by learning rate, of each method its best setting at each rate
+    with its interval; the chosen one is filled.
+    """
+    figure, (plot,) = _axes(1, 1, height=3.6)
+    for (method, own), (color, marker) in zip(_by_method(tried).items(), LINES, strict=False):
+        rates = sorted({one.learning_rate for one in own})
+        best = [
+            max((o for o in own if o.learning_rate == rate), key=lambda o: o.val.estimate)
+            for rate in rates
+        ]
+        means = [100 * one.val.estimate for one in best]
+        for rate, one in zip(rates, best, strict=True):
+            ends = [100 * (one.val.low or 0), 100 * (one.val.high or 0)]
+            plot.plot([rate] * 2, ends, color=color, linewidth=2, alpha=0.35)
+        label, style = method_in_words(method), f"-{marker}"
+        plot.plot(rates, means, style, color=color, fillstyle="none", markersize=5, label=label)
+        chosen = next(one for one in own if one.chosen)
+        at = [chosen.learning_rate], [100 * chosen.val.estimate]
+        plot.plot(*at, marker, color=color, markersize=7)
+    plot.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy, %")
+    _legend(figure, plot)
+    return figure
+
+
+def best_of_trials(tried: Sequence[Tried]) -> Figure:
+    """Expected validation accuracy in percent of the best of n settings drawn without repeats."""
+    figure, (plot,) = _axes(1, 1, height=3.0)
+    for (method, own), (color, marker) in zip(_by_method(tried).items(), LINES, strict=False):
+        values = sorted(100 * one.val.estimate for one in own)
+        # The k-th smallest is the best of n with chance C(k - 1, n - 1) / C(count, n).
+        means = [
+            sum(math.comb(k, n - 1) * value for k, value in enumerate(values))
+            / math.comb(len(values), n)
+            for n in range(1, len(values) + 1)
+        ]
+        xs = range(1, len(values) + 1)
+        label, style = method_in_words(method), f"-{marker}"
+        plot.plot(xs, means, style, color=color, fillstyle="none", markersize=4, label=label)
+    plot.set(xlabel="trials", ylabel="validation accuracy, %")
+    _legend(figure, plot)
+    return figure
+
+
+def _by_method(tried: Sequence[Tried]) -> dict[str, list[Tried]]:
+    return {name: [o for o in tried if o.method == name] for name in {o.method: 0 for o in tried}}
+
+
+def learning_curves(results: Results) -> Figure:
     """Accuracy in percent by epoch, training and validation, one panel per method, all seeds."""
     count, epochs = len(results.methods), results.study["train"]["epochs"]
-    figure, panels = axes((count + 1) // 2, min(count, 2), height=0.9 + 1.7 * ((count + 1) // 2))
+    figure, panels = _axes((count + 1) // 2, min(count, 2), height=0.9 + 1.7 * ((count + 1) // 2))
     for plot, row in zip(panels, results.methods, strict=False):
         runs = results.runs_of(row)
-        _curve(plot, runs, "train_accuracy", ORANGE, "--", "s", "training")
-        _curve(plot, runs, "val_accuracy", BLUE, "-", "o", "validation")
+        for quantity, color, line, marker, label in CURVES:
+            # The epoch in which a run diverged has no accuracy.
+            values = ([getattr(epoch, quantity) for epoch in run.epochs] for run in runs)
+            curves = [[100 * a for a in run if a is not None] for run in values]
+            for curve in curves:
+                xs, style = range(1, len(curve) + 1), f".{line}"
+                plot.plot(xs, curve, style, color=color, markersize=3, linewidth=0.8, alpha=0.55)
+            mean = [sum(e) / len(e) for e in zip(*filter(None, curves), strict=False)]
+            xs, style = range(1, len(mean) + 1), f"{line}{marker}"
+            plot.plot(xs, mean, style, color=color, linewidth=2, markersize=3.8, label=label)
         plot.set_title(method_in_words(row.name), fontsize=10, loc="left")
         if not runs:
             plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
@@ -75,81 +163,32 @@ def learning_curves(results: Results) -> "Figure":
         plot.tick_params(labelbottom=True)
     for plot in panels[count:]:
         plot.remove()
-    drawing.legend(figure, panels[0])
+    _legend(figure, panels[0])
     figure.supylabel("accuracy, %", fontsize=10)
     return figure
 
 
-def paired_differences(results: Results) -> "Figure":
-    """Difference of test accuracy in points of every two methods: seeds, mean, interval."""
-    pairs = results.comparisons
-    figure, (plot,) = axes(1, 1, height=1.2 + 0.5 * len(pairs))
-    for y, pair in enumerate(pairs):
-        drawing.bar(plot, y + 0.2, pair.interval, BLUE, "new seeds and new reviews")
-        drawing.circles(plot, y - 0.08, pair.differences, "seed")
-        drawing.mean_line(plot, y, pair.over_seeds.estimate)
-    plot.axvline(0, color=VERMILLION, linewidth=1, linestyle="--")
-    names = [
-        f"{method_in_words(pair.second)}\n{MINUS} {method_in_words(pair.first)}" for pair in pairs
-    ]
-    drawing.rows_of(plot, names, "difference of test accuracy, points")
-    drawing.legend(figure, plot)
-    return figure
-
-
-def _accuracies(runs: Sequence[RunRow]) -> list[float]:
-    return [run.test_accuracy for run in runs if run.test_accuracy is not None]
-
-
-def _curve(
-    plot: "Axes",
-    runs: Sequence[RunRow],
-    quantity: str,
-    color: str,
-    line: str,
-    marker: str,
-    label: str,
-) -> None:
-    values = [[getattr(epoch, quantity) for epoch in run.epochs] for run in runs]
-    # The epoch in which a run diverged has no accuracy.
-    curves = [[100 * value for value in run if value is not None] for run in values]
-    for curve in curves:
-        xs = range(1, len(curve) + 1)
-        plot.plot(xs, curve, f".{line}", color=color, markersize=3, linewidth=0.8, alpha=0.55)
-    whole = [curve for curve in curves if curve]
-    mean = [sum(epoch) / len(epoch) for epoch in zip(*whole, strict=False)]
-    xs = range(1, len(mean) + 1)
-    style = f"{line}{marker}"
-    plot.plot(xs, mean, style, color=color, linewidth=2, markersize=3.8, label=label)
-
-
-def heatmaps(cells: Sequence[RunRow]) -> "Figure":
+def heatmaps(cells: Sequence[RunRow]) -> Figure:
     """Validation accuracy in percent by alpha and rank, one panel per choice of targets."""
-    import matplotlib as mpl
-
+    values: dict[tuple[str, ...], dict[tuple[float, int], float]] = {}
+    for run in cells:
+        if run.val and (lora := run.settings.lora):
+            values.setdefault(lora.targets, {})[lora.alpha, lora.rank] = run.val.fraction
+    points = {point: accuracy for panel in values.values() for point, accuracy in panel.items()}
+    alphas, ranks = (sorted(set(each)) for each in zip(*points, strict=True))
+    accuracies = [100 * accuracy for panel in values.values() for accuracy in panel.values()]
+    columns = min(4, len(values))
+    lines = math.ceil(len(values) / columns)
+    figure, panels = _axes(lines, columns, height=0.8 + 1.5 * lines, width=max(4.9, 1.9 * columns))
     colours = mpl.colormaps["cividis"].resampled(16)  # with more, the key would be a bitmap
-    values = {
-        (lora.targets, lora.alpha, lora.rank): 100 * run.val_accuracy
-        for run in cells
-        if (lora := run.settings.lora) and run.val_accuracy is not None
-    }
-    choices = sorted({key[0] for key in values}, key=lambda targets: (len(targets), targets))
-    alphas = sorted({alpha for _, alpha, _ in values})
-    ranks = sorted({rank for *_, rank in values})
-    columns = min(4, len(choices))
-    lines = math.ceil(len(choices) / columns)
-    figure, panels = axes(lines, columns, height=0.8 + 1.5 * lines, width=max(4.9, 1.9 * columns))
-    low, high = min(values.values()), max(values.values())
+    low, high = min(accuracies), max(accuracies)
+    choices = sorted(values, key=lambda targets: (len(targets), targets))
     for plot, targets in zip(panels, choices, strict=False):
-        grid = [[values.get((targets, a, r), math.nan) for r in ranks] for a in alphas]
+        grid = _squares(plot, values[targets], alphas, ranks, 7)
         mesh = plot.pcolormesh(grid, cmap=colours, vmin=low, vmax=high)
         extra = [name for name in targets if name not in ("query", "value")]
         both = {"query", "value"} <= set(targets)
         plot.set_title(" ".join(["q v", *extra] if both else targets), fontsize=7, loc="left")
-        plot.set_xticks([x + 0.5 for x in range(len(ranks))], [str(r) for r in ranks], fontsize=7)
-        ys = [y + 0.5 for y in range(len(alphas))]
-        plot.set_yticks(ys, [f"{alpha:g}" for alpha in alphas], fontsize=7)
-        plot.grid(visible=False)
     for plot in panels[len(choices) :]:
         plot.remove()
     panels[0].invert_yaxis()
@@ -159,24 +198,11 @@ def heatmaps(cells: Sequence[RunRow]) -> "Figure":
     return figure
 
 
-def scatter(cells: Sequence[RunRow]) -> "Figure":
-    """Validation accuracy to the right, test accuracy upwards, in percent."""
-    figure, (plot,) = axes(1, 1, height=3.4)
-    pairs = [(100 * (run.val_accuracy or 0), 100 * (run.test_accuracy or 0)) for run in cells]
-    xs, ys = zip(*pairs, strict=True)
-    ends = [min(*xs, *ys), max(*xs, *ys)]
-    plot.plot(ends, ends, color=INK, linewidth=0.9)
-    plot.plot(xs, ys, "o", color=BLUE, markersize=4, alpha=0.6, markeredgewidth=0)
-    plot.set_xlabel("validation accuracy, %")
-    plot.set_ylabel("test accuracy, %")
-    return figure
-
-
-def collapse_by_alpha(rows: Sequence[Collapse]) -> "Figure":
+def collapse_by_alpha(rows: Sequence[Collapse]) -> Figure:
     """Share of collapsed configurations in percent by alpha with exact intervals, and of those that
     predict a single class.
     """
-    figure, (plot,) = axes(1, 1, height=3.0)
+    figure, (plot,) = _axes(1, 1, height=3.0)
     for x, row in enumerate(rows):
         ends = [100 * (row.share.low or 0), 100 * (row.share.high or 0)]
         plot.plot([x, x], ends, color=BLUE, linewidth=3.2, solid_capstyle="butt")
@@ -186,45 +212,35 @@ def collapse_by_alpha(rows: Sequence[Collapse]) -> "Figure":
     single = [100 * row.one_class / row.configurations for row in rows]
     plot.plot(xs, single, "s", color=VERMILLION, fillstyle="none", label="predicts a single class")
     plot.set_xticks(xs, [f"{row.alpha:g}" for row in rows])
-    plot.set_xlim(-0.5, len(rows) - 0.5)
-    plot.set_ylim(-4, 104)
-    plot.set_xlabel("alpha")
-    plot.set_ylabel("configurations, %")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    plot.set(xlim=(-0.5, len(rows) - 0.5), ylim=(-4, 104))
+    plot.set(xlabel="alpha", ylabel="configurations, %")
+    _legend(figure, plot)
     return figure
 
 
 def mean_heatmap(
-    means: dict[tuple[int, int], float], alphas: Sequence[int], ranks: Sequence[int]
-) -> "Figure":
-    """Mean accuracy in percent, alpha downwards and rank to the right, with its numbers."""
-    figure, (plot,) = axes(1, 1, height=3.6)
-    grid = [[100 * means.get((a, r), math.nan) for r in ranks] for a in alphas]
+    means: Mapping[Any, float], alphas: Sequence[float], ranks: Sequence[int]
+) -> Figure:
+    """Mean accuracy in percent by (alpha, rank), alpha downwards and rank to the right, in numbers."""
+    figure, (plot,) = _axes(1, 1, height=3.6)
+    grid = _squares(plot, means, alphas, ranks, 10)
     plot.pcolormesh(grid, cmap="cividis", vmin=50, vmax=95)
-    for y, row in enumerate(grid):
-        for x, value in enumerate(row):
-            if not math.isnan(value):
-                color = "white" if value < 75 else "black"
-                at = {"ha": "center", "va": "center"}
-                plot.text(x + 0.5, y + 0.5, f"{value:.1f}", at, fontsize=8, color=color)
-    plot.set_xticks([x + 0.5 for x in range(len(ranks))], [str(rank) for rank in ranks])
-    plot.set_yticks([y + 0.5 for y in range(len(alphas))], [str(alpha) for alpha in alphas])
+    for (y, x), value in np.ndenumerate(grid):
+        if not math.isnan(value):
+            color, at = "white" if value < 75 else "black", {"ha": "center", "va": "center"}
+            plot.text(x + 0.5, y + 0.5, f"{value:.1f}", at, fontsize=8, color=color)
     plot.invert_yaxis()
-    plot.grid(visible=False)
-    plot.set_xlabel("rank")
-    plot.set_ylabel("alpha")
+    plot.set(xlabel="rank", ylabel="alpha")
     return figure
 
 
 def counts_in_squares(
     points: Sequence[tuple[float, float]], lowest: float, across: str, up: str, width: float = 0.5
-) -> "Figure":
+) -> Figure:
     """How many ``points``, in percent, fall into each square of ``width`` points; sums, because the
     published file belongs to its author and is not drawn run by run.
     """
-    import numpy as np
-
-    figure, (plot,) = axes(1, 1, height=3.6)
+    figure, (plot,) = _axes(1, 1, height=3.6)
     edges = np.arange(lowest - 2, 100 + width, width)
     xs, ys = [x for x, _ in points], [y for _, y in points]
     counts, _, _ = np.histogram2d(ys, xs, bins=[edges, edges])
@@ -239,8 +255,58 @@ def counts_in_squares(
         nonzero = [*rows.tolist(), *columns.tolist()]
         shown = [edges[min(nonzero)], edges[max(nonzero) + 1]]
     plot.plot(shown, shown, color=INK, linewidth=0.9)
-    plot.set_xlim(*shown)
-    plot.set_ylim(*shown)
-    plot.set_xlabel(across)
-    plot.set_ylabel(up)
+    plot.set(xlim=shown, ylim=shown, xlabel=across, ylabel=up)
     return figure
+
+
+def _axes(
+    rows: int, columns: int, height: float, *, width: float = WIDTH_INCHES
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``height`` inches with its panels, row by row, on the same axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    return figure, list(panels.flat)
+
+
+def _row(
+    plot: Axes, y: int, interval: Interval | None, values: Sequence[float], mean: float, unit: str
+) -> None:
+    """A row of a plot in percent: a bar where the interval has ends, circles, and their mean."""
+    if interval and interval.low is not None and interval.high is not None:
+        ends, label = (100 * interval.low, 100 * interval.high), "new seeds and new reviews"
+        plot.hlines(y + 0.2, *ends, BLUE, linewidth=3.2, label=label)
+    xs, ys = [100 * value for value in values], [y - CIRCLES_BELOW[unit]] * len(values)
+    circle: dict[str, Any] = {"fillstyle": "none", "markersize": 4.5, "markeredgewidth": 0.9}
+    plot.plot(xs, ys, "o", color=INK, label=unit, **circle)
+    plot.plot([100 * mean] * 2, [y - 0.2, y + 0.34], color=INK, linewidth=1.4, label="mean")
+
+
+def _name_rows(plot: Axes, labels: Sequence[str], axis: str) -> None:
+    """Name the rows of a plot from top to bottom, and its horizontal axis."""
+    plot.set_yticks(range(len(labels)), labels, fontsize=9)
+    plot.set_ylim(len(labels) - 0.4, -0.6)
+    plot.grid(visible=False, axis="y")
+    plot.set_xlabel(axis)
+
+
+def _squares(
+    plot: Axes,
+    values: Mapping[Any, float],
+    alphas: Sequence[float],
+    ranks: Sequence[int],
+    size: int,
+) -> list[list[float]]:
+    """Name alphas and ranks in this font size; the fractions by (alpha, rank) as rows in percent,
+    NaN where there is none.
+    """
+    plot.set_xticks(np.arange(len(ranks)) + 0.5, list(map(str, ranks)), fontsize=size)
+    plot.set_yticks(np.arange(len(alphas)) + 0.5, [f"{a:g}" for a in alphas], fontsize=size)
+    plot.grid(visible=False)
+    return [[100 * values.get((a, r), math.nan) for r in ranks] for a in alphas]
+
+
+def _legend(figure: Figure, plot: Axes) -> None:
+    """The key below a figure, each label of ``plot`` once."""
+    handles, labels = plot.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    figure.legend(once.values(), once, loc="outside lower center", ncols=2, fontsize=9)

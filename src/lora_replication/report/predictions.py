@@ -8,14 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_replication.data.manifest import read_test_reviews
+from lora_replication.data.reviews import read_table
 from lora_replication.errors import DataError
-from lora_replication.parquet import read_table
-from lora_replication.record import PREDICTIONS, Record
-from lora_replication.statistics import Scores, scores
+from lora_replication.record import PREDICTIONS, Record, Run
+from lora_replication.report.results import RunRow
+from lora_replication.statistics import Components, Scores, crossed_components, scores
 from lora_replication.workspace import Workspace
 
 RunName = tuple[str, str, int]
-"""Role, name and seed of a run."""
+
+Answers = dict[int, NDArray[np.float64]]
+"""By seed: (reviews,), 1 where right, 0 where wrong."""
+
+
+def run_name(run: Run | RunRow) -> RunName:
+    """Role, name and seed of a run."""
+    return run.role, run.name, run.seed
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class Predictions:
         movies: (reviews,), the movie of each test review; None where the source names none.
         unseen_movie: (reviews,) of bool, no training review is of the same movie; None likewise.
         repeated: (reviews,) of bool, the text occurs anywhere else in the study.
+        cells: (validation reviews,) of bool by name of the grid's configurations, like ``right``.
     """
 
     right: Mapping[RunName, NDArray[np.bool_]] = field(default_factory=dict)
@@ -35,10 +44,27 @@ class Predictions:
     movies: NDArray[np.str_] | None = None
     unseen_movie: NDArray[np.bool_] | None = None
     repeated: NDArray[np.bool_] | None = None
+    cells: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+    def answers(self, runs: Iterable[RunRow], diverged: float | None = None) -> Answers:
+        """Of ``runs``; diverged ones are right with chance ``diverged`` each time, or left out."""
+        found: Answers = {}
+        reviews = next((len(one) for one in self.right.values()), 0)
+        for run in runs:
+            if run.status == "diverged" and diverged is not None and reviews:
+                found[run.seed] = np.full(reviews, diverged)
+            elif run.test and run_name(run) in self.right:
+                found[run.seed] = self.right[run_name(run)].astype(np.float64)
+        return found
+
+    def between(self, first: Answers, second: Answers) -> Components | None:
+        """Of the second's answers minus the first's on shared seeds; None where they share none."""
+        table = [second[seed] - first[seed] for seed in first if seed in second]
+        return crossed_components(table, self.movies) if table else None
 
 
 def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predictions:
-    """Read the predictions next to the ``records``, the grid's configurations aside.
+    """Read the predictions next to the ``records``: of final runs on test, of the grid on validation.
 
     Raises:
         DataError: predictions contradict their record, or the file of test reviews is not the one
@@ -46,11 +72,15 @@ def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predict
     """
     right: dict[RunName, NDArray[np.bool_]] = {}
     measured: dict[RunName, Scores] = {}
+    cells: dict[str, NDArray[np.bool_]] = {}
     for record in records:
         asked, file = record.asked, workspace.folder(record.asked) / PREDICTIONS
-        if asked.role != "cell" and record.happened.test and file.is_file():
-            name = (asked.role, asked.name, asked.seed)
-            right[name], measured[name] = _read(file, record)
+        if asked.nudge or asked.role == "trial" or not record.happened.test or not file.is_file():
+            continue
+        if asked.role == "cell":
+            cells[asked.name], _ = _read(file, record, "val")
+            continue
+        right[run_name(asked)], measured[run_name(asked)] = _read(file, record, "test")
     reviews = read_test_reviews(workspace.data, workspace.manifest)
     movies, unseen = (reviews[name].to_pylist() for name in ("movie", "unseen_movie"))
     known = None not in movies and None not in unseen
@@ -60,10 +90,12 @@ def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predict
         movies=np.array(movies, dtype=np.str_) if known else None,
         unseen_movie=np.array(unseen, dtype=np.bool_) if known else None,
         repeated=np.array(reviews["repeated"].to_pylist(), dtype=np.bool_),
+        cells=cells,
     )
 
 
-def _read(file: Path, record: Record) -> tuple[NDArray[np.bool_], Scores]:
+def _read(file: Path, record: Record, part: str) -> tuple[NDArray[np.bool_], Scores]:
+    """Which reviews of ``part`` are right, and the scores on test."""
     import pyarrow as pa
 
     columns = ["split", "row", "label", "logit_0", "logit_1"]
@@ -74,15 +106,16 @@ def _read(file: Path, record: Record) -> tuple[NDArray[np.bool_], Scores]:
             f"{file}: can't be read ({problem}); delete the run's folder to run it again"
         ) from None
     split, rows, labels, zeros, ones = (table[name].to_numpy() for name in columns)
-    tested, val = split == "test", split == "val"
-    margins = ones.astype(np.float64) - zeros
-    right = np.asarray((margins > 0) == (labels == 1))[tested]
-    counted = record.happened.test
+    margins, chosen = ones.astype(np.float64) - zeros, split == part
+    right = np.asarray((margins > 0) == (labels == 1))[chosen]
+    counted = getattr(record.happened, part)
     expected = (counted.correct, counted.reviews) if counted else (0, 0)
-    whole = np.array_equal(rows[tested], np.arange(expected[1]))
+    whole = np.array_equal(rows[chosen], np.arange(expected[1]))
     if not whole or (int(right.sum()), len(right)) != expected:
+        name = {"val": "validation"}.get(part, part)
         raise DataError(
-            f"{file}: {int(right.sum())} of {len(right)} test reviews right, its record says "
+            f"{file}: {int(right.sum())} of {len(right)} {name} reviews right, its record says "
             f"{expected[0]} of {expected[1]}; delete the run's folder to run it again"
         )
+    tested, val = split == "test", split == "val"
     return right, scores(margins[tested], labels[tested], margins[val], labels[val])

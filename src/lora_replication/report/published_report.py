@@ -10,9 +10,8 @@ import pandas as pd
 from lora_replication.article.published_file import ALPHAS, RANKS
 from lora_replication.report import figures, words
 from lora_replication.report.build import drawing_files, write_report
-from lora_replication.report.drawing import Drawing, render
 from lora_replication.report.published import PublishedResults, compare_grids, summarise_published
-from lora_replication.report.rendering import markdown, page
+from lora_replication.report.rendering import Drawing, markdown, page, render
 from lora_replication.report.summary import COLLAPSED_BELOW
 from lora_replication.report.tables import Column, Table, csv_bytes, table
 from lora_replication.workspace import Workspace

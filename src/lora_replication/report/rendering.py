@@ -1,22 +1,28 @@
-"""Templates to files: one text for the page and Markdown, and LaTeX.
+"""Templates and figures to files: one text for the page and Markdown; LaTeX; SVG and PNG.
 
 Everything from outside is escaped where it is inserted. The page is self-contained: nothing is
 fetched, and its one script is named by its hash in the page's policy, so nothing else can run.
+Figures have one style and always the same bytes. In an SVG, in the page or opened alone, ink is the
+colour of the text around it, so that it is legible on light and on dark.
 """
 
 import base64
 import hashlib
 import html
+import io
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from jinja2 import Environment
 from markupsafe import Markup
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from lora_replication import __version__
-from lora_replication.report.drawing import Drawing
 from lora_replication.report.words import environment
 
 SPACE = re.compile(r"\s+")
@@ -28,6 +34,52 @@ LATEX = {
     "<": r"\textless{}", ">": r"\textgreater{}", '"': r"\textquotedbl{}", "|": r"\textbar{}",
     "“": "``", "”": "''", "—": "--", "\N{EN DASH}": "--", "\N{MINUS SIGN}": "$-$", "±": r"$\pm$",
 }  # fmt: skip
+
+INK = "#222222"
+INKED = ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color",
+         "ytick.color", "grid.color")  # fmt: skip
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "lora-replication", "svg.fonttype": "none",
+    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 10,
+    "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.18,
+    "legend.frameon": False, "figure.dpi": 100, **dict.fromkeys(INKED, INK),
+}  # fmt: skip
+ON_DARK = "<style>svg{color:#222}@media(prefers-color-scheme:dark){svg{color:#e8e6e1}}</style>"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure: what it shows in a few words, and its files' content."""
+
+    heading: str
+    svg: bytes
+    png: bytes
+
+    def inline(self) -> str:
+        """The SVG element for an HTML page: ids of its own, named for screen readers."""
+        text = self.svg.decode()
+        text = text[text.index("<svg") :].replace(ON_DARK, "")
+        own = re.sub(r"\W+", "-", self.heading)
+        text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{own}-", text)
+        text = re.sub(r' (?:width|height)="[^"]*"', "", text, count=2)
+        label = html.escape(self.heading)
+        return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def render(heading: str, stamp: str, draw: Callable[[], Figure]) -> Drawing:
+    """The figure that ``draw`` returns, as SVG and PNG, with ``stamp`` written inside it."""
+    with mpl.rc_context(STYLE):
+        figure = draw()
+        figure.suptitle(stamp, fontsize=9, x=0.01, ha="left")
+        FigureCanvasAgg(figure)
+        svg, png = io.BytesIO(), io.BytesIO()
+        undated = {"Date": None, "Creator": None}
+        figure.savefig(svg, format="svg", transparent=True, metadata=undated)
+        figure.savefig(png, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+    text = re.sub(r"\s*<metadata>.*?</metadata>", "", svg.getvalue().decode(), flags=re.DOTALL)
+    text = re.sub(r"(<svg[^>]*>)", rf"\1{ON_DARK}", text, count=1).replace(INK, "currentColor")
+    return Drawing(heading, text.encode(), png.getvalue())
 
 
 def page(template: str, drawings: Mapping[str, Drawing], **facts: Any) -> bytes:
@@ -60,11 +112,6 @@ def markdown(template: str, drawings: Mapping[str, Drawing], **facts: Any) -> by
 def _environment(**options: Any) -> Environment:
     made = environment(autoescape=True, **options)
     made.filters["one_line"] = lambda text: type(text)(" ".join(text.split()))
-    made.filters["indented"] = lambda text: Markup("\n").join(  # code, shown as it is
-        Markup(f"    {line}")  # noqa: S704
-        for line in text.splitlines()
-    )
-    made.filters["sum_seconds"] = lambda runs: sum(run.seconds or 0.0 for run in runs)
     return made
 
 
@@ -79,9 +126,9 @@ def _in_markdown(value: Any) -> Any:
 def latex(template: str, **facts: Any) -> bytes:
     """A LaTeX file in ASCII."""
     # Braces are LaTeX's own.
-    marks = {"variable_start_string": "<<", "variable_end_string": ">>"}
-    blocks = {"block_start_string": "<%", "block_end_string": "%>"}
-    made = _environment(finalize=_in_latex, **marks, **blocks)
+    marks: dict[str, Any] = {"variable_start_string": "<<", "variable_end_string": ">>"}
+    marks |= {"block_start_string": "<%", "block_end_string": "%>"}
+    made = environment(autoescape=True, finalize=_in_latex, **marks)
     return made.get_template(template).render(version=__version__, **facts).encode("ascii") + b"\n"
 
 

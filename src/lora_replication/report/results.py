@@ -9,9 +9,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from lora_replication import __version__
-from lora_replication.article import Article, Claim, PublishedMethod
+from lora_replication.article import Article, Claim, PublishedMethod, RateClaim
 from lora_replication.data.manifest import Manifest
-from lora_replication.record import Happened, Role, Settings
+from lora_replication.record import SEARCHED, Happened, Role, Settings
 from lora_replication.statistics import Components, Interval
 
 PARTS = ("train", "val", "test")
@@ -19,18 +19,6 @@ PARTS = ("train", "val", "test")
 Word = Literal[
     "reproduced", "consistent", "not reproduced", "inconclusive", "does not apply", "not judged"
 ]
-
-WORDS: dict[Word, str] = {
-    "reproduced": "shown to hold here: a count at the article's digits, an order that the test for "
-    "new seeds and new reviews finds, a number or a sameness shown to lie within the margin",
-    "consistent": "a fresh run here could well give the article's number, and the interval is "
-    "narrow enough to say so, though within the margin is not shown; or the configuration can't be "
-    "excluded as the best",
-    "not reproduced": "shown not to hold here",
-    "inconclusive": "these runs decide nothing",
-    "does not apply": "follows from the sizes of another encoder than the article's",
-    "not judged": "about something that this study does not measure",
-}
 
 
 class Part(BaseModel):
@@ -43,7 +31,7 @@ class RunRow(Happened):
     """One run: a row of the long table; what happened is as in its record.
 
     Attributes:
-        role, name, seed, key: which run; ``key`` is the sha256 that names its record.
+        role, name, seed, nudge, key: which run; ``key`` is the sha256 that names its record.
         place: in the grid by validation accuracy, from 1; None outside it.
         commit: of the code; ``cpu``, ``gpu``, ``threads``: of the machine.
     """
@@ -51,6 +39,7 @@ class RunRow(Happened):
     role: Role
     name: str
     seed: int
+    nudge: int
     key: str
     place: int | None = None
     settings: Settings
@@ -59,25 +48,26 @@ class RunRow(Happened):
     gpu: str | None
     threads: int
 
-    def accuracy(self, part: str) -> float | None:
-        """On ``part`` at the best epoch by validation; None where not measured."""
-        count = getattr(self, part)
-        return None if count is None else count.fraction
+    @property
+    def is_final(self) -> bool:
+        """Whether it is cited: neither of a search nor nudged."""
+        return self.role not in SEARCHED and not self.nudge
 
     @property
     def test_accuracy(self) -> float | None:
-        """See ``accuracy``."""
-        return self.accuracy("test")
+        """On test at the best epoch by validation, a fraction; None where not measured."""
+        return self.test.fraction if self.test else None
 
     @property
     def val_accuracy(self) -> float | None:
-        """See ``accuracy``."""
-        return self.accuracy("val")
+        """On validation at the best epoch, a fraction; None where not measured."""
+        return self.val.fraction if self.val else None
 
 
 def done_runs(runs: Iterable[RunRow], role: Role, name: str) -> list[RunRow]:
-    """The runs of one method that have a result."""
-    return [run for run in runs if (run.role, run.name) == (role, name) and run.is_done]
+    """The runs of one method that have a result, nudged ones aside."""
+    own = (run for run in runs if (run.role, run.name) == (role, name))
+    return [run for run in own if run.is_done and not run.nudge]
 
 
 class Variance(Part):
@@ -100,6 +90,9 @@ class MethodRow(Part):
 
     Attributes:
         trains: what trains, in words; ``configuration``: of the grid, for the winner and others.
+        learning_rate: of its runs, None before the first.
+        spread: of test accuracy between the best and the worst seed; ``nudged``: between the first
+            seed's run and its repeats from almost the same weights, None without any.
         seeds: asked for; ``runs_done``, ``runs_diverged``, ``runs_one_class``: how many of them.
         train, val, test: mean accuracy over the ok runs with its t interval over seeds, clipped to
             [0, 1]; diverged runs have no accuracy, runs that predict a single class are included.
@@ -121,6 +114,9 @@ class MethodRow(Part):
     trains: str
     configuration: str | None = None
     trainable_parameters: int | None
+    learning_rate: float | None
+    spread: float | None
+    nudged: float | None
     seeds: list[int]
     runs_done: int
     runs_diverged: int
@@ -128,7 +124,7 @@ class MethodRow(Part):
     train: Interval | None
     val: Interval | None
     test: Interval | None
-    test_sampling: Interval | None
+    test_sampling: Interval | None = None
     interval: Interval | None = None
     variance: Variance | None = None
     scores: dict[str, float | None] = {}
@@ -152,7 +148,7 @@ class Verdict(Part):
     """What a study says of one claim of the article; accuracies in percent, differences in points.
 
     Attributes:
-        word: see ``WORDS``; ``why``: the case that gave it; ``reason``: that in words.
+        word: see ``Results.verdict_words``; ``why``: the case that gave it; ``reason``: that in words.
         values: what was measured: one per seed; for a selection its place, the number of
             configurations and the points behind the best.
         measured_percent: with its interval, None for counts and what is not judged.
@@ -165,7 +161,7 @@ class Verdict(Part):
 
     claim: Claim
     word: Word
-    why: str
+    why: str = ""
     reason: str = ""
     values: tuple[float, ...] = ()
     measured_percent: Interval | None = None
@@ -203,12 +199,11 @@ class Missing(Part):
     """A run that the study asks for and that has no result, with the reason."""
 
     role: Role
-    name: str
-    seed: int
+    label: str
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.name} seed {self.seed} ({self.reason})"
+        return f"{self.label} ({self.reason})"
 
 
 class Collapse(Part):
@@ -232,6 +227,8 @@ class Grid(Part):
     Attributes:
         asked, done: configurations; ``done`` have a result.
         winner_by_validation: None while the grid is incomplete or where all diverged.
+        not_excluded: configurations that can't be excluded as the best on validation, best first,
+            see ``statistics.not_excluded_as_best``; None without everyone's predictions.
         winner: over its fresh seeds, None before them; ``runners_up``: trained again next to it.
     """
 
@@ -241,8 +238,65 @@ class Grid(Part):
     one_class: int
     collapse: list[Collapse]
     winner_by_validation: str | None
+    not_excluded: list[str] | None = None
     winner: MethodRow | None
     runners_up: list[MethodRow]
+
+
+class Tried(Part):
+    """A setting that the sweep of a method tried.
+
+    Attributes:
+        val: mean accuracy over its seeds, with the interval for new seeds and new reviews.
+        runs, spread, nudged, diverged: see ``grid.trials.Trial``.
+        stable: whether it could be chosen before others; ``chosen``: whether it was.
+        may_be_best: whether none of the method's other settings is shown to be better.
+    """
+
+    method: str
+    learning_rate: float
+    alpha: float | None
+    rank: int | None
+    val: Interval
+    runs: int
+    spread: float
+    nudged: float | None
+    diverged: int
+    stable: bool
+    chosen: bool
+    may_be_best: bool
+
+
+class Finding(Part):
+    """The verdict on a claim about rates for one method.
+
+    Attributes:
+        measured: the ratio, slope or difference (points); ``low``, ``high``: its bounds, None where
+            it may lie anywhere beyond what was tried.
+        seeds_needed: with how many what it lacks would be shown, see ``tuning``; None where it is
+            decided, or the reviews are too few for any number.
+    """
+
+    claim: RateClaim
+    method: str
+    word: Word
+    measured: float
+    low: float | None
+    high: float | None
+    seeds_needed: int | None
+
+
+class Tuning(Part):
+    """All that the sweeps say; their intervals are of ``level``, and so are all findings together."""
+
+    trials: int
+    seeds: list[int]
+    nudges: int
+    runs: int
+    unstable_beyond: float
+    level: float
+    tried: list[Tried]
+    findings: list[Finding]
 
 
 class Results(Part):
@@ -251,13 +305,16 @@ class Results(Part):
     Attributes:
         title, subject, reservation, stamp, remark: what the study is, and must say, in words.
         study: the parameters; addresses, paths and the machine's are left out.
+        tuned: each method at the setting that its sweep chose; ``tuned_comparisons``: of these.
+        tuning: what the sweeps tried; None without sweeps, or before they are finished.
         runs: every record of the study, methods first, then the grid's by validation accuracy.
         records_ignored, copies: records of other parameters, and at other places than they name.
+        verdict_words: what each word means.
         without_predictions: runs with a test accuracy, grid aside, whose predictions are absent.
         machines: each machine and software once, with its number of runs; ``year``: of the last.
     """
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     made_by: str = f"lora-replication {__version__}"
     title: str
     subject: str
@@ -271,11 +328,14 @@ class Results(Part):
     missing: list[Missing]
     records_ignored: int
     copies: list[str]
-    verdict_words: dict[Word, str] = WORDS
+    verdict_words: dict[Word, str]
     verdicts: list[Verdict] = []
     methods: list[MethodRow]
     grid: Grid
     comparisons: list[Comparison] = []
+    tuned: list[MethodRow] = []
+    tuned_comparisons: list[Comparison] = []
+    tuning: Tuning | None = None
     without_predictions: int = 0
     runs: list[RunRow]
     article: Article

@@ -1,29 +1,41 @@
-"""Records of a study, summed up as its results; comparisons and verdicts are added to them."""
+"""Records and predictions of a study, summed up as its results; verdicts are added to them."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass
+from itertools import combinations, compress
+from statistics import median
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest, trim_mean
 
 from lora_replication import statistics as stats
-from lora_replication.article import article, published
+from lora_replication.article import article
 from lora_replication.data.manifest import Manifest
 from lora_replication.errors import DataError
+from lora_replication.grid.choice import by_validation
 from lora_replication.grid.space import cell_name
 from lora_replication.plan import Progress
 from lora_replication.record import Record, Role
+from lora_replication.report.predictions import Predictions, run_name
 from lora_replication.report.results import (
     PARTS,
     Collapse,
+    Comparison,
     Grid,
     MethodRow,
     Missing,
     Results,
     RunRow,
+    Variance,
+    Word,
     done_runs,
 )
 from lora_replication.report.words import say
+from lora_replication.statistics import Components, Interval
 from lora_replication.study import Study
 
 COLLAPSED_BELOW = 0.6
@@ -39,19 +51,24 @@ owner.
 """
 
 
-def summarise(study: Study, manifest: Manifest, progress: Progress) -> Results:
-    """What the records say of what was asked.
+def summarise(study: Study, manifest: Manifest, progress: Progress, tested: Predictions) -> Results:
+    """What the records and predictions say of what was asked.
 
     Raises:
         DataError: runs of one method were tested on different numbers of reviews.
     """
-    records = [
-        progress.records[run.place] for run in progress.asked if run.place in progress.records
-    ]
-    runs = run_rows(records)
+    found = (progress.records.get(run.place) for run in progress.asked)
+    records = [record for record in found if record]
+    cells = by_validation(record for record in records if record.asked.role == "cell")
+    runs = [_run(record) for record in records if record.asked.role != "cell"]
+    runs += [_run(cell, place) for place, cell in enumerate(cells, start=1)]
+    summary = _Summary(study, runs, tested, study.report.confidence)
+    methods = [summary.method(name) for name in study.run.methods]
+    tuned = summary.tuned(progress)
     words: dict[str, Any] = {name: say(name, study) for name in ("title", "subject")}
     for name in ("reservation", "stamp", "remark"):
         words[name] = say(name, study, article().setting)
+    shown = [run for run in runs if run.is_final and run.test]
     return Results(
         **words,
         is_the_articles=study.is_the_articles,
@@ -59,10 +76,15 @@ def summarise(study: Study, manifest: Manifest, progress: Progress) -> Results:
         runs_asked=len(progress.asked),
         asked_by_role=dict(Counter(run.role for run in progress.asked)),
         missing=_missing(progress),
+        verdict_words={word: say("meaning", word) for word in get_args(Word)},
         records_ignored=progress.stale,
         copies=list(progress.copies),
-        methods=[_method(study, runs, name) for name in study.run.methods],
-        grid=_grid(study, runs, progress),
+        methods=methods,
+        grid=summary.grid(progress),
+        comparisons=summary.pairs(methods),
+        tuned=tuned,
+        tuned_comparisons=summary.pairs(tuned),
+        without_predictions=sum(run_name(run) not in tested.right for run in shown),
         runs=runs,
         article=article(),
         data=manifest,
@@ -71,166 +93,246 @@ def summarise(study: Study, manifest: Manifest, progress: Progress) -> Results:
     )
 
 
-def run_rows(records: Iterable[Record]) -> list[RunRow]:
-    """One row a record; the grid's runs best by validation first, with their place."""
-    rows = sorted((_run(record) for record in records), key=_order)
-    first = sum(row.role != "cell" for row in rows)
-    return rows[:first] + [
-        row.model_copy(update={"place": place}) for place, row in enumerate(rows[first:], start=1)
-    ]
-
-
-def _run(record: Record) -> RunRow:
-    asked, where = record.asked, record.where
-    names = ("role", "name", "seed", "key", "settings")
-    return RunRow(
-        **dict(record.happened),
-        **{name: getattr(asked, name) for name in names},
-        commit=where.git_commit,
-        cpu=where.cpu,
-        gpu=where.gpu,
-        threads=where.threads,
-    )
-
-
-def _order(row: RunRow) -> tuple[float, ...]:
-    """Methods, winner and others as asked; then the grid: highest validation accuracy first, of
-    equal ones the smallest, then those without a result.
-    """
-    if row.role != "cell":
-        return (0,)
-    accuracy = row.val_accuracy
-    return (
-        1 if row.is_done else 2,
-        1.0 if accuracy is None else -accuracy,
-        row.trainable_parameters or 0,
-    )
+def _run(record: Record, place: int | None = None) -> RunRow:
+    names = ("role", "name", "seed", "nudge", "key")
+    asked = {name: getattr(record.asked, name) for name in names}
+    where = {name: getattr(record.where, name) for name in ("cpu", "gpu", "threads")}
+    facts = dict(record.happened) | asked | where | {"settings": record.asked.settings}
+    return RunRow(**facts, place=place, commit=record.where.git_commit)
 
 
 def _missing(progress: Progress) -> list[Missing]:
     rows = []
     for run in progress.missing:
         record = progress.records.get(run.place)
-        error = f": {record.happened.error}" if record and record.happened.error else ""
-        reason = f"{record.happened.status}{error}" if record else "not run"
-        rows.append(Missing(role=run.role, name=run.name, seed=run.seed, reason=reason))
+        known = (record.happened.status, record.happened.error) if record else ("not run",)
+        reason = ": ".join(filter(None, known))
+        rows.append(Missing(role=run.role, label=run.label, reason=reason))
     return rows
 
 
-def _method(study: Study, runs: Sequence[RunRow], name: str) -> MethodRow:
-    method, known = study.methods[name], published().get(name)
-    comparable = bool(
-        known
-        and known.configures(method)
-        and article().is_setting_of(study)
-        and article().is_rate_of(study, name)
-    )
-    note = say("not_comparable", study, article().setting) if known and not comparable else ""
-    return _row(
-        study,
-        done_runs(runs, "method", name),
-        role="method",
-        name=name,
-        trains=say("trains", method.trains, method.lora),
-        seeds=study.run.seeds,
-        published=known,
-        comparable=comparable,
-        note=note,
-    )
+@dataclass(frozen=True)
+class _Summary:
+    """Sums up ``runs`` by method and by configuration, with intervals of this ``level``."""
 
+    study: Study
+    runs: Sequence[RunRow]
+    tested: Predictions
+    level: float
 
-def _row(study: Study, runs: Sequence[RunRow], **facts: Any) -> MethodRow:
-    """The ``runs`` of one row of the main table, summed up over seeds and over reviews."""
-    level = study.report.confidence
-    tests = [run.test for run in runs if run.test]
-    sizes = sorted({test.reviews for test in tests})
-    if len(sizes) > 1:
-        raise DataError(
-            f"{facts['name']}: its runs were tested on {sizes} reviews; "
-            "train them again on one data folder"
+    def method(self, name: str) -> MethodRow:
+        method, known = self.study.methods[name], article().methods.get(name)
+        comparable = (
+            known is not None
+            and known.configures(method)
+            and article().is_setting_of(self.study)
+            and article().is_rate_of(self.study, name)
         )
-    for part in PARTS:
-        known = [a for run in runs if (a := run.accuracy(part)) is not None]
-        facts[part] = stats.clipped(stats.t_interval(known, level), 0.0, 1.0) if known else None
-    correct = sum(test.correct for test in tests)
-    return MethodRow(
-        trainable_parameters=runs[0].trainable_parameters if runs else None,
-        runs_done=len(runs),
-        runs_diverged=sum(run.status == "diverged" for run in runs),
-        runs_one_class=sum(run.one_class for run in runs),
-        test_sampling=stats.wilson_interval(correct / len(tests), sizes[0], level)
-        if tests
-        else None,
-        **facts,
-    )
+        unlike = known and not comparable
+        return self.row(
+            "method",
+            name,
+            trains=say("trains", method.trains, method.lora),
+            seeds=self.study.run.seeds,
+            published=known,
+            comparable=comparable,
+            note=say("not_comparable", self.study, article().setting) if unlike else "",
+        )
+
+    def grid(self, progress: Progress) -> Grid:
+        asked = sum(run.role == "cell" for run in progress.asked)
+        cells = [run for run in self.runs if run.role == "cell" and run.is_done]
+        ends = [
+            (r.settings.lora and r.settings.lora.alpha, r.test_accuracy, r.one_class) for r in cells
+        ]
+        whole = bool(cells) and len(cells) == asked and cells[0].val is not None
+        fresh = dict.fromkeys(
+            (run.role, run.name) for run in self.runs if run.role in ("winner", "runner_up")
+        )
+        rows = [row for names in fresh if (row := self.chosen(*names))]
+        winner = next((row for row in rows if row.role == "winner"), None)
+        return Grid(
+            asked=asked,
+            done=len(cells),
+            diverged=sum(run.status == "diverged" for run in cells),
+            one_class=sum(run.one_class for run in cells),
+            collapse=collapse(ends, self.level),
+            winner_by_validation=cells[0].name if whole else None,
+            not_excluded=self.not_excluded(),
+            winner=winner,
+            runners_up=[self.ahead(winner, row) for row in rows if row.role == "runner_up"],
+        )
+
+    def not_excluded(self) -> list[str] | None:
+        names = [run.name for run in self.runs if run.role == "cell" and run.val]
+        if not names or not set(names) <= set(self.tested.cells):
+            return None
+        right = [self.tested.cells[name] for name in names]
+        return list(compress(names, stats.not_excluded_as_best(right, self.level)))
+
+    def chosen(self, role: Role, name: str) -> MethodRow | None:
+        """The winner or a runner-up on fresh seeds; None before its first result."""
+        settings = next((run.settings for run in done_runs(self.runs, role, name)), None)
+        if self.study.grid is None or settings is None or settings.lora is None:
+            return None
+        cells = [run for run in self.runs if run.role == "cell" and run.is_done]
+        alike = [
+            run for run in cells
+            if (run.settings.lora, run.settings.learning_rate)
+            == (settings.lora, settings.learning_rate)
+        ]  # fmt: skip
+        return self.row(
+            role,
+            name,
+            trains=say("trains", "lora", settings.lora),
+            configuration=alike[0].name if alike else cell_name(settings.lora),
+            seeds=self.study.grid.winner_seeds,
+            grid_val_accuracy=alike[0].val_accuracy if alike else None,
+        )
+
+    def tuned(self, progress: Progress) -> list[MethodRow]:
+        """Each method of the sweeps at its own setting; none before these are finished."""
+        missing = any(run.role == "trial" for run in progress.missing)
+        if self.study.sweeps is None or missing:
+            return []
+        own = {run.name for run in progress.asked if run.role == "tuned"}
+        return [
+            # A method whose own setting was chosen has its runs already.
+            self.row(
+                "tuned" if name in own else "method",
+                name,
+                trains=say("trains", method.trains, method.lora),
+                seeds=self.study.run.seeds,
+            )
+            for name in self.study.sweeps.methods
+            if (method := self.study.methods[name])
+        ]
+
+    def ahead(self, winner: MethodRow | None, row: MethodRow) -> MethodRow:
+        """``row`` with its difference from the winner."""
+        found = self.between(winner, row) if winner else None
+        difference = found.interval(self.level) if found else None
+        return row.model_copy(update={"difference_from_winner": difference})
+
+    def row(self, role: Role, name: str, **facts: Any) -> MethodRow:
+        """A row of the main table: its runs over seeds, over reviews, and over both."""
+        runs = done_runs(self.runs, role, name)
+        tests = [run.test for run in runs if run.test]
+        again = [run for run in self.runs if (run.role, run.name) == (role, name) and run.nudge]
+        facts |= {
+            "spread": _spread(runs),
+            "nudged": _spread([*runs[:1], *again]) if again else None,
+        }
+        sizes = sorted({test.reviews for test in tests})
+        if len(sizes) > 1:
+            raise DataError(
+                f"{name}: its runs were tested on {sizes} reviews; "
+                "train them again on one data folder"
+            )
+        for part in PARTS:
+            known = [count.fraction for run in runs if (count := getattr(run, part))]
+            over_seeds = stats.t_interval(known, self.level) if known else None
+            facts[part] = over_seeds and stats.clipped(over_seeds, 0.0, 1.0)
+        if tests:
+            correct = sum(test.correct for test in tests) / len(tests)
+            facts["test_sampling"] = stats.wilson_interval(correct, sizes[0], self.level)
+        return MethodRow(
+            role=role,
+            name=name,
+            trainable_parameters=runs[0].trainable_parameters if runs else None,
+            learning_rate=runs[0].settings.learning_rate if runs else None,
+            runs_done=len(runs),
+            runs_diverged=sum(run.status == "diverged" for run in runs),
+            runs_one_class=sum(run.one_class for run in runs),
+            **facts | self.over_reviews(runs),
+        )
+
+    def over_reviews(self, runs: Sequence[RunRow]) -> dict[str, Any]:
+        """What predictions add to a row: its main interval, variance, scores and slices."""
+        table = list(self.tested.answers(runs).values())
+        if not table:
+            return {}
+        tested, level = self.tested, self.level
+        found = stats.crossed_components(table, tested.movies)
+        accuracies = [float(one.mean()) for one in table]
+        plain = None if tested.movies is None else stats.crossed_components(table).interval(level)
+        scored = [tested.scores[n] for n in map(run_name, runs) if n in tested.scores]
+        mean = np.mean(table, axis=0)
+        unique = None if tested.repeated is None else ~tested.repeated
+        slices = {"unseen_movies": tested.unseen_movie, "unique_texts": unique}
+        return {
+            "interval": stats.clipped(found.interval(level), 0.0, 1.0),
+            "variance": Variance(
+                components=found,
+                by_review=plain,
+                median=median(accuracies),
+                interquartile_mean=float(trim_mean(accuracies, 0.25)),
+            ),
+            "scores": stats.mean_scores(scored) if scored else {},
+            **{
+                name: stats.wilson_interval(float(mean[kept].sum()), int(kept.sum()), level)
+                for name, kept in slices.items()
+                if kept is not None and kept.any()
+            },
+        }
+
+    def between(self, first: MethodRow, second: MethodRow) -> Components | None:
+        rows = (done_runs(self.runs, row.role, row.name) for row in (first, second))
+        return self.tested.between(*map(self.tested.answers, rows))
+
+    def pairs(self, rows: Sequence[MethodRow]) -> list[Comparison]:
+        """Every two of ``rows``."""
+        found = [self.pair(*two) for two in combinations(rows, 2)]
+        return [pair for pair in found if pair]
+
+    def pair(self, first: MethodRow, second: MethodRow) -> Comparison | None:
+        """Two methods on the seeds that both have; None where they share none."""
+        runs = (done_runs(self.runs, row.role, row.name) for row in (first, second))
+        one, two = ({run.seed: run.test.fraction for run in mine if run.test} for mine in runs)
+        seeds = [seed for seed in one if seed in two]
+        if not seeds:
+            return None
+        found = self.between(first, second)
+        differences = [two[seed] - one[seed] for seed in seeds]
+        wins = np.subtract.outer(list(two.values()), list(one.values()))
+        return Comparison(
+            first=first.name,
+            second=second.name,
+            seeds=seeds,
+            differences=differences,
+            interval=found.interval(self.level) if found else None,
+            p_value=found.p_value() if found else None,
+            seeds_share=found.seeds_share if found else None,
+            over_seeds=stats.t_interval(differences, self.level),
+            probability_of_improvement=float(np.mean((wins > 0) + 0.5 * (wins == 0))),
+        )
 
 
-def _grid(study: Study, runs: Sequence[RunRow], progress: Progress) -> Grid:
-    asked = sum(run.role == "cell" for run in progress.asked)
-    cells = [run for run in runs if run.role == "cell" and run.is_done]
-    ends = [
-        (run.settings.lora.alpha, run.test_accuracy, run.one_class)
-        for run in cells
-        if run.settings.lora
-    ]
-    whole = bool(cells) and len(cells) == asked and cells[0].val is not None
-    fresh = dict.fromkeys(
-        (run.role, run.name) for run in runs if run.role in ("winner", "runner_up")
-    )
-    rows = [row for names in fresh if (row := _chosen(study, runs, *names))]
-    return Grid(
-        asked=asked,
-        done=len(cells),
-        diverged=sum(run.status == "diverged" for run in cells),
-        one_class=sum(run.one_class for run in cells),
-        collapse=collapse(ends, study.report.confidence),
-        winner_by_validation=cells[0].name if whole else None,
-        winner=next((row for row in rows if row.role == "winner"), None),
-        runners_up=[row for row in rows if row.role == "runner_up"],
-    )
+def _spread(runs: Iterable[RunRow]) -> float | None:
+    """Between the highest and the lowest test accuracy; None where fewer than two have one."""
+    found = [run.test.fraction for run in runs if run.test]
+    return max(found) - min(found) if len(found) > 1 else None
 
 
-def collapse(ends: Iterable[tuple[float, float | None, bool]], level: float) -> list[Collapse]:
+def collapse(ends: Iterable[tuple[Any, float | None, bool]], level: float) -> list[Collapse]:
     """Collapsed configurations by alpha, from the alpha of each, its test accuracy (None where
     diverged) and whether it predicts a single class.
     """
-    found, rows = list(ends), []
-    for alpha in sorted({alpha for alpha, *_ in found}):
-        mine = [(accuracy, single) for other, accuracy, single in found if other == alpha]
-        n, collapsed = len(mine), sum(a is None or a < COLLAPSED_BELOW for a, _ in mine)
-        source = f"configurations, n = {n}, one run each"
-        share = replace(stats.exact_interval(collapsed, n, level), source=source)
-        one_class = sum(bool(single) for _, single in mine)
-        rows.append(
-            Collapse(
-                alpha=alpha, configurations=n, collapsed=collapsed, share=share, one_class=one_class
-            )
-        )
+    table = pd.DataFrame(ends, columns=["alpha", "accuracy", "one_class"])
+    rows = []
+    for alpha, mine in table.groupby("alpha"):
+        n, one_class = len(mine), int(mine["one_class"].sum())
+        k = n - int((mine["accuracy"].astype(float) >= COLLAPSED_BELOW).sum())
+        low, high = map(float, binomtest(k, n).proportion_ci(level, method="exact"))
+        what = ("exact (Clopper-Pearson)", f"configurations, n = {n}, one run each")
+        share = Interval(k / n, low, high, level, n, *what)
+        facts = {"alpha": alpha, "configurations": n, "collapsed": k, "one_class": one_class}
+        rows.append(Collapse(**facts, share=share))
     return rows
-
-
-def _chosen(study: Study, runs: Sequence[RunRow], role: Role, name: str) -> MethodRow | None:
-    """The winner or a runner-up on fresh seeds; None before its first result."""
-    mine = done_runs(runs, role, name)
-    lora = mine[0].settings.lora if mine else None
-    if lora is None:
-        return None
-    cell = next((run for run in runs if run.role == "cell" and run.name == cell_name(lora)), None)
-    return _row(
-        study,
-        mine,
-        role=role,
-        name=name,
-        trains=say("trains", "lora", lora),
-        configuration=cell_name(lora),
-        seeds=study.grid.winner_seeds,
-        grid_val_accuracy=cell.val_accuracy if cell and cell.is_done else None,
-    )
 
 
 def _machines(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Each distinct machine and software once, most runs first, times left out."""
-    excluded = {"started", "finished"}
-    places = [r.where.model_dump_json(exclude=excluded) for r in records]
+    places = [r.where.model_dump_json(exclude={"started", "finished", "load"}) for r in records]
     counted = sorted(Counter(places).items(), key=lambda item: (-item[1], item[0]))
     return [{**json.loads(place), "runs": runs} for place, runs in counted]

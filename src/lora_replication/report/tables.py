@@ -4,13 +4,13 @@ One column states its heading, where its value comes from and how it is written;
 CSV, LaTeX and the terminal follow from it.
 """
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lora_replication.report.words import ABSENT, text
+import pandas as pd
+
+from lora_replication.report.words import ABSENT, ends, signed_ends, text
 from lora_replication.statistics import Interval
 
 FORMULA_STARTS = ("=", "+", "-", "@")
@@ -47,14 +47,9 @@ class Column:
         if callable(self.value):
             return self.value(row)
         for name in self.value.split("."):
-            row = (
-                None if row is None else row[name] if isinstance(row, dict) else getattr(row, name)
-            )
+            if row is not None:
+                row = row[name] if isinstance(row, dict) else getattr(row, name)
         return row
-
-    def cell(self, row: Any) -> "Cell":
-        """The cell in ``row``."""
-        return Cell(self.show(self.of(row)), self.note(row), self.alert(row))
 
 
 @dataclass(frozen=True)
@@ -62,31 +57,24 @@ class Cell:
     """A cell: its text, a remark with it, and whether it deserves attention."""
 
     text: str
-    note: str = ""
-    alert: bool = False
+    note: str
+    alert: bool
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its name for anchors, headings, which columns hold words, and rows of cells, the
-    first of which names the row.
-    """
+    """A table of a page: its columns and its rows, named by their first cell."""
 
     name: str
-    headings: tuple[str, ...]
-    left: tuple[bool, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    columns: list[Column]
+    rows: list[list[Cell]]
 
 
 def table(name: str, columns: Sequence[Column], rows: Iterable[Any]) -> Table:
     """``rows`` as the page shows them."""
     shown = [column for column in columns if column.heading]
-    return Table(
-        name,
-        tuple(column.heading for column in shown),
-        tuple(column.left for column in shown),
-        tuple(tuple(column.cell(row) for column in shown) for row in rows),
-    )
+    cells = [[Cell(c.show(c.of(row)), c.note(row), c.alert(row)) for c in shown] for row in rows]
+    return Table(name, shown, cells)
 
 
 def short_table(columns: Sequence[Column], rows: Sequence[Any], narrow: bool) -> list[list[str]]:
@@ -97,34 +85,23 @@ def short_table(columns: Sequence[Column], rows: Sequence[Any], narrow: bool) ->
     return [list(row) for row in zip(*kept, strict=True)]
 
 
-def csv_bytes(columns: Sequence[Column], rows: Iterable[Any]) -> bytes:
-    """``rows`` at full precision as CSV in UTF-8; text that a spreadsheet would compute is inert.
-
-    Columns of intervals must have one in every row or none; where it is None both ends are empty.
-    """
-    named = [column for column in columns if column.name]
-    written = [dict(pair for column in named for pair in _fields(column, row)) for row in rows]
-    names = list(dict.fromkeys(name for row in written for name in row))
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, names or [column.name for column in named], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(written)
-    return stream.getvalue().encode()
-
-
-def _fields(column: Column, row: Any) -> list[tuple[str, Any]]:
-    value = column.of(row)
-    if column.show.__name__ in ("ends", "signed_ends"):
-        low, high = (value.low, value.high) if isinstance(value, Interval) else (None, None)
-        return [(f"{column.name}_low", low), (f"{column.name}_high", high)]
-    if isinstance(value, Interval):
-        value = value.estimate
-    return [(column.name, _inert(value))]
+def csv_bytes(columns: Sequence[Column], rows: Sequence[Any]) -> bytes:
+    """``rows`` at full precision as CSV in UTF-8; text that a spreadsheet would compute is inert."""
+    written: dict[str, list[Any]] = {}
+    for column in (column for column in columns if column.name):
+        values = [column.of(row) for row in rows]
+        if column.show in (ends, signed_ends):
+            for end in ("low", "high"):
+                written[f"{column.name}_{end}"] = [getattr(value, end, None) for value in values]
+        else:
+            written[column.name] = [_inert(value) for value in values]
+    made = pd.DataFrame(written, dtype=object)
+    return bytes(made.to_csv(index=False, lineterminator="\n").encode())
 
 
 def _inert(value: Any) -> Any:
     """A value that no spreadsheet computes: text like a formula gets a leading apostrophe."""
     if not isinstance(value, str):
-        return value
+        return value.estimate if isinstance(value, Interval) else value
     plain = value.replace("\r", " ")  # which the csv module would leave unquoted
     return f"'{plain}" if plain.lstrip().startswith(FORMULA_STARTS) else plain

@@ -102,20 +102,22 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-FORMATS = (percent, signed, estimate, ends, signed_ends, prose, level, count, of, duration, gibibytes,
+_FORMATS = (percent, signed, estimate, ends, signed_ends, prose, level, count, of, duration, gibibytes,
            p_value, text, listed, method_in_words)  # fmt: skip
+FORMATS: dict[str, Callable[..., str]] = {format_.__name__: format_ for format_ in _FORMATS}
+"""By name, as templates and columns use them."""
 
 
-def environment(**options: Any) -> Environment:
+def environment(kind: type[Environment] = Environment, **options: Any) -> Environment:
     """Templates of this package, strict about names, with the formats as filters."""
-    made = Environment(  # noqa: S701  # plain text; the page sets autoescape
+    made = kind(  # plain text; the page sets autoescape
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         **options,
     )
-    made.filters.update({format_.__name__: format_ for format_ in FORMATS})
+    made.filters.update(FORMATS)
     return made
 
 

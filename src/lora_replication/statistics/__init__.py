@@ -2,20 +2,18 @@
 or both. No torch, no plots. A number or shape out of its range raises ``ValueError``.
 """
 
+from lora_replication.statistics.best import not_excluded_as_best as not_excluded_as_best
 from lora_replication.statistics.components import Components as Components
 from lora_replication.statistics.components import crossed_components as crossed_components
+from lora_replication.statistics.components import power as power
 from lora_replication.statistics.components import seeds_for_margin as seeds_for_margin
 from lora_replication.statistics.correlations import RankCorrelation as RankCorrelation
 from lora_replication.statistics.correlations import rank_correlation as rank_correlation
 from lora_replication.statistics.intervals import Interval as Interval
 from lora_replication.statistics.intervals import clipped as clipped
-from lora_replication.statistics.intervals import exact_interval as exact_interval
 from lora_replication.statistics.intervals import t_interval as t_interval
 from lora_replication.statistics.intervals import wilson_interval as wilson_interval
 from lora_replication.statistics.p_values import holm as holm
-from lora_replication.statistics.p_values import (
-    probability_of_improvement as probability_of_improvement,
-)
 from lora_replication.statistics.p_values import two_proportions_test as two_proportions_test
 from lora_replication.statistics.prediction import Prediction as Prediction
 from lora_replication.statistics.prediction import predict_gain as predict_gain

@@ -177,6 +177,26 @@ def _variance_of_mean(
     return groups / (groups - 1) * float(totals @ totals) / len(deviations) ** 2
 
 
+def power(
+    effect: float, seed_sd: float, of_reviews: float, *, seeds: int, reviews: int, level: float
+) -> float:
+    """Chance that the test at ``level`` shows a true difference of ``effect``.
+
+    Args:
+        effect, seed_sd, of_reviews: in one unit: the difference, its standard deviation over seeds,
+            and the standard error that reviews add to its mean.
+        seeds, reviews: at least 2 of each.
+    """
+    of_seeds, chance, points = seed_sd**2 / seeds, 0.0, 400
+    error = math.sqrt(of_seeds + of_reviews**2)
+    for place in range(points):  # equally likely estimates of what seeds add
+        ratio = float(special.chdtri(seeds - 1, (place + 0.5) / points)) / (seeds - 1)
+        seen = Components(0.0, ratio * of_seeds, of_reviews**2, seeds, reviews, reviews, 0.0)
+        bound = seen.critical((1 - level) / 2) * seen.error
+        chance += special.ndtr((effect - bound) / error) + special.ndtr(-(effect + bound) / error)
+    return float(chance) / points
+
+
 def seeds_for_margin(
     found: Components, margin: float, *, level: float, power: float, sameness: bool = False
 ) -> int | None:

@@ -49,7 +49,12 @@ def wilson_interval(correct: float, reviews: int, level: float) -> Interval:
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
     JASA 22 (1927).
     """
-    _check_counts(correct, reviews, level)
+    if reviews < 1 or not 0 <= correct <= reviews:
+        raise ValueError(
+            f"{correct} correct of {reviews}; "
+            "allowed: 0 to the number of reviews, which is at least 1"
+        )
+    _check_level(level)
     fraction = correct / reviews
     z = float(stats.norm.isf((1 - level) / 2))
     shrink = 1 + z**2 / reviews
@@ -57,26 +62,8 @@ def wilson_interval(correct: float, reviews: int, level: float) -> Interval:
     half = z / shrink * math.sqrt(fraction * (1 - fraction) / reviews + z**2 / (4 * reviews**2))
     low = 0.0 if correct == 0 else centre - half
     high = 1.0 if correct == reviews else centre + half
-    return Interval(fraction, low, high, level, reviews, "Wilson score", _test_sampling(reviews))
-
-
-def exact_interval(correct: int, reviews: int, level: float) -> Interval:
-    """The exact (Clopper-Pearson) interval of an accuracy, for the sampling of ``reviews``.
-
-    It covers at least ``level`` for every true accuracy, and is wider than Wilson's for that.
-
-    Args:
-        correct: reviews answered correctly, a whole number from 0 to ``reviews``.
-        reviews: number of test reviews, at least 1.
-        level: nominal coverage, above 0 and below 1.
-
-    Source: C. J. Clopper, E. S. Pearson, Biometrika 26 (1934).
-    """
-    _check_counts(correct, reviews, level)
-    ends = stats.binomtest(correct, reviews).proportion_ci(level, method="exact")
-    kind, source = "exact (Clopper-Pearson)", _test_sampling(reviews)
-    low, high = float(ends.low), float(ends.high)
-    return Interval(correct / reviews, low, high, level, reviews, kind, source)
+    source = f"test sampling, n = {reviews:,} review{'s' if reviews > 1 else ''}"
+    return Interval(fraction, low, high, level, reviews, "Wilson score", source)
 
 
 def t_interval(values: Sequence[float], level: float) -> Interval:
@@ -108,19 +95,6 @@ def clipped(interval: Interval, lowest: float, highest: float) -> Interval:
     if interval.low is None or interval.high is None:
         return interval
     return replace(interval, low=max(interval.low, lowest), high=min(interval.high, highest))
-
-
-def _test_sampling(reviews: int) -> str:
-    return f"test sampling, n = {reviews:,} review{'s' if reviews > 1 else ''}"
-
-
-def _check_counts(correct: float, reviews: int, level: float) -> None:
-    if reviews < 1 or not 0 <= correct <= reviews:
-        raise ValueError(
-            f"{correct} correct of {reviews}; "
-            "allowed: 0 to the number of reviews, which is at least 1"
-        )
-    _check_level(level)
 
 
 def _check_level(level: float) -> None:

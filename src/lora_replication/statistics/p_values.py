@@ -3,8 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import ArrayLike
 from scipy import stats
 
 
@@ -26,20 +24,6 @@ def two_proportions_test(first: int, second: int, reviews: int) -> float:
     pooled = (first + second) / (2 * reviews)
     error = math.sqrt(2 * pooled * (1 - pooled) / reviews)
     return float(2 * stats.norm.sf(abs(first - second) / reviews / error)) if error else 1.0
-
-
-def probability_of_improvement(first: ArrayLike, second: ArrayLike) -> float:
-    """The chance that a run of the second method is better than a run of the first, ties halved.
-
-    Args:
-        first, second: (runs,), one accuracy per run, at least one each.
-
-    Source: R. Agarwal et al., "Deep reinforcement learning at the edge of the statistical
-    precipice", NeurIPS 2021, section 4.3; H. B. Mann, D. R. Whitney (1947).
-    """
-    one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    difference = two[:, None] - one[None, :]
-    return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

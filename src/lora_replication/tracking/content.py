@@ -2,11 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from lora_replication.errors import DataError
 from lora_replication.files import digest
 from lora_replication.record import Epoch, Record, Run, Status
 
@@ -45,41 +43,32 @@ class Point(NamedTuple):
     step: int
 
 
-def _trained(run: Run) -> str:
-    lora = run.settings.lora
-    return lora.words if lora else TRAINS[run.settings.trains]
-
-
 def parameters(run: Run) -> dict[str, str]:
     """The settings with dotted keys (``lora.rank``), the seed, the method and the study."""
-    settings = _flat(run.settings.model_dump(mode="json"))
-    return {"study": run.study, "method": run.name, "seed": str(run.seed)} | settings
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif value is not None:
-            flat[prefix + key] = " + ".join(value) if isinstance(value, list) else _text(value)
-    return flat
+    settings = run.settings.model_dump(mode="json")
+    lora = settings.pop("lora") or {}
+    flat = settings | {f"lora.{key}": value for key, value in lora.items()}
+    flat |= {"study": run.study, "method": run.name, "seed": run.seed}
+    return {key: _text(value) for key, value in flat.items() if value is not None}
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " + ".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def run_tags(run: Run) -> dict[str, str]:
     """What a run is and what it is made from; nothing of the machine or its user."""
     settings = run.settings
+    trained = settings.lora.words if settings.lora else TRAINS[settings.trains]
     return _common_tags(run) | {
         "role": run.role,
         "method": run.name,
         "seed": str(run.seed),
         "place": str(run.place),
         "record_key": run.key[:SHORT],
-        "mlflow.note.content": f"{run.title}. Trains {_trained(run)}, at learning rate "
+        "mlflow.note.content": f"{run.title}. Trains {trained}, at learning rate "
         f"{settings.learning_rate:g}, for {settings.epochs} epochs in {settings.precision}.",
     }
 
@@ -129,12 +118,10 @@ def epoch_points(epoch: Epoch, milliseconds: int) -> list[Point]:
     return _points(values, milliseconds, epoch.epoch)
 
 
-def record_points(record: Record, file: Path) -> list[Point]:
-    """Every value of a record, at the times that it tells: it finished, before that it evaluated,
-    before that came its epochs. Raises ``DataError``, which names ``file``.
-    """
+def record_points(record: Record) -> list[Point]:
+    """Every value of a record, at its time: epochs came first, then evaluation, then the end."""
     happened = record.happened
-    finished = milliseconds(record.where.finished, file)
+    finished = milliseconds(record.where.finished)
     end = finished - 1000 * (happened.evaluation_seconds or 0.0)
     curves: list[Point] = []
     for epoch in reversed(happened.epochs):
@@ -153,15 +140,9 @@ def record_points(record: Record, file: Path) -> list[Point]:
     return curves + _points(values, finished, 0)
 
 
-def milliseconds(time: str, file: Path) -> int:
-    """Since 1970, of an ISO 8601 time in ``file``, UTC where it names no zone."""
-    try:
-        moment = datetime.fromisoformat(time)
-    except ValueError:
-        raise DataError(
-            f"{file}: {time!r} is not a time; allowed: ISO 8601; delete the record to run it again"
-        ) from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+def milliseconds(time: str) -> int:
+    """Since 1970, of an ISO 8601 time with its zone."""
+    return round(datetime.fromisoformat(time).timestamp() * 1000)
 
 
 def _points(values: Mapping[str, float | None], at: int, step: int) -> list[Point]:

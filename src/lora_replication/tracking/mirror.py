@@ -1,6 +1,5 @@
 """A run in MLflow while it goes on. MLflow never costs a run: what is missing, ``sync`` adds."""
 
-import math
 import os
 import sys
 import time
@@ -10,14 +9,12 @@ from functools import cache
 from pathlib import Path
 
 from lora_replication.errors import Stopped
-from lora_replication.record import RECORD, Epoch, Record, Run
+from lora_replication.record import Epoch, Record, Run
 from lora_replication.study import TrackingParams
 from lora_replication.tracking import content
-from lora_replication.tracking.address import resolved
-from lora_replication.tracking.store import Store, failures
+from lora_replication.tracking.store import Store, failures, resolved
 
-PATIENCE_SECONDS = 30.0
-"""What the calls of ``QUIET_SECONDS`` to a server may take together."""
+_store = cache(Store)
 
 
 class Mirror:
@@ -29,6 +26,17 @@ class Mirror:
         self._run_id = ""
         self._epochs: set[int] = set()
 
+    def open(self) -> None:
+        """Make the MLflow run. Others RUNNING in this place, whose lock is ours, become KILLED."""
+
+        def make() -> None:
+            alike = f"tags.place = '{self._run.place}' AND attributes.status = 'RUNNING'"
+            for dead in self._store.runs(self._store.experiment_id(self._run), alike):
+                self._store.call("set_terminated", dead.info.run_id, "KILLED")
+            self._run_id = self._store.create_run(self._run)
+
+        self._try(make)
+
     def epoch(self, epoch: Epoch) -> None:
         """Log the learning curves at an epoch that has just ended."""
         points = content.epoch_points(epoch, time.time_ns() // 1_000_000)
@@ -39,26 +47,13 @@ class Mirror:
         """Log what ``record`` in ``folder`` has more, and the files, and end the MLflow run."""
 
         def complete() -> None:
-            points = content.record_points(record, folder / RECORD)
+            points = content.record_points(record)
             missed = [point for point in points if point.step not in self._epochs]
             self._store.complete(self._run_id, folder, record, missed)
             self._run_id = ""
 
         if self._run_id:
             self._try(complete)
-
-    def open(self) -> None:
-        """Make the MLflow run. Others that are RUNNING in this place are dead, as its lock is ours,
-        and become KILLED.
-        """
-
-        def make() -> None:
-            alike = f"tags.place = '{self._run.place}' AND attributes.status = 'RUNNING'"
-            for dead in self._store.runs(self._store.experiment_id(self._run), alike):
-                self._store.call("set_terminated", dead.info.run_id, "KILLED")
-            self._run_id = self._store.create_run(self._run)
-
-        self._try(make)
 
     def end(self, status: str) -> None:
         """End the MLflow run as FINISHED, FAILED or KILLED, where ``finish`` has not ended it."""
@@ -87,14 +82,10 @@ class Mirror:
 def open_mirror(tracking: TrackingParams, run: Run) -> Iterator[Mirror]:
     """The MLflow run of a training run that is about to start, whose lock the caller holds.
 
-    Left without ``finish``, it ends as FINISHED, by ``Stopped`` or Ctrl-C as KILLED, by another
-    exception as FAILED.
-
-    Args:
-        tracking: where to; the variable MLFLOW_TRACKING_URI overrules its ``uri``.
-        run: what is run.
+    The variable MLFLOW_TRACKING_URI overrules ``tracking.uri``. Left without ``finish``, the run
+    ends as FINISHED, by ``Stopped`` or Ctrl-C as KILLED, by another exception as FAILED.
     """
-    mirror = Mirror(_store(resolved(tracking.uri), tracking.experiment, os.getpid()), run)
+    mirror = Mirror(_store(resolved(tracking.uri), tracking.experiment), run)
     status = "FAILED"
     try:
         mirror.open()
@@ -105,8 +96,3 @@ def open_mirror(tracking: TrackingParams, run: Run) -> Iterator[Mirror]:
         raise
     finally:
         mirror.end(status)
-
-
-@cache
-def _store(uri: str, experiment: str, _process: int) -> Store:
-    return Store(uri, experiment, PATIENCE_SECONDS if uri.startswith("http") else math.inf)

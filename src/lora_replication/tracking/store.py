@@ -1,33 +1,37 @@
-"""MLflow itself: its import, what it may raise, and one address with its experiments and runs."""
+"""MLflow itself: addresses of its stores, its import, one address with experiments and runs."""
 
+import fcntl
 import logging
-import math
 import os
+import re
 import sqlite3
 import sys
 import textwrap
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from lora_replication.errors import EnvironmentProblem
 from lora_replication.files import file_digest
 from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, Record, Run
-from lora_replication.tracking import address, content
+from lora_replication.tracking import content
+
+VARIABLE = "MLFLOW_TRACKING_URI"
+
+LOCK_WAIT_SECONDS = 20.0
+"""A statement waits so long for another process's; MLflow gives its own sessions the same."""
 
 QUIET_SECONDS = 300.0
 """An address that failed is left alone for so long, so that one warning does for many runs."""
-
-LONGEST_CALL_SECONDS = 21.0
-"""To a silent server, with the time-outs below: two tries of 10 seconds, one second between."""
 
 RECORD_DIGEST = "record_sha256"
 """Tag of the record that a run mirrors whole; set after everything else."""
 
 DEFAULTS = {
-    # With MLflow's own values a dead server costs about 244 seconds a call.
+    # A silent server costs 21 seconds, with MLflow's own values about 244.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -45,12 +49,100 @@ FOREIGN = {
     "alembic.util": "CommandError",
 }
 
+WHERE = f"tracking.uri or {VARIABLE}"
+
+REMEDIES = {
+    r"database is locked": "another program holds the database; close it or wait for it",
+    r"not a database|none of MLflow": f"move that file away, or correct {WHERE}",
+    r"out-of-date database": "back the database up, then run mlflow db upgrade with its address",
+    r"Can't locate revision": "install a newer MLflow, the one that wrote the database",
+    r"error code 40[13]": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    r"API request to|TimeoutError|no server": f"start the server, or correct {WHERE}",
+    r"unable to open|readonly|Permission": "make its folder and file writable",
+    r"ImportError": "install what requirements.lock says (make setup)",
+}
+"""What to do, by words of the failure."""
+
+
+def resolved(uri: str) -> str:
+    """The address in ``MLFLOW_TRACKING_URI`` or else ``uri``, its SQLite file made absolute."""
+    return absolute(os.environ.get(VARIABLE, "").strip() or uri, Path.cwd())
+
+
+def absolute(uri: str, folder: Path) -> str:
+    """``uri`` with the file of a SQLite address taken from ``folder``."""
+    file = database_file(uri)
+    return sqlite_address(folder / file) + "".join(uri.partition("?")[1:]) if file else uri
+
+
+def sqlite_address(file: Path) -> str:
+    """The address of a database file, quoted: SQLAlchemy decodes % and cuts at the first ?."""
+    return f"sqlite:///{str(file).replace('%', '%25').replace('?', '%3F')}"
+
+
+def database_file(uri: str) -> Path | None:
+    """The file of a SQLite address; None for other addresses and for a database in memory."""
+    found = re.match(r"sqlite(?:\+pysqlite)?:///([^?]+)", uri)
+    return Path(unquote(found[1])) if found and found[1] != ":memory:" else None
+
+
+def shown(text: str, uri: str) -> str:
+    """``text`` without the user name, password and keys of ``uri`` or any other address in it."""
+    if credentials := re.match(r"[^/]*://(?!/)(\S*)@", uri):
+        user, _, password = credentials[1].partition(":")
+        for secret in filter(None, (password, unquote(password), user if not password else "")):
+            text = text.replace(secret, "***")
+    text = re.sub(r"://(?!/)\S*@", "://***@", text)
+    return re.sub(r"(?i)\b(\w*(?:password|token|secret|key))=[^&\s'\"]+", r"\1=***", text)
+
+
+def remedy(failure: str) -> str:
+    """What to do where MLflow failed with these words."""
+    fitting = (advice for words, advice in REMEDIES.items() if re.search(words, failure))
+    return next(fitting, f"correct {WHERE}")
+
+
+def prepare_database(uri: str) -> None:
+    """Make the SQLite database of ``uri`` where there is none; other addresses are left alone.
+
+    A process killed while MLflow makes its tables would leave a database that nobody can use any
+    more. So they are made in a file of another name, which takes its place when it is done.
+
+    Raises:
+        OSError, sqlite3.Error: the file can't be written, or is not a database of MLflow. (MLflow
+            would retry for an hour, or add its tables.)
+    """
+    file = database_file(uri)
+    if file is None:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.with_name(f"{file.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists() or file.stat().st_size == 0:
+            _make_database(file)
+    with closing(sqlite3.connect(file, timeout=LOCK_WAIT_SECONDS)) as connection:
+        if not connection.execute("PRAGMA table_info(alembic_version)").fetchall():
+            raise sqlite3.DatabaseError("of its tables none of MLflow")
+        connection.execute("PRAGMA journal_mode = WAL")  # readers and a writer at once
+
+
+def _make_database(file: Path) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    made = file.absolute().with_name(f"{file.name}.new")
+    for leftover in (made, made.with_name(f"{made.name}-journal")):
+        leftover.unlink(missing_ok=True)
+    artifacts = made.with_name("mlartifacts").as_uri()
+    store: Any = SqlAlchemyStore(sqlite_address(made), artifacts)  # type: ignore[no-untyped-call]
+    store.engine.dispose()
+    made.replace(file)
+
 
 def failures() -> tuple[type[Exception], ...]:
-    """What a store may raise: errors of MLflow, of the libraries that it lets through, ours."""
+    """What a store may raise: errors of MLflow and of the libraries that it lets through."""
     loaded = [(sys.modules[name], error) for name, error in FOREIGN.items() if name in sys.modules]
     foreign = (getattr(module, error) for module, error in loaded)
-    return (EnvironmentProblem, OSError, ImportError, ValueError, sqlite3.Error, *foreign)
+    return (OSError, ImportError, ValueError, sqlite3.Error, *foreign)
 
 
 def load_mlflow() -> None:
@@ -70,21 +162,18 @@ class Store:
     """An MLflow address, connected to when first needed. Methods may raise any of ``failures()``.
 
     Args:
-        uri: as ``address.resolved`` returns it.
+        uri: as ``resolved`` returns it.
         experiment: each study has the experiment ``<experiment>/<study>``.
-        patience: seconds that the calls of any ``QUIET_SECONDS`` may take together.
 
     Attributes:
         trouble: why the address is left alone, and what to do.
     """
 
-    def __init__(self, uri: str, experiment: str, patience: float = math.inf) -> None:
+    def __init__(self, uri: str, experiment: str) -> None:
         self.uri = uri
         self.trouble = ""
         self._experiment = experiment
-        self._patience = patience
         self._client: Any = None
-        self._calls: list[tuple[float, float]] = []
         self._experiments: dict[str, Any] = {}
         self._sweeps: dict[str, str] = {}
         self._quiet_until = 0.0
@@ -97,32 +186,21 @@ class Store:
     def give_up(self, problem: Exception) -> str:
         """Leave the address alone for ``QUIET_SECONDS``. Returns ``trouble``, without passwords."""
         self._quiet_until = time.monotonic() + QUIET_SECONDS
-        self.trouble = str(problem)
-        if not isinstance(problem, EnvironmentProblem):
-            told = f"{type(problem).__name__}: {problem}"
-            short = textwrap.shorten(address.shown(told.splitlines()[0], self.uri), 200)
-            where, advice = address.shown(self.uri, self.uri), address.remedy(told, self.uri)
-            self.trouble = f"MLflow at {where} failed ({short}); {advice}"
+        told = f"{type(problem).__name__}: {problem}"
+        short = textwrap.shorten(shown(told.splitlines()[0], self.uri), 200)
+        self.trouble = f"MLflow at {shown(self.uri, self.uri)} failed ({short}); {remedy(told)}"
         return self.trouble
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """The result of a method of MLflow's client. Raises ``TimeoutError`` out of patience."""
+        """The result of a method of MLflow's client."""
         with warnings.catch_warnings(action="ignore"):
             if self._client is None:
                 load_mlflow()
                 from mlflow.tracking import MlflowClient
 
-                address.prepare_database(self.uri)
-                self._client = MlflowClient(address.for_mlflow(self.uri))
-            begun = time.monotonic()
-            self._calls = [one for one in self._calls if one[0] > begun - QUIET_SECONDS]
-            spent = sum(seconds for _, seconds in self._calls)
-            if spent + LONGEST_CALL_SECONDS > self._patience:
-                raise TimeoutError(f"its last {len(self._calls)} calls took {spent:.0f} seconds")
-            try:
-                return getattr(self._client, method)(*arguments)
-            finally:
-                self._calls.append((begun, time.monotonic() - begun))
+                prepare_database(self.uri)
+                self._client = MlflowClient(self.uri)
+            return getattr(self._client, method)(*arguments)
 
     def experiment(self, study: str) -> Any:
         """The experiment of a study, None where there is none yet."""
@@ -131,23 +209,16 @@ class Store:
             found = self.call("get_experiment_by_name", name)
             if found and not found.experiment_id:
                 raise ConnectionError("what answers there is no server of MLflow")
-            if found and found.lifecycle_stage == "deleted":
-                here = address.shown(self.uri, self.uri)
-                database = here if address.database_file(self.uri) else "the server's database"
-                number = found.experiment_id
-                raise EnvironmentProblem(
-                    f"MLflow at {here}: experiment {name!r} was deleted but keeps its name; with "
-                    f"{address.VARIABLE} set to that address, restore it (mlflow experiments "
-                    f"restore -x {number}) or delete it permanently (mlflow gc "
-                    f"--backend-store-uri '{database}' --experiment-ids {number})"
-                )
+            if found and found.lifecycle_stage == "deleted":  # it keeps its name
+                self.call("restore_experiment", found.experiment_id)
             self._experiments[study] = found
         return found
 
     def experiment_id(self, run: Run) -> str:
         """The experiment of the run's study, made where there is none."""
         if self.experiment(run.study) is None:
-            folder = address.artifact_folder(self.uri, run.study)
+            file = database_file(self.uri)  # else the server decides where artifacts are
+            folder = (file.parent / "mlartifacts" / run.study).as_uri() if file else None
             name, about = f"{self._experiment}/{run.study}", {"mlflow.note.content": run.title}
             try:
                 self.call("create_experiment", name, folder, about)
@@ -162,9 +233,7 @@ class Store:
         return list(self.call("search_runs", [experiment_id], condition, 1, 50_000, order))
 
     def create_run(self, run: Run, began: int | None = None) -> str:
-        """A new RUNNING run that ``began`` so many milliseconds after 1970, by default now, nested
-        under its sweep if it is a grid's configuration. Returns its id.
-        """
+        """The id of a new RUNNING run that ``began`` at these milliseconds since 1970, or now."""
         experiment_id = self.experiment_id(run)
         tags = content.run_tags(run)
         if run.role == "cell":
@@ -211,5 +280,5 @@ class Store:
             if (folder / name).is_file():
                 self.call("log_artifact", run_id, str(folder / name))
         self.call("set_tag", run_id, RECORD_DIGEST, file_digest(folder / RECORD))
-        ended = content.milliseconds(record.where.finished, folder / RECORD)
+        ended = content.milliseconds(record.where.finished)
         self.call("set_terminated", run_id, content.RUN_STATUS[record.happened.status], ended)

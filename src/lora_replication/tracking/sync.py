@@ -1,22 +1,57 @@
-"""MLflow rebuilt from the records: every record becomes one whole MLflow run."""
+"""MLflow rebuilt from the records, one whole run for each; and the experiments' saved views."""
 
+import base64
+import json
+import zlib
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 from lora_replication.errors import EnvironmentProblem, ReplicationError
 from lora_replication.files import file_digest, is_locked, only_writer
+from lora_replication.reading import read_study, study_names
 from lora_replication.record import RECORD, Record, read_records
-from lora_replication.studies import read_study, study_names
 from lora_replication.study import Study
 from lora_replication.tracking import content
-from lora_replication.tracking.address import database_file, resolved
-from lora_replication.tracking.store import RECORD_DIGEST, Store, failures
-from lora_replication.tracking.views import save_views
+from lora_replication.tracking.store import (
+    RECORD_DIGEST,
+    Store,
+    database_file,
+    failures,
+    resolved,
+)
 from lora_replication.workspace import Workspace
 
 ADDED, COMPLETED, PRESENT = "added", "completed", "already there"
 RUNNING, KILLED = "left to the process that runs it", "ended as killed"
+
+VIEW_TAG = "mlflow.sharedViewState."
+TEST, VALIDATION = "metrics.`accuracy/test`", "metrics.`accuracy/validation`"
+COST = [f"metrics.`{name}`" for name in content.COSTS if name.startswith("cost/")]
+
+VIEWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "by-method": (
+        "By method",
+        {
+            "selectedColumns": [TEST, VALIDATION, "metrics.`parameters/trainable`"],
+            "orderByKey": TEST,
+            "groupBy": {
+                "aggregateFunction": "average",
+                "groupByKeys": [{"mode": "tag", "groupByData": "method"}],
+            },
+        },
+    ),
+    "grid-by-validation": (
+        "Grid by validation",
+        {
+            "searchFilter": "tags.role = 'cell'",
+            "selectedColumns": [VALIDATION, TEST, "params.`lora.rank`", "params.`lora.alpha`"],
+            "orderByKey": VALIDATION,
+        },
+    ),
+    "cost": ("Cost", {"selectedColumns": [*COST, TEST], "orderByKey": COST[0]}),
+}
+"""By key: a view's name, and what differs from MLflow's own. The first is what the link opens."""
 
 
 def sync_all(root: Path) -> None:
@@ -34,21 +69,20 @@ def sync_all(root: Path) -> None:
                 study = read_study(name, root)
                 address = resolved(study.tracking.uri), study.tracking.experiment
                 done, link = sync(study, root, stores.setdefault(address, Store(*address)))
-                print(
-                    f"{name}: {_in_words(done)}{'; in the UI: ' if link else ''}{link}", flush=True
-                )
             except ReplicationError as problem:
                 failed[str(problem)].append(name)
                 kinds.append(type(problem))
+            else:
+                print(f"{name}: {_in_words(done)}{link and f'; in the UI: {link}'}", flush=True)
     if failed:
         raise kinds[0]("\n".join(f"{', '.join(names)}: {told}" for told, names in failed.items()))
 
 
 def _in_words(done: Counter[str]) -> str:
     runs = "1 run" if done[ADDED] == 1 else f"{done[ADDED]} runs"
-    rare = (f", {done[what]} {what}" for what in (RUNNING, KILLED) if done[what])
-    return (
-        f"{runs} added, {done[COMPLETED]} completed, {done[PRESENT]} already there{''.join(rare)}"
+    always = f"{runs} added, {done[COMPLETED]} completed, {done[PRESENT]} already there"
+    return ", ".join(
+        [always, *(f"{done[what]} {what}" for what in (RUNNING, KILLED) if done[what])]
     )
 
 
@@ -71,8 +105,6 @@ def sync(study: Study, root: Path, store: Store) -> tuple[Counter[str], str]:
         return Counter(), ""
     try:
         return _rebuild(store, Workspace(study, root), records)
-    except EnvironmentProblem:
-        raise
     except failures() as problem:
         raise EnvironmentProblem(store.give_up(problem)) from None
 
@@ -137,7 +169,18 @@ def _copy(store: Store, folder: Path, record: Record, runs: list[Any], alive: se
         store.call("set_terminated", run.info.run_id, "KILLED")
         store.call("delete_run", run.info.run_id)
         runs.remove(run)
-    began = content.milliseconds(record.where.started, folder / RECORD)
-    points = content.record_points(record, folder / RECORD)
-    store.complete(store.create_run(record.asked, began), folder, record, points)
+    run_id = store.create_run(record.asked, content.milliseconds(record.where.started))
+    store.complete(run_id, folder, record, content.record_points(record))
     return COMPLETED if partial else ADDED
+
+
+def save_views(store: Store, experiment: Any) -> str:
+    """Give ``experiment`` its views; returns the link of the first, from MLflow's page on."""
+    for key, (name, state) in VIEWS.items():
+        packed = zlib.compress(json.dumps(state | {"orderByAsc": False}).encode())
+        made = {"createdAt": experiment.creation_time, "updatedAt": experiment.creation_time}
+        view = {"name": name, **made, "state": "deflate;" + base64.b64encode(packed).decode()}
+        if experiment.tags.get(VIEW_TAG + key) != (value := json.dumps(view)):
+            store.call("set_experiment_tag", experiment.experiment_id, VIEW_TAG + key, value)
+    query = f"viewStateShareKey={next(iter(VIEWS))}&workflowType=machine_learning"
+    return f"#/experiments/{experiment.experiment_id}/runs?{query}"

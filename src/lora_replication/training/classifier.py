@@ -38,9 +38,11 @@ class Classifier:
         encoder: found and checked.
         settings: of the run.
         seed: names the draws of the head, of A and of dropout.
-        others: settings of the further configurations of a pack; they differ in ``lora`` alone.
+        others: settings of the further configurations of a pack; they may differ in ``lora``, but
+            for its dropout, and in ``learning_rate``.
 
     Attributes:
+        pack: per configuration its settings; ``settings``: those of the first.
         models: per configuration the classifier of ``transformers``; in a pack they share
             everything frozen.
         notes: per configuration, see ``inject_lora``.
@@ -52,11 +54,9 @@ class Classifier:
     def __init__(
         self, encoder: Encoder, settings: Settings, seed: int, others: Sequence[Settings] = ()
     ) -> None:
-        pack = (settings, *others)
-        if others and any(
-            own.lora is None or own.model_copy(update={"lora": settings.lora}) != settings
-            for own in pack
-        ):
+        self.pack = pack = (settings, *others)
+        shared = {own.shared_in_pack for own in pack}
+        if others and (None in shared or len(shared) > 1):
             raise ValueError("the configurations of a pack are LoRA's, and differ in nothing else")
         self.settings, self.layout = settings, encoder.layout
         self.device = device_for(settings)

@@ -102,7 +102,7 @@ def compute_reproducibly() -> None:
 
 def new_state(classifier: Classifier, index: int) -> State:
     """The state of the configuration ``index`` before its first step."""
-    settings, parameters = classifier.settings, classifier.trainable(index)
+    settings, parameters = classifier.pack[index], classifier.trainable(index)
     optimizer = torch.optim.Adam(parameters.values(), lr=settings.learning_rate, fused=True)
     in_fp16 = settings.precision == "fp16-mixed"
     scaler = torch.amp.GradScaler(classifier.device.type, enabled=in_fp16)

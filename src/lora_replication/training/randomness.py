@@ -2,11 +2,15 @@
 
 import hashlib
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+NUDGE = 1e-6
+"""Far below what any run could notice, were it not chaotic."""
 
 
 def named_seed(seed: int, *purpose: str | int) -> int:
@@ -18,6 +22,14 @@ def named_seed(seed: int, *purpose: str | int) -> int:
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
     """A CPU generator for one purpose: weights and orders do not depend on the device."""
     return torch.Generator().manual_seed(named_seed(seed, *purpose))
+
+
+@torch.no_grad()
+def nudge(parameters: Mapping[str, Tensor], seed: int, number: int) -> None:
+    """Move one element of each of ``parameters`` by ``NUDGE``, another one for each ``number``."""
+    for name, parameter in parameters.items():
+        draw = generator(seed, "nudge", number, name)
+        parameter.view(-1)[torch.randint(parameter.numel(), (1,), generator=draw)] += NUDGE
 
 
 class RandomBits:

@@ -1,5 +1,6 @@
 """Runs, alone or in packs, from what is asked to their records; recorded runs are skipped."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -32,6 +33,7 @@ from lora_replication.training.checkpoints import Checkpoint, Training
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.evaluation import count, predict_logits
 from lora_replication.training.loop import train
+from lora_replication.training.randomness import nudge
 from lora_replication.workspace import Workspace
 
 OUT_OF_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
@@ -77,7 +79,7 @@ def perform(
     """Train, evaluate and record ``runs`` together, leaving out those that are recorded already.
 
     Args:
-        runs: one run, or LoRA configurations that share everything but the configuration.
+        runs: one run, or several of one seed that may be in a pack, see ``Settings.shared_in_pack``.
         mirror: opens what follows each run while it goes.
         attempt: see ``record.Happened``.
 
@@ -117,6 +119,9 @@ def _train(
     seed, settings = runs[0].seed, runs[0].settings
     machine.reset_peak_memory(settings.device)
     classifier = Classifier(encoder, settings, seed, [run.settings for run in runs[1:]])
+    for index, run in enumerate(runs):
+        if run.nudge:
+            nudge(classifier.trainable(index), seed, run.nudge)
     checkpoint = _checkpoint(workspace, runs)
     trainings = train(
         classifier,
@@ -128,7 +133,8 @@ def _train(
         f"{runs[0].name} and {len(runs) - 1} more" if len(runs) > 1 else runs[0].label,
     )
     begun = time.monotonic()
-    parts = ("train", "test") if settings.evaluate_train else ("test",)
+    wanted = {"train": settings.evaluate_train, "test": settings.evaluate_test}
+    parts = [part for part, is_wanted in wanted.items() if is_wanted]
     logits = _evaluate(classifier, trainings, tokens, parts)
     evaluated = (time.monotonic() - begun) / len(runs)
     where = _where(workspace, started, settings.device)
@@ -138,7 +144,8 @@ def _train(
         folder = workspace.folder(run)
         (folder / RECORD).unlink(missing_ok=True)  # it must not be next to the files of another run
         write_whole(folder / PREDICTIONS, partial(write_predictions, logits=own, tokens=tokens))
-        classifier.save_adapter(folder / ADAPTER, index)
+        if settings.evaluate_test:  # what a sweep tries is not kept
+            classifier.save_adapter(folder / ADAPTER, index)
         trainable, total = classifier.parameter_counts(index)
         happened = _happened(
             training,
@@ -150,7 +157,7 @@ def _train(
             pack=len(runs),
             peak_memory_bytes=peak,
             predictions_sha256=file_digest(folder / PREDICTIONS),
-            adapter_sha256=file_digest(folder / ADAPTER),
+            adapter_sha256=file_digest(folder / ADAPTER) if settings.evaluate_test else None,
         )
         record = Record(asked=run, happened=happened, where=where)
         write_record(record, folder)
@@ -162,7 +169,7 @@ def _happened(training: Training, counts: Mapping[str, Count], **others: Any) ->
     own = {
         "status": "ok" if counts else "diverged",
         "first_bad_step": training.first_bad_step,
-        "one_class": bool(counts) and counts["test"].one_class,
+        "one_class": bool(counts) and (counts.get("test") or counts["val"]).one_class,
         "epochs": training.epochs,
         "best_epoch": training.best_epoch if counts else None,
         "stopped_after": len(training.epochs) if training.stopped_early else None,
@@ -220,6 +227,7 @@ def _where(workspace: Workspace, started: str, device: str) -> Where:
         cpu=machine.cpu_name(),
         cpu_features=machine.cpu_features(),
         cores=machine.cores(),
+        load=round(os.getloadavg()[2], 1),
         memory_bytes=machine.memory_bytes(),
         gpu=machine.gpu_name(device),
         threads=torch.get_num_threads(),

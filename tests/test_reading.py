@@ -1,13 +1,21 @@
+"""Which studies there are, and where; what a study holds is tested in ``test_study``."""
+
+import shutil
+
 import pytest
 
 from lora_replication.errors import EnvironmentProblem, ParameterError
-from lora_replication.studies import project_root, read_study, study_folder, study_names
-from tests.projects import ROOT, add_study, checkout
+from lora_replication.reading import project_root, read_study, study_folder, study_names
+from tests.projects import ROOT, add_study
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return checkout(tmp_path_factory.mktemp("studies"), git=False)
+@pytest.fixture
+def root(tmp_path):
+    """A project with the studies ``article`` and ``small``."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    add_study(tmp_path, "small")
+    return tmp_path
 
 
 @pytest.mark.parametrize("place", [".", "studies", "studies/small"])
@@ -19,20 +27,17 @@ def test_the_project_is_found_from_below(root, monkeypatch, place):
 def test_elsewhere_the_project_that_was_installed_is_meant(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert project_root() == ROOT
-    monkeypatch.setattr("lora_replication.studies.__file__", str(tmp_path / "a/b/c/d.py"))
+    monkeypatch.setattr("lora_replication.reading.__file__", str(tmp_path / "a/b/c/d.py"))
     with pytest.raises(EnvironmentProblem, match="is not in a checkout of the project"):
         project_root()
 
 
-def test_a_study_is_a_folder_and_the_articles_the_root(root):
+def test_a_study_is_a_folder_of_its_name_and_the_articles_the_root(root):
     assert study_names(root) == ["article", "small"]
     assert study_folder("article", root) == root
     assert study_folder("small", root) == root / "studies" / "small"
     with pytest.raises(ParameterError, match="study is 'other'; allowed: article, small"):
         study_folder("other", root)
-
-
-def test_a_study_has_the_name_of_its_folder(root):
     add_study(root, "renamed", study="small")
     with pytest.raises(ParameterError, match="study is 'small'; allowed: 'renamed'"):
         read_study("renamed", root)
@@ -42,6 +47,4 @@ def test_relative_paths_are_of_the_studys_folder_and_the_database_is_the_project
     add_study(root, "own", data={"source": "folder", "path": "texts"})
     study = read_study("own", root)
     assert study.data.path == str(root / "studies" / "own" / "texts")
-    assert study.tracking.uri.endswith("/d%202%20%C3%A9/mlflow.db") or study.tracking.uri == (
-        f"sqlite:///{root}/mlflow.db"
-    )
+    assert study.tracking.uri == f"sqlite:///{root}/mlflow.db"

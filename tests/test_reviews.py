@@ -5,21 +5,21 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from lora_replication.parquet import read_table
+from lora_replication.data.reviews import read_table, table_to_bytes
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    pq.write_table(pa.table({"text": ["a", "b"], "label": [0, 1]}), tmp_path / "two.parquet")
+    table = pa.table({"text": ["a", "b"], "label": [0, 1]})
+    (tmp_path / "two.parquet").write_bytes(table_to_bytes(table))
     return tmp_path / "two.parquet"
 
 
-def test_a_file_and_its_content_give_the_same_table_with_columns_as_asked_for(file: Path) -> None:
-    for source in (file, file.read_bytes()):
-        assert read_table(source).to_pydict() == {"text": ["a", "b"], "label": [0, 1]}
+def test_a_file_and_its_content_give_the_same_table_in_the_order_asked_for(file: Path) -> None:
+    content = {"text": ["a", "b"], "label": [0, 1]}
+    assert read_table(file).to_pydict() == read_table(file.read_bytes()).to_pydict() == content
     assert read_table(file, ["label", "text"]).column_names == ["label", "text"]
     with pytest.raises(KeyError, match="movie"):
         read_table(file, ["text", "movie"])
@@ -30,7 +30,7 @@ def test_a_file_and_its_content_give_the_same_table_with_columns_as_asked_for(fi
 def test_no_thread_reads_that_could_abort_the_process_at_its_end(file: Path, source: str) -> None:
     check = (
         "from pathlib import Path\n"
-        "from lora_replication.parquet import read_table\n"
+        "from lora_replication.data.reviews import read_table\n"
         f"path = Path({str(file)!r})\n"
         f"read_table({source})\n"
         "names = [task.read_text() for task in Path('/proc/self/task').glob('*/comm')]\n"

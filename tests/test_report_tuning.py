@@ -1,0 +1,178 @@
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lora_replication.article import rate_claims
+from lora_replication.errors import DataError
+from lora_replication.files import file_digest
+from lora_replication.grid.space import trial_runs
+from lora_replication.plan import progress
+from lora_replication.record import PREDICTIONS, Count
+from lora_replication.report.predictions import Predictions
+from lora_replication.report.results import Finding
+from lora_replication.report.tuning import tuning
+from lora_replication.training.run import write_predictions
+from tests.made_runs import DIVERGED, make_workspace, write
+
+RATES = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+REVIEWS = 500
+
+
+class Labels:
+    def __init__(self, labels):
+        self.labels = labels
+
+
+def swept(root, peak, methods, seeds=(21, 22, 23, 24, 25), nudges=0, diverged=()):
+    """A study whose sweeps are finished. ``peak`` is the log10 of a run's best rate by its settings;
+    a decade away from it costs 15 points of 90 %. Seeds scatter by half a point.
+    """
+    sweeps = {
+        "seeds": list(seeds), "nudges": nudges, "unstable_beyond": 5.0, "methods": methods,
+    }  # fmt: skip
+    workspace = make_workspace(root, sweeps=sweeps, grid=None, data={"reviews": {"val": REVIEWS}})
+    draw = np.random.default_rng(3)
+    labels = np.arange(REVIEWS) % 2
+    hard = draw.permutation(REVIEWS)
+    for run in trial_runs(workspace):
+        if run.settings.learning_rate in diverged:
+            write(workspace, run, **DIVERGED)
+            continue
+        away = abs(math.log10(run.settings.learning_rate) - peak(run.settings))
+        accuracy = 0.9 - 0.15 * away + draw.normal(0, 0.005)
+        right = hard < round(REVIEWS * accuracy)
+        logits = np.zeros((REVIEWS, 2), np.float32)
+        logits[np.arange(REVIEWS), np.where(right, labels, 1 - labels)] = 1
+        folder = workspace.folder(run)
+        folder.mkdir(parents=True)
+        write_predictions(folder / PREDICTIONS, {"val": logits}, {"val": Labels(labels)})
+        count = Count(correct=int(right.sum()), reviews=REVIEWS, ones=250)
+        digest = file_digest(folder / PREDICTIONS)
+        write(workspace, run, val=count, test=None, predictions_sha256=digest)
+    return workspace
+
+
+def swept_tuning(workspace, accuracies=()):
+    """``accuracies``: on test, of methods at their own rates, by name, on five seeds."""
+    draw, right, rows = np.random.default_rng(4), {}, []
+    for name, accuracy in dict(accuracies).items():
+        runs = [
+            SimpleNamespace(role="tuned", name=name, seed=seed, status="ok", test=True)
+            for seed in range(5)
+        ]
+        right |= {("tuned", name, run.seed): draw.random(1000) < accuracy for run in runs}
+        rows.append(SimpleNamespace(name=name, runs=runs))
+    results = SimpleNamespace(tuned=rows, runs_of=lambda row: row.runs)
+    return tuning(workspace, progress(workspace), results, Predictions(right=right))
+
+
+def found(workspace) -> dict[tuple[str, str], Finding]:
+    made = swept_tuning(workspace)
+    return {(one.claim.name, one.method): one for one in made.findings}
+
+
+RATE = {"learning_rate": RATES}
+
+
+def test_every_setting_has_its_interval_and_the_chosen_one_is_marked(tmp_path):
+    workspace = swept(tmp_path, lambda _: -2, {"full": RATE, "last_layers": RATE}, nudges=1,
+                      diverged=[0.1])  # fmt: skip
+    made = swept_tuning(workspace)
+    assert (made.trials, made.nudges, made.runs, made.findings) == (6, 1, 2 * 6 * 6, [])
+    rows = [one for one in made.tried if one.method == "full"]
+    assert [one.learning_rate for one in rows] == RATES
+    assert [one.chosen for one in rows] == [False, False, False, True, False, False]
+    assert [one.may_be_best for one in rows] == [False, False, False, True, False, False]
+    assert [one.diverged for one in rows] == [0, 0, 0, 0, 6, 0]
+    assert [one.stable for one in rows] == [True, True, True, True, False, True]
+    best = rows[3]
+    assert best.val.estimate == pytest.approx(0.9, abs=0.01)
+    assert best.val.low < best.val.estimate < best.val.high
+    assert (best.alpha, best.rank, best.runs) == (None, None, 6)
+    assert rows[4].val.estimate == 0.5
+
+
+def test_a_ratio_of_ten_is_reproduced_and_one_of_a_hundred_is_not(tmp_path):
+    def ratio(name, lora):
+        def peak(settings):
+            return lora if settings.lora else -3
+
+        workspace = swept(tmp_path / name, peak, {"full": RATE, "lora_default": RATE})
+        return found(workspace)["lora_rate_over_full_rate", "lora_default"]
+
+    ten, hundred = ratio("a", -2), ratio("b", -1)
+    assert (ten.word, ten.low, ten.measured, ten.high) == (
+        "reproduced", pytest.approx(10), pytest.approx(10), pytest.approx(10),
+    )  # fmt: skip
+    assert (hundred.word, hundred.measured) == ("not reproduced", pytest.approx(100))
+
+
+def test_a_best_rate_at_an_end_of_those_tried_leaves_the_ratio_open(tmp_path):
+    def peak(settings):
+        return 0 if settings.lora else -3
+
+    workspace = swept(tmp_path, peak, {"full": RATE, "lora_default": RATE})
+    ratio = found(workspace)["lora_rate_over_full_rate", "lora_default"]
+    assert (ratio.word, ratio.low, ratio.high) == ("not reproduced", pytest.approx(1000), None)
+
+
+def test_slopes_and_the_gain_of_alpha_follow_from_the_best_rates(tmp_path):
+    """Alpha alone scales the rate: best at 1e-1 / alpha, whatever the rank."""
+    axes = RATE | {"alpha": [1, 10, 100], "rank": [2, 4]}
+    workspace = swept(
+        tmp_path, lambda settings: -1 - math.log10(settings.lora.alpha), {"lora_default": axes}
+    )
+    findings = found(workspace)
+    words = {name: one.word for (name, _), one in findings.items()}
+    assert words == {
+        "rate_against_alpha": "reproduced",
+        "rate_against_rank": "reproduced",
+        "gain_of_alpha": "inconclusive",
+    }
+    against = findings["rate_against_alpha", "lora_default"]
+    assert (against.low, against.measured, against.high) == (pytest.approx(-1),) * 3
+    gain = findings["gain_of_alpha", "lora_default"]
+    assert gain.low < 0 < gain.high
+    assert gain.seeds_needed is None or gain.seeds_needed >= 2
+
+
+def test_a_gain_of_alpha_beyond_its_rate_is_found(tmp_path):
+    """Alpha 100 peaks between the tried rates, half a decade off, so it stays 7.5 points behind."""
+    axes = RATE | {"alpha": [1, 100]}
+    peaks = {1: -2, 100: -2.5}
+    workspace = swept(tmp_path, lambda settings: peaks[settings.lora.alpha], {"lora_default": axes})
+    gain = found(workspace)["gain_of_alpha", "lora_default"]
+    assert (gain.word, gain.measured) == ("not reproduced", pytest.approx(7.5, abs=1))
+
+
+@pytest.mark.parametrize(
+    ("tuned", "word"), [(0.9, "reproduced"), (0.8, "inconclusive"), (0.7, "not reproduced")]
+)
+def test_tuned_above_default_is_judged_at_the_rates_of_their_own(tmp_path, tuned, word):
+    workspace = swept(tmp_path, lambda _: -3, {"full": RATE}, seeds=[21])
+    made = swept_tuning(workspace, {"lora_default": 0.8, "lora_tuned": tuned})
+    (order,) = made.findings
+    assert (order.claim.name, order.word) == ("tuned_above_default_at_own_rates", word)
+    assert order.low < 100 * (tuned - 0.8) < order.high
+
+
+def test_a_study_without_sweeps_or_with_unfinished_ones_says_nothing(tmp_path):
+    assert swept_tuning(make_workspace(tmp_path)) is None
+    workspace = swept(tmp_path, lambda _: -2, {"full": RATE})
+    (workspace.folder(trial_runs(workspace)[0]) / "record.json").unlink()
+    assert swept_tuning(workspace) is None
+
+
+def test_predictions_that_were_altered_are_refused(tmp_path):
+    workspace = swept(tmp_path, lambda _: -2, {"full": RATE})
+    (workspace.folder(trial_runs(workspace)[0]) / PREDICTIONS).write_bytes(b"")
+    with pytest.raises(DataError, match="altered"):
+        swept_tuning(workspace)
+
+
+def test_every_claim_has_its_source_and_a_name_of_its_own():
+    names = [claim.name for claim in rate_claims()]
+    assert len(set(names)) == len(names) == 5
+    assert all(claim.source for claim in rate_claims())
