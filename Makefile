@@ -51,8 +51,8 @@ demo: setup ## run MiniLM on generated reviews from start to report, without a h
 study: setup ## bring STUDY=name up to date; IMDB_ARCHIVE names the archive of reviews
 	$(BIN)/lora-replication run $(STUDY)
 
-publish: setup ## bring STUDY=name up to date and copy its records next to its report
-	$(BIN)/lora-replication run $(STUDY) --publish
+publish: study ## bring STUDY=name up to date and copy its records next to its report
+	$(BIN)/lora-replication report $(STUDY) --publish
 
 reproduce: setup ## run the article's study: DistilBERT on all of IMDb; needs a CUDA GPU and the hub
 	$(BIN)/lora-replication run article

@@ -70,7 +70,6 @@ def test_studies_are_listed_with_their_titles():
         (["train", "--lora_key", "maybe"], "'maybe' is not a valid boolean"),
         (["train", "--method", "full", "--lora_key", "False"], "full and --lora-key exclude each"),
         (["train", "--method", "full", "--lora-r", "8"], "full and --lora-rank exclude each other"),
-        (["run", "demo", "--publish", "--without-grid"], "exclude each other; leave one out"),
     ],
 )
 def test_a_wrong_call_is_refused_with_one_message(arguments, message):

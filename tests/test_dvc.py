@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 def root(tmp_path_factory):
     """A project whose small study has run, with its lock and report committed."""
     root = checkout(tmp_path_factory.mktemp("dvc"))
-    done = run(root, "run", "small", "--publish")
+    done = run(root, "run", "small")
     assert done.returncode == 0, done.stdout + done.stderr
     commit(root, "small: report and lock")
     return root

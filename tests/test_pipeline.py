@@ -108,7 +108,8 @@ def test_an_incomplete_study_is_reported_only_where_asked_for(finished):
 @pytest.mark.slow
 def test_what_is_published_is_rebuilt_byte_for_byte_in_a_clone_without_data(tmp_path):
     root = checkout(tmp_path)
-    assert run(root, "run", "small", "--publish").returncode == 0
+    assert run(root, "run", "small").returncode == 0
+    assert run(root, "report", "small", "--publish").returncode == 0
     published = root / "reports/small"
     kept = sorted(
         str(f.parent.relative_to(published / "records")) for f in published.rglob("record.json")
@@ -123,6 +124,11 @@ def test_what_is_published_is_rebuilt_byte_for_byte_in_a_clone_without_data(tmp_
     done = run(root, "report", "small")
     assert done.returncode == 0, done.stderr
     assert tree(published) == before
+    again = run(root, "run", "small", "--from-published")
+    assert again.returncode == 0, again.stderr
+    for record in published.rglob("record.json"):  # nothing was trained
+        place = record.relative_to(published / "records")
+        assert (root / "runs/small" / place).read_bytes() == record.read_bytes()
     synced = run(root, "sync", MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/rebuilt.db")
     assert synced.returncode == 0, synced.stderr
     with sqlite3.connect(tmp_path / "rebuilt.db") as database:

@@ -46,10 +46,16 @@ def test_what_the_grids_say_is_in_their_reports(text):
     share = f"{grid['one_class']} of the grid's {grid['done']} configurations"
     assert f"{share} predict a single class, all of them with alpha 16 or 64" in text
     published = results("published")
-    tied = published["tied_by_val"], published["tied_by_test"]
-    assert f"{tied[0]} of {published['found']} configurations are statistically" in text
-    assert f"and {tied[1]} on the 10,000 test reviews" in text
-    collapsed = sum(row["collapsed"] for row in published["collapse"])
+    fitted = published["best_sets"][1]
+    tied = f"{fitted['corrected']} of {published['found']} configurations can't be excluded"
+    assert tied in text
+    assert f"standard deviation of {100 * fitted['sd']:.2f} points" in text
+    shares = {row["source"]: row for row in published["variance"]}
+    alpha, rank = shares["alpha"]["all"], shares["rank"]["all"]
+    assert f"Alpha explains {100 * alpha:.0f} % of the variance" in text
+    assert f"rank {100 * rank:.1f} %" in text
+    assert f"rank explains {100 * shares['rank']['alpha 1 and 4']:.0f} %" in text
+    collapsed = sum(row["collapsed"] for row in published["by_alpha_and_targets"])
     assert f"{collapsed} runs end below 60 % test accuracy" in text
 
 

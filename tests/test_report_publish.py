@@ -8,7 +8,7 @@ from lora_replication.data.manifest import read_test_reviews
 from lora_replication.errors import EnvironmentProblem
 from lora_replication.plan import progress
 from lora_replication.record import ADAPTER
-from lora_replication.report.build import publish
+from lora_replication.report.build import publish_records
 from lora_replication.workspace import Workspace
 from tests import report_records as made
 
@@ -40,7 +40,7 @@ def files(folder: Path) -> list[str]:
 def test_what_a_report_is_made_from_is_put_next_to_it_without_texts_and_adapters(
     workspace: Workspace, tmp_path: Path
 ) -> None:
-    publish(workspace)
+    publish_records(workspace)
     assert files(workspace.report) == NEW
     published = Workspace.published(STUDY, tmp_path)
     assert read_test_reviews(published.data, published.manifest).num_rows == 1000
@@ -61,5 +61,5 @@ def test_what_cannot_be_put_in_place_leaves_what_was_there(workspace, monkeypatc
 
     monkeypatch.setattr(Path, "rename", failing)
     with pytest.raises(EnvironmentProblem, match="could not be published \\(disk is gone\\)"):
-        publish(workspace)
+        publish_records(workspace)
     assert files(workspace.report) == OLD

@@ -71,16 +71,14 @@ def list_studies(as_json: bool) -> None:
 
 @cli.command(epilog="Example: lora-replication run demo")
 @STUDY
-@click.option("--publish", is_flag=True, help="Copy the records next to the report, to commit it.")
+@click.option("--from-published", is_flag=True, help="Take the runs next to its report as done.")
 @click.option("--without-grid", is_flag=True, help="Leave out the grid; the report is partial.")
 @click.option("--verbose", is_flag=True, help="Show what DVC says.")
-def run(study: str, publish: bool, without_grid: bool, verbose: bool) -> None:
+def run(study: str, from_published: bool, without_grid: bool, verbose: bool) -> None:
     """Bring STUDY up to date: prepare, train, gridsearch, report (dvc repro in its folder)."""
     from lora_replication.pipeline import run_study
 
-    if publish and without_grid:
-        raise ParameterError("--publish and --without-grid exclude each other; leave one out")
-    run_study(study, publish=publish, without_grid=without_grid, verbose=verbose)
+    run_study(study, from_published=from_published, without_grid=without_grid, verbose=verbose)
 
 
 @cli.command(epilog="Example: lora-replication status demo --json")
@@ -106,16 +104,17 @@ def doctor(study: str, as_json: bool) -> None:
 @cli.command(epilog="Example: lora-replication report minilm-small --open")
 @STUDY
 @click.option("--allow-partial", is_flag=True, help="Also where runs are missing; it says so.")
+@click.option("--publish", is_flag=True, help="Copy the records next to it, to be committed.")
 @click.option("--open", "show", is_flag=True, help="Show the page in the browser.")
 @AS_JSON
-def report(study: str, allow_partial: bool, show: bool, as_json: bool) -> None:
+def report(study: str, allow_partial: bool, publish: bool, show: bool, as_json: bool) -> None:
     """Rebuild the report of STUDY from its records, or from those committed with it."""
     from lora_replication.reading import project_root
     from lora_replication.report.build import report_study
     from lora_replication.report.columns import terminal_table
 
     root = project_root()
-    results = report_study(study, root, allow_partial=allow_partial)
+    results = report_study(study, root, allow_partial=allow_partial, publish=publish)
     page = root / "reports" / study / "report.html"
     text = f"{terminal_table(results)}\nreport: {page}"
     click.echo(results.to_json() if as_json else text)

@@ -25,9 +25,10 @@ from lora_replication.errors import (
     ReplicationError,
     Stopped,
 )
-from lora_replication.files import only_writer
+from lora_replication.files import only_writer, write_whole
 from lora_replication.process import QUIET, STATUS_VARIABLE, stop_signals
 from lora_replication.reading import project_root, read_study, study_folder
+from lora_replication.record import PREDICTIONS, RECORD, read_records
 from lora_replication.study import Study, expanded
 from lora_replication.tracking.store import VARIABLE, resolved
 from lora_replication.workspace import Workspace
@@ -75,12 +76,12 @@ where it is asked to. Its stages do not outlive it, and stop cleanly."""
 
 
 def run_study(
-    name: str, *, publish: bool = False, without_grid: bool = False, verbose: bool = False
+    name: str, *, from_published: bool = False, without_grid: bool = False, verbose: bool = False
 ) -> None:
     """Bring the study ``name`` up to date: ``dvc repro`` in its folder.
 
     Args:
-        publish: once it is done, copy its records next to its report, as committed reports have it.
+        from_published: take the runs that are published next to its report as done.
         without_grid: leave out the grid; the report is then a partial one.
         verbose: show what DVC says.
 
@@ -98,16 +99,26 @@ def run_study(
     pipeline = (study_folder(name, root) / "dvc.yaml").relative_to(root)
     targets = [f"{pipeline}:train"] if without_grid else [str(pipeline)]
     with only_writer(workspace.state / "run.lock"), _scratch_lock(workspace, root, pipeline.parent):
+        if from_published:
+            _take_published(workspace, Workspace.published(study, root))
         _repro(root, targets, workspace.state / "status.json", verbose=verbose)
     from lora_replication.report import build  # pandas takes a second
     from lora_replication.report.columns import terminal_table
 
     if without_grid:
         build.build_report(workspace, workspace.report, allow_partial=True)
-    elif publish:
-        build.publish(workspace)
     table = terminal_table(build.read_results(workspace.report))
     print(f"\n{table}\nreport: {workspace.report / 'report.html'}")
+
+
+def _take_published(workspace: Workspace, published: Workspace) -> None:
+    """Copy what is recorded next to the report to where it is missing, each record last."""
+    for source, record in read_records(published.runs):
+        folder = workspace.folder(record.asked)
+        if not (folder / RECORD).exists():
+            for name in (PREDICTIONS, RECORD):
+                if (source / name).is_file():
+                    write_whole(folder / name, (source / name).read_bytes())
 
 
 def _check_device(study: Study) -> None:

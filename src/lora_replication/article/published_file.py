@@ -2,41 +2,55 @@
 
 The file has one block per configuration: a line of 48 dashes, eleven ``key: value`` lines in a
 fixed order, three accuracies in percent with two decimals, and a line of dashes. Windows line ends
-and a byte-order mark are accepted; anything else that the author's script would not have written is
-refused with its line, and then nothing is imported.
+and a byte-order mark are accepted, and so are several blocks of one configuration; anything else
+that the author's script would not have written is refused with its line, and then nothing is
+imported.
 """
 
 import hashlib
 import re
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
+from itertools import compress, product
 from pathlib import Path
 
 from lora_replication.errors import DataError
 from lora_replication.grid.space import cell_name
 from lora_replication.study import ARTICLE_REVIEWS, TARGETS, LoraParams, Target
 
+SOURCE = "https://lightning.ai/lightning-ai/studios/code-lora-from-scratch"
+"""Where its author published the code and with it the file."""
+
+FURTHER_RUNS = {
+    "last_layers": (86.92, 86.96, 86.59),
+    "lora_default": (91.23, 89.18, 88.28),
+    "lora_tuned": (94.99, 92.80, 92.28),
+}
+"""Single runs that were published besides the file and the article's table, by the article's method:
+train, validation and test accuracy in percent.
+"""
+
 ALPHAS = (1, 4, 8, 16, 32, 64)
 RANKS = (1, 2, 4, 8, 16, 32)
 LARGEST_BYTES = 4_000_000
-"""A whole file has about 180,000 bytes."""
 
 RULE = "-" * 48
-SWITCH = r"True|False"
-NUMBER = r"0|[1-9]\d{0,3}"
-PERCENT = r"(?:100|[1-9]?\d)\.\d\d"
-LINES = (
-    ("lora_r: ", NUMBER, ""),
-    ("lora_alpha: ", NUMBER, ""),
-    *((f"lora_{target}: ", SWITCH, "") for target in TARGETS),
-    ("device: ", NUMBER, ""),
-    ("verbose: ", SWITCH, ""),
-    ("Train acc: ", PERCENT, "%"),
-    ("Val acc:   ", PERCENT, "%"),
-    ("Test acc:  ", PERCENT, "%"),
+SWITCH = ("(True|False)", "True or False")
+NUMBER = (r"(0|[1-9]\d{0,3})", "a whole number")
+PERCENT = (r"(100\.00|[1-9]?\d\.\d\d)%", "a percentage from 0 to 100 with two decimals")
+BLOCK = (
+    (RULE, ("", "")),
+    ("lora_r: ", NUMBER),
+    ("lora_alpha: ", NUMBER),
+    *((f"lora_{target}: ", SWITCH) for target in TARGETS),
+    ("device: ", NUMBER),
+    ("verbose: ", SWITCH),
+    ("Train acc: ", PERCENT),
+    ("Val acc:   ", PERCENT),
+    ("Test acc:  ", PERCENT),
+    (RULE, ("", "")),
 )
-"""The lines between two rules: what is before the value, the value, what is after it."""
+"""Its lines: how each begins, the pattern of the rest, and what that is in words."""
 
 ONE_CLASS = ((49.86, 50.84, 50.06), (50.14, 49.16, 49.94))
 """Train, validation and test accuracy in percent of always predicting 0, and always 1."""
@@ -90,24 +104,25 @@ class PublishedGrid:
     """A whole results file.
 
     Attributes:
-        cells: its runs, in the file's order.
+        cells: the first run of each configuration, in the file's order.
+        replicates: later runs of these configurations, with other results.
+        repeated: names of configurations of which a result was there once more, and was left out.
         missing: names of the article's configurations that it lacks, in the article's loop order.
         sha256: of the file.
     """
 
     cells: tuple[PublishedCell, ...]
+    replicates: tuple[PublishedCell, ...]
+    repeated: tuple[str, ...]
     missing: tuple[str, ...]
     sha256: str
 
 
 def article_space() -> list[LoraParams]:
     """The article's 576 configurations in its loop order."""
-    switches = product((False, True), repeat=4)
-    optional: tuple[Target, ...] = ("key", "projection", "mlp", "head")
-    choices = [
-        ("query", "value", *(name for name, on in zip(optional, each, strict=True) if on))
-        for each in switches
-    ]
+    always = ("query", "value")
+    switches = product(*((True,) if name in always else (False, True) for name in TARGETS))
+    choices = [tuple(compress(TARGETS, chosen)) for chosen in switches]
     return [
         LoraParams(rank=rank, alpha=alpha, targets=targets)
         for alpha, rank, targets in product(ALPHAS, RANKS, choices)
@@ -148,22 +163,25 @@ def parse_published_grid(content: bytes, name: str = "results") -> PublishedGrid
         lines.pop()
     if not lines:
         raise DataError(f"{name}: is empty; nothing was imported")
-    height = len(LINES) + 2
     known = _article_names()
-    seen: dict[str, int] = {}
-    cells = []
-    for start in range(0, len(lines), height):
-        cell = _block(lines[start : start + height], start, name)
+    first: dict[str, PublishedCell] = {}
+    replicates: list[PublishedCell] = []
+    repeated = []
+    for start in range(0, len(lines), len(BLOCK)):
+        cell = _block(lines[start : start + len(BLOCK)], start, name)
         if cell.name not in known:
             reason = f"configuration {cell.name} is not one of the article's 576"
             raise _refused(name, start + 1, reason)
-        if cell.name in seen:
-            reason = f"configuration {cell.name} is there twice, first from line {seen[cell.name]}"
-            raise _refused(name, start + 1, reason)
-        seen[cell.name] = start + 1
-        cells.append(cell)
-    missing = tuple(label for label in known if label not in seen)
-    return PublishedGrid(tuple(cells), missing, hashlib.sha256(content).hexdigest())
+        if first.setdefault(cell.name, cell) is cell:
+            continue
+        if cell in (first[cell.name], *replicates):
+            repeated.append(cell.name)
+        else:
+            replicates.append(cell)
+    missing = tuple(label for label in known if label not in first)
+    digest = hashlib.sha256(content).hexdigest()
+    cells = tuple(first.values())
+    return PublishedGrid(cells, tuple(replicates), tuple(repeated), missing, digest)
 
 
 @cache
@@ -173,47 +191,23 @@ def _article_names() -> tuple[str, ...]:
 
 def _block(lines: list[bytes], start: int, name: str) -> PublishedCell:
     """The run in the ``lines`` from line ``start`` + 1."""
-    values = []
-    for place, line in enumerate([(RULE, "", ""), *LINES, (RULE, "", "")]):
-        number = start + place + 1
+    values: list[str] = []
+    for place, (before, (pattern, meaning)) in enumerate(BLOCK):
+        expected = f"“{before}{meaning}”" if meaning else "a line of 48 dashes"
         if place == len(lines):
-            reason = f"the file ends in the middle of a block; expected {_shape(*line)}"
-            raise _refused(name, number, reason)
-        before, value, after = line
-        pattern = f"{re.escape(before)}({value}){re.escape(after)}".encode("ascii")
-        found = re.fullmatch(pattern, lines[place])
+            reason = f"the file ends in the middle of a block; expected {expected}"
+            raise _refused(name, start + place + 1, reason)
+        found = re.fullmatch(f"{re.escape(before)}{pattern}".encode("ascii"), lines[place])
         if found is None:
             text = repr(lines[place][:60])[1:] + ("..." if len(lines[place]) > 60 else "")
-            raise _refused(name, number, f"{text} is not {_shape(*line)}")
-        values.append(found[1].decode("ascii"))
-    cell = _cell(values[1:-1])
-    for number, percent in enumerate(cell.percents, start=start + len(LINES) - 1):
-        if percent > 100:
-            raise _refused(name, number, f"an accuracy of {percent} %; allowed: 0 to 100")
-    if round(cell.val_percent * 100) % 2:
-        reason = (
-            f"{cell.val_percent:.2f} % is no whole number of {ARTICLE_REVIEWS['val']:,} reviews"
-        )
-        raise _refused(name, start + len(LINES), reason)
-    return cell
-
-
-def _cell(values: list[str]) -> PublishedCell:
-    rank, alpha, *rest = values
-    switches, (_device, _verbose, *percents) = rest[: len(TARGETS)], rest[len(TARGETS) :]
-    chosen = zip(TARGETS, switches, strict=True)
-    targets = tuple(target for target, switch in chosen if switch == "True")
-    return PublishedCell(int(rank), int(alpha), targets, *map(float, percents))
-
-
-def _shape(before: str, value: str, after: str) -> str:
-    words = {
-        SWITCH: "True or False",
-        NUMBER: "a whole number",
-        PERCENT: "a percentage with two decimals",
-        "": "",
-    }
-    return f"“{before}{words[value]}{after}”" if value else "a line of 48 dashes"
+            raise _refused(name, start + place + 1, f"{text} is not {expected}")
+        values += [value.decode("ascii") for value in found.groups()]
+    rank, alpha, *switches, _device, _verbose, train, val, test = values
+    if int(val.replace(".", "")) % 2:
+        reason = f"{val} % is no whole number of {ARTICLE_REVIEWS['val']:,} reviews"
+        raise _refused(name, start + len(BLOCK) - 2, reason)
+    targets = tuple(compress(TARGETS, (switch == "True" for switch in switches)))
+    return PublishedCell(int(rank), int(alpha), targets, float(train), float(val), float(test))
 
 
 def _refused(name: str, line: int, reason: str) -> DataError:

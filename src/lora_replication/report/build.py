@@ -62,17 +62,25 @@ def build_report(workspace: Workspace, folder: Path, allow_partial: bool = False
     return results
 
 
-def report_study(name: str, root: Path, *, allow_partial: bool = False) -> Results:
+def report_study(
+    name: str, root: Path, *, allow_partial: bool = False, publish: bool = False
+) -> Results:
     """Rebuild the report of the study ``name``.
 
     It is made from its workspace, or, where nothing was prepared here, from what is committed next
     to the report.
+
+    Args:
+        publish: put what it is made from next to it, see ``publish_records``.
     """
     study = read_study(name, root)
     workspace = Workspace(study, root)
     prepared = (workspace.data / MANIFEST).is_file()
     source = workspace if prepared else Workspace.published(study, root)
-    return build_report(source, workspace.report, allow_partial)
+    results = build_report(source, workspace.report, allow_partial)
+    if publish and prepared:
+        publish_records(workspace)
+    return results
 
 
 def read_results(folder: Path) -> Results:
@@ -148,7 +156,7 @@ def _metrics(row: MethodRow) -> bytes:
     return json.dumps(percents | {"runs": row.runs_done}).encode() + b"\n"
 
 
-def publish(workspace: Workspace) -> None:
+def publish_records(workspace: Workspace) -> None:
     """Replace ``reports/<study>/records`` and ``data`` by the study's current ones, so that anybody
     can rebuild its report.
 
@@ -177,7 +185,7 @@ def publish(workspace: Workspace) -> None:
     except OSError as problem:
         raise EnvironmentProblem(
             f"{workspace.report}: could not be published ({problem}); "
-            "mend that, then run again with --publish"
+            "mend that, then report again with --publish"
         ) from problem
 
 

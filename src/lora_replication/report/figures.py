@@ -60,7 +60,7 @@ def accuracy_by_method(results: Results) -> Figure:
     article's number where comparable.
     """
     rows = results.rows
-    figure, (plot,) = _axes(1, 1, height=1.3 + 0.56 * len(rows))
+    figure, (plot,) = axes(1, 1, height=1.3 + 0.56 * len(rows))
     for y, row in enumerate(rows):
         if row.test_sampling:
             accuracies = [run.test.fraction for run in results.runs_of(row) if run.test]
@@ -68,7 +68,7 @@ def accuracy_by_method(results: Results) -> Figure:
         if row.comparable and row.published:
             at, label = [row.published.test_percent], "the article's run"
             plot.plot(at, [y - 0.24], "D", color=VERMILLION, markersize=5, label=label)
-    _name_rows(plot, [method_in_words(row.name) for row in rows], "test accuracy, %")
+    name_rows(plot, [method_in_words(row.name) for row in rows], "test accuracy, %")
     _legend(figure, plot)
     if not any(row.test_sampling for row in rows):
         plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
@@ -78,14 +78,14 @@ def accuracy_by_method(results: Results) -> Figure:
 def paired_differences(results: Results) -> Figure:
     """Difference of test accuracy in points of every two methods: seeds, mean, interval."""
     pairs = results.comparisons
-    figure, (plot,) = _axes(1, 1, height=1.2 + 0.5 * len(pairs))
+    figure, (plot,) = axes(1, 1, height=1.2 + 0.5 * len(pairs))
     for y, pair in enumerate(pairs):
         _row(plot, y, pair.interval, pair.differences, pair.over_seeds.estimate, "seed")
     plot.axvline(0, color=VERMILLION, linewidth=1, linestyle="--")
     names = [
         f"{method_in_words(pair.second)}\n{MINUS} {method_in_words(pair.first)}" for pair in pairs
     ]
-    _name_rows(plot, names, "difference of test accuracy, points")
+    name_rows(plot, names, "difference of test accuracy, points")
     _legend(figure, plot)
     return figure
 
@@ -94,7 +94,7 @@ def accuracy_by_rate(tried: Sequence[Tried]) -> Figure:
     """Validation accuracy in percent by learning rate, of each method its best setting at each rate
     with its interval; the chosen one is filled.
     """
-    figure, (plot,) = _axes(1, 1, height=3.6)
+    figure, (plot,) = axes(1, 1, height=3.6)
     for (method, own), (color, marker) in zip(_by_method(tried).items(), LINES, strict=False):
         rates = sorted({one.learning_rate for one in own})
         best = [
@@ -117,7 +117,7 @@ def accuracy_by_rate(tried: Sequence[Tried]) -> Figure:
 
 def best_of_trials(tried: Sequence[Tried]) -> Figure:
     """Expected validation accuracy in percent of the best of n settings drawn without repeats."""
-    figure, (plot,) = _axes(1, 1, height=3.0)
+    figure, (plot,) = axes(1, 1, height=3.0)
     for (method, own), (color, marker) in zip(_by_method(tried).items(), LINES, strict=False):
         values = sorted(100 * one.val.estimate for one in own)
         # The k-th smallest is the best of n with chance C(k - 1, n - 1) / C(count, n).
@@ -141,7 +141,7 @@ def _by_method(tried: Sequence[Tried]) -> dict[str, list[Tried]]:
 def learning_curves(results: Results) -> Figure:
     """Accuracy in percent by epoch, training and validation, one panel per method, all seeds."""
     count, epochs = len(results.methods), results.study["train"]["epochs"]
-    figure, panels = _axes((count + 1) // 2, min(count, 2), height=0.9 + 1.7 * ((count + 1) // 2))
+    figure, panels = axes((count + 1) // 2, min(count, 2), height=0.9 + 1.7 * ((count + 1) // 2))
     for plot, row in zip(panels, results.methods, strict=False):
         runs = results.runs_of(row)
         for quantity, color, line, marker, label in CURVES:
@@ -179,7 +179,7 @@ def heatmaps(cells: Sequence[RunRow]) -> Figure:
     accuracies = [100 * accuracy for panel in values.values() for accuracy in panel.values()]
     columns = min(4, len(values))
     lines = math.ceil(len(values) / columns)
-    figure, panels = _axes(lines, columns, height=0.8 + 1.5 * lines, width=max(4.9, 1.9 * columns))
+    figure, panels = axes(lines, columns, height=0.8 + 1.5 * lines, width=max(4.9, 1.9 * columns))
     colours = mpl.colormaps["cividis"].resampled(16)  # with more, the key would be a bitmap
     low, high = min(accuracies), max(accuracies)
     choices = sorted(values, key=lambda targets: (len(targets), targets))
@@ -202,7 +202,7 @@ def collapse_by_alpha(rows: Sequence[Collapse]) -> Figure:
     """Share of collapsed configurations in percent by alpha with exact intervals, and of those that
     predict a single class.
     """
-    figure, (plot,) = _axes(1, 1, height=3.0)
+    figure, (plot,) = axes(1, 1, height=3.0)
     for x, row in enumerate(rows):
         ends = [100 * (row.share.low or 0), 100 * (row.share.high or 0)]
         plot.plot([x, x], ends, color=BLUE, linewidth=3.2, solid_capstyle="butt")
@@ -218,48 +218,7 @@ def collapse_by_alpha(rows: Sequence[Collapse]) -> Figure:
     return figure
 
 
-def mean_heatmap(
-    means: Mapping[Any, float], alphas: Sequence[float], ranks: Sequence[int]
-) -> Figure:
-    """Mean accuracy in percent by (alpha, rank), alpha downwards and rank to the right, in numbers."""
-    figure, (plot,) = _axes(1, 1, height=3.6)
-    grid = _squares(plot, means, alphas, ranks, 10)
-    plot.pcolormesh(grid, cmap="cividis", vmin=50, vmax=95)
-    for (y, x), value in np.ndenumerate(grid):
-        if not math.isnan(value):
-            color, at = "white" if value < 75 else "black", {"ha": "center", "va": "center"}
-            plot.text(x + 0.5, y + 0.5, f"{value:.1f}", at, fontsize=8, color=color)
-    plot.invert_yaxis()
-    plot.set(xlabel="rank", ylabel="alpha")
-    return figure
-
-
-def counts_in_squares(
-    points: Sequence[tuple[float, float]], lowest: float, across: str, up: str, width: float = 0.5
-) -> Figure:
-    """How many ``points``, in percent, fall into each square of ``width`` points; sums, because the
-    published file belongs to its author and is not drawn run by run.
-    """
-    figure, (plot,) = _axes(1, 1, height=3.6)
-    edges = np.arange(lowest - 2, 100 + width, width)
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    counts, _, _ = np.histogram2d(ys, xs, bins=[edges, edges])
-    rows, columns = np.nonzero(counts)
-    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        strength = 0.25 + 0.75 * counts[row, column] / counts.max()
-        span = edges[column : column + 2]
-        low, high = edges[row], edges[row + 1]
-        plot.fill_between(span, low, high, color=BLUE, alpha=strength, linewidth=0)
-    shown = [80.0, 95.0]
-    if points:
-        nonzero = [*rows.tolist(), *columns.tolist()]
-        shown = [edges[min(nonzero)], edges[max(nonzero) + 1]]
-    plot.plot(shown, shown, color=INK, linewidth=0.9)
-    plot.set(xlim=shown, ylim=shown, xlabel=across, ylabel=up)
-    return figure
-
-
-def _axes(
+def axes(
     rows: int, columns: int, height: float, *, width: float = WIDTH_INCHES
 ) -> tuple[Figure, list[Axes]]:
     """A figure of ``height`` inches with its panels, row by row, on the same axes."""
@@ -281,7 +240,7 @@ def _row(
     plot.plot([100 * mean] * 2, [y - 0.2, y + 0.34], color=INK, linewidth=1.4, label="mean")
 
 
-def _name_rows(plot: Axes, labels: Sequence[str], axis: str) -> None:
+def name_rows(plot: Axes, labels: Sequence[str], axis: str) -> None:
     """Name the rows of a plot from top to bottom, and its horizontal axis."""
     plot.set_yticks(range(len(labels)), labels, fontsize=9)
     plot.set_ylim(len(labels) - 0.4, -0.6)

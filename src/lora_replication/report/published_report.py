@@ -1,57 +1,55 @@
-"""The report of the published grid, through the same tables, figures and page as a study's."""
+"""The report of the published grid, through the same tables and page as a study's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lora_replication.article.published_file import ALPHAS, RANKS
-from lora_replication.report import figures, words
+from lora_replication.article.published_file import RANKS
+from lora_replication.report import published_figures as figures
+from lora_replication.report import words
 from lora_replication.report.build import drawing_files, write_report
-from lora_replication.report.published import PublishedResults, compare_grids, summarise_published
+from lora_replication.report.published import (
+    EXTRA,
+    PublishedResults,
+    Rows,
+    compare_grids,
+    summarise_published,
+)
 from lora_replication.report.rendering import Drawing, markdown, page, render
-from lora_replication.report.summary import COLLAPSED_BELOW
 from lora_replication.report.tables import Column, Table, csv_bytes, table
 from lora_replication.workspace import Workspace
 
 TITLE = "The published grid: what the article's own runs say"
+Show = Callable[[dict[str, Any]], tuple[float, str]]
+
 STAMP = "The article's own runs, one each, unseeded"
 FILES = ("results.json", "alpha_by_rank.csv")
-LIVE_PERCENT = 100 * COLLAPSED_BELOW
-MOST_PAIRS = 20
-"""Shown of both grids, so that the published file is not repeated."""
 
 CHOICES = [
     Column("Selected as", "rule", left=True),
-    Column("Configuration", "configuration", left=True),
+    Column("Configuration", "words", left=True),
     Column("Train", "train", words.percent),
-    Column("Validation", "val", words.estimate, lambda row: words.ends(row.val)),
-    Column("Test", "test", words.estimate, lambda row: words.ends(row.test)),
+    Column("Validation", "val", words.estimate, lambda row: words.ends(row["val"])),
+    Column("Test", "test", words.estimate, lambda row: words.ends(row["test"])),
     Column("Place by validation", "place_by_val"),
+    Column("True rank", "ranks", lambda two: f"{two[0]} to {two[1]}" if two else words.ABSENT),
     Column("Place on test", "place_by_test"),
 ]
-COLLAPSE = [
-    Column("Alpha", "alpha", lambda alpha: f"{alpha:g}"),
-    Column("Configurations", "configurations"),
-    Column("Collapsed", "collapsed"),
-    Column("Share, %", "share", words.estimate),
-    Column("Interval", "share", words.ends),
-    Column("Single class", "one_class"),
+BEST_SETS = [
+    Column("What varies the accuracies", "noise", left=True),
+    Column("sd, points", "sd", words.percent),
+    Column("Degrees of freedom", "freedom"),
+    Column("Corrected (Holm)", "corrected"),
+    Column("Each test on its own", "single"),
 ]
-MEANS = [
-    *(Column("", name, name=name) for name in ("alpha", "rank")),
-    Column("", "test.estimate", name="test_accuracy"),
-    Column("", "test", words.ends, name="t"),
-    Column("", "test.n", name="configurations"),
-]
-PAIRS = [
-    Column("Configuration", "name", left=True),
-    Column("Ours", "ours", words.percent),
-    Column("Published", "test", words.percent),
-    Column("Difference", lambda pair: pair["ours"] - pair["test"], words.signed),
-    Column("p, Holm", "p_holm", lambda p: f"{p:.2g}"),
+RANDOM_SEARCH = [
+    Column("Configurations tried", "trials"),
+    Column("Mean test accuracy", "test", words.percent),
+    Column("5 % quantile", "low", words.percent),
+    Column("95 % quantile", "high", words.percent),
 ]
 
 
@@ -68,74 +66,80 @@ def build_published_report(
         EnvironmentProblem: a file could not be written.
     """
     results, runs = summarise_published(file, confidence)
-    both = compare_grids(runs, workspace, confidence) if workspace else None
-    pairs = both[1] if both else None
-    results = results.model_copy(update={"with_study": both[0]}) if both else results
-    drawings = _draw(results, runs, pairs)
-    facts = {"r": results, "tables": _tables(results, pairs), "title": TITLE, "files": FILES}
-    facts |= {"description": f"{results.found} runs of {results.setting}"}
+    if workspace:
+        results = results.model_copy(update={"with_study": compare_grids(runs, workspace)})
+    drawings = _draw(results, runs)
+    means = results.by_alpha_and_rank
+    columns = [Column("", name, name=name) for name in means[0]]
+    about = f"{results.found} runs of {results.setting}"
+    facts = {"title": TITLE, "description": about, "files": FILES, "tables": _tables(results)}
     files = {
-        "report.html": page("published.j2", drawings, **facts),
-        "report.md": markdown("published.j2", drawings, **facts),
+        "report.html": page("published.j2", drawings, r=results, **facts),
+        "report.md": markdown("published.j2", drawings, r=results, **facts),
         "results.json": results.model_dump_json(indent=1).encode() + b"\n",
-        "alpha_by_rank.csv": csv_bytes(MEANS, results.by_alpha_and_rank),
+        "alpha_by_rank.csv": csv_bytes(columns, means),
     }
     write_report(folder, files | drawing_files(drawings))
     return results
 
 
-def _tables(results: PublishedResults, pairs: pd.DataFrame | None) -> dict[str, Table]:
-    by_alpha = [
-        {"alpha": alpha} | {m.rank: m.test for m in results.by_alpha_and_rank if m.alpha == alpha}
-        for alpha in ALPHAS
-    ]
-    found = [] if pairs is None else pairs.to_dict("records")
-    differ = [p for p in found if p["p_holm"] is not None and p["p_holm"] < 1 - results.confidence]
-    largest = sorted(differ, key=lambda pair: -abs(pair["ours"] - pair["test"]))[:MOST_PAIRS]
-    ranks = [Column("Alpha", "alpha"), *(_rank_column(rank) for rank in RANKS)]
-    made: dict[str, tuple[list[Column], list[Any]]] = {
+def _cells(results: PublishedResults) -> dict[str, tuple[Rows, str, Sequence[Any], Show]]:
+    """What is shown by alpha: rows, what they are by besides, its values, and how one is shown."""
+    return {
+        "alpha_by_rank": (results.by_alpha_and_rank, "rank", RANKS, _mean),
+        "collapse": (results.by_alpha_and_targets, "also on", EXTRA, _collapsed),
+    }
+
+
+def _mean(row: dict[str, Any]) -> tuple[float, str]:
+    """Colours begin at 50 %, what guessing gives."""
+    return 2 * row["test_accuracy"] - 1, f"{100 * row['test_accuracy']:.1f}"
+
+
+def _collapsed(row: dict[str, Any]) -> tuple[float, str]:
+    found, count = row["collapsed"], row["configurations"]
+    return found / count, f"{found} of {count}"
+
+
+def _tables(results: PublishedResults) -> dict[str, Table]:
+    regions = list(results.variance[0])[1:] if results.variance else []
+    shares = [Column(f"{name}, %", name, lambda x: f"{100 * x:.1f}") for name in regions]
+    made: dict[str, tuple[list[Column], Rows]] = {
         "choices": (CHOICES, results.choices),
-        "alpha_by_rank": (ranks, by_alpha),
-        "collapse": (COLLAPSE, results.collapse),
-        "pairs": (PAIRS, largest),
+        "best_sets": (BEST_SETS, results.best_sets),
+        "random_search": (RANDOM_SEARCH, results.random_search),
+        "variance": ([Column("Source", "source", left=True), *shares], results.variance),
+        **{name: _by_alpha(*cells) for name, cells in _cells(results).items()},
     }
     return {name: table(name, *content) for name, content in made.items() if content[1]}
 
 
-def _rank_column(rank: int) -> Column:
-    def note(row: dict[Any, Any]) -> str:
-        return f"{words.ends(row[rank])}, n = {row[rank].n}" if rank in row else ""
+def _by_alpha(rows: Rows, by: str, names: Sequence[Any], show: Show) -> tuple[list[Column], Rows]:
+    """The columns and lines of a table."""
+    lines: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        empty = {"alpha": row["alpha"], **dict.fromkeys(map(str, names))}
+        lines.setdefault(row["alpha"], empty)[str(row[by])] = show(row)[1]
+    columns = [Column(f"{by} {name}".capitalize(), str(name)) for name in names]
+    return [Column("Alpha", "alpha"), *columns], list(lines.values())
 
-    return Column(f"Rank {rank}", lambda row: row.get(rank), words.estimate, note)
 
-
-def _draw(
-    results: PublishedResults, runs: pd.DataFrame, pairs: pd.DataFrame | None
-) -> dict[str, Drawing]:
-    means = {(mean.alpha, mean.rank): mean.test.estimate for mean in results.by_alpha_and_rank}
-    squares = partial(figures.counts_in_squares, lowest=LIVE_PERCENT)
-    live = _live(runs["val"], runs["test"], runs["test"])
+def _draw(results: PublishedResults, runs: pd.DataFrame) -> dict[str, Drawing]:
+    cells, chosen, search = _cells(results), results.choices, results.random_search
     made: dict[str, tuple[str, Callable[[], Any]]] = {
-        "alpha_by_rank": ("Published grid: test accuracy by alpha and rank",
-                          partial(figures.mean_heatmap, means, ALPHAS, RANKS)),
-        "collapse": ("Published grid: collapse by alpha",
-                     partial(figures.collapse_by_alpha, results.collapse)),
-        "validation_against_test": (
-            "Published grid: validation against test",
-            partial(squares, live, across="validation accuracy, %", up="test accuracy, %")),
+        "ranking": ("validation accuracy, best first",
+                    partial(figures.ranking, runs, chosen[:3])),
+        "variance": ("sources of variance", partial(figures.variance_bars, results.variance)),
+        "collapse": ("collapsed configurations by alpha and targets",
+                     partial(figures.heatmap, *cells["collapse"],
+                             "LoRA besides query and value on")),
+        "alpha_by_rank": ("test accuracy by alpha and rank",
+                          partial(figures.heatmap, *cells["alpha_by_rank"], "rank")),
+        "random_search": ("random search", partial(figures.random_search, search, chosen[2:])),
     }  # fmt: skip
-    drawn = {name: render(heading, STAMP, draw) for name, (heading, draw) in made.items()}
-    if results.with_study and pairs is not None:
-        here = pairs[pairs["ours"].notna()]
-        shared = _live(here["test"], here["ours"], here[["test", "ours"]].min(axis=1))
-        draw = partial(squares, shared, across="test accuracy as published, %",
-                       up="test accuracy here, %")  # fmt: skip
-        stamp = f"Published runs and the study {results.with_study.study}"
-        drawn["published_and_ours"] = render("Published and reproduced grids", stamp, draw)
-    return drawn
-
-
-def _live(xs: Any, ys: Any, lower: Any) -> list[tuple[float, float]]:
-    """Points in percent whose ``lower`` accuracy did not collapse."""
-    points = zip(xs, ys, lower, strict=True)
-    return [(100 * x, 100 * y) for x, y, least in points if least >= COLLAPSED_BELOW]
+    if not results.variance:
+        del made["variance"]
+    return {
+        name: render(f"Published grid: {heading}", STAMP, draw)
+        for name, (heading, draw) in made.items()
+    }

@@ -7,8 +7,8 @@ from lora_replication.statistics.components import Components as Components
 from lora_replication.statistics.components import crossed_components as crossed_components
 from lora_replication.statistics.components import power as power
 from lora_replication.statistics.components import seeds_for_margin as seeds_for_margin
-from lora_replication.statistics.correlations import RankCorrelation as RankCorrelation
-from lora_replication.statistics.correlations import rank_correlation as rank_correlation
+from lora_replication.statistics.factorial import Factorial as Factorial
+from lora_replication.statistics.factorial import factorial as factorial
 from lora_replication.statistics.intervals import Interval as Interval
 from lora_replication.statistics.intervals import clipped as clipped
 from lora_replication.statistics.intervals import t_interval as t_interval
@@ -21,3 +21,5 @@ from lora_replication.statistics.prediction import predict_run as predict_run
 from lora_replication.statistics.scores import Scores as Scores
 from lora_replication.statistics.scores import mean_scores as mean_scores
 from lora_replication.statistics.scores import scores as scores
+from lora_replication.statistics.selection import rank_interval as rank_interval
+from lora_replication.statistics.selection import selection_chances as selection_chances
