@@ -111,6 +111,8 @@ def expected_method(facts: Facts, name: str) -> Found:
 
     each = [scores(facts.margins[name, seed], facts.labels) for seed in accuracies]
     return {
+        "learning_rate": runs[0]["asked"]["settings"]["learning_rate"],
+        "spread": np.ptp([*accuracies.values()]),
         "trainable_parameters": runs[0]["happened"]["trainable_parameters"],
         "seeds": [run["asked"]["seed"] for run in runs],
         "runs_done": len(runs),

@@ -47,8 +47,8 @@ def expected_run(record: dict[str, Any], place: int | None) -> dict[str, Any]:
     if lora := settings.get("lora"):
         settings = settings | {"lora": {"dropout": 0.0} | lora}
     threads = record["where"]["threads"]
-    facts = {"seed": asked["seed"], "place": place, "settings": settings, "threads": threads}
-    return facts | record["happened"]
+    facts = {"seed": asked["seed"], "nudge": 0, "place": place, "settings": settings}
+    return facts | {"threads": threads} | record["happened"]
 
 
 def beside_the_winner(facts: Facts) -> dict[str, dict[str, Any]]:
@@ -104,7 +104,7 @@ def expected_results(facts: Facts) -> dict[str, Any]:
     private = ("tracking", "execution", "root")
     roles = [record["asked"]["role"] for record in facts.records]
     return {
-        "schema_version": 3,
+        "schema_version": 4,
         "study": {key: value for key, value in facts.params.items() if key not in private},
         "runs_asked": len(facts.records),
         "asked_by_role": {role: roles.count(role) for role in roles},
@@ -169,6 +169,7 @@ def test_every_number_of_the_table(facts: Facts) -> None:
             **{key: method[key] for key in method if key.startswith(("trainable", "runs_"))},
             "runs_asked": len(method["seeds"]),
             **{f"{p}_accuracy": method[p]["estimate"] for p in ("train", "val", "test")},
+            "learning_rate": method["learning_rate"],
             "test_reviews": 1000,
             "confidence_level": 0.95,
             **{f"interval_{end}": method["interval"][end] for end in ("low", "high")},
