@@ -112,7 +112,7 @@ def test_an_adapter_that_does_not_fit_is_refused(settings, tmp_path, problem):
 def test_only_lora_configurations_with_all_else_equal_make_a_pack(settings):
     for one, other in (
         (settings(trains="head"), settings(lora={})),
-        (settings(lora={}), settings(lora={}, learning_rate=0.5)),
+        (settings(lora={}), settings(lora={}, epochs=7)),
     ):
         with pytest.raises(ValueError, match="differ in nothing else"):
             Classifier(encoder_of(), one, 1, [other])
