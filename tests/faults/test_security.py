@@ -145,7 +145,7 @@ def test_the_tracking_ui_listens_on_loopback_alone(tmp_path):
             return {tuple(one.laddr) for one in listen}
 
         try:
-            assert soon(lambda: ("127.0.0.1", port) in listening())
+            assert soon(lambda: ("127.0.0.1", port) in listening(), 180)
             assert {ip for ip, _ in listening()} == {"127.0.0.1"}
         finally:
             os.killpg(server.pid, signal.SIGKILL)
