@@ -46,9 +46,9 @@ def expected_run(record: dict[str, Any], place: int | None) -> dict[str, Any]:
     asked, settings = record["asked"], record["asked"]["settings"]
     if lora := settings.get("lora"):
         settings = settings | {"lora": {"dropout": 0.0} | lora}
-    threads = record["where"]["threads"]
+    where = {name: record["where"].get(name) for name in ("threads", "cores", "load")}
     facts = {"seed": asked["seed"], "nudge": 0, "place": place, "settings": settings}
-    return facts | {"threads": threads} | record["happened"]
+    return facts | where | record["happened"]
 
 
 def beside_the_winner(facts: Facts) -> dict[str, dict[str, Any]]:
