@@ -1,5 +1,6 @@
 """A study from its files to its report: ``dvc repro`` in its folder, stopped as a whole."""
 
+import io
 import json
 import os
 import re
@@ -16,7 +17,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from lora_replication.data.manifest import MANIFEST, read_manifest
 from lora_replication.doctor import device
+from lora_replication.encoders import locate_encoder
 from lora_replication.errors import (
     DataError,
     EnvironmentProblem,
@@ -25,7 +28,8 @@ from lora_replication.errors import (
     ReplicationError,
     Stopped,
 )
-from lora_replication.files import only_writer
+from lora_replication.files import only_writer, write_whole
+from lora_replication.plan import progress
 from lora_replication.process import QUIET, STATUS_VARIABLE, stop_signals
 from lora_replication.reading import project_root, read_study, study_folder
 from lora_replication.study import Study, expanded
@@ -98,7 +102,8 @@ def run_study(
     pipeline = (study_folder(name, root) / "dvc.yaml").relative_to(root)
     targets = [f"{pipeline}:train"] if without_grid else [str(pipeline)]
     with only_writer(workspace.state / "run.lock"), _scratch_lock(workspace, root, pipeline.parent):
-        _repro(root, targets, workspace.state / "status.json", verbose=verbose)
+        options = forget_undone(workspace, root / pipeline.parent)
+        _repro(root, [*options, *targets], workspace.state / "status.json", verbose=verbose)
     from lora_replication.report import build  # pandas takes a second
     from lora_replication.report.columns import terminal_table
 
@@ -148,20 +153,55 @@ def _repro(root: Path, targets: list[str], status: Path, *, verbose: bool) -> No
     _make_private(Path(environment[SITE_CACHE_VARIABLE]))
     if not _knows_its_scm(root):
         _wait([*dvc, "config", "--local", "core.no_scm", "true"], root, environment)
-    check_lock(root / Path(targets[0].partition(":")[0]).parent)
     forget_killed(root)
     if code := _wait([*dvc, "repro", *targets], root, environment):
         raise _failure(status, code)
 
 
-def check_lock(folder: Path) -> None:
-    """Raise ``DataError`` where ``dvc.lock`` in ``folder`` is cut, badly merged or something else.
+def forget_undone(workspace: Workspace, folder: Path) -> list[str]:
+    """Take out of ``dvc.lock`` in ``folder`` what it calls done and the records do not.
+
+    DVC writes down the parameters that it finds after a stage, not those that the stage has read,
+    and it does not look into an encoder's folder. A stage that runs again skips what is recorded.
+
+    Returns:
+        Options for ``dvc repro``: none, or not to take stale data out of its cache of runs.
+
+    Raises:
+        DataError: the lock, the encoder or a record is damaged.
+    """
+    from lora_replication.data.prepare import is_prepared
+
+    content, model = check_lock(folder), workspace.study.model
+    if not (content and (workspace.data / MANIFEST).is_file()):
+        return []
+    is_stale = bool(read_manifest(workspace.data).differences(workspace.study))
+    if model.path and expanded(model.path).is_dir():
+        encoder = locate_encoder(model)
+        is_stale |= not is_prepared(workspace.study, encoder, workspace.data)
+    undone = {"prepare"}
+    if not is_stale:
+        missing = progress(workspace).missing
+        undone = {f"train@{r.name}" if r.role == "method" else "gridsearch" for r in missing}
+    if undone & content["stages"].keys():
+        content["stages"] = {k: v for k, v in content["stages"].items() if k not in undone}
+        text = io.StringIO()
+        YAML(pure=True).dump(content, text)
+        write_whole(folder / DVC_LOCK, text.getvalue().encode())
+    return ["--no-run-cache"] if is_stale else []
+
+
+def check_lock(folder: Path) -> dict[str, Any]:
+    """The content of ``dvc.lock`` in ``folder``; nothing where there is none.
 
     Without it DVC takes each stage up again, and a stage runs nothing that is recorded.
+
+    Raises:
+        DataError: it is cut, badly merged or something else.
     """
     file = folder / DVC_LOCK
     if not file.exists():
-        return
+        return {}
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from voluptuous import Invalid
 
@@ -177,6 +217,7 @@ def check_lock(folder: Path) -> None:
             f"{file}: not whole, as after a crash or a bad merge; run git checkout {DVC_LOCK} where "
             "git keeps it, else delete it; then run again: nothing that is recorded is trained again"
         )
+    return dict(content)
 
 
 def forget_killed(folder: Path) -> None:

@@ -44,8 +44,14 @@ class Workspace:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Of the prepared data. Raises ``DataError`` where it is missing."""
-        return read_manifest(self.data)
+        """Of the prepared data. Raises ``DataError`` where it is missing, or not what is asked."""
+        manifest = read_manifest(self.data)
+        if other := manifest.differences(self.study):
+            raise DataError(
+                f"{self.data}: prepared for other parameters ({'; '.join(other)}); "
+                f"run lora-replication run {self.study.study}, which prepares again"
+            )
+        return manifest
 
     @cached_property
     def encoder(self) -> Encoder:

@@ -13,7 +13,7 @@ from lora_replication.data.reviews import PARTS, PartName, read_table
 from lora_replication.data.tokens import Tokens, tokens_from_bytes
 from lora_replication.errors import DataError
 from lora_replication.files import digest
-from lora_replication.study import Part
+from lora_replication.study import Part, Study
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,6 +103,22 @@ class Manifest(Part):
         return digest(
             {"tokens": tokens, "vocabulary": self.vocabulary_sha256, "max_tokens": self.max_tokens}
         )
+
+    def differences(self, study: Study) -> list[str]:
+        """What ``study`` asks of its data that this is not: key, value there and here."""
+        data = study.data
+        own = {
+            "data.source": self.source,
+            "data.reviews": {part: split.reviews for part, split in self.parts.items()},
+            "model.encoder": self.encoder.name,
+            "model.max_tokens": self.max_tokens,
+        }
+        asked = dict(zip(own, (data.source, data.reviews.model_dump(), study.model.encoder,
+                               study.model.max_tokens), strict=True))  # fmt: skip
+        if data.source == "generated":
+            own["data.generated_seed"] = self.generated_seed
+            asked["data.generated_seed"] = data.generated_seed
+        return [f"{key} is {asked[key]}, not {own[key]}" for key in own if asked[key] != own[key]]
 
 
 def reviews_file(folder: Path, part: PartName) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from lora_replication.files import file_digest
-from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, Record, Run
+from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, Record, Run, checked_file
 from lora_replication.tracking import content
 
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -276,9 +276,9 @@ class Store:
         self.log(run_id, points)
         tags = [RunTag(*tag) for tag in content.outcome_tags(record).items()]
         self.call("log_batch", run_id, [], [], tags)
-        for name in (RECORD, PREDICTIONS, ADAPTER):
-            if (folder / name).is_file():
-                self.call("log_artifact", run_id, str(folder / name))
+        files = [n for n in (PREDICTIONS, ADAPTER) if (folder / n).exists()]
+        for file in (folder / RECORD, *(checked_file(folder, record, name) for name in files)):
+            self.call("log_artifact", run_id, str(file))
         self.call("set_tag", run_id, RECORD_DIGEST, file_digest(folder / RECORD))
         ended = content.milliseconds(record.where.finished)
         self.call("set_terminated", run_id, content.RUN_STATUS[record.happened.status], ended)
