@@ -16,6 +16,7 @@ def report() -> None:
     from lora_replication.workspace import Workspace
 
     workspace = Workspace(study, Path(study.root).resolve())
+    workspace.check_data()
     build_report(workspace, workspace.report)
     # DVC writes down what it finds afterwards; the other stages' records say what they read.
     if (load_study(Path("params.yaml")), _code()) != (study, code):

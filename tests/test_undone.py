@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from lora_replication.errors import DataError
 from lora_replication.files import write_whole
 from lora_replication.pipeline import forget_undone
-from lora_replication.plan import method_run, method_runs
+from lora_replication.plan import method_run
 from lora_replication.reading import load_study
 from lora_replication.training.run import perform
 from lora_replication.workspace import Workspace
@@ -71,7 +71,7 @@ def test_runs_that_the_parameters_ask_for_now_are_not_done(workspace, tmp_path, 
 def test_data_prepared_for_other_parameters_is_not_used(workspace, tmp_path, changes):
     now = workspace_of(tmp_path, **changes)
     with pytest.raises(DataError, match="prepared for other parameters"):
-        method_runs(now)
+        _ = now.tokens
     assert forget_undone(now, tmp_path) == ["--no-run-cache"]
     assert "prepare" not in locked(tmp_path)
 

@@ -29,6 +29,7 @@ from lora_replication.errors import (
     Stopped,
 )
 from lora_replication.files import only_writer, write_whole
+from lora_replication.machine import GIT
 from lora_replication.plan import progress
 from lora_replication.process import QUIET, STATUS_VARIABLE, stop_signals
 from lora_replication.reading import project_root, read_study, study_folder
@@ -131,7 +132,7 @@ def _scratch_lock(workspace: Workspace, root: Path, folder: Path) -> Iterator[No
     DVC refuses a lock that git ignores, and what ran here must not show as a change of the project.
     """
     lock, kept = root / folder / DVC_LOCK, workspace.state / DVC_LOCK
-    ignored = ["git", "check-ignore", "--quiet", f"{workspace.report}/"]
+    ignored = [*GIT, "check-ignore", "--quiet", f"{workspace.report}/"]
     try:
         done = subprocess.run(ignored, cwd=root, capture_output=True, check=False)  # noqa: S603
         is_scratch = done.returncode == 0

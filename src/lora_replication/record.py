@@ -379,7 +379,8 @@ def read_record(folder: Path) -> Record | None:
     """The record in ``folder``, None if there is none. Raises ``DataError``."""
     file = folder / RECORD
     try:
-        if (size := file.stat().st_size) > MOST_BYTES or not file.is_file():
+        size = file.stat().st_size
+        if not file.is_dir() and (size > MOST_BYTES or not file.is_file()):  # a pipe never ends
             raise DataError(
                 f"{file}: no file of at most {MOST_BYTES:,} bytes ({size:,}); "
                 "remove it to train the run again"

@@ -72,6 +72,7 @@ def report_study(name: str, root: Path, *, allow_partial: bool = False) -> Resul
     workspace = Workspace(study, root)
     prepared = (workspace.data / MANIFEST).is_file()
     source = workspace if prepared else Workspace.published(study, root)
+    source.check_data()
     return build_report(source, workspace.report, allow_partial)
 
 
