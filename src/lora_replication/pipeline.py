@@ -17,7 +17,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from lora_replication.data.manifest import MANIFEST, read_manifest
+from lora_replication.data.manifest import MANIFEST
 from lora_replication.doctor import device
 from lora_replication.encoders import locate_encoder
 from lora_replication.errors import (
@@ -103,7 +103,7 @@ def run_study(
     pipeline = (study_folder(name, root) / "dvc.yaml").relative_to(root)
     targets = [f"{pipeline}:train"] if without_grid else [str(pipeline)]
     with only_writer(workspace.state / "run.lock"), _scratch_lock(workspace, root, pipeline.parent):
-        options = forget_undone(workspace, root / pipeline.parent)
+        options = forget_undone(Workspace(study, root), root / pipeline.parent)
         _repro(root, [*options, *targets], workspace.state / "status.json", verbose=verbose)
     from lora_replication.report import build  # pandas takes a second
     from lora_replication.report.columns import terminal_table
@@ -165,25 +165,20 @@ def forget_undone(workspace: Workspace, folder: Path) -> list[str]:
     DVC writes down the parameters that it finds after a stage, not those that the stage has read,
     and it does not look into an encoder's folder. A stage that runs again skips what is recorded.
 
-    Returns:
-        Options for ``dvc repro``: none, or not to take stale data out of its cache of runs.
-
-    Raises:
-        DataError: the lock, the encoder or a record is damaged.
+    Returns options for ``dvc repro``: none, or not to take stale data out of its cache of runs.
+    Raises ``DataError`` where the lock, the encoder or a record is damaged.
     """
     from lora_replication.data.prepare import is_prepared
 
-    content, model = check_lock(folder), workspace.study.model
+    content, study = check_lock(folder), workspace.study
     if not (content and (workspace.data / MANIFEST).is_file()):
         return []
-    is_stale = bool(read_manifest(workspace.data).differences(workspace.study))
-    if model.path and expanded(model.path).is_dir():
-        encoder = locate_encoder(model)
-        is_stale |= not is_prepared(workspace.study, encoder, workspace.data)
-    undone = {"prepare"}
-    if not is_stale:
-        missing = progress(workspace).missing
-        undone = {f"train@{r.name}" if r.role == "method" else "gridsearch" for r in missing}
+    is_stale = bool(workspace.manifest.differences(study))
+    if study.model.path and expanded(study.model.path).is_dir():
+        is_stale |= not is_prepared(study, locate_encoder(study.model), workspace.data)
+    missing = [] if is_stale else progress(workspace).missing
+    undone = {f"train@{r.name}" if r.role == "method" else "gridsearch" for r in missing}
+    undone |= {"prepare"} if is_stale else set()
     if undone & content["stages"].keys():
         content["stages"] = {k: v for k, v in content["stages"].items() if k not in undone}
         text = io.StringIO()

@@ -106,19 +106,17 @@ class Manifest(Part):
 
     def differences(self, study: Study) -> list[str]:
         """What ``study`` asks of its data that this is not: key, value there and here."""
-        data = study.data
-        own = {
-            "data.source": self.source,
-            "data.reviews": {part: split.reviews for part, split in self.parts.items()},
-            "model.encoder": self.encoder.name,
-            "model.max_tokens": self.max_tokens,
+        data, model = study.data, study.model
+        sizes = {part: split.reviews for part, split in self.parts.items()}
+        seed = data.generated_seed if data.source == "generated" else None
+        pairs = {
+            "data.source": (data.source, self.source),
+            "data.reviews": (data.reviews.model_dump(), sizes),
+            "data.generated_seed": (seed, self.generated_seed),
+            "model.encoder": (model.encoder, self.encoder.name),
+            "model.max_tokens": (model.max_tokens, self.max_tokens),
         }
-        asked = dict(zip(own, (data.source, data.reviews.model_dump(), study.model.encoder,
-                               study.model.max_tokens), strict=True))  # fmt: skip
-        if data.source == "generated":
-            own["data.generated_seed"] = self.generated_seed
-            asked["data.generated_seed"] = data.generated_seed
-        return [f"{key} is {asked[key]}, not {own[key]}" for key in own if asked[key] != own[key]]
+        return [f"{key} is {ask}, not {own}" for key, (ask, own) in pairs.items() if ask != own]
 
 
 def reviews_file(folder: Path, part: PartName) -> Path:

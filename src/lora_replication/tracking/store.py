@@ -56,6 +56,7 @@ REMEDIES = {
     r"not a database|none of MLflow": f"move that file away, or correct {WHERE}",
     r"out-of-date database": "back the database up, then run mlflow db upgrade with its address",
     r"Can't locate revision": "install a newer MLflow, the one that wrote the database",
+    r"must be in the 'active' state": "the experiment was deleted; sync restores it",
     r"error code 40[13]": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     r"API request to|TimeoutError|no server": f"start the server, or correct {WHERE}",
     r"unable to open|readonly|Permission": "make its folder and file writable",
@@ -186,6 +187,7 @@ class Store:
     def give_up(self, problem: Exception) -> str:
         """Leave the address alone for ``QUIET_SECONDS``. Returns ``trouble``, without passwords."""
         self._quiet_until = time.monotonic() + QUIET_SECONDS
+        self._experiments.clear()  # one that was deleted meanwhile is looked up, and restored
         told = f"{type(problem).__name__}: {problem}"
         short = textwrap.shorten(shown(told.splitlines()[0], self.uri), 200)
         self.trouble = f"MLflow at {shown(self.uri, self.uri)} failed ({short}); {remedy(told)}"

@@ -44,8 +44,6 @@ def load_classifier(encoder: Encoder) -> nn.Module:
 
 def read_tensors(file: Path, remedy: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file. Raises ``DataError``, which ends with ``remedy``."""
-    if not file.is_file():  # a pipe would be waited for
-        raise DataError(f"{file}: there is no such file; {remedy}")
     try:
         return load_file(file)
     except (SafetensorError, OSError) as problem:
