@@ -28,6 +28,7 @@ from lora_replication.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "reports" / "minilm-small" / "records"
+NOW = "2026-01-02T03:05:05+00:00"
 LORA = LoraParams(rank=8, alpha=16, targets=("query", "value"))
 CHANGES = {
     "encoder": "minilm", "max_tokens": 65, "epochs": 3, "batch_size": 5, "learning_rate": 1e-3,
@@ -55,7 +56,7 @@ def with_settings(run: Run, **changes) -> Run:
 def record(run) -> Record:
     where = Where(
         git_commit=None, git_dirty=None, versions={}, cpu="a CPU", cpu_features=["avx2"], cores=2,
-        memory_bytes=3, gpu=None, threads=1, platform="Linux", started="now", finished="later",
+        memory_bytes=3, gpu=None, threads=1, platform="Linux", started=NOW, finished=NOW,
         data_source="generated", data_revision=None, encoder_revision=None,
     )  # fmt: skip
     happened = Happened(status="ok", test=Count(correct=3, reviews=4, ones=2), adapter_sha256="a")

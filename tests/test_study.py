@@ -214,7 +214,7 @@ BOMB = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range
         (f"a0: &a0 [x]\n{BOMB}title: *a9", "params.yaml:11: title is [[[[[[[...], "),
         ("run:\n  seeds: *x", "params.yaml:2: not plain YAML 1.2"),
         (f"run:\n  seeds: {'9' * 5000}", "params.yaml: not plain YAML 1.2: Exceeds the limit"),
-        (f"title: {'x' * 300_000}", "params.yaml: has 300,007 bytes; allowed: at most 262,144"),
+        (f"title: {'x' * 300_000}", "params.yaml: has 300,007 bytes; allowed: at most 65,536"),
         ("title: 2026-99-99", "params.yaml: not plain YAML 1.2: month must be in 1..12"),
         ("[" * 2_000 + "]" * 2_000, "params.yaml: not plain YAML 1.2: "),
         ("train: [1", "params.yaml:1: not plain YAML 1.2"),

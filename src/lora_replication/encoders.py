@@ -16,7 +16,11 @@ from lora_replication.training.layouts import LAYOUTS, Layout
 CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
 FILES = (CONFIG, WEIGHTS, VOCABULARY)
 
-Size = Annotated[int, Field(ge=1, le=100_000)]
+MOST_BYTES = {CONFIG: 2**20, VOCABULARY: 2**24}
+"""The hub's have 500 and 230,000."""
+
+Size = Annotated[int, Field(ge=1, le=65_536)]
+Layers = Annotated[int, Field(ge=1, le=256)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -79,7 +83,7 @@ class DistilBertConfig(Config):
     model_type: Literal["distilbert"]
     dim: Size = 768
     hidden_dim: Size = 3072
-    n_layers: Size = 6
+    n_layers: Layers = 6
     n_heads: Size = 12
     activation: Literal["gelu"] = "gelu"
     sinusoidal_pos_embds: bool = False
@@ -96,7 +100,7 @@ class BertConfig(Config):
     model_type: Literal["bert"]
     hidden_size: Size = 768
     intermediate_size: Size = 3072
-    num_hidden_layers: Size = 12
+    num_hidden_layers: Layers = 12
     num_attention_heads: Size = 12
     type_vocab_size: Size = 2
     hidden_act: Literal["gelu"] = "gelu"
@@ -127,6 +131,12 @@ def locate_encoder(model: ModelParams) -> Encoder:
             raise DataError(
                 f"{folder / name} is missing; an encoder is {CONFIG}, {WEIGHTS} (nothing pickled) "
                 f"and {VOCABULARY} together"
+            )
+    for name, most in MOST_BYTES.items():
+        if (size := (folder / name).stat().st_size) > most:
+            raise DataError(
+                f"{folder / name}: has {size:,} bytes; allowed: at most {most:,}; "
+                "get the encoder's files again"
             )
     weights = file_digest(folder / WEIGHTS)
     if pin:

@@ -36,12 +36,16 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+GIT = ("git", "-c", "safe.directory=*")
+"""From the PATH, also in a checkout of another owner, whose code runs here anyway."""
+
+
 def git_state() -> tuple[str | None, bool | None]:
     """(commit, whether tracked files differ from it) of this code's checkout; None outside git."""
     try:
         commit, changes = (
             subprocess.run(  # noqa: S603  # fixed words
-                ["git", *words.split()],  # noqa: S607  # from the PATH
+                [*GIT, *words.split()],
                 cwd=Path(__file__).resolve().parent,
                 capture_output=True,
                 text=True,

@@ -1,5 +1,6 @@
 """A study from its files to its report: ``dvc repro`` in its folder, stopped as a whole."""
 
+import io
 import json
 import os
 import re
@@ -16,7 +17,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from lora_replication.data.manifest import MANIFEST
 from lora_replication.doctor import device
+from lora_replication.encoders import locate_encoder
 from lora_replication.errors import (
     DataError,
     EnvironmentProblem,
@@ -26,9 +29,17 @@ from lora_replication.errors import (
     Stopped,
 )
 from lora_replication.files import only_writer, write_whole
+from lora_replication.machine import GIT
+from lora_replication.plan import progress
 from lora_replication.process import QUIET, STATUS_VARIABLE, stop_signals
 from lora_replication.reading import project_root, read_study, study_folder
-from lora_replication.record import PREDICTIONS, RECORD, read_records
+from lora_replication.record import (
+    PREDICTIONS,
+    RECORD,
+    checked_file,
+    read_records,
+    write_record,
+)
 from lora_replication.study import Study, expanded
 from lora_replication.tracking.store import VARIABLE, resolved
 from lora_replication.workspace import Workspace
@@ -101,7 +112,8 @@ def run_study(
     with only_writer(workspace.state / "run.lock"), _scratch_lock(workspace, root, pipeline.parent):
         if from_published:
             _take_published(workspace, Workspace.published(study, root))
-        _repro(root, targets, workspace.state / "status.json", verbose=verbose)
+        options = forget_undone(Workspace(study, root), root / pipeline.parent)
+        _repro(root, [*options, *targets], workspace.state / "status.json", verbose=verbose)
     from lora_replication.report import build  # pandas takes a second
     from lora_replication.report.columns import terminal_table
 
@@ -116,9 +128,10 @@ def _take_published(workspace: Workspace, published: Workspace) -> None:
     for source, record in read_records(published.runs):
         folder = workspace.folder(record.asked)
         if not (folder / RECORD).exists():
-            for name in (PREDICTIONS, RECORD):
-                if (source / name).is_file():
-                    write_whole(folder / name, (source / name).read_bytes())
+            if (source / PREDICTIONS).is_file():
+                file = checked_file(source, record, PREDICTIONS)
+                write_whole(folder / PREDICTIONS, file.read_bytes())
+            write_record(record, folder)
 
 
 def _check_device(study: Study) -> None:
@@ -137,7 +150,7 @@ def _scratch_lock(workspace: Workspace, root: Path, folder: Path) -> Iterator[No
     DVC refuses a lock that git ignores, and what ran here must not show as a change of the project.
     """
     lock, kept = root / folder / DVC_LOCK, workspace.state / DVC_LOCK
-    ignored = ["git", "check-ignore", "--quiet", f"{workspace.report}/"]
+    ignored = [*GIT, "check-ignore", "--quiet", f"{workspace.report}/"]
     try:
         done = subprocess.run(ignored, cwd=root, capture_output=True, check=False)  # noqa: S603
         is_scratch = done.returncode == 0
@@ -159,20 +172,50 @@ def _repro(root: Path, targets: list[str], status: Path, *, verbose: bool) -> No
     _make_private(Path(environment[SITE_CACHE_VARIABLE]))
     if not _knows_its_scm(root):
         _wait([*dvc, "config", "--local", "core.no_scm", "true"], root, environment)
-    check_lock(root / Path(targets[0].partition(":")[0]).parent)
     forget_killed(root)
     if code := _wait([*dvc, "repro", *targets], root, environment):
         raise _failure(status, code)
 
 
-def check_lock(folder: Path) -> None:
-    """Raise ``DataError`` where ``dvc.lock`` in ``folder`` is cut, badly merged or something else.
+def forget_undone(workspace: Workspace, folder: Path) -> list[str]:
+    """Take out of ``dvc.lock`` in ``folder`` what it calls done and the records do not.
+
+    DVC writes down the parameters that it finds after a stage, not those that the stage has read,
+    and it does not look into an encoder's folder. A stage that runs again skips what is recorded.
+
+    Returns options for ``dvc repro``: none, or not to take stale data out of its cache of runs.
+    Raises ``DataError`` where the lock, the encoder or a record is damaged.
+    """
+    from lora_replication.data.prepare import is_prepared
+
+    content, study = check_lock(folder), workspace.study
+    if not (content and (workspace.data / MANIFEST).is_file()):
+        return []
+    is_stale = bool(workspace.manifest.differences(study))
+    if study.model.path and expanded(study.model.path).is_dir():
+        is_stale |= not is_prepared(study, locate_encoder(study.model), workspace.data)
+    missing = [] if is_stale else progress(workspace).missing
+    undone = {f"train@{r.name}" if r.role == "method" else "gridsearch" for r in missing}
+    undone |= {"prepare"} if is_stale else set()
+    if undone & content["stages"].keys():
+        content["stages"] = {k: v for k, v in content["stages"].items() if k not in undone}
+        text = io.StringIO()
+        YAML(pure=True).dump(content, text)
+        write_whole(folder / DVC_LOCK, text.getvalue().encode())
+    return ["--no-run-cache"] if is_stale else []
+
+
+def check_lock(folder: Path) -> dict[str, Any]:
+    """The content of ``dvc.lock`` in ``folder``; nothing where there is none.
 
     Without it DVC takes each stage up again, and a stage runs nothing that is recorded.
+
+    Raises:
+        DataError: it is cut, badly merged or something else.
     """
     file = folder / DVC_LOCK
     if not file.exists():
-        return
+        return {}
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from voluptuous import Invalid
 
@@ -188,6 +231,7 @@ def check_lock(folder: Path) -> None:
             f"{file}: not whole, as after a crash or a bad merge; run git checkout {DVC_LOCK} where "
             "git keeps it, else delete it; then run again: nothing that is recorded is trained again"
         )
+    return dict(content)
 
 
 def forget_killed(folder: Path) -> None:

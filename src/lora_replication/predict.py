@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lora_replication.errors import DataError, EnvironmentProblem, ParameterError
-from lora_replication.record import ADAPTER, RECORD, Record, Settings, read_record
+from lora_replication.record import ADAPTER, RECORD, Record, Settings, checked_file, read_record
 from lora_replication.study import ModelParams
 
 AT_ONCE = 256
@@ -41,7 +41,7 @@ def predict_texts(
     settings = _settings(record.asked.settings, device)
     asked = _asked(texts, file)
     answered = [text for text in asked.values() if text.strip()]
-    answers = _answers(record, settings, run / ADAPTER, answered, encoder_path)
+    answers = _answers(record, settings, checked_file(run, record, ADAPTER), answered, encoder_path)
     for origin, text in asked.items():
         if not text.strip():
             print(f"{origin} is empty and not answered", file=sys.stderr)

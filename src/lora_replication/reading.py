@@ -13,8 +13,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.constructor import ConstructorError, DuplicateKeyError, SafeConstructor
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode
 
 from lora_replication.errors import EnvironmentProblem, ParameterError
 from lora_replication.study import METHOD_RULE, Part, Study, expanded
@@ -23,8 +24,8 @@ from lora_replication.tracking.store import absolute
 ARTICLE = "article"
 PARAMS = "params.yaml"
 
-MOST_BYTES = 256 * 2**10
-"""Of a study's file; the article's has 5,000."""
+MOST_BYTES = 64 * 2**10
+"""Of a study's file; the article's has 5,000, and YAML is read in seconds for so many."""
 
 MOST_PROBLEMS = 50
 """Lines of a message."""
@@ -110,9 +111,21 @@ def _read_text(file: Path) -> str:
         raise ParameterError(f"{file}: not in UTF-8: {problem}") from None
 
 
+class _Plain(SafeConstructor):
+    """Without merge keys: nine levels of nine would make 387 million pairs of a few lines."""
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                words = "merge keys (<<) are not read, write the keys out"
+                raise ConstructorError(None, None, words, key.start_mark)
+
+
 def _plain_values(text: str, file: Path) -> dict[str, Any]:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Plain
     try:
-        content = YAML(typ="safe", pure=True).load(text)
+        content = yaml.load(text)
     except (YAMLError, ValueError, RecursionError) as problem:
         mark = getattr(problem, "problem_mark", None)
         place = f"{file}:{mark.line + 1}" if mark else str(file)
@@ -150,7 +163,10 @@ def _shown(value: object) -> str:
         return {True: "true", False: "false", None: "null"}[value]
     short = reprlib.Repr()
     short.maxstring = short.maxother = 80
-    return short.repr(value)
+    try:
+        return short.repr(value)
+    except ValueError:  # Python writes out no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def _hint(location: Location) -> str:

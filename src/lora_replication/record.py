@@ -7,10 +7,11 @@ to it are complete.
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, computed_field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, computed_field, model_validator
 
 from lora_replication.errors import DataError
 from lora_replication.files import digest, file_digest, write_whole
@@ -45,8 +46,22 @@ SEARCHED = ("cell", "trial")
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}$")]
 Status = Literal["ok", "diverged", "failed", "killed", "timeout"]
 
+MOST_BYTES = 2**22
+"""Of a record; one of a thousand epochs has 200,000."""
+
 ADDED = {"predictions_sha256", "adapter_sha256", "cpu_features", "load"}
 """Fields that earlier records lack; they are written unless empty."""
+
+
+def _time(text: str) -> str:
+    datetime.fromisoformat(text)  # raises ValueError
+    return text
+
+
+Whole = Annotated[int, Field(ge=0, lt=2**53)]
+Positive = Annotated[int, Field(ge=1, lt=2**53)]
+Measured = Annotated[float, Field(ge=0)]
+Time = Annotated[str, AfterValidator(_time)]
 
 
 class Settings(Part):
@@ -187,9 +202,15 @@ class Run(Part):
 class Count(Part):
     """An accuracy as counted: ``correct`` of ``reviews``; ``ones`` were predicted 1 (positive)."""
 
-    correct: int
-    reviews: int
-    ones: int
+    correct: Whole
+    reviews: Positive
+    ones: Whole
+
+    @model_validator(mode="after")
+    def _are_of_the_reviews(self) -> Self:
+        if max(self.correct, self.ones) > self.reviews:
+            raise ValueError(f"there are only {self.reviews} reviews")
+        return self
 
     @property
     def fraction(self) -> float:
@@ -209,12 +230,12 @@ class Epoch(Part):
     finite are None, and so are the accuracies of the epoch that diverged.
     """
 
-    epoch: int
+    epoch: Positive
     train_loss: float | None
     train_accuracy: float | None
     val_loss: float | None
     val_accuracy: float | None
-    seconds: float
+    seconds: Measured
 
 
 class Happened(Part):
@@ -240,26 +261,32 @@ class Happened(Part):
     """
 
     status: Status
-    attempt: int = 1
+    attempt: Positive = 1
     error: str | None = None
-    first_bad_step: int | None = None
+    first_bad_step: Positive | None = None
     one_class: bool = False
     epochs: list[Epoch] = Field(default_factory=list)
-    best_epoch: int | None = None
-    stopped_after: int | None = None
+    best_epoch: Positive | None = None
+    stopped_after: Positive | None = None
     train: Count | None = None
     val: Count | None = None
     test: Count | None = None
-    trainable_parameters: int | None = None
-    total_parameters: int | None = None
+    trainable_parameters: Whole | None = None
+    total_parameters: Whole | None = None
     notes: list[str] = Field(default_factory=list)
-    pack: int = 1
-    training_seconds: float | None = None
-    evaluation_seconds: float | None = None
-    tokens_per_second: float | None = None
-    peak_memory_bytes: int | None = None
+    pack: Positive = 1
+    training_seconds: Measured | None = None
+    evaluation_seconds: Measured | None = None
+    tokens_per_second: Measured | None = None
+    peak_memory_bytes: Whole | None = None
     predictions_sha256: str | None = None
     adapter_sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _best_epoch_is_one(self) -> Self:
+        if self.best_epoch and self.best_epoch > len(self.epochs):
+            raise ValueError(f"best_epoch is {self.best_epoch} of {len(self.epochs)} epochs")
+        return self
 
     @property
     def is_done(self) -> bool:
@@ -298,8 +325,8 @@ class Where(Part):
     gpu: str | None
     threads: int
     platform: str
-    started: str
-    finished: str
+    started: Time
+    finished: Time
     data_source: str
     data_revision: str | None
     encoder_revision: str | None
@@ -338,7 +365,7 @@ class Record(Part):
             where = ".".join(str(part) for part in first["loc"])
             what = f"not a record of this project ({where}: {first['msg']})"
             if where == "schema_version":
-                what = f"a record of schema {first['input']!r}, this version reads 2"
+                what = f"a record of schema {repr(first['input'])[:80]}, this version reads 2"
             raise DataError(f"{file}: {what}; delete it to train the run again") from None
 
 
@@ -351,6 +378,12 @@ def read_record(folder: Path) -> Record | None:
     """The record in ``folder``, None if there is none. Raises ``DataError``."""
     file = folder / RECORD
     try:
+        size = file.stat().st_size
+        if not file.is_dir() and (size > MOST_BYTES or not file.is_file()):  # a pipe never ends
+            raise DataError(
+                f"{file}: no file of at most {MOST_BYTES:,} bytes ({size:,}); "
+                "remove it to train the run again"
+            )
         return Record.from_json(file.read_bytes(), file)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -366,9 +399,14 @@ def read_records(folder: Path) -> list[tuple[Path, Record]]:
 
 
 def checked_file(folder: Path, record: Record, name: str) -> Path:
-    """``PREDICTIONS`` or ``ADAPTER`` in ``folder``; ``DataError`` unless as ``record`` says."""
+    """``PREDICTIONS`` or ``ADAPTER`` in ``folder``; ``DataError`` unless as ``record`` says.
+
+    Where an early record says nothing, a link is refused: it may lead to anybody's file.
+    """
     file, happened = folder / name, record.happened
     expected = happened.predictions_sha256 if name == PREDICTIONS else happened.adapter_sha256
+    if file.exists() and (not file.is_file() or (expected is None and file.is_symlink())):
+        raise DataError(f"{file}: is no plain file; restore it, or train it again")
     try:
         found = file_digest(file)
     except OSError as problem:

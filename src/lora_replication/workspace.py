@@ -47,6 +47,14 @@ class Workspace:
         """Of the prepared data. Raises ``DataError`` where it is missing."""
         return read_manifest(self.data)
 
+    def check_data(self) -> None:
+        """Raise ``DataError`` unless the data is what the study asks for now."""
+        if other := self.manifest.differences(self.study):
+            raise DataError(
+                f"{self.data}: prepared for other parameters ({'; '.join(other)}); "
+                f"run lora-replication run {self.study.study}, which prepares again"
+            )
+
     @cached_property
     def encoder(self) -> Encoder:
         """Found and checked.
@@ -67,6 +75,7 @@ class Workspace:
     @cached_property
     def tokens(self) -> dict[str, Tokens]:
         """Of each part, checked against the manifest. Raises ``DataError``."""
+        self.check_data()
         return {part: read_tokens(self.data, part, self.manifest) for part in PARTS}
 
     def run(self, role: Role, name: str, settings: Settings, seed: int, nudge: int = 0) -> Run:

@@ -13,7 +13,7 @@ from lora_replication.data.reviews import PARTS, PartName, read_table
 from lora_replication.data.tokens import Tokens, tokens_from_bytes
 from lora_replication.errors import DataError
 from lora_replication.files import digest
-from lora_replication.study import Part
+from lora_replication.study import Part, Study
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,6 +103,20 @@ class Manifest(Part):
         return digest(
             {"tokens": tokens, "vocabulary": self.vocabulary_sha256, "max_tokens": self.max_tokens}
         )
+
+    def differences(self, study: Study) -> list[str]:
+        """What ``study`` asks of its data that this is not: key, value there and here."""
+        data, model = study.data, study.model
+        sizes = {part: split.reviews for part, split in self.parts.items()}
+        seed = data.generated_seed if data.source == "generated" else None
+        pairs = {
+            "data.source": (data.source, self.source),
+            "data.reviews": (data.reviews.model_dump(), sizes),
+            "data.generated_seed": (seed, self.generated_seed),
+            "model.encoder": (model.encoder, self.encoder.name),
+            "model.max_tokens": (model.max_tokens, self.max_tokens),
+        }
+        return [f"{key} is {ask}, not {own}" for key, (ask, own) in pairs.items() if ask != own]
 
 
 def reviews_file(folder: Path, part: PartName) -> Path:

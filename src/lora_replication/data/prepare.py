@@ -92,9 +92,8 @@ def is_prepared(study: Study, encoder: "Encoder", folder: Path) -> bool:
         manifest = read_manifest(folder)
     except DataError:
         return False
-    sizes = {part: split.reviews for part, split in manifest.parts.items()}
     same = (getattr(manifest, key) == value for key, value in _asked(study, encoder).items())
-    return all(same) and sizes == study.data.reviews.model_dump()
+    return all(same) and not manifest.differences(study)
 
 
 def _asked(study: Study, encoder: "Encoder") -> dict[str, Any]:

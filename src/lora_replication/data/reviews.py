@@ -48,6 +48,10 @@ class Loaded:
     files: dict[str, str]
 
 
+MOST_ROWS = 3_000_000
+"""Of a table: as many reviews as a study can ask for."""
+
+
 def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> "pa.Table":
     """Read ``columns``, or all, of a parquet file or of its content, in the calling thread alone.
 
@@ -57,13 +61,15 @@ def read_table(source: Path | bytes, columns: Sequence[str] | None = None) -> "p
     Raises:
         ArrowException: it is not parquet.
         KeyError: it lacks a column.
-        OSError: it can't be read, or is damaged.
+        OSError: it can't be read, is damaged, or has more than ``MOST_ROWS``.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     opened = pa.BufferReader(source) if isinstance(source, bytes) else source
     with pq.ParquetFile(opened, pre_buffer=False) as file:
+        if (rows := file.metadata.num_rows) > MOST_ROWS:
+            raise OSError(f"it has {rows:,} rows; allowed: {MOST_ROWS:,}")
         table = file.read(columns, use_threads=False)
     return table if columns is None else table.select(columns)
 

@@ -52,7 +52,7 @@ def load_tokenizer(vocabulary: Path, max_tokens: int) -> "BertWordPieceTokenizer
     from tokenizers import BertWordPieceTokenizer
 
     try:
-        lines = vocabulary.read_text("utf-8").split("\n")
+        lines = vocabulary.read_bytes().decode("utf-8").replace("\r\n", "\n").split("\n")
     except (OSError, UnicodeDecodeError) as problem:
         raise DataError(
             f"{vocabulary}: the vocabulary can't be read ({problem}); get the encoder's files again"

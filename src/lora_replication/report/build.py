@@ -77,6 +77,7 @@ def report_study(
     workspace = Workspace(study, root)
     prepared = (workspace.data / MANIFEST).is_file()
     source = workspace if prepared else Workspace.published(study, root)
+    source.check_data()
     results = build_report(source, workspace.report, allow_partial)
     if publish and prepared:
         publish_records(workspace)

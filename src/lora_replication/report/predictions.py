@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from lora_replication.data.manifest import read_test_reviews
 from lora_replication.data.reviews import read_table
 from lora_replication.errors import DataError
-from lora_replication.record import PREDICTIONS, Record, Run
+from lora_replication.record import PREDICTIONS, Record, Run, checked_file
 from lora_replication.report.results import RunRow
 from lora_replication.statistics import Components, Scores, crossed_components, scores
 from lora_replication.workspace import Workspace
@@ -94,19 +95,30 @@ def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predict
     )
 
 
-def _read(file: Path, record: Record, part: str) -> tuple[NDArray[np.bool_], Scores]:
-    """Which reviews of ``part`` are right, and the scores on test."""
+def read_columns(file: Path, record: Record) -> tuple[NDArray[Any], ...]:
+    """Split, row, label and both logits of the predictions in ``file``, next to ``record``.
+
+    Raises ``DataError`` where they are altered, or no finite numbers.
+    """
     import pyarrow as pa
 
     columns = ["split", "row", "label", "logit_0", "logit_1"]
     try:
-        table = read_table(file, columns)
-    except (OSError, KeyError, pa.ArrowException) as problem:
+        table = read_table(checked_file(file.parent, record, PREDICTIONS), columns)
+        numbers = [table[name].cast(pa.float64()).to_numpy() for name in columns[1:]]
+        if not np.isfinite(numbers).all():
+            raise ValueError("not all of its numbers are finite")
+    except (OSError, KeyError, ValueError, pa.ArrowException) as problem:
         raise DataError(
             f"{file}: can't be read ({problem}); delete the run's folder to run it again"
         ) from None
-    split, rows, labels, zeros, ones = (table[name].to_numpy() for name in columns)
-    margins, chosen = ones.astype(np.float64) - zeros, split == part
+    return table["split"].to_numpy(), *numbers
+
+
+def _read(file: Path, record: Record, part: str) -> tuple[NDArray[np.bool_], Scores]:
+    """Which reviews of ``part`` are right, and the scores on test."""
+    split, rows, labels, zeros, ones = read_columns(file, record)
+    margins, chosen = ones - zeros, split == part
     right = np.asarray((margins > 0) == (labels == 1))[chosen]
     counted = getattr(record.happened, part)
     expected = (counted.correct, counted.reviews) if counted else (0, 0)

@@ -8,15 +8,14 @@ from functools import partial
 from itertools import product
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lora_replication import statistics as stats
 from lora_replication.article import RateClaim, rate_claims
 from lora_replication.grid.trials import Trial, chosen_trial, trials_of
 from lora_replication.plan import Progress
-from lora_replication.record import PREDICTIONS, Record, checked_file
-from lora_replication.report.predictions import Predictions
+from lora_replication.record import PREDICTIONS, Record
+from lora_replication.report.predictions import Predictions, read_columns
 from lora_replication.report.results import Finding, Results, Tried, Tuning, Word
 from lora_replication.statistics import Components
 from lora_replication.statistics.best import not_excluded_over_seeds, slope, slope_bounds
@@ -80,10 +79,9 @@ def _right(workspace: Workspace, record: Record) -> NDArray[np.bool_] | None:
     """Whether each validation review is predicted rightly; None for a run that diverged."""
     if record.happened.val is None:
         return None
-    file = checked_file(workspace.folder(record.asked), record, PREDICTIONS)
-    table = pq.read_table(file, filters=[("split", "=", "val")])
-    columns = [table[name].to_numpy() for name in ("logit_0", "logit_1", "label")]
-    right: NDArray[np.bool_] = (columns[1] > columns[0]) == (columns[2] == 1)
+    file = workspace.folder(record.asked) / PREDICTIONS
+    split, _, labels, zeros, ones = read_columns(file, record)
+    right: NDArray[np.bool_] = ((ones > zeros) == (labels == 1))[split == "val"]
     return right
 
 

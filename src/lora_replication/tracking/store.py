@@ -16,7 +16,15 @@ from typing import Any
 from urllib.parse import unquote
 
 from lora_replication.files import file_digest
-from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, SEARCHED, Record, Run
+from lora_replication.record import (
+    ADAPTER,
+    PREDICTIONS,
+    RECORD,
+    SEARCHED,
+    Record,
+    Run,
+    checked_file,
+)
 from lora_replication.tracking import content
 
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -56,6 +64,7 @@ REMEDIES = {
     r"not a database|none of MLflow": f"move that file away, or correct {WHERE}",
     r"out-of-date database": "back the database up, then run mlflow db upgrade with its address",
     r"Can't locate revision": "install a newer MLflow, the one that wrote the database",
+    r"must be in the 'active' state": "the experiment was deleted; sync restores it",
     r"error code 40[13]": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     r"API request to|TimeoutError|no server": f"start the server, or correct {WHERE}",
     r"unable to open|readonly|Permission": "make its folder and file writable",
@@ -186,6 +195,7 @@ class Store:
     def give_up(self, problem: Exception) -> str:
         """Leave the address alone for ``QUIET_SECONDS``. Returns ``trouble``, without passwords."""
         self._quiet_until = time.monotonic() + QUIET_SECONDS
+        self._experiments.clear()  # one that was deleted meanwhile is looked up, and restored
         told = f"{type(problem).__name__}: {problem}"
         short = textwrap.shorten(shown(told.splitlines()[0], self.uri), 200)
         self.trouble = f"MLflow at {shown(self.uri, self.uri)} failed ({short}); {remedy(told)}"
@@ -276,9 +286,9 @@ class Store:
         self.log(run_id, points)
         tags = [RunTag(*tag) for tag in content.outcome_tags(record).items()]
         self.call("log_batch", run_id, [], [], tags)
-        for name in (RECORD, PREDICTIONS, ADAPTER):
-            if (folder / name).is_file():
-                self.call("log_artifact", run_id, str(folder / name))
+        files = [n for n in (PREDICTIONS, ADAPTER) if (folder / n).exists()]
+        for file in (folder / RECORD, *(checked_file(folder, record, name) for name in files)):
+            self.call("log_artifact", run_id, str(file))
         self.call("set_tag", run_id, RECORD_DIGEST, file_digest(folder / RECORD))
         ended = content.milliseconds(record.where.finished)
         self.call("set_terminated", run_id, content.RUN_STATUS[record.happened.status], ended)

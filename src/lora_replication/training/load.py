@@ -25,15 +25,19 @@ def load_classifier(encoder: Encoder) -> nn.Module:
     layout = encoder.layout
     kind = getattr(transformers, layout.classifier)
     config = kind.config_class(**encoder.config, num_labels=2)
-    model: nn.Module = kind(config).to(torch.float32)
+    with torch.device(
+        "meta"
+    ):  # without memory, until the sizes are known to be those of the weights
+        shapes: dict[str, Tensor] = kind(config).to(torch.float32).state_dict()
     tensors = read_tensors(encoder.weights, "fetch it again")
     found = {_name_in_classifier(name, layout): tensor.float() for name, tensor in tensors.items()}
     unused = (*layout.ignored, *(f"{name}." for name in layout.head))
     found, expected = (
         {name: tensor for name, tensor in given.items() if not name.startswith(unused)}
-        for given in (found, model.state_dict())
+        for given in (found, shapes)
     )
     check_fit(found, expected, f"{encoder.weights} does not fit {CONFIG} next to it")
+    model: nn.Module = kind(config).to(torch.float32)
     model.load_state_dict(found, strict=False)
     return model
 
