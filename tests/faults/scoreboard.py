@@ -80,7 +80,7 @@ FAULTS = {
     36: ("no GPU where one is asked for", "named with the CPU as the way out, 4"),
     37: ("pickled weights", "never loaded; refused by name, 3"),
     38: ("wrong weights", "sha256, names and shapes are told, 3"),
-    39: ("code beside an encoder", "never run"),
+    39: ("code next to an encoder", "never run"),
     40: ("markup and formulas in texts", "inert in HTML, Markdown, LaTeX and CSV"),
     41: ("hostile results file", "line and reason, nothing imported, 3"),
     42: ("secrets in the environment", "in no file and no output"),
