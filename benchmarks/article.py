@@ -40,7 +40,7 @@ class Article:
         self.module = Module(pretrained(encoder), encoder, settings)
         self._reviews = [
             {name: _padded(value, settings.max_tokens) for name, value in review.items()}
-            for review in reviews_in(case.workload.random)
+            for review in reviews_in(case.reviews)
         ]
         self._trainer = partial(
             lightning.Trainer,

@@ -12,8 +12,7 @@ from typing import Any, get_args
 
 from benchmarks.contenders import CONTENDERS, Case, take_turn
 from benchmarks.flops import empty_model, matrix_rate, needed_flops
-from benchmarks.results import Beginning, Measurement, Phase, Precision
-from benchmarks.table import FOLDER, show
+from benchmarks.results import FOLDER, Beginning, Measurement, Phase, Precision
 from benchmarks.workers import FOREVER, Workers
 from benchmarks.workload import SIZES, mean_tokens, model_of, review_lengths
 from lora_replication import machine
@@ -34,6 +33,8 @@ PADDED_BATCHES = {"cpu": 1, "cuda": 50}
 """Batches of a turn: few on a CPU, where a step takes seconds, and of padded ones, which all cost
 the same, a single one.
 """
+Turn = tuple[float, int, float]
+"""Seconds, peak memory in bytes, and the matrix rate afterwards."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -61,7 +62,7 @@ def main(words: Sequence[str]) -> None:
                     measurements += measure(cases, asked.rounds, workers)
     kind = "packs" if asked.packs else "bench"
     content = {"matrix_precision": precision, "mean_tokens": mean_tokens()}
-    show(begun.results(kind, measurements=measurements, **content), asked.folder)
+    begun.results(kind, measurements=measurements, **content).show(asked.folder)
 
 
 def precisions(device: str) -> tuple[Precision, ...]:
@@ -94,18 +95,12 @@ def cases_of(
         asked = [(name, [Settings.of(study, study.methods[method])]) for name in CONTENDERS]
     update = {"encoder": model.encoder, "device": device, "precision": precision}
     vocabulary = int(empty_model(locate_encoder(model)).config.vocab_size)
-    return [
-        Case(
-            contender,
-            size,
-            method,
-            model,
-            tuple(each.model_copy(update=update) for each in settings),
-            vocabulary,
-            (PADDED_BATCHES if contender == "article" else BATCHES)[device],
-        )
-        for contender, settings in asked
-    ]
+    cases = []
+    for contender, pack in asked:
+        settings = tuple(each.model_copy(update=update) for each in pack)
+        batches = (PADDED_BATCHES if contender == "article" else BATCHES)[device]
+        cases.append(Case(contender, size, method, model, settings, vocabulary, batches))
+    return cases
 
 
 def _configuration(_role: str, name: str, settings: Settings, seed: int) -> Any:
@@ -127,7 +122,7 @@ def measure(
     device, packs = cases[0].settings[0].device, cases[0].method == GRID
     measurements = []
     for phase in get_args(Phase)[: 1 if packs else 2]:
-        found: list[list[tuple[float, int, float]]] = [[] for _ in cases]
+        found: list[list[Turn]] = [[] for _ in cases]
         for _ in range(rounds):
             for case, turns in zip(cases, found, strict=True):
                 turn = workers.call(case.contender, take_turn, case, phase, until=until)
@@ -141,9 +136,7 @@ def measure(
     return measurements
 
 
-def _measurement(
-    case: Case, phase: Phase, turns: Sequence[tuple[float, int, float]]
-) -> Measurement:
+def _measurement(case: Case, phase: Phase, turns: Sequence[Turn]) -> Measurement:
     encoder, lengths, pack = locate_encoder(case.model), review_lengths(1000), len(case.settings)
     network = empty_model(encoder)
     needed = [
@@ -157,7 +150,7 @@ def _measurement(
         contender=case.contender,
         precision=case.settings[0].precision,
         pack=pack,
-        seconds_per_review=tuple(seconds / case.reviews / pack for seconds, _, _ in turns),
+        seconds_per_review=tuple(seconds / case.cost / pack for seconds, _, _ in turns),
         matrix_flops_per_second=tuple(rate for _, _, rate in turns),
         flops_per_review=sum(needed) / pack / len(lengths),
         peak_memory_bytes=max(peak for _, peak, _ in turns),

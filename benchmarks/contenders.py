@@ -1,5 +1,6 @@
 """The contenders as the benchmark drives them: this project's own loop, and turns on a clock."""
 
+import itertools
 import os
 import time
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from benchmarks.results import Phase
-from benchmarks.workload import BATCH_SIZE, Workload, make_workload, mean_tokens
+from benchmarks.workload import BATCH_SIZE, batch_rows, make_workload, mean_tokens
 from lora_replication import machine
+from lora_replication.data.tokens import Tokens
 from lora_replication.encoders import locate_encoder
 from lora_replication.process import set_up_libraries
 from lora_replication.record import Settings
@@ -46,21 +48,18 @@ class Case:
     batches: int
 
     @property
-    def workload(self) -> Workload:
-        """What a turn is about."""
-        return make_workload(self.batches, self.vocabulary)
+    def reviews(self) -> Tokens:
+        """What a turn is about: batches of similar length for the HF Trainer, else random ones."""
+        return make_workload(self.batches, self.vocabulary)[self.contender == "peft"]
 
     @property
-    def reviews(self) -> float:
-        """Reviews of IMDb's mean length that cost as much as a turn.
-
-        Padding makes all reviews cost the same. Otherwise cost follows tokens, and the few reviews
-        of a turn have a mean length of their own.
+    def cost(self) -> float:
+        """Reviews of IMDb's mean length that cost as much as a turn: padding makes all cost the
+        same, else cost follows tokens.
         """
         if self.contender == "article":
             return float(self.batches * BATCH_SIZE)
-        own = self.workload.grouped if self.contender == "peft" else self.workload.random
-        return len(own.ids) / mean_tokens()
+        return len(self.reviews.ids) / mean_tokens()
 
 
 class Clock:
@@ -103,7 +102,7 @@ class Ours:
         from lora_replication.training.loop import compute_reproducibly, new_state
 
         compute_reproducibly()
-        self.workload = case.workload
+        self.reviews = case.reviews
         first, *others = case.settings
         self.classifier = Classifier(locate_encoder(case.model), first, 1, others)
         self.states = [new_state(self.classifier, place) for place in range(len(case.settings))]
@@ -114,11 +113,10 @@ class Ours:
         from lora_replication.training.loop import train_step
 
         self.classifier.start_epoch(1)
-        rows = self.workload.rows()
+        rows = itertools.cycle(batch_rows(self.reviews))
         clock.batch_done(0)
-        for number in range(clock.total):
-            own = rows[number % len(rows)]
-            batch = collate(self.workload.random, own, self.classifier.device)
+        for own in itertools.islice(rows, clock.total):
+            batch = collate(self.reviews, own, self.classifier.device)
             train_step(self.classifier, self.states, batch)
             clock.batch_done()
 
@@ -128,7 +126,7 @@ class Ours:
 
         clock.batch_done(0)
         for batches in filter(None, (clock.untimed, clock.total - clock.untimed)):
-            predict_logits(self.classifier, self.workload.random)
+            predict_logits(self.classifier, self.reviews)
             clock.batch_done(batches)
 
 

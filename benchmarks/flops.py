@@ -64,7 +64,8 @@ def needed_flops(
     total = 0
     for target in TARGETS:
         for name in layout.linears(target, depth):
-            linear, layer = model.get_submodule(name), _layer(name)
+            linear = model.get_submodule(name)
+            layer = next((int(part) for part in name.split(".") if part.isdigit()), None)
             of_first = target == "head" or (layer == depth - 1 and target in OF_FIRST_TOKENS)
             rows = reviews if of_first else tokens
             trained = settings.trains == "all" or (settings.trains == "head" and target == "head")
@@ -84,10 +85,6 @@ def needed_flops(
     width = model.get_submodule(layout.linears("key", 1)[0]).out_features
     scores = (depth - 1) * int((lengths.astype(np.int64) ** 2).sum()) + tokens
     return total + 4 * width * scores * (3 if back_in_encoder else 1)
-
-
-def _layer(name: str) -> int | None:
-    return next((int(part) for part in name.split(".") if part.isdigit()), None)
 
 
 def matrix_rate(device: str, precision: Precision) -> float:

@@ -24,12 +24,10 @@ from lora_replication import machine
 from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.process import run_command
 from lora_replication.record import PREDICTIONS, RECORD
+from lora_replication.workspace import Workspace
 
 PARTS = {
-    "smoke": (
-        0.14,
-        "each method and a pack of 8: like the CPU, twice the same, killed and resumed",
-    ),
+    "smoke": (0.14, "methods and a pack of 8: like the CPU, twice the same, killed and resumed"),
     "speed": (0.24, "this project, the article's loop, the HF Trainer; packs; matrix rate; memory"),
     "study": (0.46, "four methods, five seeds on the whole split, side by side, seed by seed"),
     "grid": (0.12, "the article's 576 configurations in packs, spread over their space"),
@@ -114,23 +112,29 @@ def _say(asked: argparse.Namespace, line: str) -> None:
 
 
 def _content(part: str, asked: argparse.Namespace, until: float) -> dict[str, Any]:
-    if part in ("study", "grid"):
-        return _runs(part, asked, until)
     workspace = open_workspace(asked.inputs, asked.work)  # MiniLM's package is found from here on
+    if part in ("study", "grid"):
+        return _runs(part, workspace, asked, until)
     sizes = [str(workspace.encoder.folder)] if asked.tiny else SIZES[::-1]
     return (_smoke if part == "smoke" else _speed)(asked, sizes, until)
+
+
+def _workers(asked: argparse.Namespace) -> Workers:
+    return Workers(asked.out / "log.txt", forked=asked.tiny)
 
 
 def _smoke(asked: argparse.Namespace, sizes: Sequence[str], until: float) -> dict[str, Any]:
     kinds = ("fp16-mixed", "bf16-mixed") if asked.device == "cuda" else ("fp32",)
     checks, skipped = list[Check](), list[str]()
-    log = asked.out / "log.txt"
-    for found in smoke(sizes, kinds, asked.device, asked.work / "smoke", log, until):
-        if isinstance(found, str):
-            skipped.append(found)
-        else:
-            checks.append(found)
-            _say(asked, f"smoke: {'ok' if found.passed else 'WRONG'}: {found.name}: {found.detail}")
+    file = asked.work / "smoke.safetensors"
+    with _workers(asked) as workers:
+        for found in smoke(sizes, kinds, asked.device, file, workers, until):
+            if isinstance(found, str):
+                skipped.append(found)
+            else:
+                checks.append(found)
+                word = "ok" if found.passed else "WRONG"
+                _say(asked, f"smoke: {word}: {found.name}: {found.detail}")
     return {"checks": checks, "skipped": skipped}
 
 
@@ -139,14 +143,15 @@ def _speed(asked: argparse.Namespace, sizes: Sequence[str], until: float) -> dic
     packs, kind = (2,) if asked.tiny else (1, 8, 16, 32, 64), precisions(asked.device)[0]
     methods = ("lora_default", GRID, *([] if asked.tiny else ["full", "last_layers"]))
     measurements, skipped = list[Measurement](), list[str]()
-    with Workers(asked.out / "log.txt") as workers:
+    with _workers(asked) as workers:
         for method, size in [(method, size) for method in methods for size in sizes]:
             with model_of(size) as model:
                 cases = cases_of(size, model, asked.device, kind, method, packs)
-                for name in {case.contender: None for case in cases}:
-                    if missing := missing_packages(name):
+                lacking = {case.contender: missing_packages(case.contender) for case in cases}
+                for name, missing in lacking.items():
+                    if missing:
                         skipped.append(f"{size}, {method}, {name}: needs {', '.join(missing)}")
-                cases = [case for case in cases if not missing_packages(case.contender)]
+                cases = [case for case in cases if not lacking[case.contender]]
                 # Packs one by one, so that one that memory does not hold costs no other.
                 for own in [[case] for case in cases] if method == GRID else [cases]:
                     name = f"{Path(size).name}, {method}, packs of {len(own[0].settings)}"
@@ -166,18 +171,19 @@ def _speed(asked: argparse.Namespace, sizes: Sequence[str], until: float) -> dic
     }
 
 
-def _runs(part: str, asked: argparse.Namespace, until: float) -> dict[str, Any]:
+def _runs(
+    part: str, workspace: Workspace, asked: argparse.Namespace, until: float
+) -> dict[str, Any]:
     """Runs of the study by several processes side by side, until time is up."""
-    workspace = open_workspace(asked.inputs, asked.work)
     if workspace.study.train.device != asked.device:
         return {"skipped": [f"{part}: the study asks for {workspace.study.train.device}"]}
     todo = units(workspace, part, asked.pack)
     # Packs fill a GPU by themselves; two of them hide each other's evaluations.
     number = min(asked.at_once if part == "study" else max(1, asked.at_once // 4), len(todo))
     threads, problems = max(1, machine.cores() // number), list[str]()
-    with Workers(asked.out / "log.txt") as workers:
+    with _workers(asked) as workers:
+        words = (asked.inputs, asked.work, part, asked.pack, until, threads)
         for place in range(number):
-            words = (asked.inputs, asked.work, part, asked.pack, until, threads)
             workers.begin(str(place), at_work, *words)
             time.sleep(0 if asked.tiny else SECONDS_BETWEEN_STARTS)
         for place in range(number):
@@ -189,10 +195,8 @@ def _runs(part: str, asked: argparse.Namespace, until: float) -> dict[str, Any]:
     for line in finished:
         _say(asked, f"{part}: {line}")
     missing = [labels(runs) for runs in todo if not all(map(workspace.done, runs))]
-    order = (
-        "Packs, each configuration the farthest from those before" if part == GRID else "By seed"
-    )
-    title = f"{workspace.study.title}. {order}; {number} processes at once."
+    orders = {"study": "By seed", GRID: "Packs, each configuration the farthest from those before"}
+    title = f"{workspace.study.title}. {orders[part]}; {number} processes at once."
     return {"title": title, "finished": finished, "skipped": problems + missing}
 
 
@@ -200,15 +204,11 @@ def _bring_back(asked: argparse.Namespace) -> None:
     """Archive the records, then as many predictions as it may hold, methods' first."""
     runs = asked.work / "runs"
     records = sorted(runs.rglob(RECORD))
-    predictions = [file.with_name(PREDICTIONS) for file in records]
-    predictions = sorted(
-        filter(Path.is_file, predictions), key=lambda file: (GRID in file.parts, file)
-    )
-    size = sum(file.stat().st_size for file in records)
+    predictions = sorted(runs.rglob(PREDICTIONS), key=lambda file: (GRID in file.parts, file))
+    size = 0
     with tarfile.open(asked.out / "records.tar.gz", "w:gz") as archive:
         for file in [*records, *predictions]:
-            if file.name == PREDICTIONS:
-                size += file.stat().st_size
+            size += file.stat().st_size
             if file.name == RECORD or size <= MOST_BYTES:
                 archive.add(file, file.relative_to(runs))
             else:

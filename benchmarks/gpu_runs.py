@@ -4,14 +4,15 @@ import math
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 
 from lora_replication.errors import EnvironmentProblem
 from lora_replication.files import is_locked
+from lora_replication.grid.ray import SILENT
 from lora_replication.grid.space import grid_runs
 from lora_replication.plan import method_run
 from lora_replication.process import set_up_libraries
@@ -24,22 +25,6 @@ from lora_replication.workspace import Workspace
 STUDY = "minilm-gpu"
 PACKAGES, ENCODER = "packages", "encoder"
 """Where inputs hold the encoder: as its package, or for other studies as a folder."""
-
-
-class Silent:
-    """The mirror of a run that nothing follows."""
-
-    def epoch(self, epoch: object) -> None:
-        """An epoch ended."""
-
-    def finish(self, folder: Path, record: Record) -> None:
-        """The run is on disk."""
-
-
-@contextmanager
-def silent(_run: Run) -> Iterator[Silent]:
-    """Opens ``Silent``."""
-    yield Silent()
 
 
 def open_workspace(inputs: Path | None, work: Path) -> Workspace:
@@ -114,7 +99,7 @@ def at_work(
 def _attempt(workspace: Workspace, runs: Sequence[Run]) -> list[Record]:
     """The records of ``runs``, failures included; none where another process was faster."""
     try:
-        return perform(workspace, runs, silent)
+        return perform(workspace, runs, lambda _run: nullcontext(SILENT))
     except EnvironmentProblem as problem:
         print(problem, flush=True)
         return []

@@ -20,7 +20,7 @@ class HFTrainer:
 
     def __init__(self, case: Case) -> None:
         (settings,), encoder = case.settings, locate_encoder(case.model)
-        self._reviews = reviews_in(case.workload.grouped)
+        self._reviews = reviews_in(case.reviews)
         model, layout = pretrained(encoder), encoder.layout
         without_lora = settings.model_copy(update={"lora": None})
         make_trainable(model, layout, without_lora, 1, lambda _dropout: None)

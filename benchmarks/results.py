@@ -1,10 +1,14 @@
-"""What a run of a benchmark found, as it is kept in ``results/``: as measured, nothing derived."""
+"""What a run of a benchmark found, as it is kept in ``results/``: as measured, nothing derived; and
+all of it as the tables of ``results/README.md``.
+"""
 
 import importlib.metadata
 import re
 import subprocess
 import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,10 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from lora_replication import machine
 from lora_replication.files import write_whole
 
+FOLDER = Path(__file__).with_name("results")
 PEERS = ("lightning", "pytorch-lightning", "peft", "accelerate")
 DRIVER = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+CONTENDERS = {"article": "the article's loop", "peft": "HF Trainer", "ours": "this project"}
+HEADINGS = (
+    "size", "phase", "method", "contender", "pack", "precision", "ms per review and configuration",
+    "real tokens/s", "peak memory", "share of matrix rate", "times this project's",
+)  # fmt: skip
 
-Kind = Literal["bench", "packs", "sameness", "smoke", "speed", "study", "grid"]
+Kind = Literal["bench", "packs", "smoke", "speed", "study", "grid"]
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
 Phase = Literal["training", "evaluation"]
 Times = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
@@ -59,18 +69,6 @@ class Measurement(_Part):
     peak_memory_bytes: int
 
 
-class Comparison(_Part):
-    """Of ``reviews`` test reviews, how many a method's runs predict correctly, by seed, in padded
-    arithmetic and in this project's.
-    """
-
-    method: str
-    seeds: tuple[int, ...]
-    reviews: int
-    padded: tuple[int, ...]
-    ours: tuple[int, ...]
-
-
 class Check(_Part):
     """Something that must hold, whether it does, and the numbers."""
 
@@ -83,9 +81,9 @@ class Results(_Part):
     """One run of a benchmark, or of one part of the plan for a GPU.
 
     Attributes:
-        subject: what tells runs of one kind on one machine apart; ``title``: for people.
         commit: of the checkout; ``changed``: whether tracked files differed from it.
         started: UTC; ``seconds``: of the whole run.
+        title: for people.
         matrix_precision: in which the matrix rate was measured; ``mean_tokens``: of a review.
         finished: a line for each training run that has its record.
         skipped: what was asked and not done, each with the reason.
@@ -99,21 +97,13 @@ class Results(_Part):
     command: str
     started: str
     seconds: float
-    subject: str = ""
     title: str = ""
     matrix_precision: Precision | None = None
     mean_tokens: float | None = None
     measurements: tuple[Measurement, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
     checks: tuple[Check, ...] = ()
     finished: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Of its file: ``[<kind>-]<machine>[-<subject>]``."""
-        kind = "" if self.kind == "bench" else self.kind
-        return "-".join(filter(None, (kind, self.machine.name, self.subject)))
 
     def write(self, file: Path) -> None:
         """Write ``file``, whole or not at all."""
@@ -125,6 +115,13 @@ class Results(_Part):
         files = sorted(folder.glob("*.json"))
         return [cls.model_validate_json(file.read_bytes()) for file in files]
 
+    def show(self, folder: Path) -> None:
+        """Write these results into ``folder``, its README.md anew, and print them."""
+        kind = "" if self.kind == "bench" else f"{self.kind}-"
+        self.write(folder / f"{kind}{self.machine.name}.json")
+        write_whole(folder / "README.md", page(Results.read_all(folder)).encode())
+        print(render(self))
+
 
 class Beginning:
     """Made as a run begins on ``device`` with ``command``, for what the run says of itself."""
@@ -133,7 +130,7 @@ class Beginning:
         self._began = time.monotonic()
         commit, changed = machine.git_state()
         own = {"commit": commit, "changed": changed, "started": machine.utc_now()}
-        self._content: dict[str, Any] = own | {"command": command, "machine": this_machine(device)}
+        self._content: dict[str, Any] = own | {"command": command, "machine": _machine(device)}
 
     def results(self, kind: Kind, **content: Any) -> Results:
         """At the run's end."""
@@ -144,7 +141,7 @@ class Beginning:
         return Results(kind=kind, **self._content, **own, **content)
 
 
-def this_machine(device: str) -> Machine:
+def _machine(device: str) -> Machine:
     """The machine that this runs on; its name is that of the GPU in use, else of the processor."""
     gpu, driver = machine.gpu_name(device), None
     if gpu:
@@ -164,3 +161,79 @@ def this_machine(device: str) -> Machine:
         driver=driver,
         platform=machine.platform_name(),
     )
+
+
+def page(everything: Iterable[Results]) -> str:
+    """All results as Markdown."""
+    title = "# Results of the benchmarks\n\nWritten by their commands; [what they mean](../README.md).\n"
+    return "\n".join([title, *map(render, everything)])
+
+
+def render(results: Results) -> str:
+    """A section for one run of a benchmark."""
+    where, rates = results.machine, list[float]()
+    for m in results.measurements:
+        rates += [rate / 1e12 for rate in m.matrix_flops_per_second]
+    shown = f"{results.matrix_precision} matrix rate {_spread(rates)} TFLOP/s. " if rates else ""
+    driver = f" (driver {where.driver})" if where.driver else ""
+    lines = [f"## {results.kind}: {where.name}", ""]
+    lines += [results.title, ""] if results.title else []
+    lines += [
+        f"{f'{where.gpu}{driver}, ' if where.gpu else ''}{where.cpu}, {where.cores} cores, "
+        f"{where.memory_bytes / 2**30:.0f} GiB of memory, {where.platform}. "
+        f"{shown}Commit {(results.commit or 'unknown')[:12]}"
+        f"{' with changes' if results.changed else ''}, {results.started}, "
+        f"{results.seconds / 60:.0f} minutes: `{results.command}`.",
+        "",
+        ", ".join(f"{name} {version}" for name, version in results.versions.items()) + ".",
+    ]
+    lines += _table(HEADINGS, [_row(results, m) for m in results.measurements])
+    checks = [(each.name, "yes" if each.passed else "NO", each.detail) for each in results.checks]
+    lines += _table(("check", "holds", "numbers"), checks)
+    lines += ["", *(f"- {line}" for line in results.finished)] if results.finished else []
+    lines += ["", *(f"- not done: {line}" for line in results.skipped)] if results.skipped else []
+    return "\n".join([*lines, ""])
+
+
+def _row(results: Results, m: Measurement) -> Sequence[str]:
+    alike = [
+        each
+        for each in results.measurements
+        if (each.size, each.method, each.phase) == (m.size, m.method, m.phase)
+        and (each.contender, each.pack) == ("ours", 1)
+    ]
+    # A peer in a precision that this project was not measured in is next to its first.
+    own = next((each for each in alike if each.precision == m.precision), *alike[:1] or [None])
+    pairs = zip(m.seconds_per_review, m.matrix_flops_per_second, strict=True)
+    times = []
+    if own and own is not m:  # within a round: of neighbours in time
+        rounds = zip(m.seconds_per_review, own.seconds_per_review, strict=True)
+        times = [theirs / mine for theirs, mine in rounds]
+    peft = " with PEFT" if m.contender == "peft" and "lora" in m.method else ""
+    return (
+        m.size,
+        m.phase,
+        m.method.replace("_", " "),
+        CONTENDERS[m.contender] + peft,
+        str(m.pack),
+        m.precision,
+        _spread([1000 * seconds for seconds in m.seconds_per_review]),
+        f"{(results.mean_tokens or 0) / median(m.seconds_per_review):,.0f}",
+        f"{m.peak_memory_bytes / 2**30:.2f} GiB",
+        f"{median(m.flops_per_review / seconds / rate for seconds, rate in pairs):.1%}",
+        _spread(times, "{:.2f}".format) if times else "",
+    )
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    whole = (headings, ["---"] * len(headings), *rows)
+    return ["", *(f"| {' | '.join(row)} |" for row in whole)] if rows else []
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _spread(values: Sequence[float], shown: Callable[[float], str] = _number) -> str:
+    """The median, then the least and the greatest."""
+    return f"{shown(median(values))} ({shown(min(values))} to {shown(max(values))})"

@@ -5,8 +5,9 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,24 +15,27 @@ from lora_replication.errors import IncompleteError
 
 FOREVER = float("inf")
 
+LOADED = ["torch._dynamo", "transformers.models.distilbert.modeling_distilbert"]
+"""What takes long to import."""
+
 
 class Workers:
     """Processes by name, each started when first needed and killed as the context ends.
 
     Args:
         log: a file that takes what they print, where it is not this process's terminal.
+        forked: from a server that has libraries loaded, which is quick and not for CUDA.
     """
 
-    def __init__(self, log: Path | None = None) -> None:
-        self._log = log
-        self._started: dict[str, tuple[SpawnProcess, Connection]] = {}
+    def __init__(self, log: Path | None = None, *, forked: bool = False) -> None:
+        self._log, self._started = log, dict[str, tuple[BaseProcess, Connection]]()
+        multiprocessing.set_forkserver_preload(LOADED)
+        self._context = multiprocessing.get_context("forkserver" if forked else "spawn")
 
     def __enter__(self) -> Self:
-        """Nothing runs yet."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Kill them."""
         for name in list(self._started):
             self.stop(name)
 
@@ -39,8 +43,7 @@ class Workers:
         """Have it call ``function``, without waiting."""
         if name not in self._started:
             here, there = multiprocessing.Pipe()
-            context = multiprocessing.get_context("spawn")
-            process = context.Process(target=_serve, args=(there, self._log), daemon=True)
+            process = self._context.Process(target=_serve, args=(there, self._log), daemon=True)
             process.start()
             there.close()
             self._started[name] = process, here
@@ -85,13 +88,11 @@ def _serve(connection: Connection, log: Path | None) -> None:
         handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
-    while True:
-        try:
+    with suppress(EOFError):  # the caller has ended
+        while True:
             function, arguments = connection.recv()
-        except EOFError:
-            return
-        try:
-            connection.send((True, function(*arguments)))
-        except Exception as problem:  # whatever it is, the caller names it
-            traceback.print_exc()
-            connection.send((False, f"{type(problem).__name__}: {problem}"))
+            try:
+                connection.send((True, function(*arguments)))
+            except Exception as problem:  # whatever it is, the caller names it
+                traceback.print_exc()
+                connection.send((False, f"{type(problem).__name__}: {problem}"))

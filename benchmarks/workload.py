@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,22 +27,9 @@ CLS, SEP, FIRST_WORD = 101, 102, 1000
 """Token ids of BERT's vocabulary."""
 
 
-@dataclass(frozen=True)
-class Workload:
-    """The reviews of one turn, one batch after another, of IMDb's distribution of lengths.
-
-    Attributes:
-        random: batches of random reviews, as the article trains.
-        grouped: batches of reviews of similar length: evenly spaced ones of those that grouping by
-            length makes.
-    """
-
-    random: Tokens
-    grouped: Tokens
-
-    def rows(self) -> list[NDArray[np.int64]]:
-        """The rows of each batch."""
-        return np.split(np.arange(len(self.random)), len(self.random) // BATCH_SIZE)
+def batch_rows(reviews: Tokens) -> list[NDArray[np.int64]]:
+    """The rows of each batch."""
+    return np.split(np.arange(len(reviews)), len(reviews) // BATCH_SIZE)
 
 
 def review_lengths(count: int) -> NDArray[np.int64]:
@@ -63,15 +49,18 @@ def mean_tokens() -> float:
 
 
 @cache
-def make_workload(batches: int, vocabulary: int) -> Workload:
-    """The same reviews for every contender and on every machine."""
+def make_workload(batches: int, vocabulary: int) -> tuple[Tokens, Tokens]:
+    """The reviews of one turn, batch after batch, of IMDb's lengths, the same on every machine:
+    random ones, as the article trains; and batches of reviews of similar length, evenly spaced
+    among those that grouping by length makes.
+    """
     draw = np.random.default_rng(1)
     lengths = draw.permutation(review_lengths(batches * BATCH_SIZE))
     batched = review_lengths(GROUPED_BATCHES * BATCH_SIZE).reshape(GROUPED_BATCHES, BATCH_SIZE)
     chosen = ((np.arange(batches) + 0.5) * GROUPED_BATCHES / batches).astype(int)
     # The longest batch first, as the HF Trainer has it, so that memory is taken once.
     by_length = batched[chosen[::-1]].ravel()
-    return Workload(*(random_reviews(each, vocabulary, draw) for each in (lengths, by_length)))
+    return random_reviews(lengths, vocabulary, draw), random_reviews(by_length, vocabulary, draw)
 
 
 def random_reviews(

@@ -9,14 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, Self
 
-CHROMIUM = next(
-    (
-        found
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (found := shutil.which(name))
-    ),
-    None,
-)
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 
 
 class Browser:
@@ -79,20 +73,12 @@ class Browser:
         message, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(message)
 
-    def open(self, page: Path, width: int, *, dark: bool = False, scripts: bool = True) -> None:
+    def open(self, page: Path, width: int, *, dark: bool = False) -> None:
         self.events.clear()
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=900,
-            deviceScaleFactor=1,
-            mobile=width < 500,
-        )
-        self.call(
-            "Emulation.setEmulatedMedia",
-            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
-        )
-        self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url=page.resolve().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
@@ -107,17 +93,10 @@ class Browser:
     @property
     def complaints(self) -> list[dict[str, Any]]:
         """Console messages, exceptions and entries of the log."""
-        return [
-            e
-            for e in self.events
-            if e["method"]
-            in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
-        ]
+        names = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+        return [event for event in self.events if event["method"] in names]
 
     @property
     def requests(self) -> list[str]:
-        return [
-            e["params"]["request"]["url"]
-            for e in self.events
-            if e["method"] == "Network.requestWillBeSent"
-        ]
+        sent = [e["params"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
+        return [parameters["request"]["url"] for parameters in sent]

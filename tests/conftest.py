@@ -5,14 +5,14 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from lora_replication.reading import load_study
-from lora_replication.record import Epoch, Record, Run, Settings
+from lora_replication.record import Run, Settings
 from lora_replication.study import LoraParams, Study
 from tests.study_files import write_params
 
@@ -66,24 +66,9 @@ def settings() -> Callable[..., Settings]:
     return make
 
 
-class SilentMirror:
-    """Takes what a run reports, and nothing else."""
-
-    def __init__(self) -> None:
-        self.epochs: list[Epoch] = []
-        self.finished = False
-
-    def epoch(self, epoch: Epoch) -> None:
-        self.epochs.append(epoch)
-
-    def finish(self, folder: Path, record: Record) -> None:
-        self.finished = True
-
-
 @pytest.fixture
 def mirror() -> Callable[[Run], object]:
-    @contextmanager
-    def open_mirror(run: Run) -> Iterator[SilentMirror]:
-        yield SilentMirror()
+    """Opens a mirror that shows nothing."""
+    from lora_replication.grid.ray import SILENT
 
-    return open_mirror
+    return lambda _run: nullcontext(SILENT)

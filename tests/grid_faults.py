@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,7 @@ from lora_replication.study import ExecutionParams, Study
 from lora_replication.training.run import Mirror
 from lora_replication.workspace import Workspace
 from tests.study_files import ROOT, study_params
-
-TIMES = {"training_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes"}
+from tests.training_runs import without_times
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,9 @@ class Faults:
             file.write(f"{run.label}\n")
         fault, times = self.what.get(run.name, ("", 0))
         for number in range(times):
-            try:
+            with suppress(FileExistsError):  # it has failed so often
                 (self.folder / f"{run.name}-{number}").touch(exist_ok=False)
-            except FileExistsError:
-                continue
-            _fail(fault)
+                _fail(fault)
         return nullcontext(SILENT)
 
     @property
@@ -102,10 +99,8 @@ def left_behind(runs: Path) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for folder, record in read_records(runs):
-        left_out = {"where": {"started", "finished", "load"}, "happened": TIMES | {"attempt"}}
-        content = record.model_dump(exclude=left_out)
-        for epoch in content["happened"]["epochs"]:
-            del epoch["seconds"]
+        content = without_times(record)
+        del content["happened"]["attempt"]
         files = [folder / name for name in (PREDICTIONS, ADAPTER)]
         digests = [file_digest(file) for file in files if file.is_file()]
         found[str(folder.relative_to(runs))] = (content, digests)

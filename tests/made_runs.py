@@ -10,10 +10,11 @@ from lora_replication.workspace import Workspace
 from tests.study_files import study_params
 
 WHERE = Where(
-    git_commit=None, git_dirty=None, versions={}, cpu="a CPU", cores=2, memory_bytes=2**33,
-    gpu=None, threads=1, platform="Linux", started="2026-01-02T03:04:05+00:00",
-    finished="2026-01-02T03:05:05+00:00", data_source="generated", data_revision=None,
-    encoder_revision=None,
+    git_commit="0123456789abcdef0123456789abcdef01234567", git_dirty=False,
+    versions={"python": "3.11.7", "torch": "2.13.0"}, cpu="Example CPU @ 2.50GHz", cores=2,
+    memory_bytes=2**33, gpu=None, threads=2, platform="Linux 6.1 x86_64",
+    started="2026-01-02T03:04:05+00:00", finished="2026-01-02T03:05:05+00:00",
+    data_source="archive", data_revision=None, encoder_revision=None,
 )  # fmt: skip
 
 

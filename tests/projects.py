@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.study_files import write_params
 
@@ -76,29 +77,21 @@ def run(
     root: Path, *arguments: str, timeout: float = 240, cwd: Path | None = None, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """``lora-replication`` with these arguments in the project."""
-    return subprocess.run(
-        [COMMAND, *arguments],
-        cwd=cwd or root,
-        env=environment(root, **more),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    return _call([COMMAND, *arguments], cwd or root, environment(root, **more), timeout)
+
+
+def _call(
+    command: list[Any], cwd: Path, env: dict[str, str], timeout: float = 240
+) -> subprocess.CompletedProcess[str]:
+    options = {"capture_output": True, "text": True, "timeout": timeout}
+    return subprocess.run(command, cwd=cwd, env=env, check=False, **options)
 
 
 def dvc(root: Path, *arguments: str, study: str = "small") -> subprocess.CompletedProcess[str]:
     """Plain ``dvc`` in the folder of a study."""
     site_cache = {"DVC_SITE_CACHE_DIR": str(root / ".dvc" / "site-cache")}
-    return subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=root / "studies" / study,
-        env=environment(root, **site_cache),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return _call(command, root / "studies" / study, environment(root, **site_cache))
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -12,16 +12,7 @@ from lora_replication.files import file_digest
 from lora_replication.grid.choice import fresh_runs
 from lora_replication.grid.space import grid_runs
 from lora_replication.plan import Progress, method_runs, progress
-from lora_replication.record import (
-    PREDICTIONS,
-    Count,
-    Epoch,
-    Happened,
-    Record,
-    Run,
-    Where,
-    write_record,
-)
+from lora_replication.record import PREDICTIONS, Count, Epoch, Happened, Record, Run, write_record
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Results
 from lora_replication.report.summary import summarise
@@ -29,41 +20,22 @@ from lora_replication.report.verdicts import judge
 from lora_replication.statistics import scores
 from lora_replication.study import Study
 from lora_replication.workspace import Workspace
+from tests.made_runs import WHERE
 from tests.study_files import read_params
 
 PARAMETERS = {
-    "last_layers": 148_610,
-    "lora_default": 73_728,
-    "lora_tuned": 258_048,
-    "full": 22_713_986,
-}
+    "last_layers": 148_610, "lora_default": 73_728, "lora_tuned": 258_048, "full": 22_713_986,
+}  # fmt: skip
 TEST_CORRECT = {
-    "last_layers": (781, 779, 790),
-    "lora_default": (853, 861, 849),
-    "lora_tuned": (866, 871, 858),
-    "full": (872, 869, 880),
-}
+    "last_layers": (781, 779, 790), "lora_default": (853, 861, 849),
+    "lora_tuned": (866, 871, 858), "full": (872, 869, 880),
+}  # fmt: skip
+
 REVIEWS = {"train": 2000, "val": 500, "test": 1000}
 SMALL_GRID = {
     "alpha": [1, 16], "rank": [2, 8], "key": [False], "projection": [False], "head": [False],
     "winner_seeds": [101, 102, 103], "runners_up": 0,
 }  # fmt: skip
-WHERE = Where(
-    git_commit="0123456789abcdef0123456789abcdef01234567",
-    git_dirty=False,
-    versions={"python": "3.11.7", "torch": "2.13.0"},
-    cpu="Example CPU @ 2.50GHz",
-    cores=2,
-    memory_bytes=8 * 2**30,
-    gpu=None,
-    threads=2,
-    platform="Linux 6.1 x86_64",
-    started="2026-01-02T03:04:05+00:00",
-    finished="2026-01-02T03:05:05+00:00",
-    data_source="archive",
-    data_revision=None,
-    encoder_revision=None,
-)
 
 
 def article_study(**changes: Any) -> Study:
@@ -129,30 +101,18 @@ def make_record(run: Run, test_correct: int, parameters: int) -> Record:
     share = test_correct / 1000
     epochs = [
         Epoch(
-            epoch=epoch,
-            train_loss=0.6 / epoch,
-            train_accuracy=share - 0.05 + 0.03 * epoch,
-            val_loss=0.55 / epoch,
-            val_accuracy=share - 0.04 + 0.013 * epoch,
-            seconds=11.5,
+            epoch=epoch, train_loss=0.6 / epoch, train_accuracy=share - 0.05 + 0.03 * epoch,
+            val_loss=0.55 / epoch, val_accuracy=share - 0.04 + 0.013 * epoch, seconds=11.5,
         )
         for epoch in (1, 2, 3)
-    ]
-    train = count(round(2000 * (share + 0.04)), 2000)
+    ]  # fmt: skip
+    train = count(round(2000 * (share + 0.04)), 2000) if run.settings.evaluate_train else None
     happened = Happened(
-        status="ok",
-        epochs=epochs,
-        best_epoch=3,
-        train=train if run.settings.evaluate_train else None,
-        val=count(round(500 * share), 500),
-        test=count(test_correct, 1000),
-        trainable_parameters=parameters,
-        total_parameters=22_713_986,
-        training_seconds=34.5 + run.seed / 8,
-        evaluation_seconds=6.25,
-        tokens_per_second=31_234.5,
-        peak_memory_bytes=1_234_567_890,
-    )
+        status="ok", epochs=epochs, best_epoch=3, train=train, val=count(round(500 * share), 500),
+        test=count(test_correct, 1000), trainable_parameters=parameters,
+        total_parameters=22_713_986, training_seconds=34.5 + run.seed / 8,
+        evaluation_seconds=6.25, tokens_per_second=31_234.5, peak_memory_bytes=1_234_567_890,
+    )  # fmt: skip
     return Record(asked=run, happened=happened, where=WHERE)
 
 

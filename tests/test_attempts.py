@@ -12,13 +12,7 @@ from lora_replication.grid.packing import packs_of
 from lora_replication.grid.space import grid_runs
 from lora_replication.training.run import perform
 from tests import grid_faults
-from tests.grid_faults import (
-    Faults,
-    happened,
-    left_behind,
-    make_workspace,
-    run_sweep,
-)
+from tests.grid_faults import Faults, happened, left_behind, make_workspace, run_sweep
 
 pytestmark = pytest.mark.slow
 
@@ -35,10 +29,10 @@ def packs(tiny_data):
     return [[run.name for run in pack] for pack in packs]
 
 
-@pytest.mark.parametrize(
-    ("fault", "error", "attempts"),
-    [("memory", "OutOfMemoryError", 2), ("bug", "ZeroDivisionError", 1)],
-)
+ALWAYS = [("memory", "OutOfMemoryError", 2), ("bug", "ZeroDivisionError", 1)]
+
+
+@pytest.mark.parametrize(("fault", "error", "attempts"), ALWAYS)
 @pytest.mark.fault(25, 26)
 def test_a_configuration_that_always_fails_is_recorded_alone_and_the_rest_goes_on(
     tiny_root, packs, fault, error, attempts

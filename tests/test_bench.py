@@ -1,19 +1,20 @@
 """The benchmark's parts on tiny encoders. How fast anything is, no test says."""
 
+import itertools
 import json
 import os
 import signal
-from pathlib import Path
 
 import pytest
 import torch
 from pydantic import ValidationError
 
-from benchmarks import bench, flops, table
+from benchmarks import bench, flops
 from benchmarks.bench import GRID, METHODS, cases_of, measure
 from benchmarks.contenders import CONTENDERS, Clock, make_contender
-from benchmarks.results import Beginning, Comparison, Measurement, Results
+from benchmarks.results import FOLDER, Beginning, Results, page, render
 from benchmarks.workers import Workers
+from benchmarks.workload import batch_rows
 from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.study import ModelParams
 from tests.tiny_encoders import tiny_encoder
@@ -36,28 +37,22 @@ def model_in(contender):
     }[type(contender).__name__](contender)
 
 
-def trained(contender):
-    parameters = model_in(contender).named_parameters()
-    return {name: p.detach().clone() for name, p in parameters if p.requires_grad}
-
-
 @pytest.mark.parametrize("kind", ["distilbert", "bert"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_contender_trains_the_same_parameters_and_evaluates_after(kind, method):
     counts = {}
     for name in CONTENDERS:
         contender = make_contender(case_of(name, method, kind))
-        before = trained(contender)
-        counts[name] = sum(p.numel() for p in before.values())
-        clock = Clock(1, 1, "cpu")
-        contender.train(clock)
-        assert clock.seconds > 0
-        after = trained(contender)
-        assert any(not torch.equal(before[key], after[key]) for key in before), name
-        clock = Clock(2, 0, "cpu")
-        contender.evaluate(clock)
-        assert clock.seconds > 0
-        assert all(torch.equal(after[key], p) for key, p in trained(contender).items()), name
+        trained = [p for p in model_in(contender).parameters() if p.requires_grad]
+        counts[name] = sum(p.numel() for p in trained)
+        weights = [[p.detach().clone() for p in trained]]
+        for loop in (contender.train, contender.evaluate):
+            clock = Clock(1, 1, "cpu")
+            loop(clock)
+            assert clock.seconds > 0
+            weights.append([p.detach().clone() for p in trained])
+        same = [all(map(torch.equal, *pair)) for pair in itertools.pairwise(weights)]
+        assert same == [False, True], name
     assert len(set(counts.values())) == 1, counts
 
 
@@ -73,9 +68,8 @@ def test_peers_see_the_workload_as_their_users_would(name, loop):
 
     model_in(contender).register_forward_pre_hook(look, with_kwargs=True)
     getattr(contender, loop)(Clock(case.batches, 1, "cpu"))
-    tokens = case.workload.random if name == "article" else case.workload.grouped
-    rows = case.workload.rows()
-    lengths = [tokens.lengths[own] for own in (*rows, rows[0])]
+    rows = batch_rows(case.reviews)
+    lengths = [case.reviews.lengths[own] for own in (*rows, rows[0])]
     assert shapes == [(12, 512 if name == "article" else own.max()) for own in lengths]
     assert modes == [(loop == "train", own.sum()) for own in lengths]
 
@@ -90,9 +84,14 @@ def test_a_clock_times_what_follows_the_untimed_batches(monkeypatch):
 
 
 @pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16-mixed"), (False, "fp32")])
-def test_a_processor_without_bf16_is_measured_in_fp32(monkeypatch, has_bf16, precision):
+def test_a_processor_without_bf16_is_measured_in_fp32_and_numbers_start_at_one(
+    monkeypatch, has_bf16, precision
+):
     monkeypatch.setattr("lora_replication.machine.multiplies_bf16", lambda: has_bf16)
     assert bench.precisions("cpu") == (precision,)
+    for words in (["--rounds", "0"], ["--packs", "8", "0"]):
+        with pytest.raises(ParameterError, match="allowed: from 1"):
+            bench.main(words)
 
 
 class Recorder(Workers):
@@ -139,8 +138,9 @@ def raise_or_die(how):
     raise ValueError(how)
 
 
-def test_a_worker_that_fails_dies_or_hangs_is_named_and_the_next_call_works(tmp_path):
-    with Workers(tmp_path / "log") as workers:
+@pytest.mark.parametrize("forked", [True, False])
+def test_a_worker_that_fails_dies_or_hangs_is_named_and_the_next_call_works(tmp_path, forked):
+    with Workers(tmp_path / "log", forked=forked) as workers:
         with pytest.raises(IncompleteError, match="ValueError: wrong"):
             workers.call("one", raise_or_die, "wrong")
         assert "ValueError: wrong" in (tmp_path / "log").read_text()
@@ -166,71 +166,34 @@ def test_a_whole_run_is_kept_and_shown(tmp_path, monkeypatch, capsys, words):
         assert found == [(phase, name, 1) for phase in phases for name in CONTENDERS]
     assert all(1e8 < m.peak_memory_bytes < 1e11 for m in results.measurements)
     assert os.uname().nodename not in results.model_dump_json()
-    assert table.render(results) in (tmp_path / "README.md").read_text()
-    assert table.render(results) in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("words", [["--rounds", "0"], ["--packs", "8", "0"]])
-def test_numbers_below_one_are_refused(words):
-    with pytest.raises(ParameterError, match="allowed: from 1"):
-        bench.main(words)
-
-
-def results(kind="bench", **content):
-    return Beginning("cpu", "make bench").results(kind, **content)
-
-
-def measurement(**changes):
-    values = {
-        "size": "minilm",
-        "method": "lora_default",
-        "phase": "training",
-        "contender": "ours",
-        "precision": "fp32",
-        "seconds_per_review": (0.1, 0.2, 0.1),
-        "matrix_flops_per_second": (1e9, 2e9, 1e9),
-        "flops_per_review": 1e7,
-        "peak_memory_bytes": 2**30,
-    }
-    return Measurement(**values | changes)
-
-
-def test_a_row_of_speed_has_ratios_of_the_same_round():
-    peer = measurement(contender="peft", precision="bf16-mixed", seconds_per_review=(1.0, 1.0, 0.8))
-    pack = measurement(pack=8, seconds_per_review=(0.05, 0.05, 0.05))
-    text = table.render(results(measurements=(peer, measurement(), pack), mean_tokens=250.0))
-    rows = [row.strip("| ").split(" | ") for row in text.splitlines() if "lora default" in row]
-    own = ["minilm", "training", "lora default", "this project", "1", "fp32", "100 (100 to 200)"]
-    assert rows[1] == [*own, "2,500", "1.00 GiB", "10.0%"]
-    assert rows[0][3] == "HF Trainer with PEFT"
-    assert [rows[0][-1], rows[2][-1]] == ["8.00 (5.00 to 10.00)", "0.50 (0.25 to 0.50)"]
-
-
-def test_a_row_of_sameness_has_the_mean_difference_and_its_interval():
-    own = Comparison(
-        method="full", seeds=(1, 2, 3), reviews=1000, padded=(800, 810, 820), ours=(810, 810, 820)
-    )
-    row = table.render(results("sameness", comparisons=(own,))).splitlines()[-1]
-    # Differences 1, 0, 0 points: mean 1/3, standard error 1/3, t(0.975, 2) = 4.303.
-    accuracies = "81.00 (80.00 to 82.00) | 81.00 (81.00 to 82.00)"
-    assert row == f"| full | 1 to 3 | {accuracies} | +0.33 (-1.10 to +1.77) |"
-
-
-def test_results_come_back_as_written_and_refuse_what_they_do_not_know(tmp_path):
-    written = results(measurements=(measurement(),), skipped=("packs of 64: out of time",))
-    written.write(tmp_path / "one.json")
-    assert Results.read_all(tmp_path) == [written]
-    assert "- not done: packs of 64: out of time" in table.render(written)
-    content = json.loads((tmp_path / "one.json").read_text())
-    with pytest.raises(ValidationError, match="host"):
-        Results.model_validate(content | {"host": "x"})
-    content["measurements"][0]["seconds_per_review"] = [0.0]
-    with pytest.raises(ValidationError, match="seconds_per_review"):
-        Results.model_validate(content)
+    assert render(results) in (tmp_path / "README.md").read_text()
+    assert render(results) in capsys.readouterr().out
 
 
 def test_the_committed_tables_are_those_of_the_committed_results():
-    folder = Path(table.FOLDER)
-    everything = Results.read_all(folder)
-    assert (folder / "README.md").read_text("utf-8") == table.page(everything)
-    assert {f"{each.name}.json" for each in everything} == {f.name for f in folder.glob("*.json")}
+    assert (FOLDER / "README.md").read_text("utf-8") == page(Results.read_all(FOLDER))
+
+
+def test_results_come_back_as_written_have_ratios_of_the_same_round_and_refuse_the_unknown(
+    tmp_path,
+):
+    one = next(iter(Results.read_all(FOLDER))).measurements[0]
+    own = one.model_copy(
+        update={"contender": "ours", "precision": "fp32", "seconds_per_review": (0.1, 0.2, 0.1)}
+        | {"matrix_flops_per_second": (1e9, 2e9, 1e9), "flops_per_review": 1e7}
+    )
+    slow = {"contender": "peft", "precision": "bf16-mixed", "seconds_per_review": (1.0, 1.0, 0.8)}
+    fast = {"pack": 8, "seconds_per_review": (0.05, 0.05, 0.05)}
+    three = (own.model_copy(update=slow), own, own.model_copy(update=fast))
+    content = {"measurements": three, "mean_tokens": 250.0, "skipped": ("packs of 64: no memory",)}
+    written = Beginning("cpu", "make gpu").results("speed", **content)
+    written.write(tmp_path / "one.json")
+    assert Results.read_all(tmp_path) == [written]
+    text = render(written)
+    rows = [row.strip("| ").split(" | ") for row in text.splitlines() if f"| {one.size}" in row]
+    assert [rows[1][6], rows[1][7], rows[1][9]] == ["100 (100 to 200)", "2,500", "10.0%"]
+    assert [rows[0][-1], rows[2][-1]] == ["8.00 (5.00 to 10.00)", "0.50 (0.25 to 0.50)"]
+    assert "- not done: packs of 64: no memory" in text
+    content = json.loads((tmp_path / "one.json").read_text())
+    with pytest.raises(ValidationError, match="host"):
+        Results.model_validate(content | {"host": "x"})

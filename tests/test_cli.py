@@ -31,11 +31,15 @@ def test_without_arguments_it_shows_the_help_with_first_steps():
     assert done.returncode == 0
     assert "lora-replication run demo" in done.stdout
     assert all(f"\n  {command} " in done.stdout for command in COMMANDS)
+    assert call("--version").stdout == f"lora-replication, version {__version__}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_help_has_an_example(command):
-    assert f"Example: lora-replication {command}" in call(command, "--help").stdout
+def test_every_help_has_an_example_and_fits_a_narrow_terminal(command):
+    shown = call(command, "--help", COLUMNS="60", TERM="xterm-256color", LC_ALL="C").stdout
+    assert f"Example: lora-replication {command}" in shown
+    assert "\x1b" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_the_help_loads_nothing_heavy():
@@ -46,10 +50,6 @@ def test_the_help_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("loaded []\n")
-
-
-def test_the_version_has_its_name():
-    assert call("--version").stdout == f"lora-replication, version {__version__}\n"
 
 
 def test_studies_are_listed_with_their_titles():
@@ -78,9 +78,3 @@ def test_a_wrong_call_is_refused_with_one_message(arguments, message):
     assert message in done.stderr
     assert done.stderr.count("lora-replication: ") == 2
     assert done.stderr.endswith("\nlora-replication: exit code 2\n")
-
-
-def test_output_has_no_control_sequences_and_fits_a_narrow_terminal():
-    done = call("run", "--help", COLUMNS="60", TERM="xterm-256color", LC_ALL="C")
-    assert "\x1b" not in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80

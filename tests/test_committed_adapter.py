@@ -1,6 +1,5 @@
 """The small adapter in the repository answers plain sentences, out of the box."""
 
-import json
 import re
 import shlex
 from pathlib import Path
@@ -14,19 +13,6 @@ from lora_replication.record import ADAPTER, PREDICTIONS, read_record
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "adapters" / "minilm-imdb"
 
-SENTENCES = {
-    "A wonderful film: I laughed, I cried, and I would watch it again tomorrow.": "positive",
-    "One of the best movies of the year, with superb acting and a brilliant script.": "positive",
-    "Beautifully shot, moving from the first minute to the last. Highly recommended.": "positive",
-    "I loved every minute of it, and the ending is perfect.": "positive",
-    "The actors are excellent and the story is told with great care.": "positive",
-    "A complete waste of time. The plot makes no sense and the acting is terrible.": "negative",
-    "Boring, badly written and far too long; I wanted my money back.": "negative",
-    "The worst film I have seen in years, avoid it.": "negative",
-    "An awful script, wooden dialogue and cheap effects.": "negative",
-    "I fell asleep twice. Dull, predictable and stupid.": "negative",
-}
-
 
 def test_it_is_small_and_the_one_of_its_record():
     record = read_record(RUN)
@@ -36,12 +22,6 @@ def test_it_is_small_and_the_one_of_its_record():
     assert not (RUN / PREDICTIONS).exists()
     assert record.asked.study == "minilm-adapter"
     assert record.happened.test.fraction > 0.8
-
-
-def test_ten_plain_sentences_are_answered_rightly(capsys):
-    predict_texts(RUN, SENTENCES, None, encoder_path=None, device="cpu", as_json=True)
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {line["text"]: line["label"] for line in lines} == SENTENCES
 
 
 def test_readmes_example_is_answered_as_readme_says(capsys):

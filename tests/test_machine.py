@@ -11,38 +11,6 @@ import torch
 from lora_replication import machine
 
 
-@pytest.mark.fault(33)
-def test_the_time_is_utc():
-    assert datetime.fromisoformat(machine.utc_now()).utcoffset().total_seconds() == 0
-
-
-@pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """A git checkout in which the module seems to lie."""
-    for command in (["init", "-q"], ["config", "user.email", "a@b"], ["config", "user.name", "n"]):
-        subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    (tmp_path / "machine.py").write_text("")
-    subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
-    subprocess.run(["git", "commit", "-qm", "m"], cwd=tmp_path, check=True)
-    monkeypatch.setattr(machine, "__file__", str(tmp_path / "machine.py"))
-    return tmp_path
-
-
-@pytest.mark.fault(35)
-def test_a_clean_checkout_a_dirty_one_a_detached_head_and_none(checkout, monkeypatch):
-    head = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=checkout, check=True, capture_output=True, text=True
-    ).stdout.strip()
-    assert machine.git_state() == (head, False)
-    subprocess.run(["git", "checkout", "-q", "--detach"], cwd=checkout, check=True)
-    (checkout / "untracked").touch()
-    assert machine.git_state() == (head, False)
-    (checkout / "machine.py").write_text("changed")
-    assert machine.git_state() == (head, True)
-    monkeypatch.setattr(machine, "__file__", str(checkout.parent / "machine.py"))
-    assert machine.git_state() == (None, None)
-
-
 def test_nothing_says_who_or_on_which_host():
     told = json.dumps(
         [machine.versions(), machine.cpu_name(), machine.platform_name(), machine.gpu_name("cpu")]
@@ -71,25 +39,6 @@ def test_a_processors_features_are_read_from_its_flags(
     assert machine.multiplies_bf16() is in_bf16
 
 
-def test_versions_and_sizes_are_real():
-    assert machine.versions()["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
-    assert machine.cores() >= 1
-    assert machine.memory_bytes() > machine.peak_memory_bytes("cpu") > 50 * 2**20
-
-
-def test_peak_memory_grows_with_what_is_held():
-    before = machine.peak_memory_bytes("cpu")
-    held = bytearray(before + 100 * 2**20)
-    held[::4096] = b"x" * len(held[::4096])
-    assert machine.peak_memory_bytes("cpu") >= before + 50 * 2**20
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_missing_gpu_is_left_to_the_model_to_tell():
-    machine.reset_peak_memory("cuda")
-    assert machine.gpu_name("cuda") is None
-
-
 @pytest.mark.parametrize(
     ("device", "is_there", "answer", "lost"),
     [
@@ -109,3 +58,38 @@ def test_a_gpu_is_lost_when_it_is_there_and_answers_no_more(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: is_there)
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     assert machine.gpu_is_lost(device) is lost
+
+
+@pytest.mark.fault(35)
+def test_git_is_absent_clean_detached_or_dirty(tmp_path, monkeypatch):
+    def git(*words):
+        done = subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+        return done.stdout.decode().strip()
+
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "machine.py"))
+    assert machine.git_state() == (None, None)
+    (tmp_path / "machine.py").write_text("")
+    git("init", "-q")
+    git("add", ".")
+    git("-c", "user.email=a@b", "-c", "user.name=n", "commit", "-qm", "m")
+    head = git("rev-parse", "HEAD")
+    assert machine.git_state() == (head, False)
+    git("checkout", "-q", "--detach")
+    (tmp_path / "untracked").touch()
+    assert machine.git_state() == (head, False)
+    (tmp_path / "machine.py").write_text("changed")
+    assert machine.git_state() == (head, True)
+    monkeypatch.setenv("PATH", "")
+    assert machine.git_state() == (None, None)
+
+
+@pytest.mark.fault(33)
+def test_time_is_utc_and_versions_and_sizes_are_real():
+    assert datetime.fromisoformat(machine.utc_now()).utcoffset().total_seconds() == 0
+    assert machine.versions()["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert machine.cores() >= 1
+    assert machine.memory_bytes() > machine.peak_memory_bytes("cpu") > 50 * 2**20
+    before = machine.peak_memory_bytes("cpu")
+    held = bytearray(before + 100 * 2**20)
+    held[::4096] = b"x" * len(held[::4096])
+    assert machine.peak_memory_bytes("cpu") >= before + 50 * 2**20

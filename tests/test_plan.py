@@ -88,7 +88,7 @@ def test_records_of_a_former_winner_are_stale(tmp_path):
         ({"methods": {"full": {"trains": "all", "learning_rate": 1e-3}}}, 1),
         ({"train": {"epochs": 3}}, 3 + 8),
         ({"grid": {"alpha": [16]}}, 4),
-        ({"data": "c" * 64}, 3 + 8),
+        ({"digest": "c" * 64}, 3 + 8),
     ],
 )
 def test_records_of_other_parameters_or_data_are_counted_and_not_read(tmp_path, changes, stale):

@@ -1,12 +1,13 @@
-import io
 import json
 import shutil
-import sys
+from contextlib import nullcontext
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from lora_replication.errors import DataError, EnvironmentProblem, ParameterError
+from lora_replication.grid.ray import SILENT
 from lora_replication.plan import method_run
 from lora_replication.predict import predict_texts
 from lora_replication.record import Record, read_record, write_record
@@ -20,15 +21,11 @@ ENCODER = tiny_encoder("distilbert")
 @pytest.fixture(scope="module")
 def trained(tiny_study, tiny_data, tmp_path_factory):
     """A trained run's folder."""
-    from contextlib import contextmanager
-
-    from tests.conftest import SilentMirror
-
     root = tmp_path_factory.mktemp("trained")
     (root / "data").symlink_to(tiny_data / "data")
     workspace = Workspace(tiny_study, root)
     run = method_run(workspace, "full", 1)
-    perform(workspace, [run], contextmanager(lambda _run: iter([SilentMirror()])))
+    perform(workspace, [run], lambda _run: nullcontext(SILENT))
     return workspace.folder(run)
 
 
@@ -47,8 +44,6 @@ def altered(run, folder, **changes) -> Record:
 
 
 def test_predictions_agree_with_the_runs_own(trained, tiny_data, capsys):
-    import pyarrow.parquet as pq
-
     texts = pq.read_table(tiny_data / "data/tiny/test.parquet")["text"].to_pylist()
     table = pq.read_table(trained / "predictions.parquet").to_pylist()
     words = ("negative", "positive")
@@ -79,14 +74,6 @@ def test_a_text_that_is_cut_is_named(trained, capsys):
     assert [line["cut_at_tokens"] for line in lines] == [64, None]
     answer(trained, ["word " * 100], as_json=False)
     assert capsys.readouterr().out.endswith("(cut at 64 tokens)\n")
-
-
-def test_a_terminal_without_unicode_shows_what_it_can(trained, monkeypatch):
-    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    monkeypatch.setattr(sys, "stdout", terminal)
-    answer(trained, ["a joy \N{GRINNING FACE}"], as_json=False)
-    terminal.flush()
-    assert terminal.buffer.getvalue().endswith(b"a joy \\U0001f600\n")
 
 
 def test_what_is_missing_or_no_text_is_named(trained, tmp_path):

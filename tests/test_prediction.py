@@ -1,4 +1,4 @@
-"""A published single run next to runs on the same reviews: by hand, statsmodels and simulation."""
+"""A published single run next to runs on the same reviews: by hand and by statsmodels."""
 
 import math
 
@@ -43,9 +43,7 @@ def test_sameness_by_hand() -> None:
 
 
 @given(VALUES, st.floats(0.5, 0.99), st.floats(0, 1))
-def test_interval_and_test_are_one_and_statsmodels(
-    values: list[float], level: float, new: float
-) -> None:
+def test_interval_and_test_are_one_and_statsmodels(values, level, new):
     assume(len(set(values)) > 1)
     found = predict_run(values)
     interval = found.interval(level)
@@ -70,13 +68,3 @@ def test_few_runs_and_runs_without_scatter() -> None:
         assert alone.seeds_needed(1, 0.9) is None
     same = predict_run([1, 1])
     assert (same.p_value(1), same.p_value(2), same.equivalence(1, 0.5)) == (1, 0, 0)
-
-
-@pytest.mark.parametrize("seeds", [3, 5, 10])
-def test_the_articles_gain_of_two_runs_is_covered(seeds: int) -> None:
-    chance, held = np.random.default_rng(seeds), 0
-    for _ in range(2000):
-        first, second = chance.normal(90, 0.3, seeds), chance.normal(92, 0.5, seeds)
-        interval = predict_gain(first.tolist(), second.tolist()).interval(0.95)
-        held += interval.low <= chance.normal(92, 0.5) - chance.normal(90, 0.3) <= interval.high
-    assert 0.935 <= held / 2000 <= 0.99

@@ -59,17 +59,6 @@ def test_a_stream_restarts_with_its_epoch_and_goes_on_inside_it():
     assert not torch.equal(started(purpose="encoder")(x, 0.1), started(purpose="lora")(x, 0.1))
 
 
-def test_sizes_that_do_not_fill_64_bits_are_masked_too():
-    for size in range(1, 10):
-        assert started()(torch.ones(1, size), 0.1).shape == (1, size)
-
-
-def test_copies_share_their_mask():
-    x = started()(torch.ones(3, 1000), 0.1)
-    assert torch.equal(x[0], started()(torch.ones(1, 1000), 0.1)[0])
-    assert torch.equal(x, x[:1].expand(3, -1))
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_masks_of_every_type_drop_the_same_elements(dtype):
     mask = started().scaled_mask(torch.Size((1000,)), 0.1, dtype)
@@ -78,17 +67,15 @@ def test_masks_of_every_type_drop_the_same_elements(dtype):
     assert mask.max() == torch.tensor(65536 / 58982, dtype=dtype)
 
 
-def test_off_or_probability_zero_changes_nothing():
-    x = torch.randn(5)
-    assert started()(x, 0.0) is x
-    assert Dropout(1, "encoder", device=CPU)(x, 0.5) is x
-
-
-def test_masks_can_be_drawn_once_more():
+def test_masks_are_of_any_size_shared_by_copies_drawn_once_more_and_off():
+    for size in range(1, 10):  # that do not fill 64 bits
+        assert started()(torch.ones(1, size), 0.1).shape == (1, size)
+    copies = started()(torch.ones(3, 1000), 0.1)
+    assert torch.equal(copies, started()(torch.ones(1, 1000), 0.1).expand(3, -1))
     dropout, x = started(), torch.ones(1, 1000)
-    dropout(x, 0.5)
-    position = dropout.bits.position()
-    first = dropout(x, 0.5)
+    position, first = dropout.bits.position(), dropout(x, 0.5)
     assert not torch.equal(dropout(x, 0.5), first)
     dropout.bits.return_to(position)
     assert torch.equal(dropout(x, 0.5), first)
+    assert dropout(x, 0.0) is x
+    assert Dropout(1, "encoder", device=CPU)(x, 0.5) is x

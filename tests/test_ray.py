@@ -78,25 +78,25 @@ def test_runs_come_back_whole_and_the_first_record_stays(workspace, inputs, tmp_
     assert len(mirror.started) == 2
 
 
-def test_a_worker_whose_gpu_is_lost_ends_so_that_ray_starts_another(workspace, inputs, monkeypatch):
+@pytest.mark.fault(30)
+def test_a_worker_of_other_results_is_refused_and_one_whose_gpu_is_lost_ends(
+    workspace, inputs, monkeypatch
+):
     def lost(*_):
         raise GpuLost("no answer")
 
-    monkeypatch.setattr(on_ray, "attempt", lost)
-    monkeypatch.setattr(on_ray.os, "_exit", sys.exit)
-    pack = on_ray.run_pack(inputs, Task(grid_runs(workspace)[:1]))
-    assert next(pack) is None
-    with pytest.raises(SystemExit, match="1"):
-        next(pack)
-
-
-@pytest.mark.fault(30)
-def test_a_worker_of_other_results_is_refused(workspace, inputs, monkeypatch):
-    runs = grid_runs(workspace)[:1]
-    monkeypatch.setattr("lora_replication.workspace.RESULTS", 0)
-    (answer,) = on_ray.run_pack(inputs, Task(runs))
+    task = Task(grid_runs(workspace)[:1])
+    with monkeypatch.context() as other:
+        other.setattr("lora_replication.workspace.RESULTS", 0)
+        (answer,) = on_ray.run_pack(inputs, task)
     assert isinstance(answer, EnvironmentProblem)
     assert "install the same commit on every machine" in str(answer)
+    monkeypatch.setattr(on_ray, "attempt", lost)
+    monkeypatch.setattr(on_ray.os, "_exit", sys.exit)
+    pack = on_ray.run_pack(inputs, task)
+    assert next(pack) is None
+    with pytest.raises(SystemExit, match="1"):  # so that Ray starts another
+        next(pack)
 
 
 def free_port() -> int:
@@ -105,15 +105,14 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-@needs_ray
-def test_an_address_that_does_not_answer_is_refused():
-    address = f"127.0.0.1:{free_port()}"
-    execution = make_workspace(Path(), executor="ray", ray_address=address).study.execution
-    with pytest.raises(EnvironmentProblem, match=f"ray_address is {address}: no Ray there"):
-        on_ray.connect(execution)
-
-
-def test_without_the_package_it_says_what_to_install(workspace, tmp_path, monkeypatch):
+def test_an_address_that_does_not_answer_and_a_missing_package_are_named(
+    workspace, tmp_path, monkeypatch
+):
+    if importlib.util.find_spec("ray"):
+        address = f"127.0.0.1:{free_port()}"
+        execution = make_workspace(Path(), executor="ray", ray_address=address).study.execution
+        with pytest.raises(EnvironmentProblem, match=f"ray_address is {address}: no Ray there"):
+            on_ray.connect(execution)
     monkeypatch.setitem(sys.modules, "ray", None)
     for name in TOKEN:
         monkeypatch.setenv(name, "")
@@ -188,16 +187,14 @@ def fail_on_ray(root: Path) -> None:
     first, other = grid_runs(workspace)[:2]
     large = changed(workspace, first, "large", rank=10**13)
     endless = changed(workspace, first, "endless", epochs=10_000)
-    robbed = [
-        changed(workspace, run, name, epochs=40) for run, name in ((first, "a"), (other, "b"))
-    ]
+    named = {"a": first, "b": other}
+    robbed = [changed(workspace, run, name, epochs=40) for name, run in named.items()]
     found = {}
     with open_executor(workspace, Faults(root)) as executor:
         for packs in ([[first, large], [endless]], [robbed]):
             if packs[0] == robbed:
-                assert soon(
-                    lambda: not ray_workers(os.getpid()), 30
-                )  # the one before may be ending
+                # The worker before may be ending.
+                assert soon(lambda: not ray_workers(os.getpid()), 30)
                 print("ready", flush=True)
             for record in executor(packs):
                 found[record.asked.name] = record.happened.model_dump(mode="json")

@@ -12,26 +12,15 @@ from lora_replication.report import figures
 from lora_replication.report.figures import collapse_by_alpha, draw_figures, heatmaps
 from lora_replication.report.rendering import Drawing
 from lora_replication.report.results import Results
-from tests.report_records import (
-    altered,
-    article_study,
-    count,
-    diverged,
-    make_predictions,
-    make_records,
-    make_study,
-    make_workspace,
-    results_of,
-)
+from tests import report_records as made
 
-RECORDS = make_records(make_workspace(make_study()))
-ALWAYS = ["accuracy_by_method", "learning_curves"]
+RECORDS = made.make_records(made.make_workspace(made.make_study()))
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("study")
-    return results_of(make_study(), RECORDS, folder, make_predictions(RECORDS))
+    return made.results_of(made.make_study(), RECORDS, folder, made.make_predictions(RECORDS))
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +28,8 @@ def drawings(results: Results) -> dict[str, Drawing]:
     return draw_figures(results)
 
 
-@pytest.fixture(scope="module")
-def articles(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    study = article_study()
-    records = make_records(make_workspace(study))[:20]
-    return results_of(study, records, tmp_path_factory.mktemp("article"))
-
-
 def bars(plot: Any) -> list[list[float]]:
     return [list(bar.get_segments()[0][:, 0]) for bar in plot.collections]
-
-
-def diamonds(plot: Any) -> list[float]:
-    return [line.get_xdata()[0] for line in plot.lines if line.get_marker() == "D"]
 
 
 def percents(interval: Any) -> list[float]:
@@ -70,34 +48,31 @@ def test_intervals_runs_and_means_are_where_they_belong(results: Results) -> Non
     assert labels == ["last layers", "LoRA default", "LoRA tuned", "full", "grid winner"]
 
 
-def test_the_articles_numbers_are_drawn_where_they_are_comparable(
-    results: Results, articles: Results
-) -> None:
-    own = [86.22, 89.44, 92.39, 92.31]
-    assert diamonds(figures.accuracy_by_method(results).axes[0]) == []
-    assert diamonds(figures.accuracy_by_method(articles).axes[0]) == own
+def test_the_articles_numbers_are_drawn_where_they_are_comparable(results, tmp_path):
+    def diamonds(shown: Results) -> list[float]:
+        lines = figures.accuracy_by_method(shown).axes[0].lines
+        return [line.get_xdata()[0] for line in lines if line.get_marker() == "D"]
+
+    study = made.article_study()
+    articles = made.results_of(study, made.make_records(made.make_workspace(study))[:20], tmp_path)
+    assert (diamonds(results), diamonds(articles)) == ([], [86.22, 89.44, 92.39, 92.31])
 
 
-def test_curves_of_all_seeds_and_their_mean(results: Results) -> None:
-    figure = figures.learning_curves(results)
-    titles = [plot.get_title(loc="left") for plot in figure.axes]
-    assert titles == ["last layers", "LoRA default", "LoRA tuned", "full"]
-    lines = [list(line.get_ydata()) for line in figure.axes[0].lines]
-    assert len(lines) == 2 * (3 + 1)
-    runs = results.runs_of(results.methods[0])
-    validation = [[100 * epoch.val_accuracy for epoch in run.epochs] for run in runs]
-    assert lines[4:7] == validation
-    assert lines[7] == pytest.approx([sum(values) / 3 for values in zip(*validation, strict=True)])
-
-
-def test_a_curve_ends_before_the_epoch_in_which_its_run_diverged(tmp_path: Path) -> None:
+def test_curves_of_all_seeds_and_their_mean_end_before_the_epoch_in_which_a_run_diverged(tmp_path):
     epochs = RECORDS[0].happened.epochs
     gone = dict.fromkeys(("train_accuracy", "val_accuracy", "val_loss"))
     last = epochs[-1].model_copy(update=gone)
-    first = diverged(altered(RECORDS[0], epochs=[*epochs[:-1], last]))
-    results = results_of(make_study(), [first, *RECORDS[1:]], tmp_path)
-    lines = figures.learning_curves(results).axes[0].lines
-    assert [len(line.get_xdata()) for line in lines] == 2 * [2, 3, 3, 2]
+    first = made.diverged(made.altered(RECORDS[0], epochs=[*epochs[:-1], last]))
+    results = made.results_of(made.make_study(), [first, *RECORDS[1:]], tmp_path)
+    plots = figures.learning_curves(results).axes
+    titles = [plot.get_title(loc="left") for plot in plots]
+    assert titles == ["last layers", "LoRA default", "LoRA tuned", "full"]
+    assert [len(line.get_xdata()) for line in plots[0].lines] == 2 * [2, 3, 3, 2]
+    runs = results.runs_of(results.methods[1])
+    validation = [[100 * epoch.val_accuracy for epoch in run.epochs] for run in runs]
+    lines = [list(line.get_ydata()) for line in plots[1].lines]
+    assert lines[4:7] == validation
+    assert lines[7] == pytest.approx([sum(values) / 3 for values in zip(*validation, strict=True)])
 
 
 def test_differences_with_their_interval(results: Results) -> None:
@@ -108,11 +83,13 @@ def test_differences_with_their_interval(results: Results) -> None:
     assert (len(bars(plot)), len(plot.lines)) == (6, 6 * 2 + 1)
 
 
-def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(
-    tmp_path: Path,
-) -> None:
-    records = [*RECORDS[:16], diverged(RECORDS[16]), *RECORDS[17:]]
-    cells = [run for run in results_of(make_study(), records, tmp_path).cells if run.val_accuracy]
+def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(tmp_path):
+    records = [*RECORDS[:16], made.diverged(RECORDS[16]), *RECORDS[17:]]
+    cells = [
+        run
+        for run in made.results_of(made.make_study(), records, tmp_path).cells
+        if run.val_accuracy
+    ]
     panels = heatmaps(cells).axes[:2]
     assert [panel.get_title(loc="left") for panel in panels] == ["q v", "q v mlp"]
     by_name = {run.name: 100 * run.val_accuracy for run in cells}
@@ -124,19 +101,17 @@ def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(
     assert len(by_name) == 7
 
 
-def test_collapse_with_its_exact_interval(tmp_path: Path) -> None:
+def test_collapse_has_an_exact_interval(tmp_path: Path) -> None:
     records = list(RECORDS)
-    records[16] = diverged(records[16])
-    records[17] = altered(records[17], test=count(512, 1000), one_class=True)
-    rows = results_of(make_study(), records, tmp_path).grid.collapse
+    records[16] = made.diverged(records[16])
+    records[17] = made.altered(records[17], test=made.count(512, 1000), one_class=True)
+    rows = made.results_of(made.make_study(), records, tmp_path).grid.collapse
     lines = [list(line.get_ydata()) for line in collapse_by_alpha(rows).axes[0].lines]
     assert lines[1] == [100 * rows[1].share.low, 100 * rows[1].share.high]
     assert lines[2:] == [[0, 50], [0, 25]]
 
 
-def test_the_same_results_give_the_same_bytes_and_say_what_they_are_not(
-    results: Results, drawings: dict[str, Drawing]
-) -> None:
+def test_the_same_results_give_the_same_bytes_and_say_what_they_are_not(results, drawings):
     assert draw_figures(results) == drawings
     assert len(drawings) == 5
     for drawing in drawings.values():
@@ -145,9 +120,7 @@ def test_the_same_results_give_the_same_bytes_and_say_what_they_are_not(
         assert b"Not DistilBERT on the whole of IMDb" in drawing.svg
 
 
-def test_svg_takes_the_colour_of_the_text_and_has_ids_of_its_own(
-    drawings: dict[str, Drawing],
-) -> None:
+def test_svg_takes_the_colour_of_the_text_and_has_ids_of_its_own(drawings):
     ids: list[str] = []
     for drawing in drawings.values():
         assert b"#222222" not in drawing.svg
@@ -161,9 +134,3 @@ def test_svg_takes_the_colour_of_the_text_and_has_ids_of_its_own(
         assert not {"width", "height"} & set(root.attrib)
         ids += found
     assert len(ids) == len(set(ids))
-
-
-def test_without_runs_the_figures_say_so(tmp_path: Path) -> None:
-    drawings = draw_figures(results_of(make_study(), [], tmp_path))
-    assert list(drawings) == ALWAYS
-    assert all(b"no runs yet" in drawing.svg for drawing in drawings.values())

@@ -12,14 +12,7 @@ from lora_replication.errors import DataError
 from lora_replication.record import PREDICTIONS, Record
 from lora_replication.report.predictions import Predictions, read_predictions
 from lora_replication.workspace import Workspace
-from tests.report_records import (
-    altered,
-    count,
-    make_records,
-    make_study,
-    make_workspace,
-    write_study,
-)
+from tests import report_records as made
 
 RIGHT = np.array([True, False, True, False])
 MOVIES = np.array(["tt1", "tt3", "tt2", "tt3"])
@@ -27,30 +20,31 @@ NAME = ("method", "last_layers", 1)
 
 
 def workspace_of(root: Path, record: Record, movies: np.ndarray | None = MOVIES) -> Workspace:
-    workspace = make_workspace(make_study(), root)
+    workspace = made.make_workspace(made.make_study(), root)
     unseen = None if movies is None else ~RIGHT
-    write_study(workspace, [record], Predictions({NAME: RIGHT}, {}, movies, unseen, RIGHT))
+    made.write_study(workspace, [record], Predictions({NAME: RIGHT}, {}, movies, unseen, RIGHT))
     return Workspace(workspace.study, root)
 
 
 def one_run(correct: int = 2, reviews: int = 4) -> Record:
-    record = make_records(make_workspace(make_study()))[0]
-    return altered(record, test=count(correct, reviews))
+    record = made.make_records(made.make_workspace(made.make_study()))[0]
+    return made.altered(record, test=made.count(correct, reviews))
 
 
-def test_right_predictions_and_facts(tmp_path: Path) -> None:
-    workspace = workspace_of(tmp_path, one_run())
+def test_right_predictions_and_facts_or_their_absence(tmp_path: Path) -> None:
+    tested = read_predictions(workspace_of(tmp_path / "all", one_run()), [one_run()])
+    found = [tested.right[NAME], tested.movies, tested.unseen_movie, tested.repeated]
+    assert [each.tolist() for each in found] == [x.tolist() for x in (RIGHT, MOVIES, ~RIGHT, RIGHT)]
+    workspace = workspace_of(tmp_path / "none", one_run(), movies=None)
+    (workspace.folder(one_run().asked) / PREDICTIONS).unlink()
     tested = read_predictions(workspace, [one_run()])
-    assert tested.right[NAME].tolist() == RIGHT.tolist()
-    assert tested.movies.tolist() == MOVIES.tolist()
-    assert tested.unseen_movie.tolist() == (~RIGHT).tolist()
-    assert tested.repeated.tolist() == RIGHT.tolist()
+    assert (tested.right, tested.movies, tested.unseen_movie) == ({}, None, None)
 
 
 def test_the_grids_configurations_are_read_on_validation(tmp_path: Path) -> None:
-    records = make_records(make_workspace(make_study()))
+    records = made.make_records(made.make_workspace(made.make_study()))
     cell = next(record for record in records if record.asked.role == "cell")
-    cell = altered(cell, val=count(1, 2), test=count(2, 4))
+    cell = made.altered(cell, val=made.count(1, 2), test=made.count(2, 4))
     workspace = workspace_of(tmp_path, cell)
     table = {
         "split": ["val"] * 2 + ["test"] * 4, "row": [0, 1, 0, 1, 2, 3], "label": [1, 0, 1, 0, 1, 0],
@@ -63,7 +57,7 @@ def test_the_grids_configurations_are_read_on_validation(tmp_path: Path) -> None
         cell.asked.name: [True, False]
     }
     with pytest.raises(DataError, match="1 of 2 validation reviews right, its record says 2 of 2"):
-        read_predictions(workspace, [altered(cell, val=count(2, 2))])
+        read_predictions(workspace, [made.altered(cell, val=made.count(2, 2))])
 
 
 def test_equal_logits_predict_0_and_other_parts_are_left_out(tmp_path: Path) -> None:
@@ -77,17 +71,8 @@ def test_equal_logits_predict_0_and_other_parts_are_left_out(tmp_path: Path) -> 
     assert right.tolist() == [True, False, True, False]
 
 
-def test_unknown_movies_and_absent_predictions(tmp_path: Path) -> None:
-    workspace = workspace_of(tmp_path, one_run(), movies=None)
-    (workspace.folder(one_run().asked) / PREDICTIONS).unlink()
-    tested = read_predictions(workspace, [one_run()])
-    assert (tested.right, tested.movies, tested.unseen_movie) == ({}, None, None)
-
-
 @pytest.mark.parametrize("wrong", [one_run(3), one_run(2, 5)])
-def test_predictions_that_contradict_their_record_are_refused(
-    tmp_path: Path, wrong: Record
-) -> None:
+def test_predictions_that_contradict_their_record_are_refused(tmp_path, wrong):
     expected = r"predictions\.parquet: 2 of 4 test reviews right, its record says"
     with pytest.raises(DataError, match=expected):
         read_predictions(workspace_of(tmp_path, wrong), [wrong])

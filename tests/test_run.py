@@ -1,42 +1,27 @@
 import os
 import shutil
-from contextlib import nullcontext
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError
+from lora_replication.errors import DataError, EnvironmentProblem
 from lora_replication.files import only_writer
 from lora_replication.plan import method_run
 from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, checked_file, read_record
 from lora_replication.study import Study
-from lora_replication.training import run as run_module
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.evaluation import count, predict_logits
-from lora_replication.training.run import perform, perform_one, record_failure
+from lora_replication.training.run import perform, record_failure
 from lora_replication.workspace import Workspace
 from tests.study_files import study_params
-from tests.training_runs import PowerCutError, spoil_outputs, without_times
+from tests.training_runs import spoil_outputs
 
 
 @pytest.fixture
 def workspace(tiny_study, tiny_root):
     return Workspace(tiny_study, tiny_root)
-
-
-@pytest.fixture
-def workspace_in(tiny_study, tiny_data, tmp_path):
-    """Makes a workspace in a folder of its own."""
-
-    def make(name, study=tiny_study):
-        root = tmp_path / name
-        root.mkdir()
-        (root / "data").symlink_to(tiny_data / "data")
-        return Workspace(study, root)
-
-    return make
 
 
 def one(workspace, mirror, method="last_layers", seed=1):
@@ -64,19 +49,6 @@ def test_a_run_leaves_a_record_predictions_and_an_adapter_that_agree(workspace, 
     assert np.array_equal(again, logits[split == "test"])
     best = record.happened.epochs[record.happened.best_epoch - 1]
     assert best.val_accuracy == record.happened.val.fraction
-
-
-def test_a_seed_has_the_same_files_and_record_but_for_times_and_another_seed_others(
-    workspace_in, mirror
-):
-    first, second, other = (
-        one(workspace_in(folder), mirror, "lora_default", seed)
-        for folder, seed in (("a", 1), ("b c", 1), ("d", 2))
-    )
-    assert without_times(first) == without_times(second)
-    assert first.asked.key != other.asked.key
-    assert first.happened.predictions_sha256 != other.happened.predictions_sha256
-    assert first.happened.adapter_sha256 != other.happened.adapter_sha256
 
 
 @pytest.mark.fault(30)
@@ -137,24 +109,6 @@ def test_a_failure_is_recorded_and_tried_again(workspace, mirror):
     assert one(workspace, mirror).happened.status == "ok"
 
 
-@pytest.mark.parametrize(
-    "problem", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
-)
-@pytest.mark.fault(26)
-def test_memory_that_ran_out_is_recorded_and_named(workspace, mirror, monkeypatch, problem):
-    def fail(*_arguments):
-        raise problem
-
-    monkeypatch.setattr(run_module, "train", fail)
-    run = method_run(workspace, "last_layers", 1)
-    with pytest.raises(IncompleteError, match=r"set a smaller train\.batch_size"):
-        perform_one(workspace, run, mirror)
-    assert read_record(workspace.folder(run)).happened.status == "failed"
-    problem = RuntimeError("a bug")
-    with pytest.raises(RuntimeError, match="a bug"):
-        perform_one(workspace, run, mirror)
-
-
 @pytest.mark.fault(32)
 def test_a_run_that_another_process_writes_is_refused(workspace, mirror):
     with (
@@ -178,24 +132,3 @@ def test_altered_tokens_and_another_encoder_are_refused(tiny_study, tiny_data, t
     with pytest.raises(DataError, match="the data was prepared for weights with"):
         one(Workspace(other, tmp_path), mirror)
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.fault(1)
-def test_an_interrupted_run_resumes_to_the_record_and_files_of_an_uninterrupted_one(
-    workspace_in, mirror
-):
-    """``faults/test_kills.py`` does the same with SIGKILL."""
-
-    class PowerCut:
-        def epoch(self, epoch):
-            raise PowerCutError
-
-    broken, whole = workspace_in("broken"), workspace_in("whole")
-    with pytest.raises(PowerCutError):
-        one(broken, lambda _run: nullcontext(PowerCut()), "lora_default")
-    assert list(broken.state.rglob("*.safetensors"))
-    assert not list(broken.runs.rglob(RECORD))
-    records = [one(workspace, mirror, "lora_default") for workspace in (broken, whole)]
-    assert without_times(records[0]) == without_times(records[1])
-    assert not list(broken.state.rglob("*.safetensors"))
-    assert len(list(broken.folder(records[0].asked).iterdir())) == 3

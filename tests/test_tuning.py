@@ -55,7 +55,7 @@ def chosen(correct, **faults):
     """
     runs = trial_runs(workspace_in(Path()))[:9]
     records = [
-        make_record(run, right, test=None, **faults.get(run.settings.axes, {}))
+        make_record(run, right, **{"test": None} | faults.get(run.settings.axes, {}))
         for run, right in zip(runs, correct, strict=True)
     ]
     return chosen_trial(trials_of(records)["full"], 5.0).settings.learning_rate

@@ -34,13 +34,7 @@ from lora_replication.workspace import Workspace
 TRACKING = TrackingParams(uri="sqlite:///mlflow.db", experiment="mirror")
 NOON = 1_706_702_400_000  # 2024-01-31T12:00:00 UTC
 QUARTERS = {part: Count(correct=3, reviews=4, ones=1) for part in ("train", "val", "test")}
-NO_RESULT: dict[str, Any] = {
-    "best_epoch": None,
-    "train": None,
-    "val": None,
-    "test": None,
-    "epochs": [],
-}
+NO_RESULT: dict[str, Any] = dict.fromkeys(("best_epoch", "train", "val", "test")) | {"epochs": []}
 
 
 @pytest.fixture(scope="session")
@@ -91,12 +85,9 @@ while True:
 
 
 def a_run(
-    name: str = "lora_default",
-    role: Role = "method",
-    seed: int = 1,
-    rank: int = 8,
+    name: str = "lora_default", role: Role = "method", seed: int = 1, rank: int = 8,
     study: str = "toy",
-) -> Run:
+) -> Run:  # fmt: skip
     settings = Settings(
         encoder="minilm", max_tokens=64, epochs=3, batch_size=12, learning_rate=5e-4,
         precision="fp32", device="cpu", trains="lora",
@@ -167,11 +158,9 @@ def client() -> Any:
 def runs(condition: str = "", study: str = "toy") -> list[Any]:
     """The runs in MLflow, the oldest first."""
     experiment = client().get_experiment_by_name(f"mirror/{study}")
+    places = [experiment.experiment_id] if experiment else []
     order = ["attributes.start_time ASC"]
-    found = experiment and client().search_runs(
-        [experiment.experiment_id], condition, order_by=order
-    )
-    return list(found or [])
+    return list(client().search_runs(places, condition, order_by=order)) if places else []
 
 
 def curve(run: Any, name: str) -> list[tuple[int, float]]:

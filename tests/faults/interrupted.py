@@ -8,21 +8,21 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from lora_replication.files import file_digest
 from lora_replication.plan import method_run
-from lora_replication.record import Epoch, Record, Run, read_record
+from lora_replication.record import Epoch, read_record
 from lora_replication.study import Study
 from lora_replication.workspace import Workspace
+from tests.training_runs import without_times
 
 METHODS = ("last_layers", "lora_default", "full")
-TIMES = {"training_seconds", "evaluation_seconds", "tokens_per_second", "peak_memory_bytes"}
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
@@ -71,16 +71,6 @@ def result(study: Study, root: Path, name: str, seed: int = 1) -> tuple[object, 
     return without_times(record), *(file_digest(folder / file) for file in files)
 
 
-def without_times(record: Record) -> dict[str, object]:
-    """The content of a record that is the same for equal runs."""
-    content = record.model_dump(
-        exclude={"where": {"started", "finished", "load"}, "happened": TIMES}
-    )
-    for epoch in content["happened"]["epochs"]:
-        del epoch["seconds"]
-    return content
-
-
 def perform_run(study: Study, root: Path, name: str, seed: int, at: str) -> None:
     """What the process does."""
     import torch
@@ -90,74 +80,49 @@ def perform_run(study: Study, root: Path, name: str, seed: int, at: str) -> None
     torch.set_num_threads(1)
     kind, number, moment = (*at.split(), "", "", "")[:3]
     if kind == "step":
-        _die_before(torch.optim.Adam, "step", int(number))
+        _die_before_step(int(number))
     if kind == "checkpoint":
         _die_writing(int(number), moment)
 
-    class Told:
-        def epoch(self, epoch: Epoch) -> None:
-            with (root / "told").open("a") as told:
-                told.write(f"{name} {seed} {epoch.epoch}\n")
-            if at == f"epoch {epoch.epoch}":
-                die()
-
-        def finish(self, folder: Path, record: Record) -> None:
-            """Nothing to do."""
-
-    @contextmanager
-    def mirror(_run: Run) -> Iterator[Told]:
-        yield Told()
-
-    workspace = Workspace(study, root)
-    perform(workspace, [method_run(workspace, name, seed)], mirror)
-
-
-def _die_before(owner: object, name: str, number: int) -> None:
-    """Die at the ``number``-th call of a method."""
-    original, calls = getattr(owner, name), []
-
-    def counted(*arguments: object, **options: object) -> object:
-        calls.append(1)
-        if len(calls) == number:
+    def epoch_ended(epoch: Epoch) -> None:
+        with (root / "told").open("a") as told:
+            told.write(f"{name} {seed} {epoch.epoch}\n")
+        if at == f"epoch {epoch.epoch}":
             die()
-        return original(*arguments, **options)
 
-    setattr(owner, name, counted)
+    mirror: Any = SimpleNamespace(epoch=epoch_ended, finish=lambda _folder, _record: None)
+    workspace = Workspace(study, root)
+    perform(workspace, [method_run(workspace, name, seed)], lambda _run: nullcontext(mirror))
+
+
+def _die_before_step(number: int) -> None:
+    """Die at the ``number``-th update of weights."""
+    import torch
+
+    step, steps = torch.optim.Adam.step, itertools.count(1)
+
+    def counted(self: torch.optim.Adam) -> object:
+        return die() if next(steps) == number else step(self)
+
+    torch.optim.Adam.step = counted  # type: ignore[assignment, method-assign]
 
 
 def _die_writing(number: int, moment: str) -> None:
-    """Die while the ``number``-th checkpoint is written.
-
-    ``before`` its temporary file is made, ``half`` way through it, ``whole`` but not yet in its
-    place, or ``renamed``.
+    """Die while the ``number``-th checkpoint is written: ``half`` way through its temporary file, with
+    that ``whole`` but not yet in its place, or ``renamed``.
     """
-    make, fsync, replace, checkpoints = tempfile.mkstemp, os.fsync, Path.replace, []
-
-    def is_now(at: str) -> bool:
-        return moment == at and len(checkpoints) == number
-
-    def made(*, prefix: str, dir: Path) -> tuple[int, str]:  # noqa: A002  # as in the library
-        if prefix.startswith(".seed-"):
-            checkpoints.append(prefix)
-        if is_now("before"):
-            die()
-        return make(prefix=prefix, dir=dir)
-
-    def synced(handle: int) -> None:
-        if is_now("half"):
-            os.ftruncate(handle, os.fstat(handle).st_size // 2)
-            die()
-        fsync(handle)
+    replace, writes = Path.replace, itertools.count(1)
 
     def replaced(self: Path, target: Path) -> Path:
-        if is_now("whole"):
+        if target.name.startswith("seed-") and next(writes) == number:
+            if moment == "half":
+                os.truncate(self, self.stat().st_size // 2)
+            if moment == "renamed":
+                replace(self, target)
             die()
-        placed = replace(self, target)
-        if is_now("renamed"):
-            die()
-        return placed
+        return replace(self, target)
 
-    tempfile.mkstemp, os.fsync, Path.replace = made, synced, replaced  # type: ignore[assignment, method-assign]
+    Path.replace = replaced  # type: ignore[assignment, method-assign]
 
 
 if __name__ == "__main__":  # study as JSON, root, then runs such as full:1

@@ -1,28 +1,14 @@
 """Fault 29: records, failures and missing runs always add up to what was asked."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lora_replication.errors import IncompleteError
 from lora_replication.record import Record
-from lora_replication.report.build import build_report, read_results
-from tests.report_records import (
-    altered,
-    diverged,
-    make_predictions,
-    make_records,
-    make_study,
-    make_workspace,
-    results_of,
-    write_study,
-)
+from tests import report_records as made
 
-STUDY = make_study()
-RECORDS = make_records(make_workspace(STUDY))
+STUDY = made.make_study()
+RECORDS = made.make_records(made.make_workspace(STUDY))
 FATES = ("ok", "diverged", "failed", "timeout", "killed", "lost")
 DONE = ("ok", "diverged")
 
@@ -34,9 +20,9 @@ def after(fates: list[str]) -> list[Record]:
         if fate == "ok":
             left.append(record)
         elif fate == "diverged":
-            left.append(diverged(record))
+            left.append(made.diverged(record))
         elif fate != "lost":
-            left.append(altered(record, status=fate, train=None, val=None, test=None))
+            left.append(made.altered(record, status=fate, train=None, val=None, test=None))
     return left
 
 
@@ -45,7 +31,7 @@ def after(fates: list[str]) -> list[Record]:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from(FATES), min_size=len(RECORDS), max_size=len(RECORDS)))
 def test_done_failed_and_missing_add_up(tmp_path_factory, fates):
-    results = results_of(STUDY, after(fates), tmp_path_factory.mktemp("fates"))
+    results = made.results_of(STUDY, after(fates), tmp_path_factory.mktemp("fates"))
     met = list(zip(fates, RECORDS, strict=True))
     for role in ("method", "cell"):
         mine = [fate for fate, record in met if record.asked.role == role]
@@ -58,23 +44,3 @@ def test_done_failed_and_missing_add_up(tmp_path_factory, fates):
     cells = [fate for fate, record in met if record.asked.role == "cell"]
     whole = all(fate in DONE for fate in cells) and "ok" in cells
     assert (results.grid.winner_by_validation is not None) == whole
-
-
-@pytest.mark.fault(29)
-def test_deleted_records_are_counted_and_named_and_name_no_winner(tmp_path: Path):
-    workspace = make_workspace(STUDY, tmp_path)
-    write_study(workspace, RECORDS, make_predictions(RECORDS))
-    lost = [record.asked for record in RECORDS if record.asked.role == "cell"][:6]
-    for run in lost:
-        shutil.rmtree(workspace.folder(run))
-    folder = tmp_path / "report"
-    with pytest.raises(IncompleteError) as problem:
-        build_report(workspace, folder)
-    assert problem.value.exit_code == 5
-    assert not folder.exists()
-    build_report(workspace, folder, allow_partial=True)
-    text = (folder / "report.md").read_text("utf-8")
-    assert all(run.name in text for run in lost)
-    results = read_results(folder)
-    assert (results.grid.done, results.grid.asked) == (2, 8)
-    assert results.grid.winner_by_validation is None

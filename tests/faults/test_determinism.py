@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from lora_replication.record import read_record
-from lora_replication.study import Study
 from tests.faults.interrupted import METHODS, result
 from tests.projects import ROOT
 
@@ -32,15 +31,8 @@ CIRCUMSTANCES = {
 """What differs from the first time: variables, the folder, or the runs of each process."""
 
 
-def perform(
-    study: Study,
-    tiny_data: Path,
-    root: Path,
-    runs: list[list[str]],
-    umask: int = -1,
-    **variables: str,
-) -> list[tuple[object, ...]]:
-    """Make the runs in ``root``, each list in a process of its own, all at once; gives their
+def perform(study, tiny_data, root, runs, umask=-1, **variables):
+    """Make the runs in ``root``, each list in a process of its own, all at once; returns their
     results in the order of METHODS.
     """
     root.mkdir(parents=True)
@@ -57,9 +49,7 @@ def perform(
 
 
 @pytest.fixture(scope="module")
-def first(
-    tiny_study: Study, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> list[tuple[object, ...]]:
+def first(tiny_study, tiny_data, tmp_path_factory):
     return perform(tiny_study, tiny_data, tmp_path_factory.mktemp("first") / "root", [RUNS])
 
 
@@ -72,16 +62,8 @@ def test_every_rerun_gives_the_same_bits(first, tiny_study, tiny_data, tmp_path,
     assert perform(tiny_study, tiny_data, root, **changed) == first
     for name in METHODS:
         record = read_record(root / "runs" / tiny_study.study / name / "seed-1")
-        started, finished = (
-            datetime.fromisoformat(stamp) for stamp in (record.where.started, record.where.finished)
-        )
-        assert started.utcoffset() == finished.utcoffset() == timedelta(0)
+        for stamp in (record.where.started, record.where.finished):
+            assert datetime.fromisoformat(stamp).utcoffset() == timedelta(0)
         happened = record.happened
-        assert (
-            min(
-                happened.training_seconds,
-                happened.evaluation_seconds,
-                *(epoch.seconds for epoch in happened.epochs),
-            )
-            >= 0
-        )
+        durations = [happened.training_seconds, happened.evaluation_seconds]
+        assert min(durations + [epoch.seconds for epoch in happened.epochs]) >= 0

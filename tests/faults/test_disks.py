@@ -1,6 +1,4 @@
-"""Faults 7 and 8 on real file systems: a full one and one that can't be written. They need leave to
-mount.
-"""
+"""Fault 7 on a real file system, which is full; it needs leave to mount."""
 
 import subprocess
 from collections.abc import Iterator
@@ -9,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from lora_replication.errors import EnvironmentProblem
-from lora_replication.files import write_whole
 from lora_replication.plan import method_run
 from lora_replication.study import Study
 from lora_replication.training.run import perform
@@ -18,13 +15,9 @@ from tests.faults.interrupted import result
 
 
 def mount(*arguments: object) -> bool:
+    command = ["mount", *map(str, arguments)]
     try:
-        return (
-            subprocess.run(
-                ["mount", *map(str, arguments)], capture_output=True, check=False, timeout=10
-            ).returncode
-            == 0
-        )
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:
         return False
 
@@ -52,12 +45,10 @@ def test_a_disk_that_fills_in_mid_run_is_named_and_what_stood_there_stays(
     (small_disk / "data").symlink_to(tiny_data / "data")
     train(tiny_study, small_disk, "last_layers", mirror)
     before = result(tiny_study, small_disk, "last_layers")
-    with pytest.raises(EnvironmentProblem) as told:
+    words = f"{small_disk}/.*No space left on device.* bytes are free"
+    with pytest.raises(EnvironmentProblem, match=words) as told:
         train(tiny_study, small_disk, "full", mirror)
     assert told.value.exit_code == 4
-    assert str(small_disk) in str(told.value)
-    assert "No space left on device" in str(told.value)
-    assert "bytes are free" in str(told.value)
     assert result(tiny_study, small_disk, "last_layers") == before
     assert not [file for file in small_disk.rglob(".*") if file.is_file()]
     assert mount("-o", "remount,size=8m", small_disk)
@@ -67,14 +58,3 @@ def test_a_disk_that_fills_in_mid_run_is_named_and_what_stood_there_stays(
     (roomy / "data").symlink_to(tiny_data / "data")
     train(tiny_study, roomy, "full", mirror)
     assert result(tiny_study, small_disk, "full") == result(tiny_study, roomy, "full")
-
-
-@pytest.mark.fault(8)
-def test_a_file_on_a_disk_that_can_not_be_written_is_named(small_disk):
-    write_whole(small_disk / "file", b"old")
-    assert mount("-o", "remount,ro", small_disk)
-    with pytest.raises(
-        EnvironmentProblem, match=r"small disk/file: could not be written \(Read-only file system"
-    ):
-        write_whole(small_disk / "file", b"new")
-    assert (small_disk / "file").read_bytes() == b"old"

@@ -33,7 +33,7 @@ class RunRow(Happened):
     Attributes:
         role, name, seed, nudge, key: which run; ``key`` is the sha256 that names its record.
         place: in the grid by validation accuracy, from 1; None outside it.
-        commit: of the code; ``cpu``, ``gpu``, ``threads``: of the machine.
+        commit: of the code; ``cpu``, ``cores``, ``load``, ``gpu``, ``threads``: of the machine.
     """
 
     role: Role
@@ -45,8 +45,15 @@ class RunRow(Happened):
     settings: Settings
     commit: str | None
     cpu: str
+    cores: int
+    load: float | None
     gpu: str | None
     threads: int
+
+    @property
+    def is_slowed(self) -> bool:
+        """Whether the machine had more to do than it has cores, so that times are too long."""
+        return self.load is not None and self.load > self.cores + 0.5
 
     @property
     def is_final(self) -> bool:

@@ -96,7 +96,9 @@ def summarise(study: Study, manifest: Manifest, progress: Progress, tested: Pred
 def _run(record: Record, place: int | None = None) -> RunRow:
     names = ("role", "name", "seed", "nudge", "key")
     asked = {name: getattr(record.asked, name) for name in names}
-    where = {name: getattr(record.where, name) for name in ("cpu", "gpu", "threads")}
+    where = {
+        name: getattr(record.where, name) for name in ("cpu", "cores", "load", "gpu", "threads")
+    }
     facts = dict(record.happened) | asked | where | {"settings": record.asked.settings}
     return RunRow(**facts, place=place, commit=record.where.git_commit)
 

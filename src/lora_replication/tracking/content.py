@@ -86,9 +86,12 @@ def _common_tags(run: Run) -> dict[str, str]:
 
 
 def sweep_tags(run: Run) -> dict[str, str]:
-    """Of the run under which a grid's are nested; ``sweep`` digests what these share."""
-    shared = run.settings.model_dump(mode="json", exclude={"lora"})
-    sweep = digest([run.seed, run.data, run.weights, run.results, shared])[:SHORT]
+    """Of the run under which a grid's, or all trials of a study, are nested; ``sweep`` digests what
+    these share.
+    """
+    shared = run.settings.model_dump(mode="json", exclude={"lora", "learning_rate"})
+    own = [run.seed, shared] if run.role == "cell" else [run.role]
+    sweep = digest([*own, run.data, run.weights, run.results])[:SHORT]
     return _common_tags(run) | {"role": "sweep", "sweep": sweep, "mlflow.note.content": run.title}
 
 

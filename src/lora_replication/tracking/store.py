@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from lora_replication.files import file_digest
-from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, Record, Run
+from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, SEARCHED, Record, Run
 from lora_replication.tracking import content
 
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -236,7 +236,7 @@ class Store:
         """The id of a new RUNNING run that ``began`` at these milliseconds since 1970, or now."""
         experiment_id = self.experiment_id(run)
         tags = content.run_tags(run)
-        if run.role == "cell":
+        if run.role in SEARCHED:
             tags["mlflow.parentRunId"] = self._sweep_id(experiment_id, run)
         from mlflow.entities import Param
 
@@ -251,7 +251,7 @@ class Store:
         if sweep not in self._sweeps:
             condition, made = f"tags.sweep = '{sweep}'", None
             if not self.runs(experiment_id, condition):
-                name = f"Grid, seed {run.seed}"
+                name = f"Grid, seed {run.seed}" if run.role == "cell" else "Tuning"
                 made = self.call("create_run", experiment_id, None, tags, name).info.run_id
                 self.call("set_terminated", made)  # its configurations tell how they ended
             # Of two processes each may have made one: both take the oldest, the other goes.
