@@ -59,8 +59,11 @@ reproduce: setup ## run the article's study: DistilBERT on all of IMDb; needs a 
 
 # The server's job queue, unused here, would cost eight more processes, a GiB of memory and eight seconds.
 ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION ?= false
-ui: sync ## show all runs in the MLflow UI on 127.0.0.1 (PORT=5000)
-	$(BIN)/python -m mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT)
+ui: export PYTHONWARNINGS ?= ignore
+ui: setup ## show all runs in MLflow's page on 127.0.0.1, PORT=5000; prints the links
+	@$(BIN)/lora-replication sync --ui http://127.0.0.1:$(PORT)
+	@echo "MLflow starts; open one of the links above. Ctrl-C stops it."
+	@$(BIN)/python -m mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --uvicorn-opts=--log-level=warning
 
 sync: setup ## rebuild the MLflow database from the records
 	$(BIN)/lora-replication sync

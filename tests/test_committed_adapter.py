@@ -26,7 +26,8 @@ def test_it_is_small_and_the_one_of_its_record():
 
 def test_readmes_example_is_answered_as_readme_says(capsys):
     text = (ROOT / "README.md").read_text("utf-8")
-    (command,) = re.findall(r"^\.venv/bin/lora-replication predict (.*)$", text, re.MULTILINE)
+    unbroken = text.replace("\\\n", "")
+    (command,) = re.findall(r"^\.venv/bin/lora-replication predict (.*)$", unbroken, re.MULTILINE)
     run, *texts = shlex.split(command)
     predict_texts(ROOT / run, texts, None, encoder_path=None, device="cpu", as_json=False)
     shown = [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -55,7 +55,10 @@ def test_dvcs_own_words_are_shown_only_when_asked_for(finished):
     assert (quiet.returncode, loud.returncode) == (0, 0)
     assert "didn't change" not in quiet.stdout + quiet.stderr
     assert "didn't change, skipping" in loud.stdout
-    assert quiet.stdout.endswith(f"report: {finished / 'reports/small/report.html'}\n")
+    *table, report, following, _, _ = quiet.stdout.splitlines()[-15:]
+    assert any(line.startswith("Method  ") for line in table)
+    assert report == f"report: {finished / 'reports/small/report.html'}"
+    assert following == "next:"
 
 
 def test_a_second_start_runs_nothing_and_a_deleted_report_alone_is_rebuilt(finished):

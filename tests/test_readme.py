@@ -18,6 +18,17 @@ def text() -> str:
     return " ".join((ROOT / "README.md").read_text("utf-8").replace("\u2212", "-").split())
 
 
+PRIVATE_WORDS = ("be told from", "one class for every", "neither holds", "as one should",
+                 " beside ", "comes to ", "flattered", "what came of", "live runs")  # fmt: skip
+
+
+def test_no_private_words_are_left_in_what_people_read():
+    pages = ("*.md", "docs/*.md", "reports/*/report.md", "src/lora_replication/report/*.j2")
+    files = {file: file.read_text("utf-8").lower() for page in pages for file in ROOT.glob(page)}
+    assert len(files) > 12
+    assert [(f.name, w) for f, text in files.items() for w in PRIVATE_WORDS if w in text] == []
+
+
 def results(name: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((ROOT / "reports" / name / "results.json").read_bytes())
     return content

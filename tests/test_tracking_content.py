@@ -48,7 +48,7 @@ def test_metrics_by_section_at_the_times_of_the_record():
     assert once == {
         "accuracy/train": 0.75, "accuracy/validation": 0.75, "accuracy/test": 0.75,
         "loss/train": 1 / 3, "loss/validation": 2 / 3,
-        "cost/training_minutes": 1.0, "cost/evaluation_minutes": 5 / 60,
+        "cost/training_minutes": 1.0, "cost/evaluation_minutes": 0.083,
         "cost/peak_memory_gib": 0.5, "cost/tokens_per_second": 1000.0,
         "parameters/trainable": 147_456, "parameters/total": 67_102_466,
     }  # fmt: skip

@@ -154,18 +154,17 @@ def project(tracked) -> Path:
 def test_all_studies_are_told_in_words_and_one_that_fails_stops_no_other(project, capsys):
     for study in ("one", "two"):
         written(a_record(a_run(study=study)))
-    sync.sync_all(project)
-    article, one, _ = capsys.readouterr().out.splitlines()
-    assert article == "article: 0 runs added, 0 completed, 0 already there"
-    assert one.startswith(
-        "one: 1 run added, 0 completed, 0 already there; in the UI: #/experiments/"
-    )
+    sync.sync_all(project, "http://here")
+    article, one, link, *_ = capsys.readouterr().out.splitlines()
+    assert article == "article: no runs yet"
+    assert one == "one: 1 run added, 0 completed, 0 already there"
+    assert link.startswith("  http://here/#/experiments/")
     assert runs(study="two")[0].info.status == "FINISHED"
     client().delete_experiment(client().get_experiment_by_name("mirror/two").experiment_id)
     written(a_record(a_run(study="two", seed=2)))
     (project / "studies" / "one" / "params.yaml").write_text("no: study")
     with pytest.raises(ParameterError, match=r"^one: .*params\.yaml"):
-        sync.sync_all(project)
+        sync.sync_all(project, "http://here")
     assert "two: 1 run added, 0 completed, 1 already there" in capsys.readouterr().out
 
 
@@ -178,7 +177,7 @@ def test_a_server_that_fails_is_asked_once_for_all_studies(project, monkeypatch)
         call = sync.Store.call
         monkeypatch.setattr(sync.Store, "call", lambda *given: asked.append(1) or call(*given))
         with pytest.raises(EnvironmentProblem) as problem:
-            sync.sync_all(project)
+            sync.sync_all(project, "http://here")
     assert len(asked) == 1
     first, *rest = str(problem.value).splitlines()
     assert first.startswith("article, one: MLflow at http://***@127.0.0.1") and rest
@@ -235,4 +234,6 @@ def test_each_view_reads_back_as_it_was_meant_and_is_written_once(monkeypatch):
     store = Store(resolved("sqlite:///mlflow.db"), "mirror")
     monkeypatch.setattr(store, "call", pytest.fail)
     link = f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=by-method"
-    assert sync.save_views(store, experiment) == f"{link}&workflowType=machine_learning"
+    about = experiment.tags["mlflow.note.content"]
+    assert about == "DistilBERT on IMDb, the article's own study"  # no report yet
+    assert sync.describe(store, experiment, about) == f"{link}&workflowType=machine_learning"

@@ -19,7 +19,6 @@ First steps:
   lora-replication doctor article      is this machine ready for the article's study?
 """
 
-
 PATH: click.Path = click.Path(path_type=Path)
 STUDY = click.argument("study")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -75,7 +74,7 @@ def list_studies(as_json: bool) -> None:
 @click.option("--without-grid", is_flag=True, help="Leave out the grid; the report is partial.")
 @click.option("--verbose", is_flag=True, help="Show what DVC says.")
 def run(study: str, from_published: bool, without_grid: bool, verbose: bool) -> None:
-    """Bring STUDY up to date: prepare, train, gridsearch, report (dvc repro in its folder)."""
+    """Run STUDY to its report. Recorded runs are skipped; it is dvc repro in the study's folder."""
     from lora_replication.pipeline import run_study
 
     run_study(study, from_published=from_published, without_grid=without_grid, verbose=verbose)
@@ -85,7 +84,7 @@ def run(study: str, from_published: bool, without_grid: bool, verbose: bool) -> 
 @STUDY
 @AS_JSON
 def status(study: str, as_json: bool) -> None:
-    """Show which runs of STUDY are done, failed and missing; changes nothing."""
+    """Show which runs of STUDY are done, failed or missing. Changes nothing."""
     from lora_replication.status import show_status
 
     show_status(study, as_json=as_json)
@@ -95,7 +94,7 @@ def status(study: str, as_json: bool) -> None:
 @click.argument("study", default="article")
 @AS_JSON
 def doctor(study: str, as_json: bool) -> None:
-    """Check whether this machine is ready for STUDY (the article's by default); changes nothing."""
+    """Check whether this machine is ready for STUDY. Changes nothing."""
     from lora_replication.doctor import examine_study
 
     examine_study(study, as_json=as_json)
@@ -108,7 +107,7 @@ def doctor(study: str, as_json: bool) -> None:
 @click.option("--open", "show", is_flag=True, help="Show the page in the browser.")
 @AS_JSON
 def report(study: str, allow_partial: bool, publish: bool, show: bool, as_json: bool) -> None:
-    """Rebuild the report of STUDY from its records, or from those committed with it."""
+    """Rebuild the report of STUDY. From its records, or else from those committed with it."""
     from lora_replication.reading import project_root
     from lora_replication.report.build import report_study
     from lora_replication.report.columns import terminal_table
@@ -136,9 +135,9 @@ def _switches(command: Any) -> Any:
 @cli.command(epilog="Example: lora-replication train --study demo --lora-r 4 --lora-mlp")
 @click.option("--study", default="article", help="Gives data, encoder, settings.")
 @click.option("--method", help="A method of the study; without it, LoRA with the switches below.")
-@click.option("--seed", default=1)
+@click.option("--seed", default=1, help="Random seed.")
 @click.option("--lora-r", "--lora_r", "rank", default=8, help="Rank.")
-@click.option("--lora-alpha", "--lora_alpha", "alpha", default=16.0, help="Factor of the term.")
+@click.option("--lora-alpha", "--lora_alpha", "alpha", default=16.0, help="Factor of its term.")
 @_switches
 @click.pass_context
 def train(
@@ -167,7 +166,7 @@ def train(
 
 
 @cli.command(
-    epilog='Example: lora-replication predict runs/demo/lora_default/seed-1 "A joy from start to end."'
+    epilog='Example: lora-replication predict adapters/minilm-imdb "A joy from start to end."'
 )
 @click.argument("run", type=PATH)
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
@@ -176,7 +175,7 @@ def train(
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="The run's own by default.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def predict(run: Path, texts: tuple[str, ...], **options: Any) -> None:
-    """Predict the sentiment of each TEXT with the trained run in the folder RUN."""
+    """Predict the sentiment of each TEXT. RUN is the folder of a trained run."""
     from lora_replication.predict import predict_texts
 
     predict_texts(run, texts, options.pop("file"), **options)
@@ -187,7 +186,7 @@ def predict(run: Path, texts: tuple[str, ...], **options: Any) -> None:
 @click.option("--folder", type=PATH, help="Where to write; reports/published by default.")
 @click.option("--study", help="Compare with the finished configurations of this study's grid.")
 def article_grid(file: Path, folder: Path | None, study: str | None) -> None:
-    """Report what the grid published with the article says; FILE is its author's results file."""
+    """Report on the grid published with the article. FILE is its author's results file."""
     from lora_replication.reading import ARTICLE, project_root, read_study
     from lora_replication.report.published_report import build_published_report
     from lora_replication.workspace import Workspace
@@ -200,10 +199,11 @@ def article_grid(file: Path, folder: Path | None, study: str | None) -> None:
     click.echo(f"report: {target / 'report.html'}")
 
 
-@cli.command(epilog="Example: lora-replication sync, then make ui")
-def sync() -> None:
-    """Rebuild the MLflow copy from the records of all studies and committed reports."""
+@cli.command(epilog="Example: lora-replication sync")
+@click.option("--ui", default="http://127.0.0.1:5000", help="Address of MLflow's page.")
+def sync(ui: str) -> None:
+    """Rebuild the MLflow copy from all records. Those of committed reports are included."""
     from lora_replication.reading import project_root
     from lora_replication.tracking.sync import sync_all
 
-    sync_all(project_root())
+    sync_all(project_root(), ui)

@@ -55,6 +55,10 @@ SITE_CACHE_VARIABLE = "DVC_SITE_CACHE_DIR"
 SECONDS_BETWEEN_INTERRUPTS = 2.0
 """While DVC or a stage goes on after a signal asked both to stop. A stage of ours needs one."""
 
+NEXT_STEPS = """next:
+  make ui                           all runs in MLflow
+  lora-replication doctor article   ready for the article?"""
+
 DVC = """
 import json, logging, os, signal, sys
 from pathlib import Path
@@ -120,7 +124,7 @@ def run_study(
     if without_grid:
         build.build_report(workspace, workspace.report, allow_partial=True)
     table = terminal_table(build.read_results(workspace.report))
-    print(f"\n{table}\nreport: {workspace.report / 'report.html'}")
+    print(f"\n{table}\nreport: {workspace.report / 'report.html'}\n{NEXT_STEPS}")
 
 
 def _take_published(workspace: Workspace, published: Workspace) -> None:

@@ -60,7 +60,7 @@ def run_line(workspace: Workspace, record: Record) -> str:
     shown = [f"{part} {100 * n.fraction:.1f} %" for part, n in counts.items() if n]
     facts = ", ".join([*(shown or [happened.status]), f"{_seconds(record):.0f} s"])
     left = seconds_left(state)
-    rest = f"; {_duration(left)} left" if left else ""
+    rest = f"; {duration(left)} left" if left else ""
     return f"{record.asked.words} ({len(state.done)} of {asked}): {facts}{rest}"
 
 
@@ -80,7 +80,8 @@ def seconds_left(state: Progress) -> float | None:
     return total
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """``about 9 min``."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return f"about {seconds:.0f} s"
@@ -94,7 +95,7 @@ def _seconds(record: Record) -> float:
 def _text(content: dict[str, Any]) -> str:
     lines = [f"{content['study']}: {content['done']} of {content['asked']} runs done"]
     if content["missing"] and content["seconds_left"]:
-        lines[0] += f", {_duration(content['seconds_left'])} left"
+        lines[0] += f", {duration(content['seconds_left'])} left"
     for part in ("running", "failed", "missing"):
         names = content[part]
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""

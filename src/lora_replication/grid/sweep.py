@@ -5,7 +5,6 @@ Recorded runs are skipped, so a second start continues.
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import timedelta
 from pathlib import Path
 
 from lora_replication.errors import IncompleteError
@@ -13,6 +12,7 @@ from lora_replication.grid.choice import winner_by_validation
 from lora_replication.grid.packing import packs_of
 from lora_replication.plan import Progress, progress
 from lora_replication.record import Record, Run
+from lora_replication.status import duration, run_line
 from lora_replication.workspace import Workspace
 
 SEARCHES = {"trial": "tuning", "cell": "grid"}
@@ -59,7 +59,7 @@ def sweep(
         say(f"tuning: {name} is best at {axes}")
     # What is cited trains alone, so that its cost is its own.
     for record in executor([[run] for run in between.missing if run.role in FRESH]):
-        say(f"fresh seeds: {record.asked.label}: {record.happened.status}")
+        say(run_line(workspace, record))
     if missing := [run for run in progress(workspace).missing if run.role in FRESH]:
         raise IncompleteError(f"fresh seeds: missing: {_some(missing)}; run again to continue")
 
@@ -82,8 +82,9 @@ def _search(
     started = time.monotonic()
     for ran, record in enumerate(executor(_unfinished(packs, set(records))), 1):
         records[record.asked.place] = record
-        left = time_left(time.monotonic() - started, ran, len(asked) - len(records))
-        say(f"{title}: {tally(len(asked), records.values())}{left}")
+        left = (time.monotonic() - started) / ran * (len(asked) - len(records))
+        rest = f", {duration(left)} left" if left else ""
+        say(f"{title}: {tally(len(asked), records.values())}{rest}")
     missing = [run for run in asked if run.place not in records or not records[run.place].is_done]
     if missing:
         known = tally(len(asked), records.values())
@@ -99,11 +100,6 @@ def tally(asked: int, records: Collection[Record]) -> str:
         f"{done} of {asked} runs done, {diverged} diverged, "
         f"{collapsed} predict a single class, {len(records) - done} failed"
     )
-
-
-def time_left(seconds: float, ran: int, left: int) -> str:
-    """``, about 1:20:00 left`` where ``ran`` runs took so many seconds; '' at the end."""
-    return f", about {timedelta(seconds=round(seconds * left / ran))} left" if left else ""
 
 
 def _unfinished(packs: Sequence[Sequence[Run]], done: set[Path]) -> list[list[Run]]:

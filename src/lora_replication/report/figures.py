@@ -4,7 +4,7 @@ Colours are those of Okabe and Ito, for all kinds of colour vision; markers diff
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -184,7 +184,10 @@ def heatmaps(cells: Sequence[RunRow]) -> Figure:
     low, high = min(accuracies), max(accuracies)
     choices = sorted(values, key=lambda targets: (len(targets), targets))
     for plot, targets in zip(panels, choices, strict=False):
-        grid = _squares(plot, values[targets], alphas, ranks, 7)
+        grid = [[100 * values[targets].get((a, r), math.nan) for r in ranks] for a in alphas]
+        plot.set_xticks(np.arange(len(ranks)) + 0.5, list(map(str, ranks)), fontsize=7)
+        plot.set_yticks(np.arange(len(alphas)) + 0.5, [f"{a:g}" for a in alphas], fontsize=7)
+        plot.grid(visible=False)
         mesh = plot.pcolormesh(grid, cmap=colours, vmin=low, vmax=high)
         extra = [name for name in targets if name not in ("query", "value")]
         both = {"query", "value"} <= set(targets)
@@ -232,7 +235,7 @@ def _row(
 ) -> None:
     """A row of a plot in percent: a bar where the interval has ends, circles, and their mean."""
     if interval and interval.low is not None and interval.high is not None:
-        ends, label = (100 * interval.low, 100 * interval.high), "new seeds and new reviews"
+        ends, label = (100 * interval.low, 100 * interval.high), "interval, new seeds and reviews"
         plot.hlines(y + 0.2, *ends, BLUE, linewidth=3.2, label=label)
     xs, ys = [100 * value for value in values], [y - CIRCLES_BELOW[unit]] * len(values)
     circle: dict[str, Any] = {"fillstyle": "none", "markersize": 4.5, "markeredgewidth": 0.9}
@@ -246,22 +249,6 @@ def name_rows(plot: Axes, labels: Sequence[str], axis: str) -> None:
     plot.set_ylim(len(labels) - 0.4, -0.6)
     plot.grid(visible=False, axis="y")
     plot.set_xlabel(axis)
-
-
-def _squares(
-    plot: Axes,
-    values: Mapping[Any, float],
-    alphas: Sequence[float],
-    ranks: Sequence[int],
-    size: int,
-) -> list[list[float]]:
-    """Name alphas and ranks in this font size; the fractions by (alpha, rank) as rows in percent,
-    NaN where there is none.
-    """
-    plot.set_xticks(np.arange(len(ranks)) + 0.5, list(map(str, ranks)), fontsize=size)
-    plot.set_yticks(np.arange(len(alphas)) + 0.5, [f"{a:g}" for a in alphas], fontsize=size)
-    plot.grid(visible=False)
-    return [[100 * values.get((a, r), math.nan) for r in ranks] for a in alphas]
 
 
 def _legend(figure: Figure, plot: Axes) -> None:

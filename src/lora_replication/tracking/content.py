@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from lora_replication.files import digest
 from lora_replication.record import Epoch, Record, Run, Status
+from lora_replication.study import method_in_words
 
 AUTHOR = "lora-replication"
 """Instead of the login name and the path of the script."""
@@ -64,7 +65,7 @@ def run_tags(run: Run) -> dict[str, str]:
     trained = settings.lora.words if settings.lora else TRAINS[settings.trains]
     return _common_tags(run) | {
         "role": run.role,
-        "method": run.name,
+        "method": method_in_words(run.name),
         "seed": str(run.seed),
         "place": str(run.place),
         "record_key": run.key[:SHORT],
@@ -139,7 +140,7 @@ def record_points(record: Record) -> list[Point]:
             values |= {"loss/train": best.train_loss, "loss/validation": best.val_loss}
     for name, (field, unit) in COSTS.items():
         value = getattr(happened, field)
-        values[name] = value if value is None else value / unit
+        values[name] = value if value is None else round(value / unit, 3)
     return curves + _points(values, finished, 0)
 
 

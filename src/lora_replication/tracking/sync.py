@@ -4,10 +4,11 @@ import base64
 import json
 import zlib
 from collections import Counter, defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lora_replication.errors import EnvironmentProblem, ReplicationError
+from lora_replication.errors import DataError, EnvironmentProblem, ReplicationError
 from lora_replication.files import file_digest, is_locked, only_writer
 from lora_replication.reading import read_study, study_names
 from lora_replication.record import RECORD, Record, read_records
@@ -29,33 +30,29 @@ VIEW_TAG = "mlflow.sharedViewState."
 TEST, VALIDATION = "metrics.`accuracy/test`", "metrics.`accuracy/validation`"
 COST = [f"metrics.`{name}`" for name in content.COSTS if name.startswith("cost/")]
 
-VIEWS: dict[str, tuple[str, dict[str, Any]]] = {
-    "by-method": (
-        "By method",
-        {
-            "selectedColumns": [TEST, VALIDATION, "metrics.`parameters/trainable`"],
-            "orderByKey": TEST,
-            "groupBy": {
-                "aggregateFunction": "average",
-                "groupByKeys": [{"mode": "tag", "groupByData": "method"}],
-            },
+VIEWS: dict[str, dict[str, Any]] = {
+    "by-method": {
+        "searchFilter": "tags.role != 'cell' and tags.role != 'sweep'",
+        "selectedColumns": [TEST, VALIDATION, "metrics.`parameters/trainable`"],
+        "orderByKey": TEST,
+        "groupBy": {
+            "aggregateFunction": "average",
+            "groupByKeys": [{"mode": "tag", "groupByData": "method"}],
         },
-    ),
-    "grid-by-validation": (
-        "Grid by validation",
-        {
-            "searchFilter": "tags.role = 'cell'",
-            "selectedColumns": [VALIDATION, TEST, "params.`lora.rank`", "params.`lora.alpha`"],
-            "orderByKey": VALIDATION,
-        },
-    ),
-    "cost": ("Cost", {"selectedColumns": [*COST, TEST], "orderByKey": COST[0]}),
+    },
+    "grid-by-validation": {
+        "searchFilter": "tags.role = 'cell'",
+        "selectedColumns": [VALIDATION, TEST, "params.`lora.rank`", "params.`lora.alpha`"],
+        "orderByKey": VALIDATION,
+    },
+    "cost": {"selectedColumns": [*COST, TEST], "orderByKey": COST[0]},
 }
-"""By key: a view's name, and what differs from MLflow's own. The first is what the link opens."""
+"""By key, which names a view, what differs from MLflow's own. The first is what the link opens."""
 
 
-def sync_all(root: Path) -> None:
-    """Bring MLflow to what the records of all studies say; print a line for each study.
+def sync_all(root: Path, page: str) -> None:
+    """Bring MLflow to what the records of all studies say; print a line for each study, with a link
+    where MLflow's page is at the address ``page``.
 
     Raises:
         ReplicationError: of the first study that failed, with all that failed; the others are done.
@@ -73,7 +70,8 @@ def sync_all(root: Path) -> None:
                 failed[str(problem)].append(name)
                 kinds.append(type(problem))
             else:
-                print(f"{name}: {_in_words(done)}{link and f'; in the UI: {link}'}", flush=True)
+                told = f"{_in_words(done)}\n  {page}/{link}" if link else "no runs yet"
+                print(f"{name}: {told}", flush=True)
     if failed:
         raise kinds[0]("\n".join(f"{', '.join(names)}: {told}" for told, names in failed.items()))
 
@@ -151,7 +149,18 @@ def _rebuild(
             store.call("set_terminated", run_id, "KILLED")
             done[KILLED] += 1
     experiment = store.experiment(workspace.study.study)
-    return done, save_views(store, experiment) if experiment else ""
+    return done, describe(store, experiment, _about(workspace)) if experiment else ""
+
+
+def _about(workspace: Workspace) -> str:
+    """The title of the study, with the table of its report where there is one."""
+    from lora_replication.report.build import read_results  # pandas takes a second
+    from lora_replication.report.columns import terminal_table
+
+    with suppress(DataError):
+        table = terminal_table(read_results(workspace.report))
+        return f"{workspace.study.title}\n\n```\n{table[table.index('Method ') :]}\n```"
+    return workspace.study.title
 
 
 def _copy(store: Store, folder: Path, record: Record, runs: list[Any], alive: set[str]) -> str:
@@ -174,13 +183,17 @@ def _copy(store: Store, folder: Path, record: Record, runs: list[Any], alive: se
     return COMPLETED if partial else ADDED
 
 
-def save_views(store: Store, experiment: Any) -> str:
-    """Give ``experiment`` its views; returns the link of the first, from MLflow's page on."""
-    for key, (name, state) in VIEWS.items():
+def describe(store: Store, experiment: Any, about: str) -> str:
+    """Give ``experiment`` its description and its views; returns the first one's link."""
+    tags = {"mlflow.note.content": about}
+    for key, state in VIEWS.items():
         packed = zlib.compress(json.dumps(state | {"orderByAsc": False}).encode())
         made = {"createdAt": experiment.creation_time, "updatedAt": experiment.creation_time}
+        name = key.replace("-", " ").capitalize()
         view = {"name": name, **made, "state": "deflate;" + base64.b64encode(packed).decode()}
-        if experiment.tags.get(VIEW_TAG + key) != (value := json.dumps(view)):
-            store.call("set_experiment_tag", experiment.experiment_id, VIEW_TAG + key, value)
+        tags[VIEW_TAG + key] = json.dumps(view)
+    for tag, value in tags.items():
+        if experiment.tags.get(tag) != value:
+            store.call("set_experiment_tag", experiment.experiment_id, tag, value)
     query = f"viewStateShareKey={next(iter(VIEWS))}&workflowType=machine_learning"
     return f"#/experiments/{experiment.experiment_id}/runs?{query}"
