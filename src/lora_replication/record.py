@@ -30,12 +30,7 @@ RECORD = "record.json"
 PREDICTIONS = "predictions.parquet"
 ADAPTER = "adapter.safetensors"
 
-FOLDERS = {
-    "cell": "grid",
-    "runner_up": "grid_runners_up",
-    "trial": "tuning",
-    "tuned": "tuned",
-}
+FOLDERS = {"cell": "grid", "runner_up": "grid_runners_up", "trial": "tuning", "tuned": "tuned"}
 """Of the runs of a role in their study's; the others are there themselves."""
 
 Role = Literal["method", "cell", "winner", "runner_up", "trial", "tuned"]

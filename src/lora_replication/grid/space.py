@@ -49,17 +49,12 @@ def trial_runs(workspace: Workspace) -> list[Run]:
         return []
     repeats = [(seed, 0) for seed in sweeps.seeds]
     repeats += [(sweeps.seeds[0], nudge + 1) for nudge in range(sweeps.nudges)]
+    off = {"evaluate_train": False, "evaluate_test": False}
     return [
-        workspace.run(
-            "trial",
-            name,
-            Settings.of(study, method, evaluate_train=False, evaluate_test=False),
-            seed,
-            nudge,
-        )
+        workspace.run("trial", name, Settings.of(study, method, **off), *repeat)
         for name, axes in sweeps.methods.items()
         for method in _tried(study.methods[name], axes)
-        for seed, nudge in repeats
+        for repeat in repeats
     ]
 
 

@@ -90,10 +90,7 @@ def tuned_runs(workspace: Workspace, records: Iterable[Record]) -> list[Run]:
         update = {"evaluate_train": True, "evaluate_test": True}
         settings = chosen.model_copy(update=update)
         if settings != Settings.of(study, study.methods[name]) or name not in study.run.methods:
-            runs += [
-                workspace.run("tuned", name, settings, seed, nudge)
-                for seed, nudge in repeats(study)
-            ]
+            runs += [workspace.run("tuned", name, settings, *one) for one in repeats(study)]
     return runs
 
 

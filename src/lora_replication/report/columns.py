@@ -57,9 +57,7 @@ def tables(results: Results) -> dict[str, Table]:
     """Every table of the page by name; those without a row are left out."""
     stated = {name: one["rows"] for name, one in _stated().items() if "." not in name}
     rows = {name: list(_expression(source)(r=results)) for name, source in stated.items()}
-    return {
-        name: table(name, columns(results, name), found) for name, found in rows.items() if found
-    }
+    return {name: table(columns(results, name), found) for name, found in rows.items() if found}
 
 
 def terminal_table(results: Results) -> str:

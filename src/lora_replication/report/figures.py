@@ -17,6 +17,7 @@ from lora_replication.report.rendering import INK, Drawing, render
 from lora_replication.report.results import Collapse, Results, RunRow, Tried
 from lora_replication.report.words import MINUS
 from lora_replication.statistics import Interval
+from lora_replication.statistics.selection import selection_chances
 from lora_replication.study import method_in_words
 
 BLUE, ORANGE, VERMILLION = "#0072B2", "#E69F00", "#D55E00"
@@ -119,14 +120,9 @@ def best_of_trials(tried: Sequence[Tried]) -> Figure:
     """Expected validation accuracy in percent of the best of n settings drawn without repeats."""
     figure, (plot,) = axes(1, 1, height=3.0)
     for (method, own), (color, marker) in zip(_by_method(tried).items(), LINES, strict=False):
-        values = sorted(100 * one.val.estimate for one in own)
-        # The k-th smallest is the best of n with chance C(k - 1, n - 1) / C(count, n).
-        means = [
-            sum(math.comb(k, n - 1) * value for k, value in enumerate(values))
-            / math.comb(len(values), n)
-            for n in range(1, len(values) + 1)
-        ]
+        values = np.array([100 * one.val.estimate for one in own])
         xs = range(1, len(values) + 1)
+        means = [float(selection_chances(values, n) @ values) for n in xs]
         label, style = method_in_words(method), f"-{marker}"
         plot.plot(xs, means, style, color=color, fillstyle="none", markersize=4, label=label)
     plot.set(xlabel="trials", ylabel="validation accuracy, %")

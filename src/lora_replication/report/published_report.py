@@ -111,7 +111,7 @@ def _tables(results: PublishedResults) -> dict[str, Table]:
         "variance": ([Column("Source", "source", left=True), *shares], results.variance),
         **{name: _by_alpha(*cells) for name, cells in _cells(results).items()},
     }
-    return {name: table(name, *content) for name, content in made.items() if content[1]}
+    return {name: table(*content) for name, content in made.items() if content[1]}
 
 
 def _by_alpha(rows: Rows, by: str, names: Sequence[Any], show: Show) -> tuple[list[Column], Rows]:

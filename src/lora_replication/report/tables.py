@@ -65,16 +65,15 @@ class Cell:
 class Table:
     """A table of a page: its columns and its rows, named by their first cell."""
 
-    name: str
     columns: list[Column]
     rows: list[list[Cell]]
 
 
-def table(name: str, columns: Sequence[Column], rows: Iterable[Any]) -> Table:
+def table(columns: Sequence[Column], rows: Iterable[Any]) -> Table:
     """``rows`` as the page shows them."""
     shown = [column for column in columns if column.heading]
     cells = [[Cell(c.show(c.of(row)), c.note(row), c.alert(row)) for c in shown] for row in rows]
-    return Table(name, shown, cells)
+    return Table(shown, cells)
 
 
 def short_table(columns: Sequence[Column], rows: Sequence[Any], narrow: bool) -> list[list[str]]:

@@ -119,9 +119,9 @@ class _Sweep:
             form = (lora.alpha, float(lora.rank)) if lora else (1.0, 1.0)
             self.by_form.setdefault(form, {})[trial.settings.learning_rate] = own
 
-    def axis(self, place: int) -> list[float]:
-        """The alphas (place 0) or ranks (place 1)."""
-        return sorted({form[place] for form in self.by_form})
+    def axis(self, claim: RateClaim, *, other: bool = False) -> list[float]:
+        """The values of the claim's axis, or of the other one."""
+        return sorted({form[_place(claim) ^ other] for form in self.by_form})
 
     def best(self, form: tuple[float, float]) -> float:
         """The logarithm (base 10) of the rate with the highest accuracy."""
@@ -168,7 +168,7 @@ def _findings(
     asked = [
         (claim, name)
         for claim, name in product(rate_claims(), lora)
-        if (full if claim.kind == "ratio" else claim.axis and _has(sweeps[name], claim))
+        if (full if claim.kind == "ratio" else claim.axis and len(sweeps[name].axis(claim)) > 1)
     ]
     orders = [(c, d) for c in rate_claims() if c.kind == "order" and (d := between(c.methods))]
     level = 1 - (1 - study.report.confidence) / max(1, len(asked) + len(orders))
@@ -193,10 +193,6 @@ def _ordered(claim: RateClaim, found: Components, level: float, study: Study) ->
                    seeds_needed=needed if word == "inconclusive" else None)  # fmt: skip
 
 
-def _has(sweep: _Sweep, claim: RateClaim) -> bool:
-    return len(sweep.axis(_place(claim))) > 1
-
-
 def _place(claim: RateClaim) -> int:
     return ("alpha", "rank").index(claim.axis or "alpha")
 
@@ -217,7 +213,7 @@ def _ratio(sweep: _Sweep, claim: RateClaim, level: float, full: Sequence[_Sweep]
 def _slope(sweep: _Sweep, claim: RateClaim, level: float) -> Bounded:
     """Of log best rate on the log of the axis, as a mean over the values of the other one."""
     place = _place(claim)
-    xs, others = sweep.axis(place), sweep.axis(1 - place)
+    xs, others = sweep.axis(claim), sweep.axis(claim, other=True)
     each = 1 - (1 - level) / (len(xs) * len(others))
     logs, lines = [math.log10(x) for x in xs], []
     for other in others:
