@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from lora_replication.data.imdb import read_parquet_folder
 from lora_replication.data.tokens import load_tokenizer
 from lora_replication.encoders import locate_encoder
 from lora_replication.errors import DataError, ParameterError
+from lora_replication.grid.ray import SILENT
 from lora_replication.plan import method_run
 from lora_replication.predict import predict_texts
 from lora_replication.reading import load_study
@@ -39,7 +40,6 @@ from lora_replication.training.classifier import Classifier
 from lora_replication.training.load import load_classifier
 from lora_replication.training.run import perform
 from lora_replication.workspace import Workspace
-from tests.conftest import SilentMirror
 from tests.published_files import made_up, text_of
 from tests.study_files import study_params, write_params
 from tests.tiny_encoders import tiny_encoder
@@ -75,7 +75,7 @@ def place(tiny_study, tiny_data, tmp_path_factory):
     (root / "data").symlink_to(tiny_data / "data")
     workspace = Workspace(tiny_study, root)
     run = method_run(workspace, "last_layers", 1)
-    [record] = perform(workspace, [run], contextmanager(lambda _run: iter([SilentMirror()])))
+    [record] = perform(workspace, [run], lambda _run: nullcontext(SILENT))
     none = {"predictions_sha256": None, "adapter_sha256": None}
     happened = record.happened.model_copy(update=none)
     return Place(workspace, record.model_copy(update={"happened": happened}))
