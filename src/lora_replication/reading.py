@@ -122,10 +122,10 @@ class _Plain(SafeConstructor):
 
 
 def _plain_values(text: str, file: Path) -> dict[str, Any]:
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Constructor = _Plain
+    reader = YAML(typ="safe", pure=True)
+    reader.Constructor = _Plain
     try:
-        content = yaml.load(text)
+        content = reader.load(text)
     except (YAMLError, ValueError, RecursionError) as problem:
         mark = getattr(problem, "problem_mark", None)
         place = f"{file}:{mark.line + 1}" if mark else str(file)

@@ -31,14 +31,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     all that was printed.
     """
     root = checkout(tmp_path_factory.mktemp("secrets"))
-    done = run(root, "run", "small", "--publish", MLFLOW_TRACKING_URI=ADDRESS, **SECRETS)
+    done = run(root, "run", "small", MLFLOW_TRACKING_URI=ADDRESS, **SECRETS)
     assert done.returncode == 0, done.stdout + done.stderr
+    published = run(root, "report", "small", "--publish", MLFLOW_TRACKING_URI=ADDRESS, **SECRETS)
+    assert published.returncode == 0, published.stderr
     synced = run(root, "sync", MLFLOW_TRACKING_URI=f"sqlite:///{root}/mlflow.db", **SECRETS)
     assert synced.returncode == 0, synced.stderr
     failed = run(root, "sync", MLFLOW_TRACKING_URI=ADDRESS, **SECRETS)
     assert failed.returncode == 4
     looked = run(root, "doctor", "small", MLFLOW_TRACKING_URI=ADDRESS, **SECRETS)
-    return root, "".join(one.stdout + one.stderr for one in (done, synced, failed, looked))
+    return root, "".join(
+        one.stdout + one.stderr for one in (done, published, synced, failed, looked)
+    )
 
 
 @pytest.mark.fault(42)

@@ -9,13 +9,16 @@ import signal
 import socket
 import subprocess
 import sys
+from inspect import signature
 
 import psutil
 import pytest
+from jinja2 import Environment
 from ruamel.yaml import YAML
 
 from lora_replication.process import QUIET
 from lora_replication.reading import load_study
+from lora_replication.report import words
 from lora_replication.report.rendering import _environment as page_environment
 from lora_replication.study import NAME_RULE, Study
 from tests.process_tree import descendants, soon
@@ -67,7 +70,8 @@ def test_what_comes_from_the_hub_is_pinned_and_brings_no_code():
 
 def test_templates_escape_and_yaml_is_read_by_a_safe_loader():
     """The loader with line numbers is ruamel's for round trips, a safe one too."""
-    assert [name for name, keywords in CALLS if "loader" in keywords] == ["Environment"]
+    assert [name for name, keywords in CALLS if "loader" in keywords] == ["kind"]
+    assert issubclass(signature(words.environment).parameters["kind"].default, Environment)
     assert page_environment().autoescape is True
     loaders = [keywords for name, keywords in CALLS if name == "YAML"]
     assert loaders
