@@ -189,22 +189,19 @@ FUZZED = {
 }
 
 
-@pytest.mark.fault(37, 38, 41)
-@pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25, **FUZZED)
-@given(data=st.data())
-def test_a_spoiled_file_is_read_or_refused(place, kind, data):
-    with suppress(DataError, ParameterError):
-        kind(place, data.draw)
+def spoiling(examples):
+    @pytest.mark.parametrize("kind", KINDS)
+    @settings(max_examples=examples, **FUZZED)
+    @given(data=st.data())
+    def test(place, kind, data):
+        with suppress(DataError, ParameterError):
+            kind(place, data.draw)
+
+    return test
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=2000, **FUZZED)
-@given(data=st.data())
-def test_thousands_of_spoiled_files_are_read_or_refused(place, kind, data):
-    with suppress(DataError, ParameterError):
-        kind(place, data.draw)
+test_a_spoiled_file_is_read_or_refused = pytest.mark.fault(37, 38, 41)(spoiling(25))
+test_thousands_of_spoiled_files_are_read_or_refused = pytest.mark.slow(spoiling(2000))
 
 
 @pytest.mark.fault(21)

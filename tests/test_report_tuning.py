@@ -10,19 +10,19 @@ from lora_replication.files import file_digest
 from lora_replication.grid.space import trial_runs
 from lora_replication.plan import progress
 from lora_replication.record import PREDICTIONS, Count
+from lora_replication.report.columns import tables
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Finding
 from lora_replication.report.tuning import tuning
+from lora_replication.report.words import ABSENT
+from lora_replication.study import SweepParams
 from lora_replication.training.run import write_predictions
+from tests import report_records as made
 from tests.made_runs import DIVERGED, make_workspace, write
+from tests.worlds import summed
 
 RATES = [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 REVIEWS = 500
-
-
-class Labels:
-    def __init__(self, labels):
-        self.labels = labels
 
 
 def swept(root, peak, methods, seeds=(21, 22, 23, 24, 25), nudges=0, diverged=()):
@@ -47,7 +47,9 @@ def swept(root, peak, methods, seeds=(21, 22, 23, 24, 25), nudges=0, diverged=()
         logits[np.arange(REVIEWS), np.where(right, labels, 1 - labels)] = 1
         folder = workspace.folder(run)
         folder.mkdir(parents=True)
-        write_predictions(folder / PREDICTIONS, {"val": logits}, {"val": Labels(labels)})
+        write_predictions(
+            folder / PREDICTIONS, {"val": logits}, {"val": SimpleNamespace(labels=labels)}
+        )
         count = Count(correct=int(right.sum()), reviews=REVIEWS, ones=250)
         digest = file_digest(folder / PREDICTIONS)
         write(workspace, run, val=count, test=None, predictions_sha256=digest)
@@ -74,6 +76,8 @@ def found(workspace) -> dict[tuple[str, str], Finding]:
 
 
 RATE = {"learning_rate": RATES}
+AXES = {"lora_default": {"learning_rate": [0.1], "alpha": [1, 4]}}
+SWEEP = {"seeds": [21], "nudges": 0, "unstable_beyond": 5, "methods": AXES}
 
 
 def test_every_setting_has_its_interval_and_the_chosen_one_is_marked(tmp_path):
@@ -176,3 +180,15 @@ def test_every_claim_has_its_source_and_a_name_of_its_own():
     names = [claim.name for claim in rate_claims()]
     assert len(set(names)) == len(names) == 5
     assert all(claim.source for claim in rate_claims())
+
+
+def test_a_tuned_method_is_named_by_what_was_chosen_and_may_have_one_seed_and_a_nudge():
+    study = made.make_study(run={"methods": ["lora_default"], "seeds": [1]})
+    study = study.model_copy(update={"sweeps": SweepParams.model_validate(SWEEP)})
+    workspace = made.make_workspace(study)
+    settings = trial_runs(workspace)[1].settings.model_copy(update={"evaluate_test": True})
+    runs = [workspace.run("tuned", "lora_default", settings, 1, nudge) for nudge in (0, 1)]
+    results = summed(study, [made.make_record(run, 400 + run.nudge, 9) for run in runs])
+    ((method, rate, *_, over_seeds, over_nudges),) = tables(results)["tuned"].rows
+    assert (method.note, rate.text) == ("LoRA, rank 8, alpha 4, on query and value", "0.1")
+    assert (over_seeds.text, over_nudges.text, over_nudges.alert) == (ABSENT, "0.10", False)

@@ -116,6 +116,7 @@ def run_study(
     with only_writer(workspace.state / "run.lock"), _scratch_lock(workspace, root, pipeline.parent):
         if from_published:
             _take_published(workspace, Workspace.published(study, root))
+        # A workspace of its own, as it keeps what it has read, and stages may write that anew.
         options = forget_undone(Workspace(study, root), root / pipeline.parent)
         _repro(root, [*options, *targets], workspace.state / "status.json", verbose=verbose)
     from lora_replication.report import build  # pandas takes a second

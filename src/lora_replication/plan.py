@@ -6,8 +6,8 @@ from pathlib import Path
 
 from lora_replication.errors import ParameterError
 from lora_replication.grid.choice import fresh_runs
-from lora_replication.grid.space import grid_runs, trial_runs
-from lora_replication.grid.trials import repeats, tuned_runs
+from lora_replication.grid.space import grid_runs, repeats, trial_runs
+from lora_replication.grid.trials import tuned_runs
 from lora_replication.record import Record, Run, Settings, read_records
 from lora_replication.study import MethodParams, Study
 from lora_replication.workspace import Workspace
@@ -47,7 +47,8 @@ def method_runs(workspace: Workspace, method: str | None = None) -> list[Run]:
     """Every method of ``run.methods``, or just ``method``, with every seed and nudge."""
     study = workspace.study
     names = study.run.methods if method is None else [method]
-    return [method_run(workspace, name, *repeat) for name in names for repeat in repeats(study)]
+    each = repeats(study.run.seeds, study.run.nudges)
+    return [method_run(workspace, name, *repeat) for name in names for repeat in each]
 
 
 def method_run(workspace: Workspace, method: str, seed: int, nudge: int = 0) -> Run:

@@ -47,15 +47,18 @@ def trial_runs(workspace: Workspace) -> list[Run]:
     study, sweeps = workspace.study, workspace.study.sweeps
     if sweeps is None:
         return []
-    repeats = [(seed, 0) for seed in sweeps.seeds]
-    repeats += [(sweeps.seeds[0], nudge + 1) for nudge in range(sweeps.nudges)]
     off = {"evaluate_train": False, "evaluate_test": False}
     return [
         workspace.run("trial", name, Settings.of(study, method, **off), *repeat)
         for name, axes in sweeps.methods.items()
         for method in _tried(study.methods[name], axes)
-        for repeat in repeats
+        for repeat in repeats(sweeps.seeds, sweeps.nudges)
     ]
+
+
+def repeats(seeds: Sequence[int], nudges: int) -> list[tuple[int, int]]:
+    """(seed, nudge) of the runs of one method or setting: each seed, then the first one nudged."""
+    return [(seed, 0) for seed in seeds] + [(seeds[0], nudge + 1) for nudge in range(nudges)]
 
 
 def _tried(method: MethodParams, axes: Axes) -> list[MethodParams]:

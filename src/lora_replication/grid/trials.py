@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from lora_replication.grid.space import repeats
 from lora_replication.record import Record, Run, Settings
-from lora_replication.study import Study
 from lora_replication.workspace import Workspace
 
 
@@ -64,8 +64,8 @@ def _trial(records: list[Record]) -> Trial:
 
 
 def chosen_trial(trials: Sequence[Trial], unstable_beyond: float) -> Trial:
-    """Of the stable ones (of all, where none is) that with the highest mean accuracy; of equals that
-    with the fewest trainable parameters, then the lowest rate.
+    """Of the stable ones (of all, where none is) that with the highest mean accuracy; of equals
+    that with the fewest trainable parameters, then the lowest rate.
     """
     stable = [trial for trial in trials if trial.is_stable(unstable_beyond)]
 
@@ -84,17 +84,11 @@ def tuned_runs(workspace: Workspace, records: Iterable[Record]) -> list[Run]:
     study = workspace.study
     if study.sweeps is None:
         return []
-    runs = []
+    runs, final = [], repeats(study.run.seeds, study.run.nudges)
     for name, trials in trials_of(records).items():
         chosen = chosen_trial(trials, study.sweeps.unstable_beyond).settings
         update = {"evaluate_train": True, "evaluate_test": True}
         settings = chosen.model_copy(update=update)
         if settings != Settings.of(study, study.methods[name]) or name not in study.run.methods:
-            runs += [workspace.run("tuned", name, settings, *one) for one in repeats(study)]
+            runs += [workspace.run("tuned", name, settings, *repeat) for repeat in final]
     return runs
-
-
-def repeats(study: Study) -> list[tuple[int, int]]:
-    """(seed, nudge) of the final runs of a method: each seed, then the first one nudged."""
-    seeds, nudges = study.run.seeds, range(1, study.run.nudges + 1)
-    return [(seed, 0) for seed in seeds] + [(seeds[0], nudge) for nudge in nudges]

@@ -1,6 +1,6 @@
 """Which test reviews each run predicts rightly, and what is known of these reviews."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_replication.data.manifest import read_test_reviews
-from lora_replication.data.reviews import read_table
+from lora_replication.data.reviews import PartName, read_table
 from lora_replication.errors import DataError
 from lora_replication.record import PREDICTIONS, Record, Run, checked_file
 from lora_replication.report.results import RunRow
@@ -65,7 +65,7 @@ class Predictions:
 
 
 def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predictions:
-    """Read the predictions next to the ``records``: of final runs on test, of the grid on validation.
+    """Read the predictions next to the ``records``: final runs on test, the grid on validation.
 
     Raises:
         DataError: predictions contradict their record, or the file of test reviews is not the one
@@ -78,10 +78,12 @@ def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predict
         asked, file = record.asked, workspace.folder(record.asked) / PREDICTIONS
         if asked.nudge or asked.role == "trial" or not record.happened.test or not file.is_file():
             continue
+        columns, name = read_columns(file, record), run_name(asked)
         if asked.role == "cell":
-            cells[asked.name], _ = _read(file, record, "val")
+            cells[asked.name] = right_answers(columns, file, record, "val")
             continue
-        right[run_name(asked)], measured[run_name(asked)] = _read(file, record, "test")
+        right[name] = right_answers(columns, file, record, "test")
+        measured[name] = _scores(columns)
     reviews = read_test_reviews(workspace.data, workspace.manifest)
     movies, unseen = (reviews[name].to_pylist() for name in ("movie", "unseen_movie"))
     known = None not in movies and None not in unseen
@@ -115,11 +117,15 @@ def read_columns(file: Path, record: Record) -> tuple[NDArray[Any], ...]:
     return table["split"].to_numpy(), *numbers
 
 
-def _read(file: Path, record: Record, part: str) -> tuple[NDArray[np.bool_], Scores]:
-    """Which reviews of ``part`` are right, and the scores on test."""
-    split, rows, labels, zeros, ones = read_columns(file, record)
-    margins, chosen = ones - zeros, split == part
-    right = np.asarray((margins > 0) == (labels == 1))[chosen]
+def right_answers(
+    columns: Sequence[NDArray[Any]], file: Path, record: Record, part: PartName
+) -> NDArray[np.bool_]:
+    """Which reviews of ``part`` are right, by the ``columns`` of ``file``; ``DataError`` where
+    ``record`` counts otherwise.
+    """
+    split, rows, labels, zeros, ones = columns
+    chosen = split == part
+    right: NDArray[np.bool_] = np.asarray((ones - zeros > 0) == (labels == 1))[chosen]
     counted = getattr(record.happened, part)
     expected = (counted.correct, counted.reviews) if counted else (0, 0)
     whole = np.array_equal(rows[chosen], np.arange(expected[1]))
@@ -129,5 +135,10 @@ def _read(file: Path, record: Record, part: str) -> tuple[NDArray[np.bool_], Sco
             f"{file}: {int(right.sum())} of {len(right)} {name} reviews right, its record says "
             f"{expected[0]} of {expected[1]}; delete the run's folder to run it again"
         )
-    tested, val = split == "test", split == "val"
-    return right, scores(margins[tested], labels[tested], margins[val], labels[val])
+    return right
+
+
+def _scores(columns: Sequence[NDArray[Any]]) -> Scores:
+    split, _, labels, zeros, ones = columns
+    margins, tested, val = ones - zeros, split == "test", split == "val"
+    return scores(margins[tested], labels[tested], margins[val], labels[val])

@@ -143,6 +143,11 @@ class MethodRow(Part):
     grid_val_accuracy: float | None = None
     difference_from_winner: Interval | None = None
 
+    @property
+    def is_unstable(self) -> bool:
+        """Whether nudged runs lie as far apart as seeds do."""
+        return bool(self.nudged and self.spread is not None and self.nudged >= self.spread)
+
 
 class PValues(Part):
     """A p value before and after Holm's correction over all tests of the study's verdicts."""

@@ -96,9 +96,8 @@ def summarise(study: Study, manifest: Manifest, progress: Progress, tested: Pred
 def _run(record: Record, place: int | None = None) -> RunRow:
     names = ("role", "name", "seed", "nudge", "key")
     asked = {name: getattr(record.asked, name) for name in names}
-    where = {
-        name: getattr(record.where, name) for name in ("cpu", "cores", "load", "gpu", "threads")
-    }
+    names = ("cpu", "cores", "load", "gpu", "threads")
+    where = {name: getattr(record.where, name) for name in names}
     facts = dict(record.happened) | asked | where | {"settings": record.asked.settings}
     return RunRow(**facts, place=place, commit=record.where.git_commit)
 
@@ -178,11 +177,8 @@ class _Summary:
         if self.study.grid is None or settings is None or settings.lora is None:
             return None
         cells = [run for run in self.runs if run.role == "cell" and run.is_done]
-        alike = [
-            run for run in cells
-            if (run.settings.lora, run.settings.learning_rate)
-            == (settings.lora, settings.learning_rate)
-        ]  # fmt: skip
+        form = (settings.lora, settings.learning_rate)
+        alike = [run for run in cells if (run.settings.lora, run.settings.learning_rate) == form]
         return self.row(
             role,
             name,
@@ -197,18 +193,15 @@ class _Summary:
         missing = any(run.role == "trial" for run in progress.missing)
         if self.study.sweeps is None or missing:
             return []
-        own = {run.name for run in progress.asked if run.role == "tuned"}
-        return [
+        chosen = {run.name: run.settings for run in progress.asked if run.role == "tuned"}
+        rows = []
+        for name in self.study.sweeps.methods:
             # A method whose own setting was chosen has its runs already.
-            self.row(
-                "tuned" if name in own else "method",
-                name,
-                trains=say("trains", method.trains, method.lora),
-                seeds=self.study.run.seeds,
-            )
-            for name in self.study.sweeps.methods
-            if (method := self.study.methods[name])
-        ]
+            own = chosen.get(name) or self.study.methods[name]
+            trains = say("trains", own.trains, own.lora)
+            role: Role = "tuned" if name in chosen else "method"
+            rows.append(self.row(role, name, trains=trains, seeds=self.study.run.seeds))
+        return rows
 
     def ahead(self, winner: MethodRow | None, row: MethodRow) -> MethodRow:
         """``row`` with its difference from the winner."""

@@ -1,5 +1,5 @@
-"""What the sweeps of a study say: each setting that was tried, the chosen ones, and verdicts on what
-others report about learning rates. Accuracies are on validation reviews, fractions from 0 to 1.
+"""What the sweeps of a study say: each setting that was tried, the chosen ones, and verdicts on
+what others report about learning rates. Accuracies are on validation reviews, fractions from 0 to 1.
 """
 
 import math
@@ -15,8 +15,9 @@ from lora_replication.article import RateClaim, rate_claims
 from lora_replication.grid.trials import Trial, chosen_trial, trials_of
 from lora_replication.plan import Progress
 from lora_replication.record import PREDICTIONS, Record
-from lora_replication.report.predictions import Predictions, read_columns
+from lora_replication.report.predictions import Predictions, read_columns, right_answers
 from lora_replication.report.results import Finding, Results, Tried, Tuning, Word
+from lora_replication.report.verdicts import undecidable
 from lora_replication.statistics import Components
 from lora_replication.statistics.best import not_excluded_over_seeds, slope, slope_bounds
 from lora_replication.study import Study
@@ -24,9 +25,6 @@ from lora_replication.workspace import Workspace
 
 Answers = NDArray[np.float64]
 """(seeds, reviews): right or wrong on validation; a diverged run is 0.5 throughout."""
-
-FEWEST = 3
-"""Pairs on shared seeds that a decisive word needs."""
 
 Bounded = tuple[float, float, float]
 """What was measured, and its bounds."""
@@ -80,9 +78,7 @@ def _right(workspace: Workspace, record: Record) -> NDArray[np.bool_] | None:
     if record.happened.val is None:
         return None
     file = workspace.folder(record.asked) / PREDICTIONS
-    split, _, labels, zeros, ones = read_columns(file, record)
-    right: NDArray[np.bool_] = ((ones > zeros) == (labels == 1))[split == "val"]
-    return right
+    return right_answers(read_columns(file, record), file, record, "val")
 
 
 def _tried(
@@ -184,7 +180,7 @@ def _ordered(claim: RateClaim, found: Components, level: float, study: Study) ->
     interval, report = found.interval(level), study.report
     low, high = (None if end is None else 100 * end for end in (interval.low, interval.high))
     word: Word = "inconclusive"
-    if found.seeds >= FEWEST and low is not None and high is not None and (low > 0 or high < 0):
+    if not undecidable(found) and low is not None and high is not None and (low > 0 or high < 0):
         word = "reproduced" if low > 0 else "not reproduced"
     needed = stats.seeds_for_margin(found, report.sameness_margin / 100, level=level,
                                     power=report.power)  # fmt: skip
@@ -246,10 +242,7 @@ def _gain(sweep: _Sweep, claim: RateClaim, level: float) -> Bounded:
         ranked = sorted(best.values(), key=lambda own: own[others].mean())
         rows.append(ranked[-1][seed] - ranked[0][seed])
     found = stats.crossed_components(rows).interval(level)
-    low, high = (
-        (-1.0 if found.low is None else found.low),
-        (1.0 if found.high is None else found.high),
-    )
+    low, high = -1.0 if found.low is None else found.low, 1.0 if found.high is None else found.high
     return 100 * found.estimate, 100 * low, 100 * high
 
 
@@ -265,12 +258,9 @@ def _judged(
         word = "reproduced"
     elif high < near[0] or low > near[1]:
         word = "not reproduced"
-    seeds = None if word != "inconclusive" else seeds
-    ends = {"low": low, "high": high}
-    known = {name: end if math.isfinite(end) else None for name, end in ends.items()}
-    return Finding(
-        claim=claim, method=method, word=word, measured=value, seeds_needed=seeds, **known
-    )
+    ends = [end if math.isfinite(end) else None for end in (low, high)]
+    return Finding(claim=claim, method=method, word=word, measured=value,
+                   low=ends[0], high=ends[1], seeds_needed=seeds if word == "inconclusive" else None)  # fmt: skip
 
 
 def _seeds_needed(sweep: _Sweep, study: Study) -> int | None:

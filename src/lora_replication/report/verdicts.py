@@ -47,6 +47,15 @@ def judge(results: Results, tested: Predictions, study: Study) -> Results:
     return results.model_copy(update={"verdicts": verdicts})
 
 
+def undecidable(found: Components) -> str:
+    """Why no decisive word may rest on this difference of fractions; empty where one may."""
+    if found.seeds < FEWEST:
+        return "few_runs"
+    if found.clusters < FEWEST_REVIEWS:
+        return "few_reviews"
+    return "alike" if 1e4 * found.of_seeds <= ALIKE else ""
+
+
 def _surviving(verdict: Verdict, counted: Verdict) -> Verdict:
     """``verdict``, or nothing decided where diverged runs, once counted, would change it."""
     if verdict.word in (counted.word, "inconclusive"):
@@ -171,12 +180,11 @@ class _Judge:
         seeds = [seed for seed in first if seed in second]
         values = [100 * float((second[seed] - first[seed]).mean()) for seed in seeds]
         found = self.tested.between(first, second)
-        if found is None or len(seeds) < FEWEST:
+        if found is None or (why := undecidable(found)) == "few_runs":
             return {"values": values, "found": None}
         squared = {n: 1e4 * getattr(found, n) for n in ("of_seeds", "of_reviews", "residual")}
         found = replace(found, mean=100 * found.mean, **squared)
-        if found.clusters < FEWEST_REVIEWS or found.of_seeds <= ALIKE:
-            why = "alike" if found.clusters >= FEWEST_REVIEWS else "few_reviews"
+        if why:
             return {"word": "inconclusive", "why": why, "values": values, "found": None}
         same = found.equivalence(margin) if margin else None
         p = found.p_value(margin=margin)

@@ -1,4 +1,4 @@
-"""Which of several options may be the best, and what follows from it for a slope through options."""
+"""Which of several options may be the best, and what follows for a slope through options."""
 
 from collections.abc import Sequence
 from itertools import permutations

@@ -25,9 +25,8 @@ def load_classifier(encoder: Encoder) -> nn.Module:
     layout = encoder.layout
     kind = getattr(transformers, layout.classifier)
     config = kind.config_class(**encoder.config, num_labels=2)
-    with torch.device(
-        "meta"
-    ):  # without memory, until the sizes are known to be those of the weights
+    # Without memory, until the sizes are known to be those of the weights.
+    with torch.device("meta"):
         shapes: dict[str, Tensor] = kind(config).to(torch.float32).state_dict()
     tensors = read_tensors(encoder.weights, "fetch it again")
     found = {_name_in_classifier(name, layout): tensor.float() for name, tensor in tensors.items()}
