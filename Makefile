@@ -22,7 +22,7 @@ export MLFLOW_ALLOW_PICKLE_DESERIALIZATION ?= false
 # Empty, for what is compiled is to be kept.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo study reproduce publish ui sync test test-faults test-slow test-endurance lint audit lock bench gpu clean
+.PHONY: help setup demo study reproduce publish ui sync docs test test-faults test-slow test-endurance lint audit lock bench gpu clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -98,6 +98,18 @@ $(TOOLS)/.ready:
 	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: pip-audit==2.10.1
 	@touch $@
 
+SITE_TOOLS := build/site-tools
+$(SITE_TOOLS)/.ready: docs/requirements.lock
+	$(PYTHON) -m venv $(SITE_TOOLS)
+	$(SITE_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: --requirement docs/requirements.lock
+	@touch $@
+
+docs: export PYTHONPATH := src
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(SITE_TOOLS)/.ready ## build the documentation and the reports as pages into build/site
+	$(SITE_TOOLS)/bin/mkdocs build --strict --quiet
+	@echo "written to build/site; open build/site/index.html"
+
 audit: $(TOOLS)/.ready ## known vulnerabilities of the locked versions, less supply_chain/waivers.toml; needs the network
 	$(TOOLS)/bin/python supply_chain/audit.py $(TORCH) $(AUDIT)
 
@@ -105,6 +117,8 @@ lock: setup ## bring requirements.lock up to date with pyproject.toml; UPGRADE=-
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group lock --universal --python-version 3.11 --only-binary :all: \
 	  --no-binary antlr4-python3-runtime --generate-hashes --no-emit-index-url --no-annotate \
 	  --custom-compile-command 'make lock' $(UPGRADE) --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile docs/requirements.in --universal --python-version 3.11 --only-binary :all: --generate-hashes \
+	  --no-emit-index-url --no-annotate --custom-compile-command 'make lock' $(UPGRADE) --quiet --output-file docs/requirements.lock
 
 clean: ## remove everything that the studies made (build, data, runs, the MLflow database), not .venv
 	rm -rf build data runs mlflow.db* mlartifacts
