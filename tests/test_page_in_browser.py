@@ -97,3 +97,11 @@ def test_the_grid_can_be_sorted_and_filtered(browser: Browser, pages: dict[str, 
         assert browser.evaluate(f"{shown}.length") == rows, words
         matches = browser.evaluate("document.querySelector('#grid .filter output').textContent")
         assert matches == (f"{rows} of 8" if words else "")
+
+
+@pytest.mark.parametrize(("width", "most"), [(1280, 800), (375, 1400)])
+def test_the_result_and_the_first_verdict_are_on_the_first_screen(browser, pages, width, most):
+    browser.open(pages["committed minilm-small"], width)
+    for what in ("figure svg", ".verdicts li"):
+        bottom = f"document.querySelector('{what}').getBoundingClientRect().bottom"
+        assert 0 < browser.evaluate(f"{bottom} + scrollY") <= most, what

@@ -189,6 +189,6 @@ def test_a_tuned_method_is_named_by_what_was_chosen_and_may_have_one_seed_and_a_
     settings = trial_runs(workspace)[1].settings.model_copy(update={"evaluate_test": True})
     runs = [workspace.run("tuned", "lora_default", settings, 1, nudge) for nudge in (0, 1)]
     results = summed(study, [made.make_record(run, 400 + run.nudge, 9) for run in runs])
-    ((method, rate, *_, over_seeds, over_nudges),) = tables(results)["tuned"].rows
+    ((method, _, _, rate, *_, over_seeds, over_nudges),) = tables(results)["tuned"].rows
     assert (method.note, rate.text) == ("LoRA, rank 8, alpha 4, on query and value", "0.1")
     assert (over_seeds.text, over_nudges.text, over_nudges.alert) == (ABSENT, "0.10", False)
