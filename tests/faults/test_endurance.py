@@ -1,9 +1,11 @@
 """What shows in large numbers alone: the whole pipeline killed at random moments, and many runs of
 several processes at once.
 
-Run by `make test-endurance` alone, with 100 kills and 500 runs; by hand with fewer.
+Run by `make test-endurance` alone, with 100 kills, 50 more with edits between them, and 500 runs; by
+hand with fewer.
 """
 
+import io
 import json
 import multiprocessing
 import os
@@ -20,7 +22,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ruamel.yaml import YAML
 
+from lora_replication.files import write_whole
 from lora_replication.pipeline import IN_USE
 from lora_replication.plan import method_run
 from lora_replication.record import read_records
@@ -29,6 +33,7 @@ from lora_replication.workspace import Workspace
 from tests.grid_faults import left_behind
 from tests.process_tree import is_running, soon
 from tests.projects import COMMAND, checkout, environment, run
+from tests.tiny_encoders import tiny_encoder
 
 pytestmark = pytest.mark.endurance
 
@@ -97,6 +102,92 @@ def outcome(root: Path) -> tuple[object, ...]:
     return table, left_behind(root / "runs" / "small"), tracked, running
 
 
+def start(root: Path, moments: random.Random, longest: float) -> tuple[int | None, str]:
+    """Bring the study up to date in one of the two ways, or kill that at a random moment before
+    ``longest`` seconds (0: let it end). Returns its exit code, None if killed, and its output.
+    """
+    command, place = starters(root)[moments.randrange(2)]
+    assert place == root or soon(lambda: not is_marked(root), 30)
+    env = environment(root, DVC_SITE_CACHE_DIR=str(root / ".dvc/site-cache"))
+    printed = root.parent / "output"
+    with printed.open("wb") as output:
+        options = {"stdout": output, "stderr": output, "start_new_session": True}
+        process = subprocess.Popen(command, cwd=place, env=env, **options)
+    try:
+        process.wait(moments.uniform(0.1, longest) if longest else 300)
+    except subprocess.TimeoutExpired:
+        number = moments.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+        end(process, number, group=moments.random() < 0.5)
+        assert soon(lambda: not alive_in(root), 12), alive_in(root)
+        read_records(root / "runs" / "small")  # none is half
+        return None, ""
+    return process.returncode, printed.read_text("utf-8", "replace")
+
+
+def edit(root: Path, moments: random.Random) -> None:
+    """What a person could change: a parameter, the seeds, a module that decides results (here
+    without effect on any), or the weights of the encoder.
+    """
+    kind = moments.randrange(4)
+    if kind == 0:
+        change(root, "train", learning_rate=moments.choice([0.01, 0.02]))
+    if kind == 1:
+        change(root, "run", seeds=moments.choice([[1], [1, 2]]))
+    if kind == 2:
+        with (root / "src/lora_replication/training/loop.py").open("a") as module:
+            module.write("# edited\n")
+    if kind == 3:
+        weights = (root / "encoder" / f"weights-{moments.randrange(2)}").read_bytes()
+        write_whole(root / "encoder/model.safetensors", weights)
+
+
+def change(root: Path, section: str, **values: object) -> None:
+    """Write other parameters of the study, whole."""
+    params, yaml = root / "studies/small/params.yaml", YAML(typ="safe", pure=True)
+    content = yaml.load(params)
+    content[section] |= values
+    written = io.BytesIO()
+    yaml.dump(content, written)
+    write_whole(params, written.getvalue())
+
+
+def own_encoder(root: Path) -> None:
+    """Give the study an encoder of its own, with two sets of weights to choose from."""
+    own = shutil.copytree(tiny_encoder("distilbert"), root / "encoder")
+    weights = (own / "model.safetensors").read_bytes()
+    (own / "weights-0").write_bytes(weights)
+    (own / "weights-1").write_bytes(weights[:-4] + b"\0\0\0\0")
+    change(root, "model", path=str(own))
+
+
+@pytest.mark.fault(20, 30, 38)
+def test_kills_and_edits_at_random_moments_end_in_the_table_of_an_unbroken_run(tmp_path):
+    (tmp_path / "edited").mkdir()
+    (tmp_path / "unbroken").mkdir()
+    root, moments = checkout(tmp_path / "edited"), random.Random(50)  # noqa: S311
+    own_encoder(root)
+    for _ in range(KILLS // 2):
+        start(root, moments, 20)
+        edit(root, moments)
+    done = run(root, "run", "small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    unbroken = checkout(tmp_path / "unbroken")
+    own_encoder(unbroken)
+    shutil.copy(root / "studies/small/params.yaml", unbroken / "studies/small")
+    shutil.copy(root / "encoder/model.safetensors", unbroken / "encoder")
+    change(unbroken, "model", path=str(unbroken / "encoder"))
+    done = run(unbroken, "run", "small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found, wanted = (
+        {place: (record["asked"], record["happened"], files) for place, (record, files) in left}
+        for left in (left_behind(one / "runs" / "small").items() for one in (root, unbroken))
+    )
+    assert {place: found[place] for place in wanted} == wanted
+    tables = [(one / "reports/small/table.csv").read_text() for one in (root, unbroken)]
+    assert tables[0] == tables[1]
+    assert not list((root / "runs").rglob(".*.*"))
+
+
 @pytest.mark.fault(1, 3, 4, 5, 6)
 @pytest.mark.parametrize("share", range(SHARES))
 def test_kills_at_random_moments_end_in_the_table_of_the_unbroken_run(tmp_path, share):
@@ -109,22 +200,12 @@ def test_kills_at_random_moments_end_in_the_table_of_the_unbroken_run(tmp_path, 
     took = time.monotonic() - began
     moments, kills, finished = random.Random(20 + share), 0, 0  # noqa: S311  # not for secrets
     while kills < KILLS // SHARES or not finished:
-        command, place = starters(root)[moments.randrange(2)]
-        assert place == root or soon(lambda: not is_marked(root), 30)
-        env = environment(root, DVC_SITE_CACHE_DIR=str(root / ".dvc/site-cache"))
-        with (tmp_path / "output").open("wb") as output:
-            options = {"stdout": output, "stderr": output, "start_new_session": True}
-            process = subprocess.Popen(command, cwd=place, env=env, **options)
-        try:
-            process.wait(moments.uniform(0.1, 0.7 * took) if kills < KILLS // SHARES else 300)
-        except subprocess.TimeoutExpired:
-            number = moments.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-            end(process, number, group=moments.random() < 0.5)
+        longest = 0.7 * took if kills < KILLS // SHARES else 0.0
+        code, output = start(root, moments, longest)
+        if code is None:
             kills += 1
-            assert soon(lambda: not alive_in(root), 12), alive_in(root)
-            read_records(root / "runs" / "small")  # none is half
             continue
-        assert process.returncode == 0, (tmp_path / "output").read_text("utf-8", "replace")
+        assert code == 0, output
         assert outcome(root) == outcome(unbroken)
         assert not list((root / "runs").rglob(".*.*"))
         finished += 1
