@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -140,6 +142,19 @@ def test_methods_of_one_form_train_together_as_each_does_alone(kind, settings, t
         before = weights_of(Classifier(encoder_of(kind), own, 1))
         after = weights_of(alone)
         assert all(not torch.equal(before[name].double(), after[name]) for name in before)
+    for cut_after in (1, None):
+        with pytest.raises(PowerCutError) if cut_after else nullcontext():
+            cut = {"cut_after": cut_after, **options}
+            resumed, _ = run_training(tokens, asked, tmp_path / "cut", **cut)
+    for index in range(len(asked)):
+        assert close(weights_of(pack, index), weights_of(resumed, index), 0)
+    rounded = [own.model_copy(update={"precision": "bf16-mixed"}) for own in asked]
+    batch = collate(tokens["train"], np.arange(6), CPU)
+    for index, own in enumerate(
+        Classifier(encoder_of(kind), rounded[0], 1, rounded[1:]).logits(batch)
+    ):
+        alone = Classifier(encoder_of(kind), rounded[index], 1).logits(batch)[0]
+        assert torch.allclose(own, alone, atol=0.02)
 
 
 @pytest.mark.parametrize("trains", ["dora", "ia3", "bitfit", "head", "all"])

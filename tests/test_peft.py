@@ -151,8 +151,11 @@ def test_in_bf16_logits_equal_those_of_peft_within_rounding(name, settings):
         rounded = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.float()
     with torch.no_grad():
         logits, reference = own.logits(batch)[0], exact.logits(batch)[0]
+        merge(own.models[0])
+        merged = own.logits(batch)[0]
     allowed = 4 * float((rounded - reference).abs().max()) + 1e-3
-    assert 0 < float((logits - reference).abs().max()) < allowed
+    for found in (logits, merged):
+        assert 0 < float((found - reference).abs().max()) < allowed
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -60,8 +60,10 @@ class Method:
     packs: ClassVar[bool] = False
     file: ClassVar[Path | None] = None
 
-    def __init__(self, lora: LoraParams | None, options: Any) -> None:
-        self.lora, self.options = lora, options
+    def __init__(self, lora: LoraParams | None, options: Part) -> None:
+        # A method knows which options are its own, and whether it is asked for with lora.
+        self.lora: Any = lora
+        self.options: Any = options
 
     @property
     def targets(self) -> Sequence[Target]:
@@ -110,12 +112,12 @@ class LowRank(nn.Module):
 
 
 def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A linear layer of these, (out, in) and (out,), copied."""
+    """A linear layer of these, (out, in) and (out,), copied, in the weight's type."""
     out_features, in_features = weight.shape
     linear = nn.Linear(in_features, out_features, bias is not None, "meta")  # draws nothing
     linear.weight = nn.Parameter(weight.detach().clone())
     if bias is not None:
-        linear.bias = nn.Parameter(bias.detach().clone())
+        linear.bias = nn.Parameter(bias.detach().to(weight, copy=True))
     return linear
 
 

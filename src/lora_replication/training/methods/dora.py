@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lora_replication.study import Part
 from lora_replication.training.methods import Method, Site, linear_of
-from lora_replication.training.methods.lora import LoRALayer, lora_layer, lora_of
+from lora_replication.training.methods.lora import LoRALayer, lora_layer
 
 
 class LinearWithDoRA(nn.Module):
@@ -81,5 +81,5 @@ class DoRA(Method):
 
     def stand_in(self, site: Site) -> nn.Module:
         """The linear with LoRA's term and magnitudes."""
-        lora = lora_layer(lora_of(self), site).to(site.linear.weight.device)
+        lora = lora_layer(self.lora, site).to(site.linear.weight.device)
         return LinearWithDoRA(site.linear, lora, self.options.axis, site.dropout)

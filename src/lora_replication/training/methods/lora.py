@@ -78,18 +78,11 @@ class LoRA(Method):
 
     def stand_in(self, site: Site) -> nn.Module:
         """The linear plus the term."""
-        return LinearWithLoRA(site.linear, lora_layer(lora_of(self), site), site.dropout)
+        return LinearWithLoRA(site.linear, lora_layer(self.lora, site), site.dropout)
 
     def rate_factor(self, parameter: str) -> float:
         """LoRA+'s for B."""
         return float(self.options.loraplus_ratio) if parameter.endswith(".lora.B") else 1.0
-
-
-def lora_of(method: Method) -> LoraParams:
-    """The ``lora`` settings of a method that can't do without."""
-    if method.lora is None:
-        raise ValueError("lora settings are needed")
-    return method.lora
 
 
 def lora_layer(lora: LoraParams, site: Site) -> LoRALayer:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_replication.training.methods import LowRank, Method, Site
-from lora_replication.training.methods.lora import LoRALayer, lora_layer, lora_of
+from lora_replication.training.methods.lora import LoRALayer, lora_layer
 
 
 class LinearWithPiSSA(LowRank):
@@ -45,4 +45,4 @@ class PiSSA(Method):
 
     def stand_in(self, site: Site) -> nn.Module:
         """The linear with LoRA's term, otherwise begun."""
-        return LinearWithPiSSA(site.linear, lora_layer(lora_of(self), site), site.dropout)
+        return LinearWithPiSSA(site.linear, lora_layer(self.lora, site), site.dropout)

@@ -14,7 +14,7 @@ from typing import Any
 from lora_replication.errors import DataError, ParameterError, ReplicationError
 from lora_replication.files import project_root
 from lora_replication.record import Settings
-from lora_replication.study import MethodParams
+from lora_replication.study import MethodExtras, MethodParams
 from lora_replication.training.methods import Method
 
 
@@ -40,7 +40,7 @@ def shared_in_pack(settings: Settings) -> str | None:
     """
     if settings.lora is None or not method_of(settings).packs:
         return None
-    own = {"lora", "learning_rate", "trains", "train_head", "options", "file", "file_sha256"}
+    own = {"lora", "learning_rate", "trains", *MethodExtras.model_fields}
     return f"{settings.model_dump_json(exclude=own)}, dropout {settings.lora.dropout}"
 
 

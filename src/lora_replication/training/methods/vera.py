@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lora_replication.study import Part
 from lora_replication.training.methods import LowRank, Method, Site
-from lora_replication.training.methods.lora import lora_of, scale_of
+from lora_replication.training.methods.lora import scale_of
 from lora_replication.training.randomness import generator
 
 
@@ -56,7 +56,7 @@ class VeRA(Method):
 
     def stand_in(self, site: Site) -> nn.Module:
         """The linear with its two vectors, and its share of A and B."""
-        lora, linears = lora_of(self), site.linears.values()
+        lora, linears = self.lora, site.linears.values()
         widest = max(linear.in_features for linear in linears)
         A = _uniform(site.linear.in_features, lora.rank, widest, generator(site.seed, "vera", "A"))
         B = _uniform(
