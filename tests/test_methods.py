@@ -122,6 +122,17 @@ def test_a_changed_file_is_another_run_and_never_reads_the_records_of_the_first(
     assert method_run(Workspace(moved, tiny_root), "mine", 1).key == keys[1]
 
 
+def test_a_file_in_the_project_is_recorded_by_its_place_there(tmp_path, monkeypatch):
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "studies").mkdir()
+    monkeypatch.chdir(tmp_path)
+    settings = settings_in(tmp_path / "studies" / "mine")
+    assert (settings.file, settings.trains) == ("studies/mine/lora_xs.py", "lora_xs")
+    assert str(tmp_path) not in settings.model_dump_json()
+    monkeypatch.chdir(tmp_path / "studies" / "mine")
+    assert method_of(settings).words == "LoRA-XS"
+
+
 BODY = "return LinearWithXS("
 BAD = {
     r"lora_xs.py:7: can't be imported: SyntaxError": ("import torch\n", "import\n"),
