@@ -20,9 +20,9 @@ from scipy.special import ndtri, stdtrit
 
 from benchmarks.results import Beginning
 from lora_replication.article import Article, article
-from lora_replication.files import write_whole
+from lora_replication.files import project_root, write_whole
 from lora_replication.process import run_command
-from lora_replication.reading import project_root, read_study
+from lora_replication.reading import read_study
 from lora_replication.record import Count
 from lora_replication.report import verdicts
 from lora_replication.report.predictions import Predictions

@@ -49,7 +49,8 @@ def pack(folder: Path, name: str, pieces_mib: int) -> None:
     from lora_replication.data.manifest import MANIFEST
     from lora_replication.encoders import CONFIG, VOCABULARY, WEIGHTS
     from lora_replication.errors import ParameterError
-    from lora_replication.reading import PARAMS, project_root, read_study, study_folder
+    from lora_replication.files import project_root
+    from lora_replication.reading import PARAMS, read_study, study_folder
     from lora_replication.workspace import Workspace
 
     root = project_root()

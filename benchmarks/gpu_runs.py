@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from lora_replication.errors import EnvironmentProblem
-from lora_replication.files import is_locked
+from lora_replication.files import is_locked, project_root
 from lora_replication.grid.ray import SILENT
 from lora_replication.grid.space import grid_runs
 from lora_replication.plan import method_run
 from lora_replication.process import set_up_libraries
-from lora_replication.reading import PARAMS, load_study, project_root, study_folder
+from lora_replication.reading import PARAMS, load_study, study_folder
 from lora_replication.record import Record, Run
 from lora_replication.study import TARGETS
 from lora_replication.training.run import perform, record_failure

@@ -22,9 +22,9 @@ class HFTrainer:
         (settings,), encoder = case.settings, locate_encoder(case.model)
         self._reviews = reviews_in(case.reviews)
         model, layout = pretrained(encoder), encoder.layout
-        without_lora = settings.model_copy(update={"lora": None})
-        make_trainable(model, layout, without_lora, 1, lambda _dropout: None)
-        if settings.lora:
+        if not settings.lora:
+            make_trainable(model, layout, settings, 1, lambda _dropout: None)
+        else:
             depth = getattr(model.config, layout.depth)
             # PEFT divides alpha by the rank, the article does not. Without a task type the head
             # stays frozen, as in the article.

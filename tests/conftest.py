@@ -60,7 +60,7 @@ def settings() -> Callable[..., Settings]:
         } | changes  # fmt: skip
         if isinstance(lora := values.get("lora"), dict):
             plain = {"rank": 2, "alpha": 4, "targets": ["query", "value"]}
-            values |= {"lora": LoraParams(**plain | lora), "trains": "lora"}
+            values |= {"lora": LoraParams(**plain | lora), "trains": changes.get("trains", "lora")}
         return Settings(**values)
 
     return make

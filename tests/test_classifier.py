@@ -114,7 +114,7 @@ def test_only_lora_configurations_with_all_else_equal_make_a_pack(settings):
         (settings(trains="head"), settings(lora={})),
         (settings(lora={}), settings(lora={}, epochs=7)),
     ):
-        with pytest.raises(ValueError, match="differ in nothing else"):
+        with pytest.raises(ValueError, match="differs in nothing else"):
             Classifier(encoder_of(), one, 1, [other])
 
 

@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from lora_replication.training import classifier as classifier_module
 from lora_replication.training.batches import collate
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.evaluation import predict_logits
-from lora_replication.training.lora import LinearWithLoRA, LoRALayer
+from lora_replication.training.methods.lora import LinearWithLoRA, LoRALayer
+from lora_replication.training.methods.registry import shared_in_pack
 from lora_replication.training.packs import packed_linear
 from tests.training_runs import (
     CPU,
@@ -111,6 +114,55 @@ def test_fifty_steps_in_float64_are_those_of_each_configuration_alone(kind, trai
             assert ours.val_loss == pytest.approx(theirs.val_loss, abs=1e-7)
             assert ours.train_accuracy == theirs.train_accuracy
             assert ours.val_accuracy == theirs.val_accuracy
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_methods_of_one_form_train_together_as_each_does_alone(kind, settings, tokens, tmp_path):
+    """All that pack, with and without a trained head, beside a term on the frozen one."""
+    forms = [
+        {"trains": "vera", "lora": {"rank": 5, "alpha": 1.0}, "learning_rate": 2e-3},
+        {"lora": {"scaling": "rslora"}, "options": {"loraplus_ratio": 8.0}, "train_head": True},
+        {"trains": "pissa", "lora": {"rank": 3, "targets": ["query", "mlp"]}},
+        {"lora": {"rank": 1, "targets": ["key", "head"]}},
+        {"trains": "pissa", "lora": {"alpha": 1.0}, "train_head": True, "learning_rate": 3e-4},
+    ]
+    common = {"learning_rate": 1e-3, "epochs": 3, "batch_size": 5}
+    asked = [settings(**common | form) for form in forms]
+    asked = [
+        own.model_copy(update={"lora": own.lora.model_copy(update={"dropout": 0.1})})
+        for own in asked
+    ]
+    options = {"encoder": encoder_of(kind), "double": True}
+    pack, results = run_training(tokens, asked, tmp_path / "pack", **options)
+    for index, own in enumerate(asked):
+        alone, (result,) = run_training(tokens, [own], tmp_path / str(index), **options)
+        assert close(weights_of(pack, index), weights_of(alone), 1e-9)
+        for ours, theirs in zip(results[index].epochs, result.epochs, strict=True):
+            assert ours.train_loss == pytest.approx(theirs.train_loss, abs=1e-9)
+        before = weights_of(Classifier(encoder_of(kind), own, 1))
+        after = weights_of(alone)
+        assert all(not torch.equal(before[name].double(), after[name]) for name in before)
+    for cut_after in (1, None):
+        with pytest.raises(PowerCutError) if cut_after else nullcontext():
+            cut = {"cut_after": cut_after, **options}
+            resumed, _ = run_training(tokens, asked, tmp_path / "cut", **cut)
+    for index in range(len(asked)):
+        assert close(weights_of(pack, index), weights_of(resumed, index), 0)
+    rounded = [own.model_copy(update={"precision": "bf16-mixed"}) for own in asked]
+    batch = collate(tokens["train"], np.arange(6), CPU)
+    for index, own in enumerate(
+        Classifier(encoder_of(kind), rounded[0], 1, rounded[1:]).logits(batch)
+    ):
+        alone = Classifier(encoder_of(kind), rounded[index], 1).logits(batch)[0]
+        assert torch.allclose(own, alone, atol=0.02)
+
+
+@pytest.mark.parametrize("trains", ["dora", "ia3", "bitfit", "head", "all"])
+def test_what_has_another_form_trains_in_no_pack(trains, settings):
+    lora = {"lora": {}} if trains == "dora" else {}
+    assert shared_in_pack(settings(trains=trains, **lora)) is None
+    with pytest.raises(ValueError, match="has low-rank terms"):
+        Classifier(encoder_of(), settings(lora={}), 1, [settings(trains=trains, **lora)])
 
 
 def test_order_and_others_change_nothing_beyond_rounding(trained):

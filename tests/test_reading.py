@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from lora_replication.errors import EnvironmentProblem, ParameterError
-from lora_replication.reading import project_root, read_study, study_folder, study_names
+from lora_replication.files import project_root
+from lora_replication.reading import read_study, study_folder, study_names
 from tests.projects import ROOT, add_study
 
 
@@ -27,7 +28,7 @@ def test_the_project_is_found_from_below(root, monkeypatch, place):
 def test_elsewhere_the_project_that_was_installed_is_meant(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert project_root() == ROOT
-    monkeypatch.setattr("lora_replication.reading.__file__", str(tmp_path / "a/b/c/d.py"))
+    monkeypatch.setattr("lora_replication.files.__file__", str(tmp_path / "a/b/c/d.py"))
     with pytest.raises(EnvironmentProblem, match="is not in a checkout of the project"):
         project_root()
 

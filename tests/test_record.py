@@ -33,7 +33,7 @@ LORA = LoraParams(rank=8, alpha=16, targets=("query", "value"))
 CHANGES = {
     "encoder": "minilm", "max_tokens": 65, "epochs": 3, "batch_size": 5, "learning_rate": 1e-3,
     "precision": "bf16-mixed", "device": "cuda", "trains": "all", "evaluate_train": False, "evaluate_test": False,
-    "stop_one_class": True,
+    "stop_one_class": True, "train_head": True, "options": {"x": 1}, "file_sha256": "ab",
 }  # fmt: skip
 LORA_CHANGES = {
     "rank": 4, "alpha": 1.0, "targets": ("query",), "scaling": "paper", "dropout": 0.05,
@@ -78,7 +78,7 @@ def test_a_key_is_the_digest_of_settings_seed_data_weights_and_results_alone(run
 
 def test_every_setting_changes_the_key_once_it_is_set(run):
     keys = {run.key}
-    assert CHANGES.keys() | {"lora"} == Settings.model_fields.keys()
+    assert CHANGES.keys() | {"lora", "file"} == Settings.model_fields.keys()
     assert LORA_CHANGES.keys() == LoraParams.model_fields.keys()
     keys |= {with_settings(run, **{name: value}).key for name, value in CHANGES.items()}
     keys |= {

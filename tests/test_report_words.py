@@ -5,7 +5,7 @@ import pytest
 from lora_replication.article import article
 from lora_replication.report import words
 from lora_replication.statistics import t_interval, wilson_interval
-from lora_replication.study import LoraParams, method_in_words
+from lora_replication.study import LoraParams, MethodParams, method_in_words
 from tests.report_records import article_study, make_study
 
 SETTING = article().setting
@@ -47,7 +47,7 @@ def test_the_articles_own_study_needs_no_reservation() -> None:
     ],
 )  # fmt: skip
 def test_a_configuration_in_words(lora: dict[str, object], said: str) -> None:
-    assert words.say("trains", "lora", LoraParams(**lora)) == said
+    assert words.trains_in_words(MethodParams(trains="lora", lora=LoraParams(**lora))) == said
     assert list(map(method_in_words, ["lora_default", "full"])) == ["LoRA default", "full"]
 
 

@@ -14,7 +14,7 @@ def test_a_run_is_described_in_words_and_its_settings_are_flat():
     tags = content.run_tags(run)
     assert tags["record_key"] == run.key[:16]
     assert tags["mlflow.note.content"] == (
-        "Toy reviews, not IMDb. Trains rank 8, alpha 0.5, query + value, "
+        "Toy reviews, not IMDb. Trains LoRA, rank 8, alpha 0.5, query + value, "
         "at learning rate 0.0005, for 3 epochs in fp32."
     )
     head = run.model_copy(update={"settings": run.settings.model_copy(

@@ -59,7 +59,8 @@ def cli(context: click.Context) -> None:
 @AS_JSON
 def list_studies(as_json: bool) -> None:
     """List the studies of this project."""
-    from lora_replication.reading import project_root, read_study, study_names
+    from lora_replication.files import project_root
+    from lora_replication.reading import read_study, study_names
 
     root = project_root()
     titles = {name: read_study(name, root).title for name in study_names(root)}
@@ -108,7 +109,7 @@ def doctor(study: str, as_json: bool) -> None:
 @AS_JSON
 def report(study: str, allow_partial: bool, publish: bool, show: bool, as_json: bool) -> None:
     """Rebuild the report of STUDY. From its records, or else from those committed with it."""
-    from lora_replication.reading import project_root
+    from lora_replication.files import project_root
     from lora_replication.report.build import report_study
     from lora_replication.report.columns import terminal_table
 
@@ -187,7 +188,8 @@ def predict(run: Path, texts: tuple[str, ...], **options: Any) -> None:
 @click.option("--study", help="Compare with the finished configurations of this study's grid.")
 def article_grid(file: Path, folder: Path | None, study: str | None) -> None:
     """Report on the grid published with the article. FILE is its author's results file."""
-    from lora_replication.reading import ARTICLE, project_root, read_study
+    from lora_replication.files import project_root
+    from lora_replication.reading import ARTICLE, read_study
     from lora_replication.report.published_report import build_published_report
     from lora_replication.workspace import Workspace
 
@@ -203,7 +205,7 @@ def article_grid(file: Path, folder: Path | None, study: str | None) -> None:
 @click.option("--ui", default="http://127.0.0.1:5000", help="Address of MLflow's page.")
 def sync(ui: str) -> None:
     """Rebuild the MLflow copy from all records. Those of committed reports are included."""
-    from lora_replication.reading import project_root
+    from lora_replication.files import project_root
     from lora_replication.tracking.sync import sync_all
 
     sync_all(project_root(), ui)

@@ -13,8 +13,9 @@ from typing import Literal
 
 from lora_replication import machine
 from lora_replication.errors import EnvironmentProblem
+from lora_replication.files import project_root
 from lora_replication.pins import PINS
-from lora_replication.reading import project_root, read_study
+from lora_replication.reading import read_study
 from lora_replication.study import Study
 
 PREPARED_BYTES = 300_000_000

@@ -1,4 +1,6 @@
-"""Files as the project writes them: whole or not at all, by one process, known by sha256."""
+"""The project's folder, and files as it writes them: whole or not at all, by one process, known by
+sha256.
+"""
 
 import errno
 import fcntl
@@ -23,6 +25,32 @@ REMEDIES = {
     "move away what is in its place": (errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
 }
 """What to do where a file can't be written, by the system's error."""
+
+
+def project_root() -> Path:
+    """The project's folder: the nearest one upwards with ``dvc.yaml`` and ``studies``, else the one
+    that this code was installed from. Raises ``EnvironmentProblem`` where there is none.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
+        if (folder / "dvc.yaml").is_file() and (folder / "studies").is_dir():
+            return folder
+    raise EnvironmentProblem(
+        f"{here} is not in a checkout of the project (no dvc.yaml and studies/ here or above); "
+        "change into one"
+    )
+
+
+def expanded(path: str) -> Path:
+    """The path that a user wrote, ``~`` at its start being the home folder. Raises
+    ``EnvironmentProblem`` where none is known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise EnvironmentProblem(
+            f"{path}: the home folder is not known here; set HOME, or write the path out"
+        ) from None
 
 
 def digest(content: Any) -> str:

@@ -17,8 +17,9 @@ from ruamel.yaml.constructor import ConstructorError, DuplicateKeyError, SafeCon
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode
 
-from lora_replication.errors import EnvironmentProblem, ParameterError
-from lora_replication.study import METHOD_RULE, Part, Study, expanded
+from lora_replication.errors import ParameterError
+from lora_replication.files import expanded, file_digest, project_root
+from lora_replication.study import METHOD_RULE, MethodParams, Part, Study
 from lora_replication.tracking.store import absolute
 
 ARTICLE = "article"
@@ -31,20 +32,6 @@ MOST_PROBLEMS = 50
 """Lines of a message."""
 
 Location = tuple[str | int, ...]
-
-
-def project_root() -> Path:
-    """The project's folder: the nearest one upwards with ``dvc.yaml`` and ``studies``, else the one
-    that this code was installed from. Raises ``EnvironmentProblem`` where there is none.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents, Path(__file__).resolve().parents[2]):
-        if (folder / "dvc.yaml").is_file() and (folder / "studies").is_dir():
-            return folder
-    raise EnvironmentProblem(
-        f"{here} is not in a checkout of the project (no dvc.yaml and studies/ here or above); "
-        "change into one"
-    )
 
 
 def study_names(root: Path) -> list[str]:
@@ -88,13 +75,40 @@ def load_study(file: Path) -> Study:
         raise ParameterError("\n".join(sorted(lines))) from None
     # Stages run in the study's folder, commands anywhere.
     folder = file.absolute().parent
+    methods = {name: _method(name, study, file, text) for name in study.methods}
     data, model = (
         part.model_copy(update={"path": str(folder / expanded(part.path))}) if part.path else part
         for part in (study.data, study.model)
     )
     uri = absolute(study.tracking.uri, (folder / study.root).resolve())
     tracking = study.tracking.model_copy(update={"uri": uri})
-    return study.model_copy(update={"data": data, "model": model, "tracking": tracking})
+    changed = {"data": data, "model": model, "tracking": tracking, "methods": methods}
+    return study.model_copy(update=changed)
+
+
+def _method(name: str, study: Study, file: Path, text: str) -> MethodParams:
+    """The method ``name`` with its options checked, its file found and read."""
+    method = study.methods[name]
+    location: Location = ("methods", name)
+    if not (method.file or method.options):
+        return method
+    from lora_replication.training.methods.registry import plain_options  # torch takes a second
+
+    if method.file:
+        path, root = (file.absolute().parent / expanded(method.file)).resolve(), project_root()
+        inside = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+        sha256 = file_digest(path) if path.is_file() else None
+        method = method.model_copy(update={"file": inside, "file_sha256": sha256})
+    try:
+        return method.model_copy(update={"options": plain_options(method)})
+    except ValidationError as problems:
+        first = problems.errors(include_url=False)[0]
+        location = (*location, "options", *first["loc"])
+        problem = f"{'.'.join(map(str, location))} is {_shown(first['input'])}; {first['msg']}"
+    except ParameterError as found:
+        problem = f"methods.{name}.file: {found}"
+    place = _position(location, file, YAML(pure=True).load(text))
+    raise ParameterError(place + problem)
 
 
 def _read_text(file: Path) -> str:

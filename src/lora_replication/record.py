@@ -5,6 +5,7 @@ Records are the truth; reports and MLflow are made from them. A run's folder hol
 to it are complete.
 """
 
+import ast
 import json
 from collections.abc import Callable
 from datetime import datetime
@@ -14,9 +15,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, computed_field, model_validator
 
 from lora_replication.errors import DataError
-from lora_replication.files import digest, file_digest, write_whole
+from lora_replication.files import digest, file_digest, project_root, write_whole
 from lora_replication.study import (
     LoraParams,
+    MethodExtras,
     MethodParams,
     Nudges,
     Part,
@@ -29,6 +31,8 @@ from lora_replication.study import (
 RECORD = "record.json"
 PREDICTIONS = "predictions.parquet"
 ADAPTER = "adapter.safetensors"
+
+METHODS = Path(__file__).parent / "training" / "methods"
 
 FOLDERS = {"cell": "grid", "runner_up": "grid_runners_up", "trial": "tuning", "tuned": "tuned"}
 """Of the runs of a role in their study's; the others are there themselves."""
@@ -59,13 +63,13 @@ Measured = Annotated[float, Field(ge=0)]
 Time = Annotated[str, AfterValidator(_time)]
 
 
-class Settings(Part):
+class Settings(MethodExtras):
     """Everything asked of one training run but its seed.
 
     Attributes:
         encoder to device: as in ``study.ModelParams`` and ``study.TrainParams``.
-        trains: "head" (the two layers after the encoder), "lora" or "all".
-        lora: the LoRA configuration where ``trains`` is "lora".
+        trains: the method: as in ``study.MethodParams``, or the name of its file.
+        lora: the configuration of LoRA, or of a method that has the same settings.
         evaluate_train, evaluate_test: whether the best epoch is also evaluated on these reviews.
         stop_one_class: whether training ends after an epoch that predicts a single class.
     """
@@ -77,7 +81,7 @@ class Settings(Part):
     learning_rate: float
     precision: Literal["fp16-mixed", "bf16-mixed", "fp32"]
     device: Literal["cuda", "cpu"]
-    trains: Literal["head", "lora", "all"]
+    trains: str
     lora: LoraParams | None = None
     evaluate_train: bool = True
     evaluate_test: bool = True
@@ -88,7 +92,8 @@ class Settings(Part):
         """The settings of ``method`` with all that it takes from ``study``; ``others`` as given."""
         values: dict[str, Any] = dict(study.train)
         values |= {"encoder": study.model.encoder, "max_tokens": study.model.max_tokens}
-        values |= {"trains": method.trains, "lora": method.lora, **others}
+        values |= {name: getattr(method, name) for name in ("lora", *MethodExtras.model_fields)}
+        values |= {"trains": method.trains or Path(method.file or "").stem, **others}
         if method.learning_rate is not None:
             values["learning_rate"] = method.learning_rate
         return cls(**values)
@@ -99,16 +104,6 @@ class Settings(Part):
         lora = self.lora
         more = f"-r{lora.rank}-a{shortest(lora.alpha)}" if lora else ""
         return f"lr{shortest(self.learning_rate)}{more}"
-
-    @property
-    def shared_in_pack(self) -> str | None:
-        """What the configurations of a pack have in common: all but rates and LoRA settings other
-        than dropout. None for what trains in no pack.
-        """
-        if self.lora is None:
-            return None
-        common = self.model_dump_json(exclude={"lora", "learning_rate"})
-        return f"{common}, dropout {self.lora.dropout}"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values without those at their defaults, so that a new option changes no old key."""
@@ -130,7 +125,8 @@ class Run(Part):
         data: sha256 of the prepared data, see ``Manifest.digest``.
         weights: sha256 of the encoder's weights file.
         results: version of the code's results, see ``training.RESULTS``.
-        key: sha256 of the settings and the last five (the nudge unless 0). Equal keys have equal
+        key: sha256 of the settings (of a
+            method's file its sha256, not its place) and the last five (the nudge unless 0). Equal keys have equal
             results, on processors of one class.
     """
 
@@ -162,7 +158,8 @@ class Run(Part):
         """See ``Attributes``."""
         content = self.model_dump(include={"seed", "data", "weights", "results"})
         nudge = {"nudge": self.nudge} if self.nudge else {}
-        return digest(content | nudge | {"settings": self.settings.as_dict()})
+        settings = {k: v for k, v in self.settings.as_dict().items() if k != "file"}
+        return digest(content | nudge | {"settings": settings})
 
     @property
     def label(self) -> str:
@@ -192,6 +189,24 @@ class Run(Part):
         """
         axes = self.settings.axes if self.role == "trial" else ""
         return Path(FOLDERS.get(self.role, ""), self.name, axes, self._repeat.replace(" ", "-"))
+
+
+def method_words(asked: MethodParams | Settings) -> str:
+    """What the method calls itself: ``words`` in its file, of which nothing is run.
+
+    Raises:
+        DataError: there is no such file any more.
+    """
+    file = project_root() / asked.file if asked.file else METHODS / f"{asked.trains}.py"
+    try:
+        nodes = list(ast.walk(ast.parse(file.read_bytes())))
+    except (OSError, SyntaxError) as problem:
+        raise DataError(
+            f"{file}: the method's file can't be read ({problem}); put it back"
+        ) from None
+    assigned = [node for node in nodes if isinstance(node, ast.Assign)]
+    found = [a.value for a in assigned if ast.unparse(a.targets[0]) == "words"]
+    return str(ast.literal_eval(found[0])) if found else Path(asked.file or "").stem
 
 
 class Count(Part):

@@ -5,9 +5,9 @@ from statistics import fmean
 from typing import Any
 
 from lora_replication.data.manifest import MANIFEST
-from lora_replication.files import is_locked
+from lora_replication.files import is_locked, project_root
 from lora_replication.plan import Progress, progress
-from lora_replication.reading import project_root, read_study
+from lora_replication.reading import read_study
 from lora_replication.record import Record
 from lora_replication.workspace import Workspace
 

@@ -1,12 +1,11 @@
 """What a study holds: its parts, their keys, and what is allowed for each."""
 
 import math
-from pathlib import Path
+from operator import not_
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from lora_replication.errors import EnvironmentProblem
 from lora_replication.pins import ENCODERS, FOLDER
 
 Target = Literal["query", "key", "value", "projection", "mlp", "head"]
@@ -16,6 +15,12 @@ TARGETS: tuple[Target, ...] = ("query", "key", "value", "projection", "mlp", "he
 
 ARTICLE_REVIEWS = {"train": 35_000, "val": 5_000, "test": 10_000}
 """Sizes of the article's split of the 50,000 labelled reviews."""
+
+BuiltIn = Literal["head", "lora", "all", "bitfit", "dora", "ia3", "pissa", "vera"]
+"""Methods of the registry, files of ``training/methods/``."""
+
+WITH_LORA = ("lora", "dora", "pissa", "vera")
+"""Those with a rank and an alpha."""
 
 LARGEST_RANK = 768
 """The width of DistilBERT: a larger rank could not add anything to any of its layers."""
@@ -39,6 +44,12 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
+def _in_standard_order(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    if not targets or len(set(targets)) < len(targets):
+        raise ValueError("at least one, none twice")
+    return tuple(sorted(targets, key=TARGETS.index))
+
+
 def _whole(low: int, high: int, what: str = "") -> Any:
     return Field(ge=low, le=high, description=f"a whole number{what} from {low} to {high}")
 
@@ -46,7 +57,12 @@ def _whole(low: int, high: int, what: str = "") -> Any:
 T = TypeVar("T")
 Several = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
 LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
-Scaling = Literal["article", "paper"]
+Scaling = Literal["article", "paper", "rslora"]
+Targets = Annotated[
+    tuple[Target, ...],
+    Field(strict=False, description=f"at least one of {', '.join(TARGETS)}, none twice"),
+    AfterValidator(_in_standard_order),
+]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$", description=NAME_RULE)]
 MethodName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$", description=METHOD_RULE)
@@ -143,16 +159,13 @@ def method_in_words(name: str) -> str:
 
 
 class LoraParams(Part):
-    """A LoRA configuration: y = linear(x) + s * (dropout(x) @ A @ B), s = alpha (article) or alpha
-    / rank (paper).
+    """A LoRA configuration: y = linear(x) + s * (dropout(x) @ A @ B), s = alpha (article), alpha /
+    rank (paper) or alpha / sqrt(rank) (rslora).
     """
 
     rank: Rank
     alpha: Alpha
-    targets: Annotated[
-        tuple[Target, ...],
-        Field(strict=False, description=f"at least one of {', '.join(TARGETS)}, none twice"),
-    ]
+    targets: Targets
     scaling: Scaling = "article"
     dropout: Dropout = 0.0
 
@@ -161,26 +174,39 @@ class LoraParams(Part):
         """``rank 8, alpha 16, query + value``."""
         return f"rank {self.rank}, alpha {self.alpha:g}, {' + '.join(self.targets)}"
 
-    @field_validator("targets")
-    @classmethod
-    def _in_standard_order(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
-        if not targets:
-            raise ValueError("at least one")
-        _distinct(list(targets))
-        return tuple(sorted(targets, key=TARGETS.index))
+
+class MethodExtras(Part):
+    """What few methods have, so it is left out of files where it is at its default.
+
+    Attributes:
+        train_head: whether the two layers after the encoder train with the rest, as is usual in
+            classification; the article freezes them under LoRA.
+        options: the method's own; those at their defaults are left out.
+        file: of a method outside the package, from the project's folder; ``file_sha256``: of it.
+    """
+
+    train_head: bool = Field(default=False, exclude_if=not_)
+    options: dict[str, Any] = Field(default={}, exclude_if=not_)
+    file: File | None = Field(default=None, exclude_if=not_)
+    file_sha256: str | None = Field(default=None, exclude_if=not_)
 
 
-class MethodParams(Part):
-    """What trains: the head, LoRA terms, or everything."""
+class MethodParams(MethodExtras):
+    """What trains: a method of the registry (``trains``), or one in a user's ``file``."""
 
-    trains: Literal["head", "lora", "all"]
+    trains: BuiltIn | None = None
     learning_rate: LearningRate | None = None
     lora: LoraParams | None = None
 
     @model_validator(mode="after")
-    def _lora_where_needed(self) -> Self:
-        if (self.trains == "lora") != (self.lora is not None):
-            raise ValueError("lora settings are needed where trains is lora, and nowhere else")
+    def _are_of_one_method(self) -> Self:
+        if (self.trains is None) == (self.file is None):
+            raise ValueError("trains or file is needed, and not both")
+        if self.trains and (self.trains in WITH_LORA) != (self.lora is not None):
+            raise ValueError(f"lora settings are needed where trains is in {WITH_LORA} alone")
+        adapted = self.lora.targets if self.lora else ()
+        if self.train_head and (self.trains in ("head", "all") or "head" in adapted):
+            raise ValueError("train_head is true, but the head is trained or adapted anyway")
         return self
 
 
@@ -394,15 +420,3 @@ class Study(Part):
             and self.data.source != "generated"
             and self.data.reviews.model_dump() == ARTICLE_REVIEWS
         )
-
-
-def expanded(path: str) -> Path:
-    """The path that a user wrote, ``~`` at its start being the home folder. Raises
-    ``EnvironmentProblem`` where none is known.
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise EnvironmentProblem(
-            f"{path}: the home folder is not known here; set HOME, or write the path out"
-        ) from None

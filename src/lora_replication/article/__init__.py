@@ -38,7 +38,8 @@ class PublishedMethod(_Part):
 
     def configures(self, method: MethodParams) -> bool:
         """Whether ``method`` trains what the article's method of this name trains."""
-        return method.trains == self.trains and method.lora == self.lora
+        own = MethodParams(trains=self.trains, lora=self.lora, learning_rate=method.learning_rate)
+        return method == own
 
 
 class Claim(_Part):

@@ -10,8 +10,8 @@ from lora_replication.data.manifest import MANIFEST, tokens_file
 from lora_replication.data.reviews import PARTS
 from lora_replication.encoders import CONFIG, VOCABULARY, WEIGHTS, Encoder
 from lora_replication.errors import DataError
-from lora_replication.files import digest, file_digest, write_whole
-from lora_replication.study import Study, expanded
+from lora_replication.files import digest, expanded, file_digest, write_whole
+from lora_replication.study import Study
 from lora_replication.workspace import Workspace
 
 

@@ -29,9 +29,11 @@ def packs_of(runs: Sequence[Run], size: int) -> list[list[Run]]:
         targets = [target in lora.targets for target in TARGETS]
         return targets, lora.rank, lora.alpha, run.settings.learning_rate
 
+    from lora_replication.training.methods.registry import shared_in_pack  # torch takes seconds
+
     groups: dict[tuple[int, str | None], list[Run]] = {}
     for run in runs:
-        groups.setdefault((run.seed, run.settings.shared_in_pack), []).append(run)
+        groups.setdefault((run.seed, shared_in_pack(run.settings)), []).append(run)
     packs, alone = [], []
     for (_, shared), group in groups.items():
         if shared is None:
@@ -59,8 +61,9 @@ def measured_size(workspace: Workspace, runs: Sequence[Run]) -> int:
 
     from lora_replication.training.batches import collate
     from lora_replication.training.classifier import Classifier, chunk_size
+    from lora_replication.training.methods.registry import shared_in_pack
 
-    runs = [run for run in runs if run.settings.lora]
+    runs = [run for run in runs if shared_in_pack(run.settings)]
     if not runs:
         return 1
     largest = max(runs, key=lambda run: (len(_lora(run).targets), _lora(run).rank))

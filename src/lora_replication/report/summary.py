@@ -34,7 +34,7 @@ from lora_replication.report.results import (
     Word,
     done_runs,
 )
-from lora_replication.report.words import say
+from lora_replication.report.words import say, trains_in_words
 from lora_replication.statistics import Components, Interval
 from lora_replication.study import Study
 
@@ -133,7 +133,7 @@ class _Summary:
         return self.row(
             "method",
             name,
-            trains=say("trains", method.trains, method.lora),
+            trains=trains_in_words(method),
             seeds=self.study.run.seeds,
             published=known,
             comparable=comparable,
@@ -182,7 +182,7 @@ class _Summary:
         return self.row(
             role,
             name,
-            trains=say("trains", "lora", settings.lora),
+            trains=trains_in_words(settings),
             configuration=alike[0].name if alike else cell_name(settings.lora),
             seeds=self.study.grid.winner_seeds,
             grid_val_accuracy=alike[0].val_accuracy if alike else None,
@@ -198,7 +198,7 @@ class _Summary:
         for name in self.study.sweeps.methods:
             # A method whose own setting was chosen has its runs already.
             own = chosen.get(name) or self.study.methods[name]
-            trains = say("trains", own.trains, own.lora)
+            trains = trains_in_words(own)
             role: Role = "tuned" if name in chosen else "method"
             rows.append(self.row(role, name, trains=trains, seeds=self.study.run.seeds))
         return rows

@@ -10,8 +10,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from lora_replication.record import Settings, method_words
 from lora_replication.statistics import Interval
-from lora_replication.study import method_in_words
+from lora_replication.study import MethodParams, method_in_words
 
 ABSENT = "—"
 """Shown where there is no number."""
@@ -129,3 +130,8 @@ def _sentences() -> Any:
 def say(macro: str, *facts: Any) -> str:
     """What ``macro`` of ``words.j2`` makes of the ``facts``, on one line."""
     return " ".join(str(getattr(_sentences(), macro)(*facts)).split())
+
+
+def trains_in_words(asked: MethodParams | Settings) -> str:
+    """What a method or a run trains."""
+    return say("trains", method_words(asked), asked)

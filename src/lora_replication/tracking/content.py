@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from lora_replication.files import digest
-from lora_replication.record import Epoch, Record, Run, Status
+from lora_replication.record import Epoch, Record, Run, Status, method_words
 from lora_replication.study import method_in_words
 
 AUTHOR = "lora-replication"
@@ -21,8 +21,6 @@ RUN_STATUS: dict[Status, str] = {
     "killed": "KILLED",
 }
 """MLflow's word for the status of a record; a diverged run has run to its end."""
-
-TRAINS = {"head": "the two layers after the encoder", "all": "all layers"}
 
 COSTS = {
     "cost/training_minutes": ("training_seconds", 60),
@@ -46,9 +44,10 @@ class Point(NamedTuple):
 
 def parameters(run: Run) -> dict[str, str]:
     """The settings with dotted keys (``lora.rank``), the seed, the method and the study."""
-    settings = run.settings.model_dump(mode="json")
-    lora = settings.pop("lora") or {}
-    flat = settings | {f"lora.{key}": value for key, value in lora.items()}
+    flat = run.settings.model_dump(mode="json", exclude={"file"})
+    for part in ("lora", "options"):
+        own = flat.pop(part, None) or {}
+        flat |= {f"{part}.{key}": value for key, value in own.items()}
     flat |= {"study": run.study, "method": run.name, "seed": run.seed}
     return {key: _text(value) for key, value in flat.items() if value is not None}
 
@@ -62,7 +61,7 @@ def _text(value: Any) -> str:
 def run_tags(run: Run) -> dict[str, str]:
     """What a run is and what it is made from; nothing of the machine or its user."""
     settings = run.settings
-    trained = settings.lora.words if settings.lora else TRAINS[settings.trains]
+    trained = method_words(settings) + (f", {settings.lora.words}" if settings.lora else "")
     return _common_tags(run) | {
         "role": run.role,
         "method": method_in_words(run.name),

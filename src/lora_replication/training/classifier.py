@@ -1,24 +1,26 @@
-"""A classifier ready for one method: encoder loaded, head drawn, LoRA added, the rest frozen."""
+"""A classifier ready for one method: encoder loaded, head drawn, what it adds, the rest frozen."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lora_replication.encoders import Encoder
-from lora_replication.errors import EnvironmentProblem
+from lora_replication.errors import EnvironmentProblem, ParameterError
 from lora_replication.files import write_whole
 from lora_replication.record import Settings
 from lora_replication.training.batches import Batch
 from lora_replication.training.forward import RaggedForward
 from lora_replication.training.layouts import Layout
 from lora_replication.training.load import check_fit, load_classifier, read_tensors
-from lora_replication.training.lora import inject_lora
+from lora_replication.training.methods import LowRank, Method, Site, replace
+from lora_replication.training.methods.registry import blamed, method_of, shared_in_pack
 from lora_replication.training.packs import shared_copy
 from lora_replication.training.randomness import Dropout, generator
 
@@ -32,20 +34,20 @@ CHUNK_SIZES = {"cpu": 2, "cuda": 16}
 
 
 class Classifier:
-    """The model of a run, or of a pack: LoRA configurations that train together on one encoder.
+    """The model of a run, or of a pack: configurations that train together on one encoder.
 
     Args:
         encoder: found and checked.
         settings: of the run.
         seed: names the draws of the head, of A and of dropout.
-        others: settings of the further configurations of a pack; they may differ in ``lora``, but
-            for its dropout, and in ``learning_rate``.
+        others: settings of the further configurations of a pack; they may differ in the method and
+            ``lora``, but for its dropout, and in ``learning_rate``.
 
     Attributes:
         pack: per configuration its settings; ``settings``: those of the first.
         models: per configuration the classifier of ``transformers``; in a pack they share
             everything frozen.
-        notes: per configuration, see ``inject_lora``.
+        notes: per configuration, see ``make_trainable``.
         device: where the models are.
         active: indices of the configurations that are computed, in this order.
         chunk_size: how many of them are in one forward pass.
@@ -55,16 +57,19 @@ class Classifier:
         self, encoder: Encoder, settings: Settings, seed: int, others: Sequence[Settings] = ()
     ) -> None:
         self.pack = pack = (settings, *others)
-        shared = {own.shared_in_pack for own in pack}
+        shared = {shared_in_pack(own) for own in pack}
         if others and (None in shared or len(shared) > 1):
-            raise ValueError("the configurations of a pack are LoRA's, and differ in nothing else")
+            raise ValueError(
+                "what trains in a pack has low-rank terms, and differs in nothing else"
+            )
         self.settings, self.layout = settings, encoder.layout
         self.device = device_for(settings)
         model = load_classifier(encoder)
         _draw_head(model, self.layout, seed)
         model.to(self.device)
         self._dropouts = [Dropout(seed, "encoder", device=self.device)]
-        self.models = [model] if len(pack) == 1 else [shared_copy(model) for _ in pack]
+        alone, layout = len(pack) == 1, self.layout
+        self.models = [model if alone else shared_copy(model, trained(own, layout)) for own in pack]
         self.notes = [
             make_trainable(model, self.layout, own, seed, self._dropouts.append)
             for model, own in zip(self.models, pack, strict=True)
@@ -77,9 +82,11 @@ class Classifier:
         # The head is too small for that to matter, and is saved with the adapter as it was drawn.
         compute_type = COMPUTE_TYPES.get(self.settings.precision)
         for name, module in self.models[0].named_modules():
-            frozen = isinstance(module, nn.Linear) and not module.weight.requires_grad
-            if compute_type and frozen and name.startswith(f"{self.layout.layers}."):
-                module.to(compute_type)
+            if not (compute_type and name.startswith(f"{self.layout.layers}.")):
+                continue
+            for parameter in module.parameters() if isinstance(module, nn.Linear) else ():
+                if not (parameter.requires_grad or module.weight.requires_grad):
+                    parameter.data = parameter.to(compute_type)
 
     def activate(self, active: Sequence[int]) -> None:
         """Compute these configurations of the pack, in this order, and leave the others alone."""
@@ -126,14 +133,13 @@ class Classifier:
         return trainable, sum(p.numel() for p in self.models[index].parameters())
 
     def _adapter(self, index: int) -> dict[str, Tensor]:
-        return {
-            name: p.detach()
-            for name, p in self.models[index].named_parameters()
-            if p.requires_grad or name.startswith(self.layout.head)
-        }
+        model, head = self.models[index], self.layout.head
+        trained = [n for n, p in model.named_parameters() if p.requires_grad or n.startswith(head)]
+        frozen = dict(model.named_parameters()).keys() - trained
+        return {name: t for name, t in model.state_dict().items() if name not in frozen}
 
     def save_adapter(self, file: Path, index: int = 0) -> None:
-        """Write a configuration's trained parameters and its head as safetensors."""
+        """Write a configuration's trained parameters, buffers and head as safetensors."""
         tensors = {name: tensor.cpu().contiguous() for name, tensor in self._adapter(index).items()}
         write_whole(file, lambda temporary: save_file(tensors, temporary))
 
@@ -151,6 +157,21 @@ def chunk_size(settings: Settings) -> int:
     return CHUNK_SIZES[settings.device] * (2 if settings.precision in COMPUTE_TYPES else 1)
 
 
+def trained(settings: Settings, layout: Layout) -> Callable[[str], bool]:
+    """Whether a parameter of the classifier, by its name, trains with these settings."""
+    method, head = method_of(settings), tuple(f"{name}." for name in layout.head)
+
+    def trains(name: str) -> bool:
+        in_head = name.startswith(head)
+        with blamed(method.file, "trains"):
+            own = method.trains(name, in_head)
+        if own and method.packs and not in_head:
+            raise _unfit(method, f"trains {name}; what packs trains the head and what it adds")
+        return own or (settings.train_head and in_head)
+
+    return trains
+
+
 def make_trainable(
     model: nn.Module,
     layout: Layout,
@@ -158,30 +179,85 @@ def make_trainable(
     seed: int,
     keep: Callable[[Dropout], None],
 ) -> list[str]:
-    """Make trainable, in place, what the settings say: the head, low-rank terms, or everything.
+    """Add to ``model``, in place, what the method adds, and let train what it trains.
 
     Args:
-        keep: receives the dropout of each low-rank term.
+        keep: receives the dropout of each term that is added.
 
     Returns:
-        Notes, see ``inject_lora``.
+        Notes: on layers whose smaller side is below the rank, and whether the start is not the
+        encoder's.
+
+    Raises:
+        ParameterError: the method does not do what a method does.
     """
-    model.requires_grad_(settings.trains == "all")
-    if settings.trains == "head":
-        for name in layout.head:
-            model.get_submodule(name).requires_grad_(True)
-    lora = settings.lora
-    if lora is None:
-        return []
-    depth = int(getattr(model.config, layout.depth))
-    names = [name for target in lora.targets for name in layout.linears(target, depth)]
+    method, lora, trains = method_of(settings), settings.lora, trained(settings, layout)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(trains(name))
+    device, depth = next(model.parameters()).device, int(getattr(model.config, layout.depth))
+    names = [name for target in method.targets for name in layout.linears(target, depth)]
+    linears: dict[str, Any] = {name: model.get_submodule(name) for name in names}
+    notes: dict[str, None] = {}
+    for name, linear in linears.items():
+        dropout = None
+        if lora and lora.dropout:
+            keep(own := Dropout(seed, "lora", name, device=device))
+            dropout = partial(own, probability=lora.dropout)
+        module = _stand_in(method, Site(linear, name, layout.role(name), linears, seed, dropout))
+        if module is None:
+            continue
+        side = min(linear.in_features, linear.out_features)
+        if lora and lora.rank > side:
+            notes[f"rank {lora.rank} exceeds the smaller side of {name} ({side})"] = None
+        replace(model, name, module.to(device))
+        if not (linear.weight.is_meta or _keeps_the_start(method, module, linear)):
+            notes[f"{method.words}: the model before training is not the encoder's"] = None
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise _unfit(method, "trains nothing")
+    return list(notes)
 
-    def dropout_of(name: str) -> Callable[[Tensor], Tensor]:
-        dropout = Dropout(seed, "lora", name, device=next(model.parameters()).device)
-        keep(dropout)
-        return partial(dropout, probability=lora.dropout)
 
-    return inject_lora(model, names, lora, partial(generator, seed, "A"), dropout_of)
+def _stand_in(method: Method, site: Site) -> nn.Module | None:
+    """What the method puts in the place of a layer, checked; of a user's file, made twice."""
+    with blamed(method.file, "stand_in"):
+        module, again = method.stand_in(site), method.stand_in(site) if method.file else None
+    if module is None:
+        return None
+    if not (isinstance(module, nn.Module) and hasattr(module, "merged")):
+        raise _unfit(method, "stand_in returns no nn.Module with a method merged")
+    if method.packs and not isinstance(module, LowRank):
+        raise _unfit(method, "packs is true, but stand_in returns no LowRank")
+    pairs = zip(_tensors(module), _tensors(again), strict=True) if again is not None else ()
+    if not all(torch.equal(one, other) for one, other in pairs):
+        raise _unfit(
+            method, "stand_in: two builds of one seed differ; draw from site.draw(purpose) alone"
+        )
+    return module
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+@torch.no_grad()
+def _keeps_the_start(method: Method, module: nn.Module, linear: nn.Linear) -> bool:
+    """Whether ``module`` computes what ``linear`` does, to rounding."""
+    x = torch.linspace(-1, 1, linear.in_features, device=linear.weight.device)[None]
+    with blamed(method.file, "forward"):
+        expected, found = linear(x), module(x)
+        plain: nn.Linear = module.merged()  # type: ignore[operator]  # as was checked
+        merged = plain(x)
+    for name, own in (("forward", found), ("merged", merged)):
+        if own.shape != expected.shape:
+            shapes = f"{tuple(own.shape)}, not {tuple(expected.shape)}"
+            raise _unfit(method, f"{name} returns {shapes}, for inputs {tuple(x.shape)}")
+    if not torch.allclose(found, merged, rtol=1e-4, atol=1e-4 * float(expected.abs().max())):
+        raise _unfit(method, "merged computes something else than forward")
+    return torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def _unfit(method: Method, words: str) -> ParameterError:
+    return ParameterError(f"{method.file or 'method'}: {type(method).__name__}: {words}")
 
 
 def device_for(settings: Settings) -> torch.device:

@@ -5,6 +5,11 @@ from typing import Literal
 
 from lora_replication.study import Target
 
+ROLES = (
+    "query", "key", "value", "projection", "mlp_input", "mlp_output", "head_hidden", "head_output",
+)  # fmt: skip
+"""What a linear layer can be."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -58,6 +63,11 @@ class Layout:
             return list(self.head)
         names = [self.mlp_input, self.mlp_output] if target == "mlp" else [getattr(self, target)]
         return [f"{self.layers}.{layer}.{name}" for layer in range(depth) for name in names]
+
+    def role(self, name: str) -> str:
+        """Which attribute of this layout names the linear layer ``name``."""
+        _, _, inner = name.removeprefix(f"{self.layers}.").partition(".")
+        return next(role for role in ROLES if getattr(self, role) in (name, inner))
 
 
 LAYOUTS = {

@@ -2,13 +2,14 @@
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from lora_replication.data.tokens import Tokens
@@ -17,6 +18,7 @@ from lora_replication.training.batches import Batch, collate, training_rows
 from lora_replication.training.checkpoints import Checkpoint, State, Training
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.evaluation import count, mean_loss, predict_logits
+from lora_replication.training.methods.registry import method_of
 from lora_replication.training.randomness import generator
 
 STEPS_BETWEEN_CHECKS = 50
@@ -103,7 +105,11 @@ def compute_reproducibly() -> None:
 def new_state(classifier: Classifier, index: int) -> State:
     """The state of the configuration ``index`` before its first step."""
     settings, parameters = classifier.pack[index], classifier.trainable(index)
-    optimizer = torch.optim.Adam(parameters.values(), lr=settings.learning_rate, fused=True)
+    method, groups = method_of(settings), defaultdict[float, list[nn.Parameter]](list)
+    for name, parameter in parameters.items():
+        groups[settings.learning_rate * method.rate_factor(name)].append(parameter)
+    each = [{"params": own, "lr": rate} for rate, own in groups.items()]
+    optimizer = torch.optim.Adam(each, fused=True)
     in_fp16 = settings.precision == "fp16-mixed"
     scaler = torch.amp.GradScaler(classifier.device.type, enabled=in_fp16)
     return State(parameters, optimizer, scaler)
