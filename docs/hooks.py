@@ -4,6 +4,7 @@ The reports with their figures, the table of parameters from the schema, and lin
 other folders of the repository. MkDocs calls the functions named ``on_...``.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,9 +127,10 @@ def _allowed(kind: Any) -> str:
             return part.description
     if hasattr(kind, "__metadata__"):
         return _allowed(arguments[0])
-    return {bool: "`true` or `false`", type(None): "null", float: "a number"}.get(kind, str(kind))
+    words = {bool: "`true` or `false`", type(None): "null", str: "text", dict: "a mapping"}
+    return words.get(origin or kind, str(kind))
 
 
 def _plain(value: Any) -> str:
     """A value as YAML writes it."""
-    return {None: "null", True: "true", False: "false"}.get(value, str(value))
+    return value if isinstance(value, str) else json.dumps(value)
