@@ -165,8 +165,8 @@ def _machine(device: str) -> Machine:
 
 def page(everything: Iterable[Results]) -> str:
     """All results as Markdown."""
-    title = "# Results of the benchmarks\n\nWritten by their commands; [what they mean](../README.md).\n"
-    return "\n".join([title, *map(render, everything)])
+    about = "Written by their commands; [what they mean](../README.md).\n"
+    return "\n".join(["# Results of the benchmarks\n", about, *map(render, everything)])
 
 
 def render(results: Results) -> str:

@@ -1,4 +1,4 @@
-"""DVC stage: every run of grid and sweeps becomes a record, then what they choose on fresh seeds."""
+"""DVC stage: every run of grid and sweeps becomes a record, then what they choose, on new seeds."""
 
 import sys
 from functools import partial

@@ -41,7 +41,7 @@ from lora_replication.training.load import load_classifier
 from lora_replication.training.run import perform
 from lora_replication.workspace import Workspace
 from tests.published_files import made_up, text_of
-from tests.study_files import study_params, write_params
+from tests.study_files import link_data, study_params, write_params
 from tests.tiny_encoders import tiny_encoder
 
 ENCODER = tiny_encoder("distilbert")
@@ -71,9 +71,7 @@ ODD = st.sampled_from(
 @pytest.fixture(scope="module")
 def place(tiny_study, tiny_data, tmp_path_factory):
     """A project with a run; ``early`` is its record as if of a time that kept no sha256."""
-    root = tmp_path_factory.mktemp("foreign")
-    (root / "data").symlink_to(tiny_data / "data")
-    workspace = Workspace(tiny_study, root)
+    workspace = Workspace(tiny_study, link_data(tmp_path_factory.mktemp("foreign"), tiny_data))
     run = method_run(workspace, "last_layers", 1)
     [record] = perform(workspace, [run], lambda _run: nullcontext(SILENT))
     none = {"predictions_sha256": None, "adapter_sha256": None}

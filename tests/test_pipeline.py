@@ -227,7 +227,7 @@ def test_what_dvc_alone_knows_is_put_in_words(tmp_path, message, kind, words):
 
 DEAF_AT_FIRST = """
 import signal, time
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # as DVC while a stage runs that ends by itself just then
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as DVC while a stage ends by itself just then
 print("deaf", flush=True)
 time.sleep(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)

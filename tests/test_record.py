@@ -32,8 +32,8 @@ NOW = "2026-01-02T03:05:05+00:00"
 LORA = LoraParams(rank=8, alpha=16, targets=("query", "value"))
 CHANGES = {
     "encoder": "minilm", "max_tokens": 65, "epochs": 3, "batch_size": 5, "learning_rate": 1e-3,
-    "precision": "bf16-mixed", "device": "cuda", "trains": "all", "evaluate_train": False, "evaluate_test": False,
-    "stop_one_class": True,
+    "precision": "bf16-mixed", "device": "cuda", "trains": "all", "evaluate_train": False,
+    "evaluate_test": False, "stop_one_class": True,
 }  # fmt: skip
 LORA_CHANGES = {
     "rank": 4, "alpha": 1.0, "targets": ("query",), "scaling": "paper", "dropout": 0.05,

@@ -90,7 +90,7 @@ def set_up_libraries() -> None:
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Those that stop a command cleanly: Ctrl-C, SIGTERM, and SIGHUP unless ``nohup`` ignores it."""
+    """Those that stop a command cleanly: Ctrl-C, SIGTERM, SIGHUP unless ``nohup`` ignores it."""
     asked = [signal.SIGINT, signal.SIGTERM]
     return asked if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [*asked, signal.SIGHUP]
 

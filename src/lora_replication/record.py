@@ -303,8 +303,8 @@ class Where(Part):
         cpu, gpu: model names; ``threads``: of torch; ``platform``: operating system.
         cpu_features: instruction sets by which torch chooses its arithmetic; where they differ,
             equal runs can differ by rounding.
-        load: processes that wanted a CPU, this run's threads included, as a mean over the 15 minutes
-            before its end; above ``cores`` other work slowed it down.
+        load: processes that wanted a CPU, this run's threads included, as a mean over the last 15
+            minutes; above ``cores`` other work slowed it down.
         started, finished: UTC, ISO 8601.
         data_source, data_revision, encoder_revision: as the manifest names them.
     """

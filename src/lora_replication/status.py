@@ -1,4 +1,4 @@
-"""How far a study is: asked of the records and locks on disk, from any terminal, changing nothing."""
+"""How far a study is, by the records and locks on disk; from any terminal, changing nothing."""
 
 import json
 from statistics import fmean
@@ -60,7 +60,7 @@ def run_line(workspace: Workspace, record: Record) -> str:
     shown = [f"{part} {100 * n.fraction:.1f} %" for part, n in counts.items() if n]
     facts = ", ".join([*(shown or [happened.status]), f"{_seconds(record):.0f} s"])
     left = seconds_left(state)
-    rest = f"; {duration(left)} left" if left else ""
+    rest = f"; {rough_duration(left)} left" if left else ""
     return f"{record.asked.words} ({len(state.done)} of {asked}): {facts}{rest}"
 
 
@@ -80,7 +80,7 @@ def seconds_left(state: Progress) -> float | None:
     return total
 
 
-def duration(seconds: float) -> str:
+def rough_duration(seconds: float) -> str:
     """``about 9 min``."""
     minutes = round(seconds / 60)
     if minutes < 1:
@@ -95,7 +95,7 @@ def _seconds(record: Record) -> float:
 def _text(content: dict[str, Any]) -> str:
     lines = [f"{content['study']}: {content['done']} of {content['asked']} runs done"]
     if content["missing"] and content["seconds_left"]:
-        lines[0] += f", {duration(content['seconds_left'])} left"
+        lines[0] += f", {rough_duration(content['seconds_left'])} left"
     for part in ("running", "failed", "missing"):
         names = content[part]
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""

@@ -1,5 +1,5 @@
-"""Fault 21: thirty bad inputs are each told with key, value and what is allowed, quickly, and nothing
-on disk changes. ``test_study.py`` looks at every key, at several problems at once and at misspelt keys.
+"""Fault 21: thirty bad inputs are each told with key, value and what is allowed, quickly, and
+nothing on disk changes. ``test_study.py`` looks at every key, several problems, misspelt keys.
 """
 
 import os

@@ -53,9 +53,9 @@ def ranking(runs: pd.DataFrame, choices: Rows) -> Figure:
             at = place + 1, values[place]
             close.plot(*at, "o", color=INK, fillstyle="none", markersize=8)
             text = f"{choice['rule'].split(' (')[0]}: {values[place]:.2f} %, place {place + 1}"
+            line = {"arrowstyle": "-", "color": INK, "relpos": (0, 0.5)}
             close.annotate(text, at, (0.2, 0.95 - 0.1 * step), textcoords="axes fraction",
-                           fontsize=9, va="center",
-                           arrowprops={"arrowstyle": "-", "color": INK, "relpos": (0, 0.5)})  # fmt: skip
+                           fontsize=9, va="center", arrowprops=line)  # fmt: skip
     close.set_xlabel("place by validation accuracy")
     figure.supylabel("validation accuracy, %", fontsize=10)
     handles = whole.get_legend_handles_labels()

@@ -160,7 +160,7 @@ class Verdict(Part):
     """What a study says of one claim of the article; accuracies in percent, differences in points.
 
     Attributes:
-        word: see ``Results.verdict_words``; ``why``: the case that gave it; ``reason``: that in words.
+        word: see ``Results.verdict_words``; ``why``: the case that gave it; ``reason``: in words.
         values: what was measured: one per seed; for a selection its place, the number of
             configurations and the points behind the best.
         measured_percent: with its interval, None for counts and what is not judged.
@@ -299,7 +299,7 @@ class Finding(Part):
 
 
 class Tuning(Part):
-    """All that the sweeps say; their intervals are of ``level``, and so are all findings together."""
+    """What the sweeps say; their intervals are of ``level``, and so are all findings together."""
 
     trials: int
     seeds: list[int]
@@ -369,6 +369,11 @@ class Results(Part):
     def cells(self) -> list[RunRow]:
         """The grid's configurations, best validation accuracy first."""
         return [run for run in self.runs if run.role == "cell"]
+
+    @property
+    def single_runs(self) -> list[RunRow]:
+        """All but those of searches, from which a choice is made."""
+        return [run for run in self.runs if run.role not in SEARCHED]
 
     def runs_of(self, row: MethodRow) -> list[RunRow]:
         """The runs of ``row`` that have a result."""

@@ -85,7 +85,7 @@ def short_table(columns: Sequence[Column], rows: Sequence[Any], narrow: bool) ->
 
 
 def csv_bytes(columns: Sequence[Column], rows: Sequence[Any]) -> bytes:
-    """``rows`` at full precision as CSV in UTF-8; text that a spreadsheet would compute is inert."""
+    """``rows`` at full precision as CSV in UTF-8; no text is one that a spreadsheet computes."""
     written: dict[str, list[Any]] = {}
     for column in (column for column in columns if column.name):
         values = [column.of(row) for row in rows]

@@ -79,7 +79,7 @@ def perform(
     """Train, evaluate and record ``runs`` together, leaving out those that are recorded already.
 
     Args:
-        runs: one run, or several of one seed that may be in a pack, see ``Settings.shared_in_pack``.
+        runs: one run, or several of one seed that may be a pack, see ``Settings.shared_in_pack``.
         mirror: opens what follows each run while it goes.
         attempt: see ``record.Happened``.
 
