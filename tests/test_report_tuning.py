@@ -10,10 +10,10 @@ from lora_replication.files import file_digest
 from lora_replication.grid.space import trial_runs
 from lora_replication.plan import progress
 from lora_replication.record import PREDICTIONS, Count
-from lora_replication.report.columns import tables
 from lora_replication.report.figures import accuracy_by_rate
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Finding
+from lora_replication.report.tables import tables
 from lora_replication.report.tuning import tuning
 from lora_replication.report.words import ABSENT
 from lora_replication.study import SweepParams

@@ -120,7 +120,7 @@ def run_study(
         options = forget_undone(Workspace(study, root), root / pipeline.parent)
         _repro(root, [*options, *targets], workspace.state / "status.json", verbose=verbose)
     from lora_replication.report import build  # pandas takes a second
-    from lora_replication.report.columns import terminal_table
+    from lora_replication.report.tables import terminal_table
 
     if without_grid:
         build.build_report(workspace, workspace.report, allow_partial=True)

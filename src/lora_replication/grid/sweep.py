@@ -10,9 +10,8 @@ from pathlib import Path
 from lora_replication.errors import IncompleteError
 from lora_replication.grid.choice import winner_by_validation
 from lora_replication.grid.packing import packs_of
-from lora_replication.plan import Progress, progress
+from lora_replication.plan import Progress, progress, rough_duration, run_line
 from lora_replication.record import Record, Run
-from lora_replication.status import rough_duration, run_line
 from lora_replication.workspace import Workspace
 
 SEARCHES = {"trial": "tuning", "cell": "grid"}

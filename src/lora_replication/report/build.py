@@ -15,13 +15,12 @@ from lora_replication.files import write_whole
 from lora_replication.plan import progress
 from lora_replication.reading import read_study
 from lora_replication.record import PREDICTIONS, RECORD
-from lora_replication.report.columns import columns, tables
 from lora_replication.report.figures import draw_figures
 from lora_replication.report.predictions import read_predictions
 from lora_replication.report.rendering import Drawing, latex, markdown, page
 from lora_replication.report.results import PARTS, MethodRow, Results
 from lora_replication.report.summary import summarise
-from lora_replication.report.tables import csv_bytes, short_table
+from lora_replication.report.tables import columns, csv_bytes, short_table, tables
 from lora_replication.report.tuning import tuning
 from lora_replication.report.verdicts import judge
 from lora_replication.report.words import say

@@ -260,7 +260,7 @@ class Tried(Part):
 
     Attributes:
         val: mean accuracy over its seeds, with the interval for new seeds and new reviews.
-        runs, spread, nudged, diverged: see ``grid.trials.Trial``.
+        runs, spread, nudged, diverged: see ``grid.choice.Trial``.
         stable: whether it could be chosen before others; ``chosen``: whether it was.
         may_be_best: whether none of the method's other settings is shown to be better.
     """

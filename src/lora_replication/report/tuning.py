@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from lora_replication import statistics as stats
 from lora_replication.article import RateClaim, rate_claims
-from lora_replication.grid.trials import Trial, chosen_trial, trials_of
+from lora_replication.grid.choice import Trial, chosen_trial, trials_of
 from lora_replication.plan import Progress
 from lora_replication.record import PREDICTIONS, Record
 from lora_replication.report.predictions import Predictions, read_columns, right_answers
 from lora_replication.report.results import Finding, Results, Tried, Tuning, Word
 from lora_replication.report.verdicts import undecidable
 from lora_replication.statistics import Components
-from lora_replication.statistics.best import not_excluded_over_seeds, slope, slope_bounds
+from lora_replication.statistics.selection import not_excluded_over_seeds, slope, slope_bounds
 from lora_replication.study import Study
 from lora_replication.workspace import Workspace
 
