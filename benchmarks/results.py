@@ -25,7 +25,7 @@ HEADINGS = (
     "real tokens/s", "peak memory", "share of matrix rate", "times this project's",
 )  # fmt: skip
 
-Kind = Literal["bench", "packs", "smoke", "speed", "study", "grid"]
+Kind = Literal["bench", "packs", "smoke", "speed", "coverage"]
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
 Phase = Literal["training", "evaluation"]
 Times = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
@@ -85,7 +85,6 @@ class Results(_Part):
         started: UTC; ``seconds``: of the whole run.
         title: for people.
         matrix_precision: in which the matrix rate was measured; ``mean_tokens``: of a review.
-        finished: a line for each training run that has its record.
         skipped: what was asked and not done, each with the reason.
     """
 
@@ -102,7 +101,6 @@ class Results(_Part):
     mean_tokens: float | None = None
     measurements: tuple[Measurement, ...] = ()
     checks: tuple[Check, ...] = ()
-    finished: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
 
     def write(self, file: Path) -> None:
@@ -190,7 +188,6 @@ def render(results: Results) -> str:
     lines += _table(HEADINGS, [_row(results, m) for m in results.measurements])
     checks = [(each.name, "yes" if each.passed else "NO", each.detail) for each in results.checks]
     lines += _table(("check", "holds", "numbers"), checks)
-    lines += ["", *(f"- {line}" for line in results.finished)] if results.finished else []
     lines += ["", *(f"- not done: {line}" for line in results.skipped)] if results.skipped else []
     return "\n".join([*lines, ""])
 
