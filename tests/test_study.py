@@ -74,7 +74,7 @@ SEED = "a whole number from 0 to 4294967295"
 LIST = "a list of at least one, none twice, each"
 NAME = "1 to 64 of the characters A-Z a-z 0-9 . _ -, not starting with . or -"
 TARGETS = "at least one of query, key, value, projection, mlp, head, none twice"
-ADDRESS = "null, auto, or the head's host:port, without ray://"
+ADDRESS = "auto, or the head's host:port without ray://, or null"
 WRONG = {
     (f"{LORA}rank", "a whole number from 1 to 768"): [
         "-1", "0", "2.5", ('"8"', "'8'"), "true", "null", "9" * 9,
@@ -96,11 +96,11 @@ WRONG = {
     ("model__encoder", "one of distilbert-base-uncased, minilm, folder"): [("tiny", "'tiny'")],
     ("execution__pack", "a whole number of configurations from 1 to 1024, or null"): ["0", "1025"],
     ("execution__executor", "one of local, ray"): [("dask", "'dask'")],
-    ("execution__pack_timeout", "seconds, a number above 0, or null"): ["0", (".inf", "inf")],
+    ("execution__pack_timeout", "a number of seconds above 0, or null"): ["0", (".inf", "inf")],
     ("execution__ray_address", ADDRESS): [
         (f'"{value}"', f"'{value}'") for value in ("ray://head:10001", "head", "a b:1", "")
     ],
-    ("execution__ray_gpu_share", "a share of one GPU, above 0, at most 1"): ["0", "1.5"],
+    ("execution__ray_gpu_share", "a number above 0, at most 1: a share of one GPU"): ["0", "1.5"],
     ("study", NAME): [("../away", "'../away'"), ("-away", "'-away'")],
     ("title", "a line of at most 200 characters"): [(r'"two\nlines"', r"'two\nlines'")],
 }  # fmt: skip
@@ -141,9 +141,9 @@ def sweeps(methods: str, seeds: str = "21") -> dict[str, str]:
             {"execution__executor": "ray", "execution__pack": "null"},
             "execution: pack null measures",
         ),
-        ({"data__reviews__train": "35001"}, "data: reviews.train is 35001, but the article's"),
+        ({"data__reviews__train": "35001"}, "data: reviews.train is 35001; the article's"),
         ({"data__source": "parquet"}, "data: source parquet needs data.path"),
-        ({"data__path": "x.gz"}, "x.gz', but source hub reads no path; set it to null"),
+        ({"data__path": "x.gz"}, "x.gz', but source hub reads none; set it to null"),
         ({"model__encoder": "folder"}, "model: model.path is needed by encoder folder, and by no"),
         ({"methods__full__trains": "lora"}, "methods.full: lora settings are needed where trains"),
         ({"run__methods": "[ful]"}, "run.methods names 'ful'; allowed: last_layers, lora_default"),

@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from lora_replication.errors import DataError, EnvironmentProblem
-from lora_replication.files import file_digest
+from lora_replication.files import expanded, file_digest
 from lora_replication.pins import PINS, HubFiles, Pin
-from lora_replication.study import ModelParams, expanded
+from lora_replication.study import ModelParams
 from lora_replication.training.layouts import LAYOUTS, Layout
 
 CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.txt"

@@ -25,6 +25,18 @@ REMEDIES = {
 """What to do where a file can't be written, by the system's error."""
 
 
+def expanded(path: str) -> Path:
+    """The path that a user wrote, ``~`` at its start being the home folder. Raises
+    ``EnvironmentProblem`` where none is known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise EnvironmentProblem(
+            f"{path}: the home folder is not known here; set HOME, or write the path out"
+        ) from None
+
+
 def digest(content: Any) -> str:
     """sha256 of plain content, the same whatever the order of its keys."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -28,7 +28,7 @@ from lora_replication.errors import (
     ReplicationError,
     Stopped,
 )
-from lora_replication.files import only_writer, write_whole
+from lora_replication.files import expanded, only_writer, write_whole
 from lora_replication.machine import GIT
 from lora_replication.plan import progress
 from lora_replication.process import QUIET, STATUS_VARIABLE, stop_signals
@@ -40,7 +40,7 @@ from lora_replication.record import (
     read_records,
     write_record,
 )
-from lora_replication.study import Study, expanded
+from lora_replication.study import Study
 from lora_replication.tracking.store import VARIABLE, resolved
 from lora_replication.workspace import Workspace
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from lora_replication.data.reviews import NEGATIVE, POSITIVE, Loaded, Review, read_table
 from lora_replication.errors import DataError
-from lora_replication.files import file_digest
+from lora_replication.files import expanded, file_digest
 from lora_replication.pins import HubFiles
-from lora_replication.study import DataParams, expanded
+from lora_replication.study import DataParams
 
 ADDRESS = "https://ai.stanford.edu/~amaas/data/sentiment/"
 

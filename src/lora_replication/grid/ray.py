@@ -24,11 +24,11 @@ from lora_replication.data.manifest import MANIFEST, tokens_file
 from lora_replication.data.reviews import PARTS
 from lora_replication.encoders import CONFIG, VOCABULARY, WEIGHTS, Encoder
 from lora_replication.errors import DataError, EnvironmentProblem, GpuLost, ReplicationError
-from lora_replication.files import digest, file_digest, write_whole
+from lora_replication.files import digest, expanded, file_digest, write_whole
 from lora_replication.grid.attempts import Attempts, Broken, Task, attempt
 from lora_replication.process import set_up_libraries
 from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, Record, Run
-from lora_replication.study import ExecutionParams, Study, expanded
+from lora_replication.study import ExecutionParams, Study
 from lora_replication.training.load import load_classifier
 from lora_replication.training.run import OpenMirror
 from lora_replication.workspace import Workspace

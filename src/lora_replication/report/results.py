@@ -4,14 +4,14 @@ Accuracies and interval ends are fractions from 0 to 1; durations are seconds; m
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from lora_replication import __version__
 from lora_replication.article import Article, Claim, PublishedMethod, RateClaim
 from lora_replication.data.manifest import Manifest
-from lora_replication.record import SEARCHED, Happened, Role, Settings
+from lora_replication.record import SEARCHED, Happened, Record, Role, Settings
 from lora_replication.statistics import Components, Interval
 
 PARTS = ("train", "val", "test")
@@ -49,6 +49,15 @@ class RunRow(Happened):
     load: float | None
     gpu: str | None
     threads: int
+
+    @classmethod
+    def of(cls, record: Record, place: int | None = None) -> Self:
+        """What ``record`` says, at its ``place``."""
+        asked, where = record.asked, record.where
+        facts = {name: getattr(asked, name) for name in ("role", "name", "seed", "nudge", "key")}
+        names = ("cpu", "cores", "load", "gpu", "threads")
+        facts |= {name: getattr(where, name) for name in names} | dict(record.happened)
+        return cls(settings=asked.settings, commit=where.git_commit, place=place, **facts)
 
     @property
     def is_slowed(self) -> bool:

@@ -10,6 +10,7 @@ from lora_replication.statistics.factorial import Factorial as Factorial
 from lora_replication.statistics.factorial import factorial as factorial
 from lora_replication.statistics.intervals import Interval as Interval
 from lora_replication.statistics.intervals import clipped as clipped
+from lora_replication.statistics.intervals import exact_interval as exact_interval
 from lora_replication.statistics.intervals import t_interval as t_interval
 from lora_replication.statistics.intervals import wilson_interval as wilson_interval
 from lora_replication.statistics.prediction import Prediction as Prediction
