@@ -8,7 +8,7 @@ import argparse
 import math
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product, starmap
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from benchmarks.results import Beginning
+from benchmarks.results import Beginning, table
 from lora_replication.article import Article, article
 from lora_replication.files import write_whole
 from lora_replication.process import run_command
@@ -199,12 +199,6 @@ def power_row(effect: float, sd: float) -> list[str]:
     return cells
 
 
-def table(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """In Markdown, numbers to the right."""
-    whole = heading, ["---:"] * len(heading), *lines
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in whole)
-
-
 def main(words: Sequence[str]) -> None:
     """Simulate, and write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
@@ -222,13 +216,14 @@ def main(words: Sequence[str]) -> None:
     both = [f"{kind}{movies}" for kind in KINDS for movies in ("", ", movies")]
     of_seeds = [f"{seeds} seeds, {reviews:,}" for reviews in REVIEWS for seeds in (*SEEDS, 20)]
     found = {
-        "coverage": table([*given, *both], rows((0.5, 1, 2, 4), covers)),
-        "verdicts": table([*given, *KINDS], rows((0.2, 1, 4), errs)),
-        "power": table(["difference", "sd over seeds", *of_seeds], starmap(power_row, effects)),
+        "coverage": ([*given, *both], rows((0.5, 1, 2, 4), covers)),
+        "verdicts": ([*given, *KINDS], rows((0.2, 1, 4), errs)),
+        "power": (["difference", "sd over seeds", *of_seeds], starmap(power_row, effects)),
     }
+    tables = {name: "\n".join(table(*one, "---:")[1:]) for name, one in found.items()}
     ran, errors = begun.results("coverage"), [100 * math.sqrt(0.0475 / size) for size in sizes]
     own = {"changed": ", with local changes" if ran.changed else "", "sizes": sizes}
-    write_whole(asked.out, PAGE.format(ran=ran, errors=errors, **own, **found).encode())
+    write_whole(asked.out, PAGE.format(ran=ran, errors=errors, **own, **tables).encode())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from safetensors.torch import load_file, save
 
-from lora_replication.article.published_file import parse_published_grid
 from lora_replication.data.imdb import read_parquet_folder
 from lora_replication.data.tokens import load_tokenizer
 from lora_replication.encoders import locate_encoder
@@ -40,7 +39,6 @@ from lora_replication.training.classifier import Classifier
 from lora_replication.training.load import load_classifier
 from lora_replication.training.run import perform
 from lora_replication.workspace import Workspace
-from tests.published_files import made_up, text_of
 from tests.study_files import link_data, study_params, write_params
 from tests.tiny_encoders import tiny_encoder
 
@@ -175,11 +173,7 @@ def table_of_texts(place, draw):
     read_parquet_folder(folder)
 
 
-def authors_results(place, draw):
-    parse_published_grid(draw(spoiled(text_of(made_up(2)))))
-
-
-KINDS = [study, encoder, record, adapter, predictions, checkpoint, table_of_texts, authors_results]
+KINDS = [study, encoder, record, adapter, predictions, checkpoint, table_of_texts]
 FUZZED = {
     "deadline": timedelta(seconds=10),
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -2,17 +2,14 @@ import json
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from lora_replication.errors import DataError
 from lora_replication.files import digest, file_digest
-from lora_replication.grid.space import grid_runs
 from lora_replication.reading import load_study
 from lora_replication.record import (
     ADAPTER,
     PREDICTIONS,
     Count,
-    Epoch,
     Happened,
     Record,
     Run,
@@ -24,7 +21,6 @@ from lora_replication.record import (
     write_record,
 )
 from lora_replication.study import LoraParams, MethodParams
-from lora_replication.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "reports" / "minilm-small" / "records"
@@ -96,30 +92,6 @@ def test_an_option_at_its_default_or_unused_is_in_no_settings(settings):
     plain = settings(lora={})
     assert explicit.as_dict() == plain.as_dict()
     assert plain.as_dict()["lora"].keys() == {"rank", "alpha", "targets"}
-
-
-@pytest.mark.goal("property", "keys are distinct")
-def test_execution_is_in_no_key_and_every_configuration_of_the_article_has_its_own(
-    tiny_data, monkeypatch
-):
-    study, manifest = load_study(ROOT / "params.yaml"), tiny_data / "data" / "tiny"
-    content = study.model_dump(mode="json")
-    content["execution"] |= {
-        "pack": 3, "executor": "ray", "attempts": 7, "pack_timeout": 9.0, "ray_cpus": 5,
-        "ray_address": "host:1", "ray_gpu_share": 0.5,
-    }  # fmt: skip
-    assert all(
-        value != getattr(study.execution, key) for key, value in content["execution"].items()
-    )
-    keys = []
-    for each in (study, type(study).model_validate(content)):
-        workspace = Workspace(each, tiny_data)
-        workspace.data = manifest
-        runs = grid_runs(workspace)
-        keys.append([run.key for run in runs])
-        assert len({run.place for run in runs}) == 576
-    assert keys[0] == keys[1]
-    assert len(set(keys[0])) == 576
 
 
 def test_a_method_takes_from_the_study_what_it_does_not_set_itself():
@@ -203,12 +175,6 @@ def test_a_folder_in_the_place_of_a_record_is_named(tmp_path):
     (tmp_path / "record.json").mkdir()
     with pytest.raises(DataError, match=r"record\.json: can't be read \(Is a directory\)"):
         read_record(tmp_path)
-
-
-def test_no_number_in_a_record_may_be_infinite_or_not_a_number():
-    epoch = {"epoch": 1, "train_accuracy": 0.5, "val_loss": None, "val_accuracy": 0.5}
-    with pytest.raises(ValidationError):
-        Epoch(**epoch, seconds=1.0, train_loss=float("nan"))
 
 
 def test_an_accuracy_is_its_count():

@@ -115,6 +115,7 @@ WRONG = {
     ],
 )
 @pytest.mark.fault(21)
+@pytest.mark.goal("bad input")
 def test_a_wrong_value_is_told_with_file_line_key_value_and_what_is_allowed(
     tmp_path, key, allowed, value, shown
 ):
