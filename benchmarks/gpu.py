@@ -53,13 +53,14 @@ def main(words: Sequence[str]) -> None:
         IncompleteError: a check does not hold, or a part failed; the others were done.
     """
     asked = _read(words)
-    for (part, (share, what)), end in zip(PARTS.items(), _ends(0.0, asked.minutes), strict=True):
+    ends = np.cumsum([60 * asked.minutes * share for share, _ in PARTS.values()])
+    for (part, (share, what)), end in zip(PARTS.items(), ends, strict=True):
         print(f"{part:6} {60 * asked.minutes * share:5.0f} s, until {end:5.0f} s: {what}")
     if asked.dry_run:
         return
     began, wrong = time.monotonic(), list[str]()
     asked.out.mkdir(parents=True, exist_ok=True)
-    for part, until in zip(PARTS, _ends(began, asked.minutes), strict=True):
+    for part, until in zip(PARTS, began + ends, strict=True):
         begun = Beginning(asked.device, shlex.join(["python", "-m", "benchmarks.gpu", *words]))
         _say(asked, f"{part}: {max(0.0, until - time.monotonic()):.0f} s left for it")
         try:
@@ -92,11 +93,6 @@ def _read(words: Sequence[str]) -> argparse.Namespace:
         raise ParameterError(f"--minutes {asked.minutes}; allowed: above 0")
     asked.sizes = [str(asked.tiny)] if asked.tiny else SIZES[::-1]
     return asked
-
-
-def _ends(began: float, minutes: float) -> list[float]:
-    shares = [share for share, _ in PARTS.values()]
-    return [began + 60 * minutes * sum(shares[: place + 1]) for place in range(len(shares))]
 
 
 def _say(asked: argparse.Namespace, line: str) -> None:

@@ -39,24 +39,23 @@ class Workers:
         for name in list(self._started):
             self.stop(name)
 
-    def begin(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
-        """Have it call ``function``, without waiting."""
+    def call(
+        self, name: str, function: Callable[..., Any], *arguments: Any, until: float = FOREVER
+    ) -> Any:
+        """What ``function`` returns there, waiting to ``until`` (monotonic seconds).
+
+        Raises:
+            TimeoutError: it takes longer; the process is killed.
+            IncompleteError: the function raised, or the process died.
+        """
         if name not in self._started:
             here, there = multiprocessing.Pipe()
             process = self._context.Process(target=_serve, args=(there, self._log), daemon=True)
             process.start()
             there.close()
             self._started[name] = process, here
-        self._started[name][1].send((function, arguments))
-
-    def result(self, name: str, until: float = FOREVER) -> Any:
-        """What the function returned, waiting to ``until`` (monotonic seconds).
-
-        Raises:
-            TimeoutError: it takes longer; the process is killed.
-            IncompleteError: the function raised, or the process died.
-        """
         process, connection = self._started[name]
+        connection.send((function, arguments))
         left = None if until == FOREVER else max(0.0, until - time.monotonic())
         try:
             if not connection.poll(left):
@@ -70,11 +69,6 @@ class Workers:
         if not returned:
             raise IncompleteError(value)
         return value
-
-    def call(self, name: str, *function: Any, until: float = FOREVER) -> Any:
-        """``begin`` and ``result``."""
-        self.begin(name, *function)
-        return self.result(name, until)
 
     def stop(self, name: str) -> None:
         """Kill it; the next call of that name starts another."""

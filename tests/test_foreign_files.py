@@ -263,25 +263,3 @@ def test_predictions_that_are_no_numbers_are_refused(place, tmp_path, value):
     pq.write_table(table.set_column(at, "logit_0", odd), tmp_path / PREDICTIONS)
     with pytest.raises(DataError, match=r"predictions\.parquet: can't be read"):
         read_columns(tmp_path / PREDICTIONS, place.early)
-
-
-@pytest.mark.fault(20)
-@pytest.mark.parametrize(
-    ("part", "key", "value"),
-    [
-        ("happened", "test", {"correct": 5, "reviews": 4, "ones": 0}),
-        ("happened", "test", {"correct": 0, "reviews": 0, "ones": 0}),
-        ("happened", "best_epoch", 99),
-        ("happened", "pack", 0),
-        ("where", "finished", "later"),
-    ],
-)
-def test_a_record_with_impossible_numbers_is_none(place, tmp_path, part, key, value):
-    content = json.loads((place.run / "record.json").read_bytes())
-    content[part][key] = value
-    (tmp_path / "record.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match="not a record of this project"):
-        read_record(tmp_path)
-    (tmp_path / "record.json").write_bytes(b" " * 5_000_000)
-    with pytest.raises(DataError, match="no file of at most 4,194,304 bytes"):
-        read_record(tmp_path)

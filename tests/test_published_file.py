@@ -16,7 +16,6 @@ from lora_replication.article.published_file import (
     read_published_grid,
 )
 from lora_replication.errors import DataError
-from lora_replication.grid.space import cell_name
 from tests.published_files import SPACE, made_up, text_of
 
 RULE = "-" * 48
@@ -84,12 +83,6 @@ def test_windows_line_ends_a_byte_order_mark_and_no_last_line_end_are_accepted(
     content: bytes,
 ) -> None:
     assert parse_published_grid(content).cells == parse_published_grid(BLOCK.encode()).cells
-
-
-def test_the_space_is_the_articles() -> None:
-    names = [cell_name(lora) for lora in SPACE]
-    assert len(set(names)) == 576
-    assert names[:2] == ["r1-a1-query-value", "r1-a1-query-value-head"]
 
 
 @pytest.mark.parametrize(

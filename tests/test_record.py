@@ -158,9 +158,14 @@ def altered(part, name, value):
         (altered("asked", "name", "../elsewhere"), "asked.name: String should match pattern"),
         (altered("asked", "study", "/root"), "asked.study: String should match pattern"),
         (altered("happened", "tokens_per_second", "many"), "happened.tokens_per_second"),
+        (altered("happened", "test", {"correct": 5, "reviews": 4, "ones": 0}), "only 4 reviews"),
+        (altered("happened", "best_epoch", 99), "best_epoch is 99 of 0 epochs"),
+        (altered("happened", "pack", 0), "happened.pack: Input should be greater than"),
+        (altered("where", "finished", "later"), "where.finished"),
         (lambda c: c.replace(b'_version": 2', b'_version": 1'), "schema 1, this version reads 2"),
     ],
 )
+@pytest.mark.fault(20)
 def test_a_damaged_altered_or_older_record_is_refused(record, tmp_path, spoil, message):
     write_record(record, tmp_path)
     file = tmp_path / "record.json"
@@ -171,7 +176,11 @@ def test_a_damaged_altered_or_older_record_is_refused(record, tmp_path, spoil, m
     assert str(problem.value).endswith("; delete it to train the run again")
 
 
-def test_a_folder_in_the_place_of_a_record_is_named(tmp_path):
+def test_what_is_no_small_file_is_no_record(tmp_path):
+    (tmp_path / "record.json").write_bytes(b" " * 5_000_000)
+    with pytest.raises(DataError, match="no file of at most 4,194,304 bytes"):
+        read_record(tmp_path)
+    (tmp_path / "record.json").unlink()
     (tmp_path / "record.json").mkdir()
     with pytest.raises(DataError, match=r"record\.json: can't be read \(Is a directory\)"):
         read_record(tmp_path)

@@ -96,8 +96,7 @@ def _missing(progress: Progress) -> list[Missing]:
     for run in progress.missing:
         record = progress.records.get(run.place)
         known = (record.happened.status, record.happened.error) if record else ("not run",)
-        told = ": ".join(filter(None, known))
-        rows.append(Missing(role=run.role, label=run.label, reason=told))
+        rows.append(Missing(role=run.role, label=run.label, reason=": ".join(filter(None, known))))
     return rows
 
 
@@ -187,9 +186,8 @@ class _Summary:
     def ahead(self, winner: MethodRow | None, row: MethodRow) -> MethodRow:
         """``row`` with its difference from the winner."""
         found = self.between(winner, row) if winner else None
-        return row.model_copy(
-            update={"difference_from_winner": found and found.interval(self.level)}
-        )
+        difference = found and found.interval(self.level)
+        return row.model_copy(update={"difference_from_winner": difference})
 
     def row(self, role: Role, name: str, **facts: Any) -> MethodRow:
         """A row of the main table: its runs over seeds, over reviews, and over both."""
