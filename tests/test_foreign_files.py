@@ -43,26 +43,10 @@ from tests.study_files import link_data, study_params, write_params
 from tests.tiny_encoders import tiny_encoder
 
 ENCODER = tiny_encoder("distilbert")
-ODD = st.sampled_from(
-    [
-        None,
-        True,
-        -1,
-        0,
-        3,
-        2.5,
-        1e308,
-        10**12,
-        10**400,
-        "2",
-        "",
-        "../../x",
-        "\u2028",
-        "=1+1",
-        [],
-        {},
-    ]
-)
+ODD = st.sampled_from([
+    None, True, -1, 0, 3, 2.5, 1e308, 10**12, 10**400, "2", "", "../../x", "\u2028", "=1+1",
+    [], {},
+])  # fmt: skip
 """Values in the place of others."""
 
 

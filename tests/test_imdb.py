@@ -29,14 +29,8 @@ from lora_replication.files import file_digest
 from lora_replication.study import DataParams
 
 ODD_TEXTS = [
-    "",
-    "NA",
-    "lone \r return",
-    "two\r\nlines\n",
-    "nul \0 inside",
-    " spaces ",
-    "naïve 映画 🎬",
-]
+    "", "NA", "lone \r return", "two\r\nlines\n", "nul \0 inside", " spaces ", "naïve 映画 🎬",
+]  # fmt: skip
 ADDRESSES = "".join(f"http://www.imdb.com/title/tt{n:07d}/usercomments\n" for n in range(20))
 
 

@@ -14,17 +14,16 @@ from lora_replication.record import (
     Record,
     Run,
     Settings,
-    Where,
     checked_file,
     read_record,
     read_records,
     write_record,
 )
 from lora_replication.study import LoraParams, MethodParams
+from tests.made_runs import WHERE
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "reports" / "minilm-small" / "records"
-NOW = "2026-01-02T03:05:05+00:00"
 LORA = LoraParams(rank=8, alpha=16, targets=("query", "value"))
 CHANGES = {
     "encoder": "minilm", "max_tokens": 65, "epochs": 3, "batch_size": 5, "learning_rate": 1e-3,
@@ -50,11 +49,7 @@ def with_settings(run: Run, **changes) -> Run:
 
 @pytest.fixture
 def record(run) -> Record:
-    where = Where(
-        git_commit=None, git_dirty=None, versions={}, cpu="a CPU", cpu_features=["avx2"], cores=2,
-        memory_bytes=3, gpu=None, threads=1, platform="Linux", started=NOW, finished=NOW,
-        data_source="generated", data_revision=None, encoder_revision=None,
-    )  # fmt: skip
+    where = WHERE.model_copy(update={"cpu_features": ["avx2"]})
     happened = Happened(status="ok", test=Count(correct=3, reviews=4, ones=2), adapter_sha256="a")
     return Record(asked=run, happened=happened, where=where)
 

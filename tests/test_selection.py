@@ -36,12 +36,8 @@ def made(accuracies, seeds=5, reviews=400, sd=0.01):
 
 
 def test_what_is_far_behind_is_excluded_and_the_best_is_not():
-    assert not_excluded_over_seeds(made([0.6, 0.85, 0.845, 0.7]), 0.95) == [
-        False,
-        True,
-        True,
-        False,
-    ]
+    kept = not_excluded_over_seeds(made([0.6, 0.85, 0.845, 0.7]), 0.95)
+    assert kept == [False, True, True, False]
 
 
 def test_by_hand_with_one_seed_reviews_alone_decide():
