@@ -11,6 +11,7 @@ import pytest
 from benchmarks import gpu
 from benchmarks.results import Results
 from lora_replication.errors import ParameterError
+from tests.projects import PLACES, checkout, environment, places
 from tests.tiny_encoders import tiny_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +49,18 @@ def test_the_whole_plan_where_dvc_mlflow_and_datasets_are_absent(tmp_path):
     phases, contenders = ("training", "evaluation"), ("article", "peft", "ours")
     alone = {(name, phase, 1) for name in contenders for phase in phases}
     assert speed == alone | {("ours", "training", 2)}
+
+
+@pytest.mark.slow
+def test_a_study_is_its_stages_where_dvc_mlflow_and_datasets_are_absent(tmp_path):
+    root = checkout(tmp_path, git=False)
+    (tmp_path / "sitecustomize.py").write_text(BLOCK)
+    source = environment(root, PYTHONPATH=os.pathsep.join([str(tmp_path), "../../src"]))
+    for words in ("prepare.py", "train.py --method full", "train.py --method last_layers",
+                  "gridsearch.py"):  # fmt: skip
+        command = [sys.executable, *f"../../stages/{words}".split()]
+        subprocess.run(command, cwd=root / "studies" / "small", env=source, check=True)
+    assert places(root) == PLACES
 
 
 def test_what_time_does_not_allow_is_named(tmp_path, capsys):
