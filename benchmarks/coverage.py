@@ -8,7 +8,7 @@ import argparse
 import math
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product, starmap
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from benchmarks.results import Beginning
+from benchmarks.results import Beginning, table
 from lora_replication.article import Article, article
 from lora_replication.files import project_root, write_whole
 from lora_replication.process import run_command
@@ -56,27 +56,35 @@ PAGE = """\
 
 `{ran.command}`, {ran.started}, {ran.seconds:.0f} seconds, commit {ran.commit}{changed};
 python {ran.versions[python]}, numpy {ran.versions[numpy]}, scipy {ran.versions[scipy]}.
-Draws: `numpy.random.default_rng([kind, runs, sd in 1/100 points, reviews])`; `benchmarks/coverage.py` says how.
-Effects of seeds are normal, of Student's t with 3 degrees of freedom (same sd), or normal with a run in ten at 50 %.
+Draws: `numpy.random.default_rng([kind, runs, sd in 1/100 points, reviews])`; \
+`benchmarks/coverage.py` says how.
+Effects of seeds are normal, of Student's t with 3 degrees of freedom (same sd), or normal \
+with a run in ten at 50 %.
 
 ## Coverage of the 95 % interval for new seeds and new reviews
 
-In percent of {sizes[0]:,} studies each, half as many where effects are not normal: a true 95 % has a Monte Carlo
-standard error of {errors[0]:.1f} or {errors[1]:.1f}. Accuracy is 80 % on 1,000 reviews and 92 % on 10,000; sd over seeds in points.
+In percent of {sizes[0]:,} studies each, half as many where effects are not normal: \
+a true 95 % has a Monte Carlo
+standard error of {errors[0]:.1f} or {errors[1]:.1f}. \
+Accuracy is 80 % on 1,000 reviews and 92 % on 10,000; sd over seeds in points.
 
 {coverage}
 
 ## Studies with a false verdict
 
-In percent of {sizes[1]:,} studies each, half as many where effects are not normal: a true 5 % has a Monte Carlo
-standard error of {errors[1]:.1f} or {errors[2]:.1f}. Four methods of one accuracy (80 %), and an article whose runs are of these methods;
-reviews, in movies, add 1.1 points (0.35 on 10,000) to differences from the last layers, 0.4 (0.13) to others.
+In percent of {sizes[1]:,} studies each, half as many where effects are not normal: \
+a true 5 % has a Monte Carlo
+standard error of {errors[1]:.1f} or {errors[2]:.1f}. \
+Four methods of one accuracy (80 %), and an article whose runs are of these methods;
+reviews, in movies, add 1.1 points (0.35 on 10,000) to differences from the last layers, \
+0.4 (0.13) to others.
 
 {verdicts}
 
 ## Power
 
-Chance in percent to show a true difference of two of LoRA default, LoRA tuned and full: alone / at Holm's first step of 16 tests.
+Chance in percent to show a true difference of two of LoRA default, LoRA tuned and full: \
+alone / at Holm's first step of 16 tests.
 
 {power}
 """
@@ -191,12 +199,6 @@ def power_row(effect: float, sd: float) -> list[str]:
     return cells
 
 
-def table(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """In Markdown, numbers to the right."""
-    whole = heading, ["---:"] * len(heading), *lines
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in whole)
-
-
 def main(words: Sequence[str]) -> None:
     """Simulate, and write the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=__doc__)
@@ -214,13 +216,14 @@ def main(words: Sequence[str]) -> None:
     both = [f"{kind}{movies}" for kind in KINDS for movies in ("", ", movies")]
     of_seeds = [f"{seeds} seeds, {reviews:,}" for reviews in REVIEWS for seeds in (*SEEDS, 20)]
     found = {
-        "coverage": table([*given, *both], rows((0.5, 1, 2, 4), covers)),
-        "verdicts": table([*given, *KINDS], rows((0.2, 1, 4), errs)),
-        "power": table(["difference", "sd over seeds", *of_seeds], starmap(power_row, effects)),
+        "coverage": ([*given, *both], rows((0.5, 1, 2, 4), covers)),
+        "verdicts": ([*given, *KINDS], rows((0.2, 1, 4), errs)),
+        "power": (["difference", "sd over seeds", *of_seeds], starmap(power_row, effects)),
     }
-    ran, errors = begun.results("sameness"), [100 * math.sqrt(0.0475 / size) for size in sizes]
+    tables = {name: "\n".join(table(*one, "---:")[1:]) for name, one in found.items()}
+    ran, errors = begun.results("coverage"), [100 * math.sqrt(0.0475 / size) for size in sizes]
     own = {"changed": ", with local changes" if ran.changed else "", "sizes": sizes}
-    write_whole(asked.out, PAGE.format(ran=ran, errors=errors, **own, **found).encode())
+    write_whole(asked.out, PAGE.format(ran=ran, errors=errors, **own, **tables).encode())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ all of it as the tables of ``results/README.md``.
 
 import importlib.metadata
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -18,14 +17,13 @@ from lora_replication.files import write_whole
 
 FOLDER = Path(__file__).with_name("results")
 PEERS = ("lightning", "pytorch-lightning", "peft", "accelerate")
-DRIVER = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
 CONTENDERS = {"article": "the article's loop", "peft": "HF Trainer", "ours": "this project"}
 HEADINGS = (
     "size", "phase", "method", "contender", "pack", "precision", "ms per review and configuration",
     "real tokens/s", "peak memory", "share of matrix rate", "times this project's",
 )  # fmt: skip
 
-Kind = Literal["bench", "packs", "smoke", "speed", "study", "grid"]
+Kind = Literal["bench", "packs", "smoke", "speed", "study", "grid", "coverage"]
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
 Phase = Literal["training", "evaluation"]
 Times = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
@@ -44,7 +42,6 @@ class Machine(_Part):
     cores: int
     memory_bytes: int
     gpu: str | None
-    driver: str | None = None
     platform: str
 
 
@@ -143,13 +140,7 @@ class Beginning:
 
 def _machine(device: str) -> Machine:
     """The machine that this runs on; its name is that of the GPU in use, else of the processor."""
-    gpu, driver = machine.gpu_name(device), None
-    if gpu:
-        try:
-            said = subprocess.check_output(DRIVER, text=True, timeout=30)  # noqa: S603
-            driver = said.splitlines()[0]
-        except (OSError, subprocess.SubprocessError, IndexError):
-            driver = None
+    gpu = machine.gpu_name(device)
     name = gpu or f"{machine.cpu_name()} {machine.cores()} cores"
     return Machine(
         name=re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
@@ -158,15 +149,14 @@ def _machine(device: str) -> Machine:
         cores=machine.cores(),
         memory_bytes=machine.memory_bytes(),
         gpu=gpu,
-        driver=driver,
         platform=machine.platform_name(),
     )
 
 
 def page(everything: Iterable[Results]) -> str:
     """All results as Markdown."""
-    title = "# Results of the benchmarks\n\nWritten by their commands; [what they mean](../README.md).\n"
-    return "\n".join([title, *map(render, everything)])
+    about = "Written by their commands; [what they mean](../README.md).\n"
+    return "\n".join(["# Results of the benchmarks\n", about, *map(render, everything)])
 
 
 def render(results: Results) -> str:
@@ -175,11 +165,10 @@ def render(results: Results) -> str:
     for m in results.measurements:
         rates += [rate / 1e12 for rate in m.matrix_flops_per_second]
     shown = f"{results.matrix_precision} matrix rate {_spread(rates)} TFLOP/s. " if rates else ""
-    driver = f" (driver {where.driver})" if where.driver else ""
     lines = [f"## {results.kind}: {where.name}", ""]
     lines += [results.title, ""] if results.title else []
     lines += [
-        f"{f'{where.gpu}{driver}, ' if where.gpu else ''}{where.cpu}, {where.cores} cores, "
+        f"{f'{where.gpu}, ' if where.gpu else ''}{where.cpu}, {where.cores} cores, "
         f"{where.memory_bytes / 2**30:.0f} GiB of memory, {where.platform}. "
         f"{shown}Commit {(results.commit or 'unknown')[:12]}"
         f"{' with changes' if results.changed else ''}, {results.started}, "
@@ -187,9 +176,9 @@ def render(results: Results) -> str:
         "",
         ", ".join(f"{name} {version}" for name, version in results.versions.items()) + ".",
     ]
-    lines += _table(HEADINGS, [_row(results, m) for m in results.measurements])
+    lines += table(HEADINGS, [_row(results, m) for m in results.measurements])
     checks = [(each.name, "yes" if each.passed else "NO", each.detail) for each in results.checks]
-    lines += _table(("check", "holds", "numbers"), checks)
+    lines += table(("check", "holds", "numbers"), checks)
     lines += ["", *(f"- {line}" for line in results.finished)] if results.finished else []
     lines += ["", *(f"- not done: {line}" for line in results.skipped)] if results.skipped else []
     return "\n".join([*lines, ""])
@@ -225,9 +214,10 @@ def _row(results: Results, m: Measurement) -> Sequence[str]:
     )
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    whole = (headings, ["---"] * len(headings), *rows)
-    return ["", *(f"| {' | '.join(row)} |" for row in whole)] if rows else []
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], align: str = "---") -> list[str]:
+    """In Markdown, after an empty line; nothing without rows."""
+    lines = [f"| {' | '.join(row)} |" for row in (headings, [align] * len(headings), *rows)]
+    return ["", *lines] if lines[2:] else []
 
 
 def _number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""DVC stage: every run of grid and sweeps becomes a record, then what they choose on fresh seeds."""
+"""DVC stage: every run of grid and sweeps becomes a record, then what they choose, on new seeds."""
 
 import sys
 from functools import partial
@@ -7,13 +7,11 @@ from pathlib import Path
 from lora_replication.files import only_writer
 from lora_replication.process import run_command
 from lora_replication.reading import load_study
-
-FOLDERS = ("grid", "grid_winner", "grid_runners_up", "tuning", "tuned")
-"""Written here; DVC wants each of them, and some may stay empty."""
+from lora_replication.study import RESERVED
 
 
 def gridsearch() -> None:
-    """Read params.yaml, write ``FOLDERS`` of the study's runs."""
+    """Read params.yaml, write the ``RESERVED`` folders of the study's runs."""
     study = load_study(Path("params.yaml"))
     from lora_replication.grid.attempts import open_executor
     from lora_replication.grid.packing import pack_size
@@ -24,7 +22,7 @@ def gridsearch() -> None:
     workspace = Workspace(study, Path(study.root).resolve())
     mirror = partial(open_mirror, study.tracking)
     with only_writer(workspace.state / "grid.lock"), open_executor(workspace, mirror) as executor:
-        for name in FOLDERS:
+        for name in RESERVED:  # DVC wants each of them, and some may stay empty
             (workspace.runs / name).mkdir(parents=True, exist_ok=True)
         sweep(workspace, partial(pack_size, workspace), executor, partial(print, flush=True))
 

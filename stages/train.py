@@ -15,8 +15,7 @@ def train() -> None:
     parser.add_argument("--method", required=True)
     method = parser.parse_args().method
     study = load_study(Path("params.yaml"))
-    from lora_replication.plan import method_runs
-    from lora_replication.status import run_line
+    from lora_replication.plan import method_runs, run_line
     from lora_replication.tracking.mirror import open_mirror
     from lora_replication.training.run import perform_one
     from lora_replication.workspace import Workspace

@@ -1,6 +1,6 @@
 """``make audit``: known vulnerabilities of the locked versions and of torch, less the waivers.
 
-Needs the network, for the vulnerability service that pip-audit asks. With further arguments, such as
+Needs the network, for the vulnerability service that pip-audit asks. With more arguments, such as
 ``--format cyclonedx-json``, pip-audit prints its bill of materials instead of a table.
 """
 

@@ -1,4 +1,4 @@
-"""What tests share: small prepared data, settings, a silent mirror. Everything runs on one thread."""
+"""What tests share: small prepared data, settings, a silent mirror. All runs on one thread."""
 
 import os
 
@@ -14,7 +14,7 @@ import pytest
 from lora_replication.reading import load_study
 from lora_replication.record import Run, Settings
 from lora_replication.study import LoraParams, Study
-from tests.study_files import write_params
+from tests.study_files import link_data, write_params
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,8 +45,7 @@ def tiny_data(tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def tiny_root(tiny_data: Path, tmp_path: Path) -> Path:
     """A folder of this test with the prepared data linked in."""
-    (tmp_path / "data").symlink_to(tiny_data / "data")
-    return tmp_path
+    return link_data(tmp_path, tiny_data)
 
 
 @pytest.fixture

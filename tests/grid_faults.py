@@ -23,7 +23,7 @@ from lora_replication.record import ADAPTER, PREDICTIONS, Happened, Run, read_re
 from lora_replication.study import ExecutionParams, Study
 from lora_replication.training.run import Mirror
 from lora_replication.workspace import Workspace
-from tests.study_files import ROOT, study_params
+from tests.study_files import ROOT, link_data, study_params
 from tests.training_runs import without_times
 
 
@@ -111,8 +111,7 @@ def unbroken(data: Path) -> dict[str, Any]:
     """What a sweep in one process without faults leaves behind; ``data`` is prepared."""
     root = data.with_name("unbroken")
     if not root.exists():
-        root.mkdir()
-        (root / "data").symlink_to(data / "data")
+        link_data(root, data)
         run_sweep(root, Faults(root))
         assert len(Faults(root).started) == 9
     return left_behind(root / "runs/tiny")

@@ -1,4 +1,4 @@
-"""A project of a test's own, in which commands run as people run them, and helpers to look at it."""
+"""A project of a test's own, in which commands run as people run them, and how to look at it."""
 
 import hashlib
 import json

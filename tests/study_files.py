@@ -43,6 +43,13 @@ def write_params(folder: Path, **changes: Any) -> Path:
     return file
 
 
+def link_data(root: Path, prepared: Path) -> Path:
+    """``root``, made where it is not there, with the prepared data linked in."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "data").symlink_to(prepared / "data")
+    return root
+
+
 def _over(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return content | {
         key: _over(content[key], value)

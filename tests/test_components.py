@@ -85,7 +85,7 @@ def test_an_interval_excludes_a_value_exactly_where_its_test_rejects_it(seeds, l
     for end, outside in ((interval.low, -1e-9), (interval.high, 1e-9)):
         assert found.p_value(centre=end + outside) < 1 - level < found.p_value(centre=end - outside)
     assert found.p_value(centre=found.mean) == 1.0
-    # Two one-sided tests reject at 1 - level where the interval of 2 level - 1 is within the margin.
+    # Two one-sided tests reject at 1 - level where the interval of 2 level - 1 is in the margin.
     narrow = found.interval(2 * level - 1)
     margin = max(abs(narrow.low), abs(narrow.high))
     assert found.equivalence(margin + 1e-9) < 1 - level < found.equivalence(margin - 1e-9)
@@ -128,8 +128,8 @@ def test_so_many_seeds_show_the_margin_about_as_often_as_promised(sameness: bool
 
 @pytest.mark.parametrize(
     ("effect", "seed_sd", "of_reviews", "seeds", "level"),
-    [(1, 1, 0.4, 5, 0.95), (1, 0.5, 0.126, 3, 0.95), (3, 2, 0.4, 10, 0.997), (0.5, 0.2, 1.1, 20, 0.95),
-     (0, 1, 0.4, 3, 0.95)],
+    [(1, 1, 0.4, 5, 0.95), (1, 0.5, 0.126, 3, 0.95), (3, 2, 0.4, 10, 0.997),
+     (0.5, 0.2, 1.1, 20, 0.95), (0, 1, 0.4, 3, 0.95)],
 )  # fmt: skip
 def test_power_is_how_often_simulated_studies_show_the_effect(
     effect: float, seed_sd: float, of_reviews: float, seeds: int, level: float

@@ -1,5 +1,5 @@
-"""The generated reviews: what a study may rely on. Whether sentences are well made was looked at when
-the digest below was taken; it moves with every phrase.
+"""The generated reviews: what a study may rely on. Whether sentences are well made was looked at
+when the digest below was taken; it moves with every phrase.
 """
 
 import hashlib

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lora_replication.errors import DataError
-from lora_replication.grid.inputs import receive, send
+from lora_replication.grid.ray import receive, send
 from lora_replication.grid.space import grid_runs
 from lora_replication.training.run import perform
 from tests.grid_faults import Faults, left_behind, make_workspace

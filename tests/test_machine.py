@@ -73,7 +73,9 @@ def test_git_is_absent_clean_detached_or_dirty(tmp_path, monkeypatch):
     git("add", ".")
     git("-c", "user.email=a@b", "-c", "user.name=n", "commit", "-qm", "m")
     head = git("rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # of another user's checkout
     assert machine.git_state() == (head, False)
+    monkeypatch.delenv("GIT_TEST_ASSUME_DIFFERENT_OWNER")
     git("checkout", "-q", "--detach")
     (tmp_path / "untracked").touch()
     assert machine.git_state() == (head, False)

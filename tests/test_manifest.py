@@ -9,7 +9,6 @@ import pytest
 from lora_replication.data.manifest import (
     Manifest,
     read_manifest,
-    read_reviews,
     read_test_reviews,
     read_tokens,
 )
@@ -24,13 +23,12 @@ def folder(tiny_data: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_data / "data/tiny", tmp_path / "prepared"))
 
 
-@pytest.mark.parametrize("name", ["val.parquet", "tokens-val.safetensors", "test_reviews.parquet"])
+@pytest.mark.parametrize("name", ["tokens-val.safetensors", "test_reviews.parquet"])
 @pytest.mark.fault(20)
 def test_an_altered_or_missing_file_is_named_each_time_it_is_read(name: str, folder: Path) -> None:
     manifest = read_manifest(folder)
 
     def read() -> None:
-        read_reviews(folder, "val", manifest)
         read_tokens(folder, "val", manifest)
         read_test_reviews(folder, manifest)
 

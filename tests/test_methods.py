@@ -1,4 +1,4 @@
-"""Methods in files of their own: the tutorial of docs/extending.md, and what is said of bad files."""
+"""Methods in files of their own: the tutorial of docs/extending.md, and messages on bad files."""
 
 import re
 from pathlib import Path
@@ -147,14 +147,19 @@ BAD = {
 UNFIT = {
     r"LoRAXS: trains nothing": ("nn.Parameter(start * drawn)", "nn.Buffer(start * drawn)"),
     r"two builds of one seed differ; draw from site.draw": (', generator=site.draw("R")', ""),
-    r"lora_xs.py: forward: RuntimeError: mat1 and mat2": ("return self.A, self", "return self.A.T, self"),
-    r"lora_xs.py:\d+: stand_in: AttributeError: .*no attribute 'rang'": ("self.lora.rank", "self.lora.rang"),
+    r"lora_xs.py: forward: RuntimeError: mat1 and mat2": (
+        "return self.A, self", "return self.A.T, self",
+    ),
+    r"lora_xs.py:\d+: stand_in: AttributeError: .*no attribute 'rang'": (
+        "self.lora.rank", "self.lora.rang",
+    ),
     r"stand_in returns no nn.Module with a method merged": (BODY, "return nn.Linear(1, 1) or ("),
     r"packs is true, but stand_in returns no LowRank": (
         BODY, "site.linear.merged = lambda: site.linear\n        return site.linear or (",
     ),
     r"forward returns \(1, 1\), not \(1, 32\)": (
-        "    def low_rank", "    def forward(self, x):\n        return x[:, :1]\n\n    def low_rank",
+        "    def low_rank",
+        "    def forward(self, x):\n        return x[:, :1]\n\n    def low_rank",
     ),
     r"merged computes something else than forward": (
         "    def low_rank", "    def merged(self):\n        return self.linear\n\n    def low_rank",

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lora_replication.grid import packing as packs
-from lora_replication.grid.packing import free_bytes, measured_size, pack_size, packs_of
+from lora_replication.grid.packing import free_bytes, pack_size, packs_of
 from lora_replication.grid.space import grid_runs, trial_runs
 from lora_replication.workspace import Workspace
 from tests.made_runs import make_workspace
@@ -57,11 +57,12 @@ def test_the_size_is_that_of_the_study_or_measured(tiny_study, tiny_data, pack, 
 
 
 def test_the_measured_size_follows_memory(tiny_study, tiny_data, monkeypatch):
-    workspace = Workspace(tiny_study, tiny_data)
+    execution = tiny_study.execution.model_copy(update={"pack": None})
+    workspace = Workspace(tiny_study.model_copy(update={"execution": execution}), tiny_data)
     runs, sizes = grid_runs(workspace) * 2, []
     for budget in (1, 2**20, 2**40):
         monkeypatch.setattr(packs, "free_bytes", lambda _device, budget=budget: budget)
-        sizes.append(measured_size(workspace, runs))
+        sizes.append(pack_size(workspace, runs))
     assert sizes[0] == 1
     assert sizes[2] == packs.LARGEST["cpu"] < len(runs)
     assert sizes[0] <= sizes[1] <= sizes[2]

@@ -96,8 +96,8 @@ def test_gradients_of_a_step_are_those_of_each_configuration_alone(kind, setting
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_fifty_steps_in_float64_are_those_of_each_configuration_alone(kind, trained, tokens):
-    """With four rates, four ranks and two scalings, at which training is tame. Where it is chaotic, any rounding grows, and
-    two ways to sum part, just as one does from itself when a weight is moved by 1e-7.
+    """With four rates, four ranks and two scalings, at which training is tame. Where it is chaotic,
+    any rounding grows, and two ways to sum part, as one does from itself when a weight is nudged.
     """
     own = [{"rate": 1e-3}, {"rate": 3e-4, "scaling": "paper"}, {"rate": 2e-3}, {"rate": 1e-4}]
     loras = [lora | {"dropout": 0.1} | more for lora, more in zip(PACK, own, strict=True)]

@@ -13,6 +13,7 @@ from lora_replication.predict import predict_texts
 from lora_replication.record import Record, read_record, write_record
 from lora_replication.training.run import perform
 from lora_replication.workspace import Workspace
+from tests.study_files import link_data
 from tests.tiny_encoders import tiny_encoder
 
 ENCODER = tiny_encoder("distilbert")
@@ -21,9 +22,7 @@ ENCODER = tiny_encoder("distilbert")
 @pytest.fixture(scope="module")
 def trained(tiny_study, tiny_data, tmp_path_factory):
     """A trained run's folder."""
-    root = tmp_path_factory.mktemp("trained")
-    (root / "data").symlink_to(tiny_data / "data")
-    workspace = Workspace(tiny_study, root)
+    workspace = Workspace(tiny_study, link_data(tmp_path_factory.mktemp("trained"), tiny_data))
     run = method_run(workspace, "full", 1)
     perform(workspace, [run], lambda _run: nullcontext(SILENT))
     return workspace.folder(run)

@@ -14,9 +14,9 @@ from lora_replication.data.manifest import (
     MANIFEST,
     Repeats,
     read_manifest,
-    read_reviews,
     read_test_reviews,
     read_tokens,
+    reviews_file,
 )
 from lora_replication.data.prepare import (
     is_prepared,
@@ -67,7 +67,8 @@ def test_generated_reviews_are_written_and_read_back(
     }  # fmt: skip
     made = generate(SIZES, 1)
     for part in PARTS:
-        table = read_reviews(folder, part, manifest)
+        table = read_table(reviews_file(folder, part))
+        assert file_digest(reviews_file(folder, part)) == manifest.parts[part].reviews_sha256
         assert table.column_names == ["text", "label", "review", "movie"]
         columns = (table[name].to_pylist() for name in ("text", "label"))
         assert list(zip(*columns, strict=True)) == made[part]
@@ -210,10 +211,10 @@ def test_a_smaller_study_takes_the_first_of_each_part(
     archive: str, encoder: Encoder, folder: Path
 ) -> None:
     small = prepare(study(source="archive", path=archive), encoder, folder)
-    first = {part: read_reviews(folder, part, small) for part in PARTS}
+    first = {part: read_table(reviews_file(folder, part)) for part in PARTS}
     sizes = {"train": 20, "val": 9, "test": 30}
     larger = prepare(study(sizes=sizes, source="archive", path=archive), encoder, folder)
     assert small.article_csv_sha256 == larger.article_csv_sha256
     for part in PARTS:
         assert first[part].num_rows == SIZES[part]
-        assert read_reviews(folder, part, larger).slice(0, SIZES[part]).equals(first[part])
+        assert read_table(reviews_file(folder, part)).slice(0, SIZES[part]).equals(first[part])

@@ -7,11 +7,8 @@ import os
 from pathlib import Path
 from statistics import fmean, stdev, variance
 
-import numpy as np
 import pandas as pd
 import pytest
-from statsmodels.formula.api import ols
-from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportions_ztest
 
@@ -250,35 +247,6 @@ def test_what_is_known_of_the_authors_file(own: tuple[PublishedResults, pd.DataF
         (86, 0.29),
         (4, 0.53),
     ]
-
-
-@OWN_FILE
-@pytest.mark.parametrize("region", ["all", "alpha up to 8", "alpha 1 and 4"])
-def test_shares_of_variance_are_those_of_statsmodels(
-    own: tuple[PublishedResults, pd.DataFrame], region: str
-) -> None:
-    results, runs = own
-    most = {"all": 64, "alpha up to 8": 8, "alpha 1 and 4": 4}[region]
-    mine = runs[runs["alpha"] <= most]
-    factors = "C(alpha, Sum) + C(rank, Sum) + key + projection + mlp + head"
-    table = anova_lm(ols(f"test ~ ({factors})**2", mine).fit(), typ=2)
-    total = np.square(mine["test"] - mine["test"].mean()).sum()
-    shares = table["sum_sq"] / total
-    shares.index = shares.index.str.replace(r"C\((\w+), Sum\)", r"\1", regex=True)
-    found = {row["source"]: row[region] for row in results.variance}
-    for source in set(found) - {"other pairs", "interactions of three", "rest"}:
-        assert found[source] == pytest.approx(shares[source.replace(" x ", ":")]), source
-    beyond = found["interactions of three"] + found["rest"]
-    assert beyond == pytest.approx(shares["Residual"])
-
-
-@OWN_FILE
-def test_the_scatter_is_that_of_statsmodels(own: tuple[PublishedResults, pd.DataFrame]) -> None:
-    results, runs = own
-    steady = runs[runs["alpha"] <= 4]
-    fit = ols("val ~ (C(alpha) + C(rank) + key + projection + mlp + head)**3", steady).fit()
-    scatter = results.scatter[0]
-    assert (scatter["freedom"], scatter["val"]) == (fit.df_resid, pytest.approx(fit.mse_resid**0.5))
 
 
 @OWN_FILE

@@ -17,7 +17,6 @@ from lora_replication.errors import EnvironmentProblem, GpuLost
 from lora_replication.files import digest
 from lora_replication.grid import ray as on_ray
 from lora_replication.grid.attempts import Task, open_executor
-from lora_replication.grid.inputs import send
 from lora_replication.grid.space import grid_runs
 from tests import grid_faults
 from tests.grid_faults import (
@@ -52,7 +51,7 @@ def workspace(tiny_root):
 @pytest.fixture
 def inputs(workspace, monkeypatch):
     """Of ``workspace``, in whose process they are there already, as after a first pack."""
-    inputs = send(workspace, lambda _contents: None)
+    inputs = on_ray.send(workspace, lambda _contents: None)
     there = make_workspace(Path("nowhere"))
     there.data, there.encoder = workspace.data, workspace.encoder
     monkeypatch.setattr(on_ray, "_workspaces", {digest(inputs.digests): there})

@@ -1,13 +1,15 @@
 """Which studies there are, and where; what a study holds is tested in ``test_study``."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 
 from lora_replication.errors import EnvironmentProblem, ParameterError
 from lora_replication.files import project_root
 from lora_replication.reading import read_study, study_folder, study_names
-from tests.projects import ROOT, add_study
+from tests.projects import ROOT, add_study, tree
 
 
 @pytest.fixture
@@ -49,3 +51,24 @@ def test_relative_paths_are_of_the_studys_folder_and_the_database_is_the_project
     study = read_study("own", root)
     assert study.data.path == str(root / "studies" / "own" / "texts")
     assert study.tracking.uri == f"sqlite:///{root}/mlflow.db"
+
+
+BAD = """
+import sys
+from lora_replication.pipeline import run_study
+from lora_replication.process import run_command
+code = run_command(lambda: run_study("bad"), "run")
+print(sorted({"torch", "transformers", "mlflow", "dvc", "pandas"} & set(sys.modules)))
+sys.exit(code)
+"""
+
+
+@pytest.mark.fault(21)
+def test_a_bad_study_ends_with_2_and_nothing_is_loaded_or_written_for_it(root):
+    add_study(root, "bad", train={"epochs": 0})
+    before, command = tree(root), [sys.executable, "-c", BAD]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (2, "[]")
+    assert "train.epochs is 0; allowed: a whole number from 1 to 1000" in done.stderr
+    assert done.stderr.endswith("run: exit code 2\n")
+    assert tree(root) == before

@@ -2,38 +2,34 @@ import json
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from lora_replication.errors import DataError
 from lora_replication.files import digest, file_digest
-from lora_replication.grid.space import grid_runs
 from lora_replication.reading import load_study
 from lora_replication.record import (
     ADAPTER,
     PREDICTIONS,
     Count,
-    Epoch,
     Happened,
     Record,
     Run,
     Settings,
-    Where,
     checked_file,
     read_record,
     read_records,
     write_record,
 )
 from lora_replication.study import LoraParams, MethodParams
-from lora_replication.workspace import Workspace
+from tests.made_runs import WHERE
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "reports" / "minilm-small" / "records"
-NOW = "2026-01-02T03:05:05+00:00"
 LORA = LoraParams(rank=8, alpha=16, targets=("query", "value"))
 CHANGES = {
     "encoder": "minilm", "max_tokens": 65, "epochs": 3, "batch_size": 5, "learning_rate": 1e-3,
-    "precision": "bf16-mixed", "device": "cuda", "trains": "all", "evaluate_train": False, "evaluate_test": False,
-    "stop_one_class": True, "train_head": True, "options": {"x": 1}, "file_sha256": "ab",
+    "precision": "bf16-mixed", "device": "cuda", "trains": "all", "evaluate_train": False,
+    "evaluate_test": False, "stop_one_class": True, "train_head": True, "options": {"x": 1},
+    "file_sha256": "ab",
 }  # fmt: skip
 LORA_CHANGES = {
     "rank": 4, "alpha": 1.0, "targets": ("query",), "scaling": "paper", "dropout": 0.05,
@@ -54,11 +50,7 @@ def with_settings(run: Run, **changes) -> Run:
 
 @pytest.fixture
 def record(run) -> Record:
-    where = Where(
-        git_commit=None, git_dirty=None, versions={}, cpu="a CPU", cpu_features=["avx2"], cores=2,
-        memory_bytes=3, gpu=None, threads=1, platform="Linux", started=NOW, finished=NOW,
-        data_source="generated", data_revision=None, encoder_revision=None,
-    )  # fmt: skip
+    where = WHERE.model_copy(update={"cpu_features": ["avx2"]})
     happened = Happened(status="ok", test=Count(correct=3, reviews=4, ones=2), adapter_sha256="a")
     return Record(asked=run, happened=happened, where=where)
 
@@ -96,30 +88,6 @@ def test_an_option_at_its_default_or_unused_is_in_no_settings(settings):
     plain = settings(lora={})
     assert explicit.as_dict() == plain.as_dict()
     assert plain.as_dict()["lora"].keys() == {"rank", "alpha", "targets"}
-
-
-@pytest.mark.goal("property", "keys are distinct")
-def test_execution_is_in_no_key_and_every_configuration_of_the_article_has_its_own(
-    tiny_data, monkeypatch
-):
-    study, manifest = load_study(ROOT / "params.yaml"), tiny_data / "data" / "tiny"
-    content = study.model_dump(mode="json")
-    content["execution"] |= {
-        "pack": 3, "executor": "ray", "attempts": 7, "pack_timeout": 9.0, "ray_cpus": 5,
-        "ray_address": "host:1", "ray_gpu_share": 0.5,
-    }  # fmt: skip
-    assert all(
-        value != getattr(study.execution, key) for key, value in content["execution"].items()
-    )
-    keys = []
-    for each in (study, type(study).model_validate(content)):
-        workspace = Workspace(each, tiny_data)
-        workspace.data = manifest
-        runs = grid_runs(workspace)
-        keys.append([run.key for run in runs])
-        assert len({run.place for run in runs}) == 576
-    assert keys[0] == keys[1]
-    assert len(set(keys[0])) == 576
 
 
 def test_a_method_takes_from_the_study_what_it_does_not_set_itself():
@@ -186,9 +154,14 @@ def altered(part, name, value):
         (altered("asked", "name", "../elsewhere"), "asked.name: String should match pattern"),
         (altered("asked", "study", "/root"), "asked.study: String should match pattern"),
         (altered("happened", "tokens_per_second", "many"), "happened.tokens_per_second"),
+        (altered("happened", "test", {"correct": 5, "reviews": 4, "ones": 0}), "only 4 reviews"),
+        (altered("happened", "best_epoch", 99), "best_epoch is 99 of 0 epochs"),
+        (altered("happened", "pack", 0), "happened.pack: Input should be greater than"),
+        (altered("where", "finished", "later"), "where.finished"),
         (lambda c: c.replace(b'_version": 2', b'_version": 1'), "schema 1, this version reads 2"),
     ],
 )
+@pytest.mark.fault(20)
 def test_a_damaged_altered_or_older_record_is_refused(record, tmp_path, spoil, message):
     write_record(record, tmp_path)
     file = tmp_path / "record.json"
@@ -199,16 +172,14 @@ def test_a_damaged_altered_or_older_record_is_refused(record, tmp_path, spoil, m
     assert str(problem.value).endswith("; delete it to train the run again")
 
 
-def test_a_folder_in_the_place_of_a_record_is_named(tmp_path):
+def test_what_is_no_small_file_is_no_record(tmp_path):
+    (tmp_path / "record.json").write_bytes(b" " * 5_000_000)
+    with pytest.raises(DataError, match="no file of at most 4,194,304 bytes"):
+        read_record(tmp_path)
+    (tmp_path / "record.json").unlink()
     (tmp_path / "record.json").mkdir()
     with pytest.raises(DataError, match=r"record\.json: can't be read \(Is a directory\)"):
         read_record(tmp_path)
-
-
-def test_no_number_in_a_record_may_be_infinite_or_not_a_number():
-    epoch = {"epoch": 1, "train_accuracy": 0.5, "val_loss": None, "val_accuracy": 0.5}
-    with pytest.raises(ValidationError):
-        Epoch(**epoch, seconds=1.0, train_loss=float("nan"))
 
 
 def test_an_accuracy_is_its_count():

@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 from jinja2 import UndefinedError
 
-from lora_replication.report import columns as module
+from lora_replication.report import tables as module
 from lora_replication.report.build import report_files
-from lora_replication.report.columns import tables, terminal_table
 from lora_replication.report.results import Results
-from lora_replication.report.tables import Column, csv_bytes, short_table
+from lora_replication.report.tables import (
+    Column,
+    csv_bytes,
+    short_table,
+    tables,
+    terminal_table,
+)
 from lora_replication.report.words import ABSENT, ends
 from tests import report_records as made
 

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import binomtest
 
-from lora_replication.report.columns import tables
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Results
+from lora_replication.report.tables import tables
 from lora_replication.report.words import ABSENT
 from lora_replication.statistics.components import crossed_components
 from tests import report_records as made

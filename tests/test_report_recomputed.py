@@ -1,5 +1,5 @@
-"""Every number of results.json and table.csv again, from the files of a study, each place by name; a
-number that nobody recomputes fails the test as well.
+"""Every number of results.json and table.csv again, from the files of a study, each place by name;
+a number that nobody recomputes fails the test as well.
 """
 
 import math

@@ -10,9 +10,10 @@ from lora_replication.files import file_digest
 from lora_replication.grid.space import trial_runs
 from lora_replication.plan import progress
 from lora_replication.record import PREDICTIONS, Count
-from lora_replication.report.columns import tables
+from lora_replication.report.figures import accuracy_by_rate
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Finding
+from lora_replication.report.tables import tables
 from lora_replication.report.tuning import tuning
 from lora_replication.report.words import ABSENT
 from lora_replication.study import SweepParams
@@ -26,8 +27,8 @@ REVIEWS = 500
 
 
 def swept(root, peak, methods, seeds=(21, 22, 23, 24, 25), nudges=0, diverged=()):
-    """A study whose sweeps are finished. ``peak`` is the log10 of a run's best rate by its settings;
-    a decade away from it costs 15 points of 90 %. Seeds scatter by half a point.
+    """A study whose sweeps are finished. ``peak``: log10 of a run's best rate by its settings; a
+    decade away from it costs 15 points of 90 %. Seeds scatter by half a point.
     """
     sweeps = {
         "seeds": list(seeds), "nudges": nudges, "unstable_beyond": 5.0, "methods": methods,
@@ -96,6 +97,9 @@ def test_every_setting_has_its_interval_and_the_chosen_one_is_marked(tmp_path):
     assert best.val.low < best.val.estimate < best.val.high
     assert (best.alpha, best.rank, best.runs) == (None, None, 6)
     assert rows[4].val.estimate == 0.5
+    bars = accuracy_by_rate(made.tried).axes[0].collections
+    xs = [segment[0, 0] for bar in bars for segment in bar.get_segments()]
+    assert len(set(xs)) == len(xs) == 2 * len(RATES)  # no interval hides another
 
 
 def test_a_ratio_of_ten_is_reproduced_and_one_of_a_hundred_is_not(tmp_path):

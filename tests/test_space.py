@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from lora_replication.article.published_file import article_space
 from lora_replication.grid.space import cell_name, grid_runs
 from lora_replication.reading import load_study
 from lora_replication.study import LoraParams
@@ -33,6 +34,7 @@ def test_the_loop_order_is_the_articles(article):
     rest = ["mlp", "mlp-head", "projection", "projection-head", "projection-mlp"]
     last = [f"r32-a64-query-key-value-{one}" for one in [*rest, "projection-mlp-head"]]
     assert names[-6:] == last
+    assert names == [cell_name(lora) for lora in article_space()]
 
 
 def test_near_alphas_have_names_of_their_own_and_whole_ones_are_short():

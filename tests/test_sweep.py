@@ -6,7 +6,6 @@ from lora_replication.errors import IncompleteError
 from lora_replication.grid.packing import packs_of
 from lora_replication.grid.space import grid_runs
 from lora_replication.grid.sweep import sweep
-from lora_replication.record import read_record
 from tests.made_runs import DIVERGED, FAILED, make_workspace, write
 
 RUNS = grid_runs(make_workspace())
@@ -112,15 +111,6 @@ def test_a_diverged_configuration_is_a_result_and_a_grid_of_them_has_no_winner(t
     with pytest.raises(IncompleteError, match="every configuration diverged"):
         machine.sweep()
     assert len(machine.ran) == 8
-
-
-def test_of_equals_the_first_in_the_grid_wins_whatever_ran_first(tmp_path):
-    machine = Machine(tmp_path, {NAMES[1]: 450, NAMES[2]: 450})
-    machine.sweep()
-    assert machine.winner == NAMES[1]
-    assert machine.ran.index((NAMES[2], 1)) < machine.ran.index((NAMES[1], 1))
-    fresh = read_record(machine.workspace.runs / "grid_winner/seed-101")
-    assert fresh.asked.settings.lora == RUNS[1].settings.lora
 
 
 def test_packs_not_begun_stay_as_they_are(tmp_path):

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from lora_replication.grid.choice import chosen_trial, trials_of
 from lora_replication.grid.space import trial_runs
 from lora_replication.grid.sweep import sweep
-from lora_replication.grid.trials import chosen_trial, trials_of
 from lora_replication.plan import method_runs, progress
 from lora_replication.training.randomness import NUDGE, nudge
 from tests.made_runs import DIVERGED, make_record, make_workspace, write

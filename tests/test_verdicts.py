@@ -167,7 +167,7 @@ def test_runs_that_are_all_alike_decide_nothing() -> None:
     ("case", "sentence"),
     [
         ("one seed", "1 run with a result"), ("two seeds", "2 runs with a result"),
-        ("one method diverged", "0 runs with a result"), ("24 reviews", "fewer than 100 test reviews"),
+        ("one method diverged", "0 runs with a result"), ("24 reviews", "fewer than 100 test"),
         ("one class", "all runs have the same result"), ("without movies", ""),
         ("without predictions", "0 runs with a result and predictions"),
     ],

@@ -17,11 +17,8 @@ from tests.report_records import article_study, make_manifest, make_records, mak
 
 ARTICLE = {"last_layers": 86.22, "lora_default": 89.44, "lora_tuned": 92.39, "full": 92.31}
 COUNTS = {
-    "last_layers": 592_130,
-    "lora_default": 147_456,
-    "lora_tuned": 516_096,
-    "full": 66_955_010,
-}
+    "last_layers": 592_130, "lora_default": 147_456, "lora_tuned": 516_096, "full": 66_955_010,
+}  # fmt: skip
 REVIEWS = 200
 """Of the tables here: what matters is the variance of their mean."""
 

@@ -86,7 +86,7 @@ def run(study: str, from_published: bool, without_grid: bool, verbose: bool) -> 
 @AS_JSON
 def status(study: str, as_json: bool) -> None:
     """Show which runs of STUDY are done, failed or missing. Changes nothing."""
-    from lora_replication.status import show_status
+    from lora_replication.plan import show_status
 
     show_status(study, as_json=as_json)
 
@@ -111,7 +111,7 @@ def report(study: str, allow_partial: bool, publish: bool, show: bool, as_json: 
     """Rebuild the report of STUDY. From its records, or else from those committed with it."""
     from lora_replication.files import project_root
     from lora_replication.report.build import report_study
-    from lora_replication.report.columns import terminal_table
+    from lora_replication.report.tables import terminal_table
 
     root = project_root()
     results = report_study(study, root, allow_partial=allow_partial, publish=publish)

@@ -10,15 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "datasets",
-    "numpy",
-    "scipy",
-    "dvc",
-    "mlflow",
-    "lora-replication",
+    *("torch", "transformers", "tokenizers", "datasets", "numpy", "scipy"),
+    *("dvc", "mlflow", "lora-replication"),
 )
 
 CPUINFO = Path("/proc/cpuinfo")

@@ -1,4 +1,4 @@
-"""What is pinned: encoders that a study may name, one an entry, and files of the hub at a commit."""
+"""What is pinned: encoders that a study may name, one an entry; files of the hub at a commit."""
 
 from contextlib import suppress
 from dataclasses import dataclass

@@ -120,7 +120,7 @@ def run_study(
         options = forget_undone(Workspace(study, root), root / pipeline.parent)
         _repro(root, [*options, *targets], workspace.state / "status.json", verbose=verbose)
     from lora_replication.report import build  # pandas takes a second
-    from lora_replication.report.columns import terminal_table
+    from lora_replication.report.tables import terminal_table
 
     if without_grid:
         build.build_report(workspace, workspace.report, allow_partial=True)
@@ -233,8 +233,8 @@ def check_lock(folder: Path) -> dict[str, Any]:
         is_whole = False
     if not is_whole:
         raise DataError(
-            f"{file}: not whole, as after a crash or a bad merge; run git checkout {DVC_LOCK} where "
-            "git keeps it, else delete it; then run again: nothing that is recorded is trained again"
+            f"{file}: not whole, as after a crash or a bad merge; run git checkout {DVC_LOCK} "
+            "where git keeps it, else delete it; then run again: no recorded run is trained again"
         )
     return dict(content)
 
@@ -263,7 +263,7 @@ def _works_in(folder: Path, pid: int) -> bool:
 
 
 def _make_private(site_cache: Path) -> None:
-    """Open DVC's site cache to its owner alone: DVC would let everybody write there, and unpickles."""
+    """Open DVC's site cache to its owner alone: DVC lets everybody write there, and unpickles."""
     try:
         site_cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         site_cache.chmod(0o700)

@@ -4,7 +4,6 @@ import ctypes
 import gc
 import json
 import os
-import select
 import signal
 import sys
 import threading
@@ -56,8 +55,8 @@ def run_command(command: Callable[[], None], name: str) -> int:
         command()
         sys.stdout.flush()
     except BrokenPipeError:
-        if not _nobody_reads():
-            raise
+        # What is still to be written goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except ReplicationError as problem:
         code, message = problem.exit_code, str(problem)
@@ -90,7 +89,7 @@ def set_up_libraries() -> None:
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Those that stop a command cleanly: Ctrl-C, SIGTERM, and SIGHUP unless ``nohup`` ignores it."""
+    """Those that stop a command cleanly: Ctrl-C, SIGTERM, SIGHUP unless ``nohup`` ignores it."""
     asked = [signal.SIGINT, signal.SIGTERM]
     return asked if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [*asked, signal.SIGHUP]
 
@@ -115,22 +114,6 @@ def _end_at_last(number: int) -> None:
     last = f"stopped by signal {number}, without an end of its own in {SECONDS_TO_STOP} s\n"
     os.write(2, last.encode())
     os._exit(128 + number)
-
-
-def _nobody_reads() -> bool:
-    """Whether stdout is a pipe whose reader is gone; what is written from then on goes nowhere."""
-    try:
-        number = sys.stdout.fileno()
-    except (OSError, ValueError):  # closed, or no file
-        return False
-    state = select.poll()
-    state.register(number, 0)  # asks for nothing, so it tells of errors and hang-ups alone
-    if not state.poll(0):
-        return False
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, number)
-    os.close(nowhere)
-    return True
 
 
 def die_with_parent(number: int) -> None:

@@ -8,6 +8,7 @@ import difflib
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -187,15 +188,11 @@ def _hint(location: Location) -> str:
     parent, _ = _expected(location[:-1])
     keys = list(parent.model_fields) if parent else []
     word = str(location[-1])
-    if near := difflib.get_close_matches(word, keys):
-        # A slip changes the length by little: "rpot" is "root", though "report" has its letters.
-        meant = max(near, key=lambda key: _alike(word, key) - abs(len(key) - len(word)) / 20)
-        return f"did you mean {'.'.join(map(str, (*location[:-1], meant)))}?"
+    # A slip changes the length by little: "rpot" is "root", though "report" has its letters.
+    near = sorted(difflib.get_close_matches(word, keys), key=lambda k: abs(len(k) - len(word)))
+    if near:
+        return f"did you mean {'.'.join(map(str, (*location[:-1], near[0])))}?"
     return f"allowed here: {', '.join(keys)}"
-
-
-def _alike(word: str, key: str) -> float:
-    return difflib.SequenceMatcher(None, word, key).ratio()
 
 
 def _expected(location: Location) -> tuple[type[Part] | None, str]:
@@ -223,7 +220,7 @@ def _part_in(annotation: Any) -> type[Part] | None:
 
 
 def _described(annotation: Any) -> str:
-    """What a type allows, in words; of ``X | None`` what X allows."""
+    """What a type allows, in words."""
     if annotation is bool:
         return "true or false"
     if get_origin(annotation) is Literal:
@@ -233,7 +230,9 @@ def _described(annotation: Any) -> str:
     for extra in getattr(annotation, "__metadata__", ()):
         if text := getattr(extra, "description", None):
             return str(text)
-    return next((text for kind in get_args(annotation) if (text := _described(kind))), "")
+    kinds = get_args(annotation)
+    text = next((text for kind in kinds if (text := _described(kind))), "")
+    return f"{text}, or null" if NoneType in kinds else text
 
 
 def _position(location: Location, file: Path, content: Any) -> str:

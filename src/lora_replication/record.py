@@ -125,9 +125,8 @@ class Run(Part):
         data: sha256 of the prepared data, see ``Manifest.digest``.
         weights: sha256 of the encoder's weights file.
         results: version of the code's results, see ``training.RESULTS``.
-        key: sha256 of the settings (of a
-            method's file its sha256, not its place) and the last five (the nudge unless 0). Equal keys have equal
-            results, on processors of one class.
+        key: sha256 of the settings (of a method's file its sha256, not its place) and the last five
+            (the nudge unless 0). Equal keys have equal results, on processors of one class.
     """
 
     study: FolderName
@@ -318,8 +317,8 @@ class Where(Part):
         cpu, gpu: model names; ``threads``: of torch; ``platform``: operating system.
         cpu_features: instruction sets by which torch chooses its arithmetic; where they differ,
             equal runs can differ by rounding.
-        load: processes that wanted a CPU, this run's threads included, as a mean over the 15 minutes
-            before its end; above ``cores`` other work slowed it down.
+        load: processes that wanted a CPU, this run's threads included, as a mean over the last 15
+            minutes; above ``cores`` other work slowed it down.
         started, finished: UTC, ISO 8601.
         data_source, data_revision, encoder_revision: as the manifest names them.
     """

@@ -13,6 +13,8 @@ Target = Literal["query", "key", "value", "projection", "mlp", "head"]
 TARGETS: tuple[Target, ...] = ("query", "key", "value", "projection", "mlp", "head")
 """Where LoRA can sit, under the article's names; a target is one or two linears of the encoder."""
 
+TARGET_RULE = f"at least one of {', '.join(TARGETS)}, none twice"
+
 ARTICLE_REVIEWS = {"train": 35_000, "val": 5_000, "test": 10_000}
 """Sizes of the article's split of the 50,000 labelled reviews."""
 
@@ -54,31 +56,41 @@ def _whole(low: int, high: int, what: str = "") -> Any:
     return Field(ge=low, le=high, description=f"a whole number{what} from {low} to {high}")
 
 
+def _number(range_: str, **limits: Any) -> Any:
+    return Field(**limits, description=f"a number {range_}")
+
+
 T = TypeVar("T")
 Several = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
+NAMED = "method names, each with its keys"
 LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
 Scaling = Literal["article", "paper", "rslora"]
 Targets = Annotated[
     tuple[Target, ...],
-    Field(strict=False, description=f"at least one of {', '.join(TARGETS)}, none twice"),
+    Field(strict=False, description=TARGET_RULE),
     AfterValidator(_in_standard_order),
 ]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$", description=NAME_RULE)]
 MethodName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$", description=METHOD_RULE)
 ]
-File = Annotated[str, Field(pattern=LINE, description="a path, or null")]
+File = Annotated[str, Field(pattern=LINE, description="a path")]
 Seed = Annotated[int, _whole(0, 2**32 - 1)]
 Rank = Annotated[int, _whole(1, LARGEST_RANK)]
-Alpha = Annotated[float, Field(gt=0, le=1e6, description="a number above 0, at most 1000000")]
-LearningRate = Annotated[
-    float, Field(gt=0, le=1, description="a number above 0, at most 1, written without quotes")
+Alpha = Annotated[float, _number("above 0, at most 1000000", gt=0, le=1e6)]
+LearningRate = Annotated[float, _number("above 0, at most 1, written without quotes", gt=0, le=1)]
+Points = Annotated[float, _number("of points above 0, at most 100", gt=0, le=100)]
+Dropout = Annotated[float, _number("from 0 to below 1", ge=0, lt=1)]
+Share = Annotated[float, _number("from 0.5 to below 1", ge=0.5, lt=1)]
+Seconds = Annotated[float, _number("of seconds above 0", gt=0)]
+Address = Annotated[
+    str,
+    Field(
+        pattern=r"^(auto|[A-Za-z0-9_.-]+:[0-9]{1,5})$",
+        description="auto, or the head's host:port without ray://",
+    ),
 ]
-Points = Annotated[
-    float, Field(gt=0, le=100, description="percentage points, a number above 0, at most 100")
-]
-Dropout = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 1")]
-Share = Annotated[float, Field(ge=0.5, lt=1, description="a number from 0.5 to below 1")]
+GpuShare = Annotated[float, _number("above 0, at most 1: a share of one GPU", gt=0, le=1)]
 Reviewed = Annotated[int, _whole(1, 1_000_000, " of reviews")]
 Nudges = Annotated[int, _whole(0, 100, " of repeats")]
 
@@ -111,14 +123,13 @@ class DataParams(Part):
             size = getattr(self.reviews, part)
             if size > most and self.source != "generated":
                 raise ValueError(
-                    f"reviews.{part} is {size}, but the article's split of IMDb has {most}"
+                    f"reviews.{part} is {size}; the article's split of IMDb has {most}"
                 )
         if self.source in ("folder", "parquet") and not self.path:
             raise ValueError(f"source {self.source} needs data.path")
         if self.source in ("hub", "generated") and self.path:
             raise ValueError(
-                f"data.path is {self.path!r}, but source {self.source} reads no path; "
-                "set it to null, or source to what lies there"
+                f"data.path is {self.path!r}, but source {self.source} reads none; set it to null"
             )
         return self
 
@@ -242,13 +253,10 @@ class GridParams(Part):
     def _can_be_computed(self) -> Self:
         if self.seed in self.winner_seeds:
             raise ValueError(
-                f"winner_seeds holds the grid's own seed {self.seed}; "
-                "the winner is trained again on fresh seeds"
+                f"winner_seeds holds the grid's own seed {self.seed}; the winner is to have others"
             )
         if all(False in getattr(self, target) for target in TARGETS):
-            raise ValueError(
-                f"one configuration would have no target; set one of {', '.join(TARGETS)} to [true]"
-            )
+            raise ValueError("one configuration would have no target; set a switch to [true]")
         cells = math.prod(len(getattr(self, key)) for key in ("alpha", "rank", *TARGETS))
         cells *= len(self.learning_rate or [None])
         if cells > MOST_CELLS:
@@ -282,10 +290,7 @@ class SweepParams(Part):
     seeds: Several[Seed]
     nudges: Nudges
     unstable_beyond: Points
-    methods: Annotated[
-        dict[MethodName, Axes],
-        Field(min_length=1, description="method names, each with its axes"),
-    ]
+    methods: Annotated[dict[MethodName, Axes], Field(min_length=1, description=NAMED)]
 
     @model_validator(mode="after")
     def _budgets_are_equal(self) -> Self:
@@ -299,40 +304,23 @@ class SweepParams(Part):
 class ExecutionParams(Part):
     """How and where the grid is computed, never what: no key and no DVC stage depends on it."""
 
-    pack: Annotated[
-        int | None,
-        Field(
-            ge=1, le=1024, description="a whole number of configurations from 1 to 1024, or null"
-        ),
-    ]
+    pack: Annotated[int, _whole(1, 1024, " of configurations")] | None
     executor: Literal["local", "ray"]
     attempts: Annotated[int, _whole(1, 100)]
-    pack_timeout: Annotated[
-        float | None, Field(gt=0, description="seconds, a number above 0, or null")
-    ]
-    ray_address: Annotated[
-        str | None,
-        Field(
-            pattern=r"^(auto|[A-Za-z0-9_.-]+:[0-9]{1,5})$",
-            description="null, auto, or the head's host:port, without ray://",
-        ),
-    ]
+    pack_timeout: Seconds | None
+    ray_address: Address | None
     ray_cpus: Annotated[int, _whole(1, 1024, " of CPUs")]
-    ray_gpu_share: Annotated[
-        float, Field(gt=0, le=1, description="a share of one GPU, above 0, at most 1")
-    ]
+    ray_gpu_share: GpuShare
 
     @model_validator(mode="after")
     def _executor_can_do_it(self) -> Self:
         if self.executor == "ray" and self.pack is None:
             raise ValueError(
-                "pack null measures the memory of this machine, not of Ray's; "
-                "set execution.pack to a number for executor ray"
+                "pack null measures this machine's memory, not Ray's; set a number for executor ray"
             )
         if self.executor == "local" and self.pack_timeout is not None:
             raise ValueError(
-                "pack_timeout needs executor ray, which can kill what hangs; "
-                "set it to null for executor local"
+                "pack_timeout needs executor ray, which can kill what hangs; set null for local"
             )
         return self
 
@@ -367,10 +355,7 @@ class Study(Part):
     data: DataParams
     model: ModelParams
     train: TrainParams
-    methods: Annotated[
-        dict[MethodName, MethodParams],
-        Field(min_length=1, description="method names with what trains"),
-    ]
+    methods: Annotated[dict[MethodName, MethodParams], Field(min_length=1, description=NAMED)]
     run: RunParams
     sweeps: SweepParams | None = None
     grid: GridParams | None
@@ -382,9 +367,11 @@ class Study(Part):
     def _methods_exist(self) -> Self:
         for name in RESERVED & self.methods.keys():
             raise ValueError(f"methods.{name}: this name is the grid's own; allowed: any other")
-        for name in self.run.methods:
-            if name not in self.methods:
-                raise ValueError(f"run.methods names {name!r}; allowed: {', '.join(self.methods)}")
+        swept = list(self.sweeps.methods) if self.sweeps else []
+        for key, names in (("run.methods", self.run.methods), ("sweeps.methods", swept)):
+            for name in names:
+                if name not in self.methods:
+                    raise ValueError(f"{key} names {name!r}; allowed: {', '.join(self.methods)}")
         return self
 
     @model_validator(mode="after")
@@ -393,13 +380,9 @@ class Study(Part):
         if sweeps is None:
             return self
         for name, axes in sweeps.methods.items():
-            if name not in self.methods:
-                allowed = ", ".join(self.methods)
-                raise ValueError(f"sweeps.methods names {name!r}; allowed: {allowed}")
             if (axes.alpha or axes.rank) and self.methods[name].lora is None:
                 raise ValueError(
-                    f"sweeps.methods.{name}: alpha and rank are axes of LoRA alone; "
-                    "allowed: learning_rate"
+                    f"sweeps.methods.{name}: alpha and rank are LoRA's; allowed: learning_rate"
                 )
         final = set(self.run.seeds) | set(self.grid.winner_seeds if self.grid else ())
         if shared := sorted(final & set(sweeps.seeds)):
@@ -414,9 +397,6 @@ class Study(Part):
         """Whether the study is about DistilBERT on the whole of IMDb, so that the article's numbers
         can be compared.
         """
-        return (
-            self.model.encoder == "distilbert-base-uncased"
-            and self.model.max_tokens == 512
-            and self.data.source != "generated"
-            and self.data.reviews.model_dump() == ARTICLE_REVIEWS
-        )
+        about = (self.model.encoder, self.model.max_tokens, self.data.reviews.model_dump())
+        theirs = ("distilbert-base-uncased", 512, ARTICLE_REVIEWS)
+        return about == theirs and self.data.source != "generated"

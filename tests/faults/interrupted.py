@@ -108,8 +108,8 @@ def _die_before_step(number: int) -> None:
 
 
 def _die_writing(number: int, moment: str) -> None:
-    """Die while the ``number``-th checkpoint is written: ``half`` way through its temporary file, with
-    that ``whole`` but not yet in its place, or ``renamed``.
+    """Die while the ``number``-th checkpoint is written: ``half`` way through its temporary file,
+    with that ``whole`` but not yet in its place, or ``renamed``.
     """
     replace, writes = Path.replace, itertools.count(1)
 

@@ -12,7 +12,7 @@ import pytest
 
 from lora_replication.record import read_record
 from tests.faults.interrupted import METHODS, result
-from tests.projects import ROOT
+from tests.study_files import ROOT, link_data
 
 RUNS = [f"{name}:1" for name in METHODS]
 
@@ -35,8 +35,7 @@ def perform(study, tiny_data, root, runs, umask=-1, **variables):
     """Make the runs in ``root``, each list in a process of its own, all at once; returns their
     results in the order of METHODS.
     """
-    root.mkdir(parents=True)
-    (root / "data").symlink_to(tiny_data / "data")
+    link_data(root, tiny_data)
     script = Path(__file__).with_name("interrupted.py")
     command = [sys.executable, str(script), study.model_dump_json(), str(root)]
     source = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}

@@ -12,6 +12,7 @@ from lora_replication.study import Study
 from lora_replication.training.run import perform
 from lora_replication.workspace import Workspace
 from tests.faults.interrupted import result
+from tests.study_files import link_data
 
 
 def mount(*arguments: object) -> bool:
@@ -42,7 +43,7 @@ def train(study: Study, root: Path, name: str, mirror) -> None:
 def test_a_disk_that_fills_in_mid_run_is_named_and_what_stood_there_stays(
     small_disk, tiny_study, tiny_data, tmp_path, mirror
 ):
-    (small_disk / "data").symlink_to(tiny_data / "data")
+    link_data(small_disk, tiny_data)
     train(tiny_study, small_disk, "last_layers", mirror)
     before = result(tiny_study, small_disk, "last_layers")
     words = f"{small_disk}/.*No space left on device.* bytes are free"
@@ -53,8 +54,6 @@ def test_a_disk_that_fills_in_mid_run_is_named_and_what_stood_there_stays(
     assert not [file for file in small_disk.rglob(".*") if file.is_file()]
     assert mount("-o", "remount,size=8m", small_disk)
     train(tiny_study, small_disk, "full", mirror)
-    roomy = tmp_path / "roomy"
-    roomy.mkdir()
-    (roomy / "data").symlink_to(tiny_data / "data")
+    roomy = link_data(tmp_path / "roomy", tiny_data)
     train(tiny_study, roomy, "full", mirror)
     assert result(tiny_study, small_disk, "full") == result(tiny_study, roomy, "full")

@@ -1,8 +1,8 @@
 """What shows in large numbers alone: the whole pipeline killed at random moments, and many runs of
 several processes at once.
 
-Run by `make test-endurance` alone, with 100 kills, 50 more with edits between them, and 500 runs; by
-hand with fewer.
+Run by `make test-endurance` alone, with 100 kills, 50 more with edits between them, and 500 runs;
+by hand with fewer.
 """
 
 import io

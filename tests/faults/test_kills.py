@@ -9,6 +9,7 @@ import pytest
 
 from lora_replication.study import Study
 from tests.faults.interrupted import METHODS, result, run, start
+from tests.study_files import link_data
 
 EPOCHS, STEPS = 3, 4
 """Epochs of the study below, and steps in each: 48 reviews in batches of 12."""
@@ -23,15 +24,9 @@ def study(tiny_study: Study) -> Study:
     return tiny_study.model_copy(update={"train": train})
 
 
-def place(folder: Path, tiny_data: Path) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "data").symlink_to(tiny_data / "data")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def unbroken(study, tiny_data, tmp_path_factory):
-    root = place(tmp_path_factory.mktemp("unbroken") / "root", tiny_data)
+    root = link_data(tmp_path_factory.mktemp("unbroken") / "root", tiny_data)
     assert [run(study, root, name) for name in METHODS] == [0, 0, 0]
     return {name: result(study, root, name) for name in METHODS}
 
@@ -48,7 +43,7 @@ def told(root: Path) -> list[int]:
 def test_an_interrupted_run_resumes_to_the_bits_of_the_unbroken_one(
     study, unbroken, tiny_data, tmp_path, name, cut
 ):
-    root = place(tmp_path / "root", tiny_data)
+    root = link_data(tmp_path / "root", tiny_data)
     assert run(study, root, name, at=cut) == -9
     assert not list((root).rglob("record.json"))
     assert run(study, root, name) == 0
@@ -58,7 +53,7 @@ def test_an_interrupted_run_resumes_to_the_bits_of_the_unbroken_one(
 
 @pytest.mark.fault(1)
 def test_twenty_kills_at_random_moments(study, tiny_data, tmp_path):
-    root, other = place(tmp_path / "root", tiny_data), place(tmp_path / "other", tiny_data)
+    root, other = link_data(tmp_path / "root", tiny_data), link_data(tmp_path / "other", tiny_data)
     moments = random.Random(6)  # noqa: S311  # not for secrets
     kills, seed = 0, 0
     while kills < 20:
@@ -83,7 +78,7 @@ def test_a_checkpoint_that_was_being_written_leaves_the_old_one_or_the_new(
     study, unbroken, tiny_data, tmp_path, moment
 ):
     """It dies in the checkpoint of the second epoch, before that epoch is told."""
-    root = place(tmp_path / "root", tiny_data)
+    root = link_data(tmp_path / "root", tiny_data)
     assert run(study, root, "lora_default", at=f"checkpoint 2 {moment}") == -9
     assert told(root) == [1]
     assert run(study, root, "lora_default") == 0

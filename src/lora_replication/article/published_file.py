@@ -26,8 +26,8 @@ FURTHER_RUNS = {
     "lora_default": (91.23, 89.18, 88.28),
     "lora_tuned": (94.99, 92.80, 92.28),
 }
-"""Single runs that were published besides the file and the article's table, by the article's method:
-train, validation and test accuracy in percent.
+"""Single runs that were published besides the file and the article's table, by its methods: train,
+validation and test accuracy in percent.
 """
 
 ALPHAS = (1, 4, 8, 16, 32, 64)

@@ -120,7 +120,9 @@ class Manifest(Part):
 
 
 def reviews_file(folder: Path, part: PartName) -> Path:
-    """Where the reviews of ``part`` are."""
+    """Where the reviews of ``part`` are: text, label (0 negative, 1 positive), review
+    (``test/pos/10_7`` or null), movie (``tt0453418`` or null).
+    """
     return folder / f"{part}.parquet"
 
 
@@ -145,13 +147,6 @@ def read_tokens(folder: Path, part: PartName, manifest: Manifest) -> Tokens:
     """The tokens of ``part``. Raises ``DataError`` where ``manifest`` doesn't vouch for them."""
     file = tokens_file(folder, part)
     return tokens_from_bytes(_vouched(file, manifest.parts[part].tokens_sha256))
-
-
-def read_reviews(folder: Path, part: PartName, manifest: Manifest) -> "pa.Table":
-    """The reviews of ``part``: text, label (0 negative, 1 positive), review (``test/pos/10_7`` or
-    null), movie (``tt0453418`` or null). Raises ``DataError`` as ``read_tokens`` does.
-    """
-    return read_table(_vouched(reviews_file(folder, part), manifest.parts[part].reviews_sha256))
 
 
 def read_test_reviews(folder: Path, manifest: Manifest) -> "pa.Table":

@@ -46,17 +46,14 @@ def packs_of(runs: Sequence[Run], size: int) -> list[list[Run]]:
 
 
 def pack_size(workspace: Workspace, runs: Sequence[Run]) -> int:
-    """How many of ``runs`` train together: ``execution.pack``, or as many as memory holds."""
-    return workspace.study.execution.pack or measured_size(workspace, runs)
-
-
-def measured_size(workspace: Workspace, runs: Sequence[Run]) -> int:
-    """As many of ``runs`` as memory holds, measured on the largest of them and the longest reviews;
-    1 where none trains in a pack.
+    """How many of ``runs`` train together: ``execution.pack``, or as many as memory holds, measured
+    on the largest of them and the longest reviews; 1 where none trains in a pack.
 
     What a training step keeps for its gradients is counted; half as much again is allowed for what
     comes and goes in it.
     """
+    if pack := workspace.study.execution.pack:
+        return pack
     import torch
 
     from lora_replication.training.batches import collate

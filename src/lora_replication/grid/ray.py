@@ -4,6 +4,7 @@ Workers get data and encoder as bytes and return each run's files as bytes; this
 writes records.
 """
 
+import fcntl
 import os
 import secrets
 import signal
@@ -11,20 +12,23 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
-from lora_replication.errors import EnvironmentProblem, GpuLost, ReplicationError
-from lora_replication.files import digest, write_whole
+from lora_replication.data.manifest import MANIFEST, tokens_file
+from lora_replication.data.reviews import PARTS
+from lora_replication.encoders import CONFIG, VOCABULARY, WEIGHTS, Encoder
+from lora_replication.errors import DataError, EnvironmentProblem, GpuLost, ReplicationError
+from lora_replication.files import digest, expanded, file_digest, write_whole
 from lora_replication.grid.attempts import Attempts, Broken, Task, attempt
-from lora_replication.grid.inputs import Inputs, receive, send
 from lora_replication.process import set_up_libraries
 from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, Record, Run
-from lora_replication.study import ExecutionParams
+from lora_replication.study import ExecutionParams, Study
 from lora_replication.training.load import load_classifier
 from lora_replication.training.run import OpenMirror
 from lora_replication.workspace import Workspace
@@ -44,6 +48,57 @@ Files = Mapping[str, bytes]
 """A run's folder: contents by name."""
 
 Answer = list[Files] | Broken | ReplicationError
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A study's data and encoder on their way.
+
+    Attributes:
+        encoder: its ``folder`` is the sender's.
+        digests: sha256 of each file, by its name.
+        contents: what the files' bytes, by name, are fetched by.
+    """
+
+    study: Study
+    encoder: Encoder
+    digests: dict[str, str]
+    contents: Any
+
+
+def send(workspace: Workspace, put: Callable[[dict[str, bytes]], Any]) -> Inputs:
+    """Hand the files to ``put``, which returns what they are fetched by."""
+    encoder, data = workspace.encoder, workspace.data
+    files = [data / MANIFEST, *(tokens_file(data, part) for part in PARTS)]
+    files += [encoder.folder / name for name in (CONFIG, WEIGHTS, VOCABULARY)]
+    digests = {file.name: file_digest(file) for file in files}
+    contents = put({file.name: file.read_bytes() for file in files})
+    return Inputs(workspace.study, encoder, digests, contents)
+
+
+def receive(inputs: Inputs, fetch: Callable[[Any], dict[str, bytes]]) -> Workspace:
+    """A workspace on this machine's copy, in the user's cache folder; fetched if need be.
+
+    Raises:
+        DataError: what was fetched is not what was sent.
+    """
+    cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    folder = cache / "lora-replication" / "inputs" / digest(inputs.digests)
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def is_whole(name: str) -> bool:
+        return (folder / name).is_file() and file_digest(folder / name) == inputs.digests[name]
+
+    with (folder / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process writes, the others wait and find it done
+        if not all(map(is_whole, inputs.digests)):
+            for name, content in fetch(inputs.contents).items():
+                write_whole(folder / name, content)
+        if altered := [name for name in inputs.digests if not is_whole(name)]:
+            raise DataError(f"{folder / altered[0]}: came with another sha256 than sent; run again")
+    workspace = Workspace(inputs.study, folder)
+    workspace.data, workspace.encoder = folder, replace(inputs.encoder, folder=folder)
+    return workspace
 
 
 class RayExecutor:

@@ -10,9 +10,8 @@ from pathlib import Path
 from lora_replication.errors import IncompleteError
 from lora_replication.grid.choice import winner_by_validation
 from lora_replication.grid.packing import packs_of
-from lora_replication.plan import Progress, progress
+from lora_replication.plan import Progress, progress, rough_duration, run_line
 from lora_replication.record import Record, Run
-from lora_replication.status import duration, run_line
 from lora_replication.workspace import Workspace
 
 SEARCHES = {"trial": "tuning", "cell": "grid"}
@@ -83,7 +82,7 @@ def _search(
     for ran, record in enumerate(executor(_unfinished(packs, set(records))), 1):
         records[record.asked.place] = record
         left = (time.monotonic() - started) / ran * (len(asked) - len(records))
-        rest = f", {duration(left)} left" if left else ""
+        rest = f", {rough_duration(left)} left" if left else ""
         say(f"{title}: {tally(len(asked), records.values())}{rest}")
     missing = [run for run in asked if run.place not in records or not records[run.place].is_done]
     if missing:

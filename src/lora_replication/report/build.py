@@ -14,14 +14,13 @@ from lora_replication.errors import DataError, EnvironmentProblem, IncompleteErr
 from lora_replication.files import write_whole
 from lora_replication.plan import progress
 from lora_replication.reading import read_study
-from lora_replication.record import PREDICTIONS, RECORD, SEARCHED
-from lora_replication.report.columns import columns, tables
+from lora_replication.record import PREDICTIONS, RECORD
 from lora_replication.report.figures import draw_figures
 from lora_replication.report.predictions import read_predictions
 from lora_replication.report.rendering import Drawing, latex, markdown, page
 from lora_replication.report.results import PARTS, MethodRow, Results
 from lora_replication.report.summary import summarise
-from lora_replication.report.tables import csv_bytes, short_table
+from lora_replication.report.tables import columns, csv_bytes, short_table, tables
 from lora_replication.report.tuning import tuning
 from lora_replication.report.verdicts import judge
 from lora_replication.report.words import say
@@ -103,8 +102,8 @@ def report_files(results: Results) -> dict[str, bytes]:
     facts: dict[str, Any] = {"r": results, "files": FILES, "tables": tables(results)}
     facts |= {"title": results.title, "description": results.subject}
     facts["citation"] = citation.decode().strip()
-    singles = [run for run in results.runs if run.role not in SEARCHED]
-    epochs = [{"run": run, "epoch": epoch} for run in singles for epoch in run.epochs]
+    curves = ((run, epoch) for run in results.single_runs for epoch in run.epochs)
+    epochs = [{"run": run, "epoch": epoch} for run, epoch in curves]
     verdicts = {"title", "reservation", "runs_asked", "missing", "verdict_words", "verdicts"}
     return {
         "report.html": page("study.j2", drawings, **facts),

@@ -25,6 +25,9 @@ LINES = ((BLUE, "o"), (ORANGE, "s"), (VERMILLION, "^"), ("#009E73", "D"), ("#CC7
          ("#56B4E9", "P"))  # fmt: skip
 """Of methods, up to six."""
 
+DODGE = 1.05
+"""Ratio of neighbours at one learning rate, so that no interval hides another."""
+
 WIDTH_INCHES = 4.9
 CIRCLES_BELOW = {"run": 0.06, "seed": 0.08}
 CURVES = (
@@ -93,23 +96,25 @@ def paired_differences(results: Results) -> Figure:
 
 def accuracy_by_rate(tried: Sequence[Tried]) -> Figure:
     """Validation accuracy in percent by learning rate, of each method its best setting at each rate
-    with its interval; the chosen one is filled.
+    with its interval; the chosen one is filled. Methods at one rate stand ``DODGE`` apart.
     """
     figure, (plot,) = axes(1, 1, height=3.6)
-    for (method, own), (color, marker) in zip(_by_method(tried).items(), LINES, strict=False):
+    methods = _by_method(tried)
+    for place, (method, (color, marker)) in enumerate(zip(methods, LINES, strict=False)):
+        own, aside = methods[method], DODGE ** (place - (len(methods) - 1) / 2)
         rates = sorted({one.learning_rate for one in own})
         best = [
             max((o for o in own if o.learning_rate == rate), key=lambda o: o.val.estimate)
             for rate in rates
         ]
         means = [100 * one.val.estimate for one in best]
-        for rate, one in zip(rates, best, strict=True):
-            ends = [100 * (one.val.low or 0), 100 * (one.val.high or 0)]
-            plot.plot([rate] * 2, ends, color=color, linewidth=2, alpha=0.35)
+        xs = [rate * aside for rate in rates]
+        lows, highs = ([100 * (getattr(o.val, end) or 0) for o in best] for end in ("low", "high"))
+        plot.vlines(xs, lows, highs, color=color, linewidth=2, alpha=0.35)
         label, style = method_in_words(method), f"-{marker}"
-        plot.plot(rates, means, style, color=color, fillstyle="none", markersize=5, label=label)
+        plot.plot(xs, means, style, color=color, fillstyle="none", markersize=5, label=label)
         chosen = next(one for one in own if one.chosen)
-        at = [chosen.learning_rate], [100 * chosen.val.estimate]
+        at = [chosen.learning_rate * aside], [100 * chosen.val.estimate]
         plot.plot(*at, marker, color=color, markersize=7)
     plot.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy, %")
     _legend(figure, plot)

@@ -4,14 +4,14 @@ Accuracies and interval ends are fractions from 0 to 1; durations are seconds; m
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from lora_replication import __version__
 from lora_replication.article import Article, Claim, PublishedMethod, RateClaim
 from lora_replication.data.manifest import Manifest
-from lora_replication.record import SEARCHED, Happened, Role, Settings
+from lora_replication.record import SEARCHED, Happened, Record, Role, Settings
 from lora_replication.statistics import Components, Interval
 
 PARTS = ("train", "val", "test")
@@ -49,6 +49,15 @@ class RunRow(Happened):
     load: float | None
     gpu: str | None
     threads: int
+
+    @classmethod
+    def of(cls, record: Record, place: int | None = None) -> Self:
+        """What ``record`` says, at its ``place``."""
+        asked, where = record.asked, record.where
+        facts = {name: getattr(asked, name) for name in ("role", "name", "seed", "nudge", "key")}
+        names = ("cpu", "cores", "load", "gpu", "threads")
+        facts |= {name: getattr(where, name) for name in names} | dict(record.happened)
+        return cls(settings=asked.settings, commit=where.git_commit, place=place, **facts)
 
     @property
     def is_slowed(self) -> bool:
@@ -160,7 +169,7 @@ class Verdict(Part):
     """What a study says of one claim of the article; accuracies in percent, differences in points.
 
     Attributes:
-        word: see ``Results.verdict_words``; ``why``: the case that gave it; ``reason``: that in words.
+        word: see ``Results.verdict_words``; ``why``: the case that gave it; ``reason``: in words.
         values: what was measured: one per seed; for a selection its place, the number of
             configurations and the points behind the best.
         measured_percent: with its interval, None for counts and what is not judged.
@@ -260,7 +269,7 @@ class Tried(Part):
 
     Attributes:
         val: mean accuracy over its seeds, with the interval for new seeds and new reviews.
-        runs, spread, nudged, diverged: see ``grid.trials.Trial``.
+        runs, spread, nudged, diverged: see ``grid.choice.Trial``.
         stable: whether it could be chosen before others; ``chosen``: whether it was.
         may_be_best: whether none of the method's other settings is shown to be better.
     """
@@ -299,7 +308,7 @@ class Finding(Part):
 
 
 class Tuning(Part):
-    """All that the sweeps say; their intervals are of ``level``, and so are all findings together."""
+    """What the sweeps say; their intervals are of ``level``, and so are all findings together."""
 
     trials: int
     seeds: list[int]
@@ -369,6 +378,11 @@ class Results(Part):
     def cells(self) -> list[RunRow]:
         """The grid's configurations, best validation accuracy first."""
         return [run for run in self.runs if run.role == "cell"]
+
+    @property
+    def single_runs(self) -> list[RunRow]:
+        """All but those of searches, from which a choice is made."""
+        return [run for run in self.runs if run.role not in SEARCHED]
 
     def runs_of(self, row: MethodRow) -> list[RunRow]:
         """The runs of ``row`` that have a result."""

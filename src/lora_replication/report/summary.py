@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, trim_mean
+from scipy.stats import trim_mean
 
 from lora_replication import statistics as stats
 from lora_replication.article import article
@@ -35,7 +35,7 @@ from lora_replication.report.results import (
     done_runs,
 )
 from lora_replication.report.words import say, trains_in_words
-from lora_replication.statistics import Components, Interval
+from lora_replication.statistics import Components
 from lora_replication.study import Study
 
 COLLAPSED_BELOW = 0.6
@@ -43,9 +43,8 @@ COLLAPSED_BELOW = 0.6
 half.
 """
 
-PRIVATE: dict[str, Any] = {
-    "root": True, "execution": True, "tracking": True, "data": {"path"}, "model": {"path"},
-}  # fmt: skip
+PRIVATE: dict[str, Any] = dict.fromkeys(("root", "execution", "tracking"), True)
+PRIVATE |= {key: {"path"} for key in ("data", "model")}
 """Keys of a study that stay on the machine: an address may hold a password, and paths tell of their
 owner.
 """
@@ -57,11 +56,10 @@ def summarise(study: Study, manifest: Manifest, progress: Progress, tested: Pred
     Raises:
         DataError: runs of one method were tested on different numbers of reviews.
     """
-    found = (progress.records.get(run.place) for run in progress.asked)
-    records = [record for record in found if record]
+    records = [r for run in progress.asked if (r := progress.records.get(run.place))]
     cells = by_validation(record for record in records if record.asked.role == "cell")
-    runs = [_run(record) for record in records if record.asked.role != "cell"]
-    runs += [_run(cell, place) for place, cell in enumerate(cells, start=1)]
+    runs = [RunRow.of(record) for record in records if record.asked.role != "cell"]
+    runs += [RunRow.of(cell, place) for place, cell in enumerate(cells, start=1)]
     summary = _Summary(study, runs, tested, study.report.confidence)
     methods = [summary.method(name) for name in study.run.methods]
     tuned = summary.tuned(progress)
@@ -93,22 +91,12 @@ def summarise(study: Study, manifest: Manifest, progress: Progress, tested: Pred
     )
 
 
-def _run(record: Record, place: int | None = None) -> RunRow:
-    names = ("role", "name", "seed", "nudge", "key")
-    asked = {name: getattr(record.asked, name) for name in names}
-    names = ("cpu", "cores", "load", "gpu", "threads")
-    where = {name: getattr(record.where, name) for name in names}
-    facts = dict(record.happened) | asked | where | {"settings": record.asked.settings}
-    return RunRow(**facts, place=place, commit=record.where.git_commit)
-
-
 def _missing(progress: Progress) -> list[Missing]:
     rows = []
     for run in progress.missing:
         record = progress.records.get(run.place)
         known = (record.happened.status, record.happened.error) if record else ("not run",)
-        reason = ": ".join(filter(None, known))
-        rows.append(Missing(role=run.role, label=run.label, reason=reason))
+        rows.append(Missing(role=run.role, label=run.label, reason=": ".join(filter(None, known))))
     return rows
 
 
@@ -123,12 +111,7 @@ class _Summary:
 
     def method(self, name: str) -> MethodRow:
         method, known = self.study.methods[name], article().methods.get(name)
-        comparable = (
-            known is not None
-            and known.configures(method)
-            and article().is_setting_of(self.study)
-            and article().is_rate_of(self.study, name)
-        )
+        comparable = article().compares(self.study, name)
         unlike = known and not comparable
         return self.row(
             "method",
@@ -147,10 +130,8 @@ class _Summary:
             (r.settings.lora and r.settings.lora.alpha, r.test_accuracy, r.one_class) for r in cells
         ]
         whole = bool(cells) and len(cells) == asked and cells[0].val is not None
-        fresh = dict.fromkeys(
-            (run.role, run.name) for run in self.runs if run.role in ("winner", "runner_up")
-        )
-        rows = [row for names in fresh if (row := self.chosen(*names))]
+        fresh = [(r.role, r.name) for r in self.runs if r.role in ("winner", "runner_up")]
+        rows = [row for names in dict.fromkeys(fresh) if (row := self.chosen(*names))]
         winner = next((row for row in rows if row.role == "winner"), None)
         return Grid(
             asked=asked,
@@ -190,8 +171,7 @@ class _Summary:
 
     def tuned(self, progress: Progress) -> list[MethodRow]:
         """Each method of the sweeps at its own setting; none before these are finished."""
-        missing = any(run.role == "trial" for run in progress.missing)
-        if self.study.sweeps is None or missing:
+        if self.study.sweeps is None or any(run.role == "trial" for run in progress.missing):
             return []
         chosen = {run.name: run.settings for run in progress.asked if run.role == "tuned"}
         rows = []
@@ -206,7 +186,7 @@ class _Summary:
     def ahead(self, winner: MethodRow | None, row: MethodRow) -> MethodRow:
         """``row`` with its difference from the winner."""
         found = self.between(winner, row) if winner else None
-        difference = found.interval(self.level) if found else None
+        difference = found and found.interval(self.level)
         return row.model_copy(update={"difference_from_winner": difference})
 
     def row(self, role: Role, name: str, **facts: Any) -> MethodRow:
@@ -214,16 +194,11 @@ class _Summary:
         runs = done_runs(self.runs, role, name)
         tests = [run.test for run in runs if run.test]
         again = [run for run in self.runs if (run.role, run.name) == (role, name) and run.nudge]
-        facts |= {
-            "spread": _spread(runs),
-            "nudged": _spread([*runs[:1], *again]) if again else None,
-        }
+        facts["spread"] = _spread(runs)
+        facts["nudged"] = _spread([*runs[:1], *again]) if again else None
         sizes = sorted({test.reviews for test in tests})
         if len(sizes) > 1:
-            raise DataError(
-                f"{name}: its runs were tested on {sizes} reviews; "
-                "train them again on one data folder"
-            )
+            raise DataError(f"{name}: tested on {sizes} reviews; train it again on one data folder")
         for part in PARTS:
             known = [count.fraction for run in runs if (count := getattr(run, part))]
             over_seeds = stats.t_interval(known, self.level) if known else None
@@ -277,8 +252,7 @@ class _Summary:
 
     def pairs(self, rows: Sequence[MethodRow]) -> list[Comparison]:
         """Every two of ``rows``."""
-        found = [self.pair(*two) for two in combinations(rows, 2)]
-        return [pair for pair in found if pair]
+        return [pair for two in combinations(rows, 2) if (pair := self.pair(*two))]
 
     def pair(self, first: MethodRow, second: MethodRow) -> Comparison | None:
         """Two methods on the seeds that both have; None where they share none."""
@@ -318,9 +292,7 @@ def collapse(ends: Iterable[tuple[Any, float | None, bool]], level: float) -> li
     for alpha, mine in table.groupby("alpha"):
         n, one_class = len(mine), int(mine["one_class"].sum())
         k = n - int((mine["accuracy"].astype(float) >= COLLAPSED_BELOW).sum())
-        low, high = map(float, binomtest(k, n).proportion_ci(level, method="exact"))
-        what = ("exact (Clopper-Pearson)", f"configurations, n = {n}, one run each")
-        share = Interval(k / n, low, high, level, n, *what)
+        share = stats.exact_interval(k, n, level, "configurations")
         facts = {"alpha": alpha, "configurations": n, "collapsed": k, "one_class": one_class}
         rows.append(Collapse(**facts, share=share))
     return rows

@@ -1,18 +1,34 @@
 """Tables as data: a list of columns makes of a list of rows what every output shows.
 
 One column states its heading, where its value comes from and how it is written; a page, Markdown,
-CSV, LaTeX and the terminal follow from it.
+CSV, LaTeX and the terminal follow from it. ``columns.yaml`` states those of a study's report.
 """
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment
+from ruamel.yaml import YAML
 
-from lora_replication.report.words import ABSENT, ends, signed_ends, text
+from lora_replication.report.results import Results
+from lora_replication.report.words import (
+    ABSENT,
+    FORMATS,
+    ends,
+    environment,
+    level,
+    say,
+    signed_ends,
+    text,
+)
 from lora_replication.statistics import Interval
 
+TERMINAL_WIDTH = 60
 FORMULA_STARTS = ("=", "+", "-", "@")
 
 
@@ -22,7 +38,7 @@ class Column:
 
     Attributes:
         heading: on the page, with its unit; empty: not there.
-        value: what it takes from a row: a path of attributes, or a function.
+        value: what it takes from a row: a key, or a function.
         show: how the value is written.
         note, alert: of a row, the remark below the value, and whether it deserves attention.
         left: it holds words; other columns hold numbers.
@@ -43,13 +59,8 @@ class Column:
     narrow: bool = False
 
     def of(self, row: Any) -> Any:
-        """The value in ``row``; None where something on its path is."""
-        if callable(self.value):
-            return self.value(row)
-        for name in self.value.split("."):
-            if row is not None:
-                row = row[name] if isinstance(row, dict) else getattr(row, name)
-        return row
+        """The value in ``row``."""
+        return self.value(row) if callable(self.value) else row[self.value]
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,7 @@ def short_table(columns: Sequence[Column], rows: Sequence[Any], narrow: bool) ->
 
 
 def csv_bytes(columns: Sequence[Column], rows: Sequence[Any]) -> bytes:
-    """``rows`` at full precision as CSV in UTF-8; text that a spreadsheet would compute is inert."""
+    """``rows`` at full precision as CSV in UTF-8; no text is one that a spreadsheet computes."""
     written: dict[str, list[Any]] = {}
     for column in (column for column in columns if column.name):
         values = [column.of(row) for row in rows]
@@ -104,3 +115,62 @@ def _inert(value: Any) -> Any:
         return value.estimate if isinstance(value, Interval) else value
     plain = value.replace("\r", " ")  # which the csv module would leave unquoted
     return f"'{plain}" if plain.lstrip().startswith(FORMULA_STARTS) else plain
+
+
+class _Expressions(Environment):
+    """Where an attribute of None is None; any other that is not there is an error."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        return None if obj is None else super().getattr(obj, attribute)
+
+
+@cache
+def _stated() -> dict[str, dict[str, Any]]:
+    return dict(YAML(typ="safe", pure=True).load(Path(__file__).with_name("columns.yaml")))
+
+
+@cache
+def _expression(source: str) -> Callable[..., Any]:
+    return environment(_Expressions).compile_expression(source, undefined_to_none=False)
+
+
+def columns(results: Results, name: str) -> list[Column]:
+    """Of the table or CSV file ``name`` of the report."""
+    return [_column(one, results) for one in _stated()[name]["columns"]]
+
+
+def _column(stated: dict[str, Any] | str, results: Results) -> Column:
+    if isinstance(stated, str):
+        stated = {"name": stated.rpartition(".")[2], "value": f"row.{stated}"}
+
+    def evaluated(source: str) -> Callable[[Any], Any]:
+        return lambda row: _expression(source)(row=row, r=results)
+
+    facts: dict[str, Any] = {"heading": "", **stated}
+    facts["heading"] = facts["heading"].format(level=level(results.confidence))
+    facts |= {key: evaluated(facts[key]) for key in ("value", "note", "alert") if key in facts}
+    if "show" in facts:
+        facts["show"] = FORMATS[facts["show"]]
+    return Column(**facts)
+
+
+def tables(results: Results) -> dict[str, Table]:
+    """Every table of the page by name; those without a row are left out."""
+    stated = {name: one["rows"] for name, one in _stated().items() if "." not in name}
+    rows = {name: list(_expression(source)(r=results)) for name, source in stated.items()}
+    return {name: table(columns(results, name), found) for name, found in rows.items() if found}
+
+
+def terminal_table(results: Results) -> str:
+    """The main table for a terminal: title, one line per method with its test accuracy in percent,
+    and what the study is not; in 60 columns for names of common length.
+    """
+    lines = short_table(columns(results, "methods"), results.rows, narrow=True)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    body = [
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+        for line in lines
+    ]
+    words = filter(None, [results.title, results.remark, say("accuracies", results.confidence)])
+    title, *notes = (textwrap.fill(text, TERMINAL_WIDTH) for text in words)
+    return "\n".join([title, *body, *notes])

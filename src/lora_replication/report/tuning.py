@@ -1,5 +1,5 @@
 """What the sweeps of a study say: each setting that was tried, the chosen ones, and verdicts on
-what others report about learning rates. Accuracies are on validation reviews, fractions from 0 to 1.
+what others report about learning rates. Accuracies are on validation, fractions from 0 to 1.
 """
 
 import math
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from lora_replication import statistics as stats
 from lora_replication.article import RateClaim, rate_claims
-from lora_replication.grid.trials import Trial, chosen_trial, trials_of
+from lora_replication.grid.choice import Trial, chosen_trial, trials_of
 from lora_replication.plan import Progress
 from lora_replication.record import PREDICTIONS, Record
 from lora_replication.report.predictions import Predictions, read_columns, right_answers
 from lora_replication.report.results import Finding, Results, Tried, Tuning, Word
 from lora_replication.report.verdicts import undecidable
 from lora_replication.statistics import Components
-from lora_replication.statistics.best import not_excluded_over_seeds, slope, slope_bounds
+from lora_replication.statistics.selection import not_excluded_over_seeds, slope, slope_bounds
 from lora_replication.study import Study
 from lora_replication.workspace import Workspace
 
@@ -125,8 +125,8 @@ class _Sweep:
         return math.log10(max(rates, key=lambda rate: (rates[rate].mean(), -rate)))
 
     def candidates(self, form: tuple[float, float], level: float) -> tuple[float, float]:
-        """The lowest and highest logarithm of a rate that can't be excluded as the best; infinite at
-        an end of the rates that were tried, as the best may lie beyond it.
+        """The lowest and highest logarithm of a rate that can't be excluded as the best; infinite
+        at an end of the rates that were tried, as the best may lie beyond it.
         """
         rates = self.by_form[form]
         kept = not_excluded_over_seeds(list(rates.values()), level)
@@ -259,8 +259,9 @@ def _judged(
     elif high < near[0] or low > near[1]:
         word = "not reproduced"
     ends = [end if math.isfinite(end) else None for end in (low, high)]
+    needed = seeds if word == "inconclusive" else None
     return Finding(claim=claim, method=method, word=word, measured=value,
-                   low=ends[0], high=ends[1], seeds_needed=seeds if word == "inconclusive" else None)  # fmt: skip
+                   low=ends[0], high=ends[1], seeds_needed=needed)  # fmt: skip
 
 
 def _seeds_needed(sweep: _Sweep, study: Study) -> int | None:

@@ -103,8 +103,8 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-_FORMATS = (percent, signed, estimate, ends, signed_ends, prose, level, count, of, duration, gibibytes,
-           p_value, text, listed, method_in_words)  # fmt: skip
+_FORMATS = (percent, signed, estimate, ends, signed_ends, prose, level, count, of, duration,
+            gibibytes, p_value, text, listed, method_in_words)  # fmt: skip
 FORMATS: dict[str, Callable[..., str]] = {format_.__name__: format_ for format_ in _FORMATS}
 """By name, as templates and columns use them."""
 

@@ -66,6 +66,13 @@ def wilson_interval(correct: float, reviews: int, level: float) -> Interval:
     return Interval(fraction, low, high, level, reviews, "Wilson score", source)
 
 
+def exact_interval(count: int, n: int, level: float, of: str) -> Interval:
+    """The exact (Clopper-Pearson) interval of the share ``count`` of ``n`` things, ``of``."""
+    low, high = map(float, stats.binomtest(count, n).proportion_ci(level, method="exact"))
+    kind, source = "exact (Clopper-Pearson)", f"{of}, n = {n}, one run each"
+    return Interval(count / n, low, high, level, n, kind, source)
+
+
 def t_interval(values: Sequence[float], level: float) -> Interval:
     """Student's t interval of the mean over runs with different seeds; it may reach beyond the
     range of the values.

@@ -1,13 +1,107 @@
-"""Selecting the best of many configurations: how sure a place is, and what random search finds."""
+"""Choosing among several: tests of two accuracies and their correction, which one may be the best,
+how sure a place is, what random search finds, and slopes through what may be the best.
+"""
 
 import math
 from collections.abc import Sequence
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from lora_replication.statistics.p_values import holm
+from lora_replication.statistics.components import crossed_components
+
+
+def two_proportions_test(first: int, second: int, reviews: int) -> float:
+    """The two-sided p value of the pooled z test that two accuracies are equal.
+
+    The variance is that of test sampling alone. It takes the runs as independent: on the same
+    reviews a paired test would find more.
+
+    Args:
+        first, second: reviews answered rightly, 0 to ``reviews``.
+        reviews: answered by each, at least 1.
+    """
+    if reviews < 1 or not 0 <= min(first, second) <= max(first, second) <= reviews:
+        raise ValueError(
+            f"{first} and {second} correct of {reviews}; "
+            "allowed: 0 to the number of reviews, which is at least 1"
+        )
+    pooled = (first + second) / (2 * reviews)
+    error = math.sqrt(2 * pooled * (1 - pooled) / reviews)
+    return float(2 * stats.norm.sf(abs(first - second) / reviews / error)) if error else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values, in the order given: any of those below alpha is false with a chance
+    of at most alpha.
+
+    Source: S. Holm, Scandinavian Journal of Statistics 6 (1979).
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError(f"p values {list(p_values)}; allowed: 0 to 1")
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def not_excluded_as_best(right: ArrayLike, level: float) -> list[bool]:
+    """Which candidates can't be excluded as the best: a set that holds the best with chance
+    ``level`` or more.
+
+    A candidate is excluded where one of its rivals is better on the same reviews: exact one-sided
+    McNemar tests, Bonferroni over the rivals. It takes reviews as independent, and is about these
+    candidates on other reviews: where each is a single run, other seeds may rank them otherwise.
+
+    Args:
+        right: (candidates, reviews), whether each answers each review rightly.
+
+    Source: S. S. Gupta, "On some multiple decision (selection and ranking) rules", Technometrics 7
+    (1965); Q. McNemar, Psychometrika 12 (1947).
+    """
+    table = np.asarray(right, dtype=np.float64)
+    if table.ndim != 2 or not table.size or not 0 < level < 1:
+        raise ValueError(
+            f"table {table.shape}, level {level}; "
+            "allowed: (candidates, reviews), at least one of each, above 0 and below 1"
+        )
+    alone = table @ (1 - table).T  # reviews that the first alone answers rightly
+    p_values = stats.binom.sf(alone.T - 1, alone + alone.T, 0.5)
+    rivals = max(1, len(table) - 1)
+    return [bool(one.min() > (1 - level) / rivals) for one in p_values]
+
+
+def not_excluded_over_seeds(
+    tables: Sequence[ArrayLike], level: float, clusters: ArrayLike | None = None
+) -> list[bool]:
+    """The same for options with several seeds each, for new seeds and new reviews.
+
+    The best one is among them with a chance of at least ``level``: it is left out only if one of
+    the other k - 1 looks better by chance, each of which has (1 - level) / (k - 1), one-sided
+    (Bonferroni).
+
+    Args:
+        tables: of each option (seeds, reviews): right answers from 0 to 1, all on the same seeds
+            and reviews.
+        clusters: as in ``crossed_components``.
+
+    Raises:
+        ValueError: the tables differ in shape.
+    """
+    values = [np.asarray(table, dtype=np.float64) for table in tables]
+    if len({table.shape for table in values}) > 1:
+        raise ValueError("tables of several shapes; allowed: the same seeds and reviews for all")
+    kept = [True] * len(values)
+    tail = (1 - level) / max(1, len(values) - 1)
+    for own, other in permutations(range(len(values)), 2):
+        if kept[own] and values[other].mean() > values[own].mean():
+            found = crossed_components(values[other] - values[own], clusters)
+            kept[own] = not found.mean > found.critical(tail) * found.error
+    return kept
 
 
 def rank_interval(
@@ -43,3 +137,30 @@ def selection_chances(criterion: ArrayLike, trials: int) -> NDArray[np.float64]:
     draws = math.comb(len(group), trials)
     none_better = [math.comb(int(n), trials) / draws for n in (0, *np.cumsum(sizes))]
     return np.asarray(np.diff(none_better) / sizes)[group]
+
+
+def slope(xs: ArrayLike, ys: ArrayLike) -> float:
+    """Of the least-squares line through (xs, ys), each (points,), at least two different xs."""
+    weights = _weights(xs)
+    return float(weights @ np.asarray(ys, dtype=np.float64))
+
+
+def slope_bounds(xs: ArrayLike, lows: ArrayLike, highs: ArrayLike) -> tuple[float, float]:
+    """The lowest and highest slope of least-squares lines through points at ``xs`` that lie
+    anywhere between ``lows`` and ``highs``, which may be infinite.
+    """
+    weights = _weights(xs)
+    counted = weights != 0  # the middle point of three says nothing
+    low, high = (np.asarray(ends, dtype=np.float64)[counted] for ends in (lows, highs))
+    ends = weights[counted] * low, weights[counted] * high
+    return float(np.minimum(*ends).sum()), float(np.maximum(*ends).sum())
+
+
+def _weights(xs: ArrayLike) -> NDArray[np.float64]:
+    """What each y counts in the slope."""
+    centred = np.asarray(xs, dtype=np.float64)
+    centred = centred - centred.mean()
+    if not centred.any():
+        raise ValueError("one x; allowed: at least two different ones")
+    weights: NDArray[np.float64] = centred / (centred @ centred)
+    return weights

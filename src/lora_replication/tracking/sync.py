@@ -155,7 +155,7 @@ def _rebuild(
 def _about(workspace: Workspace) -> str:
     """The title of the study, with the table of its report where there is one."""
     from lora_replication.report.build import read_results  # pandas takes a second
-    from lora_replication.report.columns import terminal_table
+    from lora_replication.report.tables import terminal_table
 
     with suppress(DataError):
         table = terminal_table(read_results(workspace.report))

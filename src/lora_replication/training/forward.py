@@ -24,8 +24,8 @@ class RaggedForward:
     """Runs the modules of ``transformers`` classifiers, and LoRA layers, on reviews of any lengths.
 
     Args:
-        models: one per configuration of the pack; they share everything but what trains, which is in
-            linear layers.
+        models: one per configuration of the pack; they share everything but what trains, which is
+            in linear layers.
         layout: the names of their parts.
         dropout: the encoder's and the head's, shared by the pack.
         compute_type: what the input of the layers' linears is rounded to, or None.

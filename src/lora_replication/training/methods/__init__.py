@@ -46,8 +46,8 @@ class Method:
     the adapter unless they are not persistent, and are then to be the same for every build.
 
     Attributes:
-        words: its name, or what trains, for tables; rank, alpha, targets, options and a trained head
-            follow there. A literal string: reports read it and run nothing.
+        words: its name, or what trains, for tables; rank, alpha, targets, options and a trained
+            head follow there. A literal string: reports read it and run nothing.
         Options: the method's own settings, ``options`` in params.yaml, with their defaults.
         packs: whether all that it adds is ``LowRank`` and nothing else trains but the head, so that
             its configurations train together with those of other such methods.

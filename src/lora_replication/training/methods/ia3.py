@@ -1,5 +1,5 @@
 """IA3, Liu et al. (2022), section 3.3: learned vectors, ones at the start, multiply the keys, the
-values and the hidden units of the MLP; as in PEFT the latter as the input of the MLP's second layer.
+values and the hidden units of the MLP; as in PEFT the latter as the input of its second layer.
 """
 
 from collections.abc import Sequence

@@ -46,7 +46,7 @@ def shared_in_pack(settings: Settings) -> str | None:
 
 @contextmanager
 def blamed(file: Path | None, part: str) -> Iterator[None]:
-    """Turn what goes wrong in a user's ``file`` into a ``ParameterError`` that names line and part."""
+    """Turn what goes wrong in a user's ``file`` into a ``ParameterError`` with line and part."""
     try:
         yield
     except ReplicationError:
