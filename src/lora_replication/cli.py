@@ -121,6 +121,25 @@ def report(study: str, allow_partial: bool, publish: bool, show: bool, as_json: 
         click.launch(page.resolve().as_uri())
 
 
+@cli.command(epilog="Example: lora-replication compare lora_default full --study minilm-small")
+@click.argument("first")
+@click.argument("second")
+@click.option("--study", default="article", help="Of a side that names none.")
+@click.option("--margin", type=float, help="As good within so many points; the study's by default.")
+@AS_JSON
+def compare(first: str, second: str, study: str, margin: float | None, as_json: bool) -> None:
+    """Compare FIRST with SECOND, for new seeds and new reviews.
+
+    Each is METHOD, STUDY:METHOD, FOLDER:METHOD with the folder of a published report, or a folder
+    of foreign predictions.
+    """
+    from lora_replication.compare.command import compare_recorded, terminal_text
+    from lora_replication.reading import project_root
+
+    found = compare_recorded(first, second, study, margin, project_root())
+    click.echo(found.model_dump_json(indent=1) if as_json else terminal_text(found))
+
+
 def _switches(command: Any) -> Any:
     """``--lora-mlp/--no-lora-mlp`` for each target, and the article's ``--lora_mlp True``."""
     for target in reversed(TARGETS):

@@ -23,3 +23,4 @@ from lora_replication.statistics.scores import mean_scores as mean_scores
 from lora_replication.statistics.scores import scores as scores
 from lora_replication.statistics.selection import rank_interval as rank_interval
 from lora_replication.statistics.selection import selection_chances as selection_chances
+from lora_replication.statistics.sequential import look_tails as look_tails
