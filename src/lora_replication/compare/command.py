@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_replication.compare.decision import Decision, Pairs, Rule, decide
+from lora_replication.compare.foreign import is_foreign, read_foreign
 from lora_replication.compare.sides import Side, read_side
 from lora_replication.errors import ParameterError
 from lora_replication.report.results import Part
@@ -62,10 +63,17 @@ def compare_recorded(
         ParameterError: a side or the margin is not allowed.
         DataError: of a side.
     """
-    one, two = (read_side(words, study, root) for words in (first, second))
+    one, two = (any_side(words, study, root) for words in (first, second))
     pairs = Pairs.of(one, two)
     rule = rule_of(one, margin, (len(pairs.runs),))
     return compared(one, two, rule, decide(pairs, rule))
+
+
+def any_side(words: str, study: str, root: Path) -> Side:
+    """Of a folder of foreign predictions, or else as ``read_side`` says."""
+    if is_foreign(folder := Path(words)):
+        return read_foreign(folder, root)
+    return read_side(words, study, root)
 
 
 def rule_of(side: Side, margin: float | None, looks: tuple[int, ...]) -> Rule:
