@@ -126,8 +126,18 @@ def report(study: str, allow_partial: bool, publish: bool, show: bool, as_json: 
 @click.argument("second")
 @click.option("--study", default="article", help="Of a side that names none.")
 @click.option("--margin", type=float, help="As good within so many points; the study's by default.")
+@click.option("--seeds-at-most", type=int, help="Train both on more seeds until it is decided.")
+@click.option("--step", default=5, help="Seeds between two looks, with --seeds-at-most.")
 @AS_JSON
-def compare(first: str, second: str, study: str, margin: float | None, as_json: bool) -> None:
+def compare(
+    first: str,
+    second: str,
+    study: str,
+    margin: float | None,
+    seeds_at_most: int | None,
+    step: int,
+    as_json: bool,
+) -> None:
     """Compare FIRST with SECOND, for new seeds and new reviews.
 
     Each is METHOD, STUDY:METHOD, FOLDER:METHOD with the folder of a published report, or a folder
@@ -136,7 +146,13 @@ def compare(first: str, second: str, study: str, margin: float | None, as_json: 
     from lora_replication.compare.command import compare_recorded, terminal_text
     from lora_replication.reading import project_root
 
-    found = compare_recorded(first, second, study, margin, project_root())
+    root = project_root()
+    if seeds_at_most is None:
+        found = compare_recorded(first, second, study, margin, root)
+    else:
+        from lora_replication.compare.more_seeds import compare_training
+
+        found = compare_training(first, second, study, margin, root, seeds_at_most, step)
     click.echo(found.model_dump_json(indent=1) if as_json else terminal_text(found))
 
 

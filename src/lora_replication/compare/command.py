@@ -36,7 +36,7 @@ class Compared(Part):
         names, studies, titles: of both sides and of their studies.
         seeds: of their runs; ``diverged``: how many of these; ``accuracies``: on test, mean over the
             others.
-        rule, decision: see there.
+        rule, decision: see there; ``looked``: numbers of seeds at which it was.
     """
 
     names: tuple[str, str]
@@ -47,6 +47,7 @@ class Compared(Part):
     accuracies: tuple[float | None, float | None]
     rule: Rule
     decision: Decision
+    looked: tuple[int, ...]
 
 
 def compare_recorded(
@@ -66,7 +67,7 @@ def compare_recorded(
     one, two = (any_side(words, study, root) for words in (first, second))
     pairs = Pairs.of(one, two)
     rule = rule_of(one, margin, (len(pairs.runs),))
-    return compared(one, two, rule, decide(pairs, rule))
+    return compared(one, two, rule, decide(pairs, rule), rule.looks)
 
 
 def any_side(words: str, study: str, root: Path) -> Side:
@@ -85,7 +86,9 @@ def rule_of(side: Side, margin: float | None, looks: tuple[int, ...]) -> Rule:
     return Rule(points / 100, report.confidence, report.power, looks)
 
 
-def compared(one: Side, two: Side, rule: Rule, decision: Decision) -> Compared:
+def compared(
+    one: Side, two: Side, rule: Rule, decision: Decision, looked: tuple[int, ...]
+) -> Compared:
     """The comparison of these sides, with its decision."""
     sides = (one, two)
     facts: dict[str, Any] = {
@@ -96,7 +99,7 @@ def compared(one: Side, two: Side, rule: Rule, decision: Decision) -> Compared:
         "diverged": tuple(sum(a is None for a in side.answers.values()) for side in sides),
         "accuracies": tuple(side.accuracy for side in sides),
     }
-    return Compared(**facts, rule=rule, decision=decision)
+    return Compared(**facts, rule=rule, decision=decision, looked=looked)
 
 
 def terminal_text(found: Compared) -> str:
@@ -141,3 +144,15 @@ def sentence(found: Compared) -> str:
         )
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
+
+
+def stopping_rule(found: Compared) -> str:
+    """When it was looked and by which rule; empty where once."""
+    if len(found.rule.looks) < 2:
+        return ""
+    looks = ", ".join(map(str, found.looked))
+    return (
+        f"Looked at {looks} of at most {found.rule.looks[-1]} seeds; all looks together have a "
+        f"chance of at most {level(1 - found.rule.confidence)} of a false word (O'Brien and "
+        "Fleming's bounds), unless the numbers of seeds or the margin are changed after a look."
+    )

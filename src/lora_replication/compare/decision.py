@@ -1,6 +1,7 @@
 """Better, worse, as good, or undecided: two sides paired over seeds and test reviews."""
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -12,6 +13,8 @@ from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Part
 from lora_replication.report.verdicts import FEWEST, GUESSED, undecidable
 from lora_replication.statistics import Components, Interval, look_tails, seeds_for_margin
+
+_tails = cache(look_tails)
 
 Word = Literal["better", "worse", "as good", "undecided"]
 
@@ -39,7 +42,7 @@ class Rule:
     def tails(self, look: int) -> tuple[float, float]:
         """One-sided chances of the tests of a difference and of sameness at this ``look``."""
         alpha = 1 - self.confidence
-        return look_tails(self.looks, alpha)[look], look_tails(self.looks, 2 * alpha)[look]
+        return _tails(self.looks, alpha)[look], _tails(self.looks, 2 * alpha)[look]
 
 
 class Decision(Part):

@@ -1,6 +1,6 @@
 """What a comparison is about: where a side's runs are, and which test reviews each has right."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,12 @@ class Side:
         study: whose test reviews they are on; ``workspace``: where they are.
         answers: by seed (reviews,) of 0 and 1, whether right; None for a diverged run.
         movies: (reviews,), None where unknown.
-        records: of these runs; none for foreign predictions.
     """
 
     name: str
     workspace: Workspace
     answers: Mapping[int, NDArray[np.float64] | None]
     movies: NDArray[np.str_] | None
-    records: tuple[Record, ...] = ()
 
     @property
     def study(self) -> Study:
@@ -72,11 +70,7 @@ def read_side(words: str, study: str, root: Path) -> Side:
     """
     where, _, method = words.rpartition(":")
     workspace, records = find_records(where or study, root)
-    own = tuple(
-        record
-        for record in records
-        if method in (str(record.asked.place), str(record.asked.place.parent))
-    )
+    own = [r for r in records if method in (str(r.asked.place), str(r.asked.place.parent))]
     if not own:
         final = {str(r.asked.place.parent) for r in records if r.happened.test}
         known = ", ".join(sorted(n for n in final if not n.startswith(FOLDERS["cell"] + "/")))
@@ -84,13 +78,23 @@ def read_side(words: str, study: str, root: Path) -> Side:
             f"{words!r}: {workspace.study.study} has no recorded run of {method!r}; "
             f"it has {known or 'none'}; {FORMS}"
         )
-    name = method_in_words(method.replace("/", " "))
-    return side_of(name, workspace, own)
+    side = side_of(method_name(method), workspace, own)
+    if side.accuracy is None:
+        raise DataError(
+            f"{workspace.runs}: {method} has no run with predictions of the test reviews; "
+            "take another method, or train it again"
+        )
+    return side
 
 
-def side_of(name: str, workspace: Workspace, records: tuple[Record, ...]) -> Side:
-    """The side of these ``records``, nudged ones aside. Raises ``DataError``."""
-    own = tuple(record for record in records if not record.asked.nudge)
+def method_name(method: str) -> str:
+    """The name for people of a folder of runs."""
+    return method_in_words(method.replace("/", " "))
+
+
+def side_of(name: str, workspace: Workspace, records: Sequence[Record]) -> Side:
+    """The side of these ``records``, nudged ones and those without predictions aside."""
+    own = [record for record in records if not record.asked.nudge]
     tested = read_predictions(workspace, own)
     answers = {
         record.asked.seed: None
@@ -99,12 +103,7 @@ def side_of(name: str, workspace: Workspace, records: tuple[Record, ...]) -> Sid
         for record in own
         if record.happened.status == "diverged" or record.asked.key in tested.tests
     }
-    if not any(one is not None for one in answers.values()):
-        raise DataError(
-            f"{workspace.runs}: {name} has no run with predictions of the test reviews; "
-            "take another method, or train it again"
-        )
-    return Side(name, workspace, answers, tested.movies, own)
+    return Side(name, workspace, answers, tested.movies)
 
 
 def find_records(where: str, root: Path) -> tuple[Workspace, list[Record]]:
@@ -115,10 +114,9 @@ def find_records(where: str, root: Path) -> tuple[Workspace, list[Record]]:
         ParameterError: it is neither, or nothing is recorded.
     """
     if where in study_names(root):
-        study = read_study(where, root)
-        for workspace in (Workspace(study, root), Workspace.published(study, root)):
-            if (workspace.data / MANIFEST).is_file() and (done := progress(workspace).done):
-                return workspace, done
+        workspace, done = recorded(read_study(where, root), root)
+        if done:
+            return workspace, done
         raise ParameterError(
             f"{where}: no run is recorded; run it first (lora-replication run {where}); {FORMS}"
         )
@@ -133,3 +131,12 @@ def find_records(where: str, root: Path) -> tuple[Workspace, list[Record]]:
     workspace.data, workspace.runs = folder / "data", folder / "records"
     own = [record for place, record in found if workspace.holds(place, record)]
     return workspace, [record for record in own if record.is_done]
+
+
+def recorded(study: Study, root: Path) -> tuple[Workspace, list[Record]]:
+    """The finished runs of ``study``: in its workspace, or else next to its report, if any."""
+    own, published = Workspace(study, root), Workspace.published(study, root)
+    for workspace in (own, published):
+        if (workspace.data / MANIFEST).is_file() and (done := progress(workspace).done):
+            return workspace, done
+    return own, []
