@@ -218,7 +218,7 @@ def main(words: Sequence[str]) -> None:
         "verdicts": table([*given, *KINDS], rows((0.2, 1, 4), errs)),
         "power": table(["difference", "sd over seeds", *of_seeds], starmap(power_row, effects)),
     }
-    ran, errors = begun.results("sameness"), [100 * math.sqrt(0.0475 / size) for size in sizes]
+    ran, errors = begun.results("study"), [100 * math.sqrt(0.0475 / size) for size in sizes]
     own = {"changed": ", with local changes" if ran.changed else "", "sizes": sizes}
     write_whole(asked.out, PAGE.format(ran=ran, errors=errors, **own, **found).encode())
 
