@@ -12,9 +12,12 @@ from click.testing import CliRunner
 from lora_replication.cli import cli
 from lora_replication.compare.command import compare_recorded, sentence
 from lora_replication.compare.decision import Pairs, Rule, decide
-from lora_replication.compare.sides import read_side
+from lora_replication.compare.sides import read_side, runs_of
 from lora_replication.errors import DataError, ParameterError
+from lora_replication.grid.space import trial_runs
+from lora_replication.plan import method_runs
 from lora_replication.statistics import seeds_for_margin
+from lora_replication.study import SweepParams
 from tests import report_records as made
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -163,3 +166,19 @@ def test_runs_that_were_not_tested_are_refused() -> None:
     trial = "reports/minilm-rates:tuning/lora_default/lr0.001-r8-a16"
     with pytest.raises(DataError, match="has no run with predictions of the test reviews"):
         read_side(f"{ROOT}/{trial}", "article", ROOT)
+
+
+def test_a_tuned_method_whose_own_setting_was_chosen_is_that_method(tmp_path) -> None:
+    axes = {"learning_rate": [1e-5, 1e-4]}
+    sweeps = {"seeds": [21], "nudges": 0, "unstable_beyond": 5.0, "methods": {"full": axes}}
+    study = made.make_study().model_copy(update={"sweeps": SweepParams(**sweeps)})
+    workspace = made.make_workspace(study, tmp_path)
+    own = [made.make_record(run, 800, 9) for run in method_runs(workspace, "full")]
+    trials = [made.make_record(run, 800, 9) for run in trial_runs(workspace)]
+    assert runs_of("tuned/full", workspace, [*own, *trials]) == own
+    assert runs_of("tuned/full", workspace, [*own, *trials[1:]]) == []
+    assert runs_of("tuned/last_layers", workspace, [*own, *trials]) == []
+    run = workspace.run("tuned", "full", trials[0].asked.settings, 1)
+    tuned = made.make_record(run, 800, 9)
+    assert runs_of("tuned/full", workspace, [*own, *trials, tuned]) == [tuned]
+    assert runs_of("full/seed-2", workspace, own) == [own[1]]

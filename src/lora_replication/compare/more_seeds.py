@@ -1,7 +1,7 @@
 """Training both sides on more seeds, in steps, until a comparison is decided."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count, islice
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lora_replication.compare.command import Compared, compared, rule_of
 from lora_replication.compare.decision import Pairs, decide, looks_until
-from lora_replication.compare.sides import Side, method_name, recorded, side_of
+from lora_replication.compare.sides import Side, method_name, recorded, runs_of, side_of
 from lora_replication.errors import ParameterError
 from lora_replication.plan import method_run
 from lora_replication.reading import read_study, study_names
@@ -67,10 +67,10 @@ def compare_training(
     return compared(one, two, rule, decision, looks[: look + 1])
 
 
-def _example(method: str, records: Iterable[Record], place: Workspace) -> Run:
+def _example(method: str, records: Sequence[Record], place: Workspace) -> Run:
     """Any run of ``method``. Raises ``ParameterError`` where the study has none."""
-    own = (record.asked for record in records if str(record.asked.place.parent) == method)
-    return next(own, None) or method_run(place, method, place.study.run.seeds[0])
+    own = runs_of(method, place, records)
+    return own[0].asked if own else method_run(place, method, place.study.run.seeds[0])
 
 
 def _seeds(study: Study, most: int) -> list[int]:

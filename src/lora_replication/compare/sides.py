@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lora_replication.data.manifest import MANIFEST
 from lora_replication.errors import DataError, ParameterError
+from lora_replication.grid.space import trial_runs
 from lora_replication.plan import progress
 from lora_replication.reading import read_study, study_names
 from lora_replication.record import FOLDERS, Record, read_records
@@ -62,7 +63,7 @@ def read_side(words: str, study: str, root: Path) -> Side:
     """The side that ``words`` name, of ``study`` where they name no other.
 
     A method is named by its folder of runs: ``full``, ``grid_winner``, ``tuned/full``; a single run
-    by its own: ``full/seed-3``.
+    by its own: ``full/seed-3``. ``tuned/full`` is ``full`` where its sweep chose its own setting.
 
     Raises:
         ParameterError: nothing is named so.
@@ -70,7 +71,7 @@ def read_side(words: str, study: str, root: Path) -> Side:
     """
     where, _, method = words.rpartition(":")
     workspace, records = find_records(where or study, root)
-    own = [r for r in records if method in (str(r.asked.place), str(r.asked.place.parent))]
+    own = runs_of(method, workspace, records)
     if not own:
         final = {str(r.asked.place.parent) for r in records if r.happened.test}
         known = ", ".join(sorted(n for n in final if not n.startswith(FOLDERS["cell"] + "/")))
@@ -85,6 +86,17 @@ def read_side(words: str, study: str, root: Path) -> Side:
             "take another method, or train it again"
         )
     return side
+
+
+def runs_of(method: str, workspace: Workspace, records: Sequence[Record]) -> list[Record]:
+    """Those that ``method`` names, see ``read_side``."""
+    own = [r for r in records if method in (str(r.asked.place), str(r.asked.place.parent))]
+    role, _, name = method.rpartition("/")
+    sweeps = workspace.study.sweeps
+    if own or role != FOLDERS["tuned"] or not sweeps or name not in sweeps.methods:
+        return own
+    tried = sum(record.asked.role == "trial" for record in records)
+    return runs_of(name, workspace, records) if tried == len(trial_runs(workspace)) else []
 
 
 def method_name(method: str) -> str:
