@@ -98,4 +98,6 @@ def test_seeds_by_which_something_was_chosen_are_left_out(root) -> None:
 def test_what_cannot_be_trained_is_refused(root, words, most, message) -> None:
     with pytest.raises(ParameterError, match=message):
         compare_training(*words, "tiny", None, root, most, 5)
+    with pytest.raises(ParameterError, match="--margin is 0; allowed"):
+        compare_training("last_layers", "full", "tiny", 0, root, 3, 5)
     assert not (root / "singles").exists()

@@ -11,6 +11,7 @@ from lora_replication.errors import ParameterError
 from lora_replication.report.results import Part
 from lora_replication.report.verdicts import FEWEST, FEWEST_REVIEWS
 from lora_replication.report.words import count, level, p_value, percent, signed, signed_ends
+from lora_replication.study import Study
 
 WIDTH = 80
 
@@ -33,7 +34,7 @@ class Compared(Part):
     """A comparison; fractions are from 0 to 1, and the difference is the second minus the first.
 
     Attributes:
-        names, studies, titles: of both sides and of their studies.
+        names, studies, titles: of both sides, and of their studies.
         seeds: of their runs; ``diverged``: how many of these; ``accuracies``: on test, mean over the
             others.
         rule, decision: see there; ``looked``: numbers of seeds at which it was.
@@ -66,7 +67,7 @@ def compare_recorded(
     """
     one, two = (any_side(words, study, root) for words in (first, second))
     pairs = Pairs.of(one, two)
-    rule = rule_of(one, margin, (len(pairs.runs),))
+    rule = rule_of(one.study, margin, (len(pairs.runs),))
     return compared(one, two, rule, decide(pairs, rule), rule.looks)
 
 
@@ -77,9 +78,9 @@ def any_side(words: str, study: str, root: Path) -> Side:
     return read_side(words, study, root)
 
 
-def rule_of(side: Side, margin: float | None, looks: tuple[int, ...]) -> Rule:
-    """As the side's study has it; ``margin`` in points. Raises ``ParameterError``."""
-    report = side.study.report
+def rule_of(study: Study, margin: float | None, looks: tuple[int, ...]) -> Rule:
+    """As ``study`` has it, with this ``margin`` in points. Raises ``ParameterError``."""
+    report = study.report
     points = report.sameness_margin if margin is None else margin
     if not 0 < points <= 100:
         raise ParameterError(f"--margin is {points:g}; allowed: points, above 0, at most 100")
@@ -105,11 +106,9 @@ def compared(
 def terminal_text(found: Compared) -> str:
     """A line a side, and what is decided."""
     decision, width = found.decision, max(map(len, found.names))
-    lines = list(dict.fromkeys(found.titles))
-    lines.append(f"{'':{width}}  Runs    Test")
-    for name, seeds, gone, accuracy in zip(
-        found.names, found.seeds, found.diverged, found.accuracies, strict=True
-    ):
+    lines = [*dict.fromkeys(found.titles), f"{'':{width}}  Runs    Test"]
+    sides = zip(found.names, found.seeds, found.diverged, found.accuracies, strict=True)
+    for name, seeds, gone, accuracy in sides:
         note = f"  ({gone} diverged)" if gone else ""
         lines.append(f"{name:{width}}  {len(seeds):4}  {percent(accuracy):>6}{note}")
     movies = f" of {count(decision.clusters)} movies" * (decision.clusters < decision.reviews)

@@ -49,18 +49,21 @@ def compare_training(
             f"--seeds-at-most is {most}, --step {step}; allowed: whole numbers from {fewest} "
             f"({len(asked.run.seeds)} seeds are the study's own) to {MOST_SEEDS:,}, and from 1"
         )
-    place = Workspace(asked, root, SINGLES)
+    looks = looks_until(fewest, most, step)
+    rule, place = rule_of(asked, margin, looks), Workspace(asked, root, SINGLES)
     prepare_if_needed(place)
     workspace, records = recorded(asked, root)
     examples = [_example(method, records, place) for method in methods]
-    seeds, looks = _seeds(asked, most), looks_until(fewest, most, step)
+    seeds = _seeds(asked, most)
     for look, number in enumerate(looks):
-        runs = [[_again(place, run, seed) for seed in seeds[:number]] for run in examples]
+        runs = [
+            [place.run(run.role, run.name, run.settings, seed) for seed in seeds[:number]]
+            for run in examples
+        ]
         for pair in zip(*runs, strict=True):
             for run in pair:
                 _train(place, workspace, run)
         one, two = (_side(*side, (workspace, place)) for side in zip(methods, runs, strict=True))
-        rule = rule_of(one, margin, looks)
         decision = decide(Pairs.of(one, two), rule, look)
         if decision.word != "undecided" or decision.why == "few_reviews":
             break
@@ -81,10 +84,6 @@ def _seeds(study: Study, most: int) -> list[int]:
     own = sorted(study.run.seeds)
     fresh = (seed for seed in count(own[-1] + 1) if seed not in used)
     return own + list(islice(fresh, most - len(own)))
-
-
-def _again(place: Workspace, example: Run, seed: int) -> Run:
-    return place.run(example.role, example.name, example.settings, seed)
 
 
 def _train(place: Workspace, workspace: Workspace, run: Run) -> None:
