@@ -1,6 +1,7 @@
 """``lora-replication compare``: sides, pairs, words, and what is refused."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,19 @@ def test_the_terminal_has_both_sides_and_the_word_and_json_has_all(monkeypatch) 
     assert found["decision"]["word"] == "better"
     assert found["rule"] == {"margin": 0.005, "confidence": 0.95, "power": 0.8, "looks": [10]}
     assert found["seeds"] == [list(range(3, 13))] * 2
+
+
+def test_the_page_has_the_sentence_and_its_numbers_next_to_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    words = ("lora_default", "full", "--study", "minilm-small", "--page")
+    assert command(*words, str(tmp_path / "a.html")).exit_code == 0
+    page = (tmp_path / "a.html").read_text()
+    assert "<h1>full compared with LoRA default</h1>" in page
+    assert "Full is better than LoRA default; difference +4.79 points" in page
+    assert re.search(r"LoRA default</th>.*not DistilBERT.*>10<.*>74\.89<", page, re.DOTALL)
+    assert "<code>a.json</code>" in page
+    assert json.loads((tmp_path / "a.json").read_bytes())["decision"]["word"] == "better"
+    assert "--page is x; allowed: a name that ends in .html" in str(command(*words, "x").exception)
 
 
 def test_a_single_run_has_an_interval_for_new_reviews_and_no_word() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lora_replication.compare import more_seeds
-from lora_replication.compare.command import stopping_rule
+from lora_replication.compare.command import terminal_text
 from lora_replication.compare.more_seeds import compare_training
 from lora_replication.errors import ParameterError, Stopped
 from lora_replication.record import read_records
@@ -62,7 +62,7 @@ def test_seeds_are_added_until_decided_and_an_interrupted_start_goes_on(root, mo
     again = compare_training("last_layers", "full", "tiny", 60.0, root, **options)
     assert (again, trained(root)) == (found, after)
     assert not (root / "runs").exists()
-    words = stopping_rule(found)
+    words = " ".join(terminal_text(found).split())
     assert "of at most 5 seeds; all looks together have a chance of at most 5 % of a" in words
 
 

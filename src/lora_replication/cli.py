@@ -128,6 +128,7 @@ def report(study: str, allow_partial: bool, publish: bool, show: bool, as_json: 
 @click.option("--margin", type=float, help="As good within so many points; the study's by default.")
 @click.option("--seeds-at-most", type=int, help="Train both on more seeds until it is decided.")
 @click.option("--step", default=5, help="Seeds between two looks, with --seeds-at-most.")
+@click.option("--page", type=PATH, help="Also write this HTML page, and JSON next to it.")
 @AS_JSON
 def compare(
     first: str,
@@ -136,6 +137,7 @@ def compare(
     margin: float | None,
     seeds_at_most: int | None,
     step: int,
+    page: Path | None,
     as_json: bool,
 ) -> None:
     """Compare FIRST with SECOND, for new seeds and new reviews.
@@ -143,7 +145,7 @@ def compare(
     Each is METHOD, STUDY:METHOD, FOLDER:METHOD with the folder of a published report, or a folder
     of foreign predictions.
     """
-    from lora_replication.compare.command import compare_recorded, terminal_text
+    from lora_replication.compare.command import compare_recorded, terminal_text, write_page
     from lora_replication.reading import project_root
 
     root = project_root()
@@ -153,6 +155,8 @@ def compare(
         from lora_replication.compare.more_seeds import compare_training
 
         found = compare_training(first, second, study, margin, root, seeds_at_most, step)
+    if page:
+        write_page(found, page)
     click.echo(found.model_dump_json(indent=1) if as_json else terminal_text(found))
 
 

@@ -8,7 +8,9 @@ from lora_replication.compare.decision import Decision, Pairs, Rule, decide
 from lora_replication.compare.foreign import is_foreign, read_foreign
 from lora_replication.compare.sides import Side, read_side
 from lora_replication.errors import ParameterError
+from lora_replication.files import write_whole
 from lora_replication.report.results import Part
+from lora_replication.report.tables import Column, table
 from lora_replication.report.verdicts import FEWEST, FEWEST_REVIEWS
 from lora_replication.report.words import count, level, p_value, percent, signed, signed_ends
 from lora_replication.study import Study
@@ -112,11 +114,9 @@ def terminal_text(found: Compared) -> str:
         note = f"  ({gone} diverged)" if gone else ""
         lines.append(f"{name:{width}}  {len(seeds):4}  {percent(accuracy):>6}{note}")
     movies = f" of {count(decision.clusters)} movies" * (decision.clusters < decision.reviews)
-    words = [
-        f"Test accuracy in percent, {count(decision.reviews)} reviews{movies}.",
-        sentence(found),
-    ]
-    return "\n".join([*lines, *(textwrap.fill(one, WIDTH) for one in words)])
+    reviews = f"Test accuracy in percent, {count(decision.reviews)} reviews{movies}."
+    words = [reviews, sentence(found), stopping_rule(found)]
+    return "\n".join([*lines, *(textwrap.fill(one, WIDTH) for one in words if one)])
 
 
 def sentence(found: Compared) -> str:
@@ -155,3 +155,37 @@ def stopping_rule(found: Compared) -> str:
         f"chance of at most {level(1 - found.rule.confidence)} of a false word (O'Brien and "
         "Fleming's bounds), unless the numbers of seeds or the margin are changed after a look."
     )
+
+
+def write_page(found: Compared, file: Path) -> None:
+    """Write the page ``file``, and ``found`` as JSON next to it.
+
+    Raises:
+        ParameterError: its name does not end in ``.html``.
+        EnvironmentProblem: a file can't be written.
+    """
+    from lora_replication.report.rendering import page  # matplotlib takes a second
+
+    if file.suffix != ".html":
+        raise ParameterError(f"--page is {file}; allowed: a name that ends in .html")
+    columns = [Column("Method", "name", left=True), Column("Study", "study", left=True),
+               Column("Runs", "runs"), Column("Diverged", "gone"),
+               Column("Test", "accuracy", percent)]  # fmt: skip
+    sides = zip(
+        found.names, found.titles, found.seeds, found.diverged, found.accuracies, strict=True
+    )
+    rows = [
+        {"name": name, "study": title, "runs": len(seeds), "gone": gone, "accuracy": accuracy}
+        for name, title, seeds, gone, accuracy in sides
+    ]
+    numbers = file.with_suffix(".json")
+    facts: dict[str, Any] = {
+        "title": f"{found.names[1]} compared with {found.names[0]}",
+        "subtitle": "; ".join(dict.fromkeys(found.titles)),
+        "description": sentence(found),
+        "texts": [*filter(None, [sentence(found), stopping_rule(found)])],
+        "tables": {"sides": table(columns, rows)},
+        "files": [numbers.name],
+    }
+    write_whole(file, page("compare.j2", {}, **facts))
+    write_whole(numbers, found.model_dump_json(indent=1).encode() + b"\n")
