@@ -11,7 +11,8 @@ from lora_replication import __version__
 
 COMMAND = Path(sys.executable).with_name("lora-replication")
 COMMANDS = (
-    "article-grid", "doctor", "list", "predict", "report", "run", "status", "sync", "train",
+    "article-grid", "compare", "doctor", "list", "predict", "report", "run", "status", "sync",
+    "train",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from safetensors.torch import load_file, save
 
+from lora_replication.article.published_file import parse_published_grid
+from lora_replication.compare import foreign
 from lora_replication.data.imdb import read_parquet_folder
 from lora_replication.data.tokens import load_tokenizer
 from lora_replication.encoders import locate_encoder
@@ -39,6 +42,7 @@ from lora_replication.training.classifier import Classifier
 from lora_replication.training.load import load_classifier
 from lora_replication.training.run import perform
 from lora_replication.workspace import Workspace
+from tests.published_files import made_up, text_of
 from tests.study_files import link_data, study_params, write_params
 from tests.tiny_encoders import tiny_encoder
 
@@ -157,7 +161,20 @@ def table_of_texts(place, draw):
     read_parquet_folder(folder)
 
 
-KINDS = [study, encoder, record, adapter, predictions, checkpoint, table_of_texts]
+def foreign_predictions(place, draw):
+    lines = [f"test,{row},{row % 2},0.25,0.5" for row in range(3)]
+    whole = "\n".join(["split,row,label,score_0,score_1", *lines]).encode()
+    foreign.read_answers(place.write("seed-1.csv", draw(spoiled(whole))), np.arange(3) % 2)
+    described = json.dumps(draw(altered({"name": "m", "study": "demo"}))).encode()
+    foreign.read_description(place.write("predictions.json", draw(spoiled(described))))
+
+
+def authors_results(place, draw):
+    parse_published_grid(draw(spoiled(text_of(made_up(2)))))
+
+
+KINDS = [study, encoder, record, adapter, predictions, checkpoint, table_of_texts, authors_results,
+         foreign_predictions]  # fmt: skip
 FUZZED = {
     "deadline": timedelta(seconds=10),
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],

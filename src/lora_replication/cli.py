@@ -122,6 +122,45 @@ def report(study: str, allow_partial: bool, publish: bool, show: bool, as_json: 
         click.launch(page.resolve().as_uri())
 
 
+@cli.command(epilog="Example: lora-replication compare lora_default full --study minilm-small")
+@click.argument("first")
+@click.argument("second")
+@click.option("--study", default="article", help="Of a side that names none.")
+@click.option("--margin", type=float, help="As good within so many points; the study's by default.")
+@click.option("--seeds-at-most", type=int, help="Train both on more seeds until it is decided.")
+@click.option("--step", default=5, help="Seeds between two looks, with --seeds-at-most.")
+@click.option("--page", type=PATH, help="Also write this HTML page, and JSON next to it.")
+@AS_JSON
+def compare(
+    first: str,
+    second: str,
+    study: str,
+    margin: float | None,
+    seeds_at_most: int | None,
+    step: int,
+    page: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare FIRST with SECOND, for new seeds and new reviews.
+
+    Each is METHOD, STUDY:METHOD, FOLDER:METHOD with the folder of a published report, or a folder
+    of foreign predictions.
+    """
+    from lora_replication.compare.command import compare_recorded, terminal_text, write_page
+    from lora_replication.files import project_root
+
+    root = project_root()
+    if seeds_at_most is None:
+        found = compare_recorded(first, second, study, margin, root)
+    else:
+        from lora_replication.compare.more_seeds import compare_training
+
+        found = compare_training(first, second, study, margin, root, seeds_at_most, step)
+    if page:
+        write_page(found, page)
+    click.echo(found.model_dump_json(indent=1) if as_json else terminal_text(found))
+
+
 def _switches(command: Any) -> Any:
     """``--lora-mlp/--no-lora-mlp`` for each target, and the article's ``--lora_mlp True``."""
     for target in reversed(TARGETS):

@@ -41,15 +41,10 @@ def train_single(name: str, method: str | None, seed: int, switches: Mapping[str
         checked_method(workspace.study, method)
     else:
         lora = _lora(switches)
-    from lora_replication.data.prepare import is_prepared, prepare
-    from lora_replication.encoders import locate_encoder
     from lora_replication.tracking.mirror import open_mirror
     from lora_replication.training.run import perform_one
 
-    encoder = locate_encoder(workspace.study.model)
-    if not is_prepared(workspace.study, encoder, workspace.data):
-        with only_writer(workspace.state / "prepare.lock"):
-            prepare(workspace.study, encoder, workspace.data)
+    prepare_if_needed(workspace)
     if method:
         run = method_run(workspace, method, seed)
     else:
@@ -66,6 +61,17 @@ def train_single(name: str, method: str | None, seed: int, switches: Mapping[str
         if counted:
             counts = f"({counted.correct:,} of {counted.reviews:,} reviews)"
             print(f"{part:5} accuracy {counted.fraction:7.2%}  {counts}")
+
+
+def prepare_if_needed(workspace: Workspace) -> None:
+    """Prepare the data unless it is what the study asks for. Raises ``EnvironmentProblem``."""
+    from lora_replication.data.prepare import is_prepared, prepare
+    from lora_replication.encoders import locate_encoder
+
+    encoder = locate_encoder(workspace.study.model)
+    if not is_prepared(workspace.study, encoder, workspace.data):
+        with only_writer(workspace.state / "prepare.lock"):
+            prepare(workspace.study, encoder, workspace.data)
 
 
 def _lora(switches: Mapping[str, Any]) -> LoraParams:

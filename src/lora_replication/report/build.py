@@ -16,9 +16,10 @@ from lora_replication.plan import progress
 from lora_replication.reading import read_study
 from lora_replication.record import PREDICTIONS, RECORD
 from lora_replication.report.figures import draw_figures
-from lora_replication.report.predictions import read_predictions
+from lora_replication.report.predictions import Predictions, read_predictions
 from lora_replication.report.rendering import Drawing, latex, markdown, page
 from lora_replication.report.results import PARTS, MethodRow, Results
+from lora_replication.report.runs_table import RUNS, runs_file
 from lora_replication.report.summary import summarise
 from lora_replication.report.tables import columns, csv_bytes, short_table, tables
 from lora_replication.report.tuning import tuning
@@ -26,8 +27,8 @@ from lora_replication.report.verdicts import judge
 from lora_replication.report.words import say
 from lora_replication.workspace import Workspace
 
-FILES = ("results.json", "verdicts.json", "table.csv", "runs.csv", "learning_curves.csv",
-         "table.tex", "table_wide.tex", "citation.bib")  # fmt: skip
+FILES = ("results.json", "verdicts.json", "table.csv", "runs.csv", RUNS,
+         "learning_curves.csv", "table.tex", "table_wide.tex", "citation.bib")  # fmt: skip
 """Next to the page, for programs."""
 
 
@@ -57,7 +58,7 @@ def build_report(workspace: Workspace, folder: Path, allow_partial: bool = False
         )
     tried = tuning(workspace, done, results, tested)
     results = judge(results.model_copy(update={"tuning": tried}), tested, study)
-    write_report(folder, report_files(results))
+    write_report(folder, report_files(results, tested))
     return results
 
 
@@ -93,7 +94,7 @@ def read_results(folder: Path) -> Results:
         raise DataError(f"{file}: can't be read ({reason}); rebuild the report") from None
 
 
-def report_files(results: Results) -> dict[str, bytes]:
+def report_files(results: Results, tested: Predictions | None = None) -> dict[str, bytes]:
     """Every file of the report by its path in the report's folder."""
     drawings = draw_figures(results)
     # The commit that made most of the runs, in the year of the last.
@@ -112,6 +113,7 @@ def report_files(results: Results) -> dict[str, bytes]:
         "verdicts.json": results.model_dump_json(include=verdicts, indent=1).encode() + b"\n",
         "table.csv": csv_bytes(columns(results, "methods"), results.rows),
         "runs.csv": csv_bytes(columns(results, "runs.csv"), results.runs),
+        RUNS: runs_file(results, tested or Predictions()),
         "learning_curves.csv": csv_bytes(columns(results, "learning_curves.csv"), epochs),
         "table.tex": _latex_table(results, wide=False),
         "table_wide.tex": _latex_table(results, wide=True),

@@ -38,6 +38,7 @@ class Predictions:
         unseen_movie: (reviews,) of bool, no training review is of the same movie; None likewise.
         repeated: (reviews,) of bool, the text occurs anywhere else in the study.
         cells: (validation reviews,) of bool by name of the grid's configurations, like ``right``.
+        tests: like ``right``, of every run that was tested, by its key.
     """
 
     right: Mapping[RunName, NDArray[np.bool_]] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class Predictions:
     unseen_movie: NDArray[np.bool_] | None = None
     repeated: NDArray[np.bool_] | None = None
     cells: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    tests: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def answers(self, runs: Iterable[RunRow], diverged: float | None = None) -> Answers:
         """Of ``runs``; diverged ones are right with chance ``diverged`` each time, or left out."""
@@ -65,7 +67,7 @@ class Predictions:
 
 
 def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predictions:
-    """Read the predictions next to the ``records``: final runs on test, the grid on validation.
+    """Read the predictions next to the ``records``: all on test, the grid on validation too.
 
     Raises:
         DataError: predictions contradict their record, or the file of test reviews is not the one
@@ -74,16 +76,17 @@ def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predict
     right: dict[RunName, NDArray[np.bool_]] = {}
     measured: dict[RunName, Scores] = {}
     cells: dict[str, NDArray[np.bool_]] = {}
+    tests: dict[str, NDArray[np.bool_]] = {}
     for record in records:
         asked, file = record.asked, workspace.folder(record.asked) / PREDICTIONS
-        if asked.nudge or asked.role == "trial" or not record.happened.test or not file.is_file():
+        if not record.happened.test or not file.is_file():
             continue
         columns, name = read_columns(file, record), run_name(asked)
+        tests[asked.key] = right_answers(columns, file, record, "test")
         if asked.role == "cell":
             cells[asked.name] = right_answers(columns, file, record, "val")
-            continue
-        right[name] = right_answers(columns, file, record, "test")
-        measured[name] = _scores(columns)
+        elif not asked.nudge:
+            right[name], measured[name] = tests[asked.key], _scores(columns)
     reviews = read_test_reviews(workspace.data, workspace.manifest)
     movies, unseen = (reviews[name].to_pylist() for name in ("movie", "unseen_movie"))
     known = None not in movies and None not in unseen
@@ -94,6 +97,7 @@ def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predict
         unseen_movie=np.array(unseen, dtype=np.bool_) if known else None,
         repeated=np.array(reviews["repeated"].to_pylist(), dtype=np.bool_),
         cells=cells,
+        tests=tests,
     )
 
 

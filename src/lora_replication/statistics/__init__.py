@@ -24,3 +24,4 @@ from lora_replication.statistics.selection import not_excluded_as_best as not_ex
 from lora_replication.statistics.selection import rank_interval as rank_interval
 from lora_replication.statistics.selection import selection_chances as selection_chances
 from lora_replication.statistics.selection import two_proportions_test as two_proportions_test
+from lora_replication.statistics.sequential import look_tails as look_tails

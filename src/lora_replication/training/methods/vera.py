@@ -2,7 +2,8 @@
 and frozen, one pair for the whole model, and the vectors d and b train.
 
 As in PEFT layers of other sizes take the first rows of A and columns of B, d starts at 0.1, b at
-zero, and A and B are uniform after He et al. (2015). PEFT has no s: there it is 1, as alpha is here.
+zero, and A and B are uniform after He et al. (2015). PEFT has no s: there it is 1, as alpha is
+here.
 """
 
 import math

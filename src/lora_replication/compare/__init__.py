@@ -1,0 +1,1 @@
+"""Two methods, from wherever their test predictions are, and which of them is better."""
