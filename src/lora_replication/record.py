@@ -59,7 +59,7 @@ def _time(text: str) -> str:
 
 Whole = Annotated[int, Field(ge=0, lt=2**53)]
 Positive = Annotated[int, Field(ge=1, lt=2**53)]
-Measured = Annotated[float, Field(ge=0)]
+Measured = Annotated[float, Field(ge=0, lt=2**53)]
 Time = Annotated[str, AfterValidator(_time)]
 
 
