@@ -175,7 +175,7 @@ def train(
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="The run's own by default.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def predict(run: Path, texts: tuple[str, ...], **options: Any) -> None:
-    """Predict the sentiment of each TEXT. RUN is the folder of a trained run."""
+    """Predict the class of each TEXT. RUN is a run's folder, or an adapter that describes itself."""
     from lora_replication.predict import predict_texts
 
     predict_texts(run, texts, options.pop("file"), **options)
