@@ -87,6 +87,16 @@ def test_a_file_that_does_not_describe_itself_is_refused(trained, tmp_path, meta
         find_trained(tmp_path)
 
 
+@pytest.mark.fault(38)
+@pytest.mark.parametrize("change", [{"max_tokens": -1}, {"encoder": "gpt"}])
+def test_settings_that_no_study_may_have_are_refused(trained, tmp_path, change):
+    described = read_description(trained / ADAPTER)
+    odd = described.model_copy(update={"settings": described.settings.model_copy(update=change)})
+    save_file(load_file(trained / ADAPTER), tmp_path / ADAPTER, odd.metadata())
+    with pytest.raises(DataError, match=rf"{next(iter(change))} is "):
+        find_trained(tmp_path).encoder(ENCODER if "max_tokens" in change else None)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("changes", [{"lora": {"targets": ["query", "head"]}}, {"trains": "all"}])
 def test_layers_without_transformers_are_those_of_its_classifier(kind, changes, settings):

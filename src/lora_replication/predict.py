@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 
 from lora_replication.adapter import Description, read_description
 from lora_replication.encoders import Encoder, locate_encoder
@@ -87,7 +88,12 @@ class Trained:
             )
         model = {"encoder": settings.encoder, "max_tokens": settings.max_tokens}
         model["path"] = str(path) if path else None
-        encoder = locate_encoder(ModelParams.model_validate(model))
+        try:
+            encoder = locate_encoder(ModelParams.model_validate(model))
+        except ValidationError as problem:
+            first = problem.errors(include_url=False)[0]
+            said = f"{'.'.join(map(str, first['loc']))} is {repr(first['input'])[:80]}"
+            raise DataError(f"{self.adapter}: {said}; {first['msg']}; get it again") from None
         if encoder.weights_sha256 != base.sha256:
             raise DataError(
                 f"{encoder.weights} has sha256 {encoder.weights_sha256}; "
@@ -100,7 +106,7 @@ class Trained:
         from lora_replication.training.classifier import Classifier
         from lora_replication.training.load import load_layers
 
-        classifier = Classifier(encoder, settings, self.description.seed or 0, load=load_layers)
+        classifier = Classifier(encoder, settings, 0, load=load_layers)  # whatever is drawn goes
         classifier.load_adapter(self.adapter)
         return classifier
 
