@@ -10,11 +10,13 @@ from pathlib import Path
 import peft
 import pytest
 import torch
+from click.testing import CliRunner
 from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from lora_replication.adapter import Base, Description
+from lora_replication.cli import cli
 from lora_replication.data.tokens import load_tokenizer, tokenise
 from lora_replication.errors import DataError, ParameterError
 from lora_replication.export import export_run, import_adapter
@@ -236,6 +238,23 @@ def test_exports_need_an_empty_folder_and_a_method_that_peft_has(runs, tmp_path)
         with pytest.raises(ParameterError, match="is not empty"):
             write(run, "merged", tmp_path, encoder)
     assert [file.name for file in tmp_path.iterdir()] == ["kept"]
+
+
+def test_the_commands_export_import_and_predict(runs, tmp_path):
+    run, base = (
+        str(runs / "bert" / "paper" / "run"),
+        ["--encoder-path", str(encoder_of("bert").folder)],
+    )
+    peft_folder, back = str(tmp_path / "peft"), str(tmp_path / "back")
+    for command in (
+        ["export", run, peft_folder, "--to", "peft"],
+        ["import", peft_folder, back, "--max-tokens", "9", "--classes", "no", "yes"],
+    ):
+        shown = CliRunner().invoke(cli, command + base, catch_exceptions=False).output
+        assert shown == f"written: {command[2]}\n"
+    one, other = (CliRunner().invoke(cli, ["predict", r, TEXT, *base]).output for r in (run, back))
+    assert one == other
+    assert one.startswith(CLASSES)
 
 
 @pytest.mark.parametrize("form", ["peft", "merged"])

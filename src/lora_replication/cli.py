@@ -187,14 +187,14 @@ def predict(run: Path, texts: tuple[str, ...], **options: Any) -> None:
 @cli.command(epilog="Example: lora-replication export adapters/minilm-imdb --to merged my-model")
 @click.argument("run", type=PATH)
 @click.argument("folder", type=PATH)
-@click.option("--to", "form", type=click.Choice(["peft", "merged"]), required=True)
+@click.option("--to", "form", type=click.Choice(["peft", "merged", "mlflow"]), required=True)
 @ENCODER_PATH
-def export(run: Path, folder: Path, form: str, encoder_path: Path | None) -> None:
-    """Write RUN, with a model card, into a new FOLDER. Allowed: PEFT's form, or a whole model."""
+@click.option("--register", help="The name of a model in the project's MLflow to add this to.")
+def export(run: Path, folder: Path, form: str, **options: Any) -> None:
+    """Write RUN into a new FOLDER. In PEFT's form, merged for transformers, or for MLflow."""
     from lora_replication.export import export_run
 
-    export_run(run, form, folder, encoder_path)
-    click.echo(f"written: {folder}")
+    click.echo(f"written: {export_run(run, form, folder, **options)}")
 
 
 @cli.command("import", epilog="Example: lora-replication import my-peft-adapter my-run")

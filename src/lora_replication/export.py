@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,10 +20,13 @@ from lora_replication.data.tokens import load_tokenizer
 from lora_replication.encoders import Encoder
 from lora_replication.errors import ParameterError
 from lora_replication.files import write_whole
+from lora_replication.mlflow_form import register_model, save_model
 from lora_replication.pins import PINS
 from lora_replication.predict import Trained, find_trained
+from lora_replication.reading import ARTICLE, project_root, read_study
 from lora_replication.record import ADAPTER
 from lora_replication.statistics.intervals import wilson_interval
+from lora_replication.tracking.store import Store, resolved
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.load import load_layers
 from lora_replication.training.lora import merge_lora
@@ -39,21 +43,34 @@ class Export:
     classifier: Classifier
 
 
-def export_run(run: Path, form: str, folder: Path, encoder_path: Path | None) -> None:
+def export_run(
+    run: Path, form: str, folder: Path, encoder_path: Path | None, register: str | None = None
+) -> str:
     """Write ``run``, see ``predict.find_trained``, into ``folder`` in a ``form`` of ``FORMS``.
+
+    Returns the folder, or the address in MLflow of the model ``register``.
 
     Raises:
         DataError: there is no result, or the encoder is missing or another one.
-        ParameterError: the folder is not empty, or PEFT has no such method.
+        EnvironmentProblem: MLflow failed.
+        ParameterError: the folder is not empty, PEFT has no such method, or what is to be
+            registered is no MLflow model of a recorded run.
     """
     _refuse_unless_empty(folder)
     trained = find_trained(run)
+    if register and (form != "mlflow" or trained.record is None):
+        raise ParameterError("--register needs --to mlflow, and a run with its record")
     encoder = trained.encoder(encoder_path)
     exact = {"device": "cpu", "precision": "fp32"}
     settings = trained.description.settings.model_copy(update=exact)
     export = Export(trained, encoder, trained.load(encoder, settings))
     FORMS[form](export, folder)
     write_whole(folder / CARD, _card(export, form).encode())
+    if register and trained.record:
+        tracking = read_study(ARTICLE, project_root()).tracking
+        store = Store(resolved(tracking.uri), tracking.experiment)
+        return register_model(folder, register, trained.record.asked, store)
+    return str(folder)
 
 
 def import_adapter(
@@ -112,7 +129,17 @@ def _write_merged(export: Export, folder: Path) -> None:
     write_whole(folder / encoders.VOCABULARY, encoder.vocabulary.read_bytes())
 
 
-FORMS: dict[str, Callable[[Export, Path], None]] = {"peft": _write_peft, "merged": _write_merged}
+def _write_mlflow(export: Export, folder: Path) -> None:
+    with TemporaryDirectory() as temporary:
+        _write_merged(export, Path(temporary) / "classifier")
+        save_model(folder, Path(temporary) / "classifier")
+
+
+FORMS: dict[str, Callable[[Export, Path], None]] = {
+    "peft": _write_peft,
+    "merged": _write_merged,
+    "mlflow": _write_mlflow,
+}
 
 
 def _write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
