@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -12,30 +11,15 @@ from safetensors.torch import load_file, save_file
 
 from lora_replication.adapter import METADATA, read_description
 from lora_replication.errors import DataError
-from lora_replication.grid.ray import SILENT
-from lora_replication.plan import method_run
 from lora_replication.predict import find_trained, predict_texts
 from lora_replication.record import ADAPTER, read_record
 from lora_replication.training.batches import collate
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.load import load_classifier, load_layers
-from lora_replication.training.run import perform
-from lora_replication.workspace import Workspace
 from tests.tiny_encoders import tiny_encoder
 from tests.training_runs import CPU, KINDS, encoder_of, random_tokens
 
 ENCODER = tiny_encoder("distilbert")
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_study, tiny_data, tmp_path_factory):
-    """The folder of a LoRA run."""
-    root = tmp_path_factory.mktemp("trained")
-    (root / "data").symlink_to(tiny_data / "data")
-    workspace = Workspace(tiny_study, root)
-    run = method_run(workspace, "lora_default", 1)
-    perform(workspace, [run], lambda _run: nullcontext(SILENT))
-    return workspace.folder(run)
 
 
 def predicted(run, capsys) -> str:

@@ -9,30 +9,17 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from lora_replication.errors import ParameterError
 from lora_replication.export import export_run
-from lora_replication.grid.ray import SILENT
-from lora_replication.plan import method_run
 from lora_replication.predict import predict_texts
-from lora_replication.training.run import perform
-from lora_replication.workspace import Workspace
 from tests.tiny_encoders import tiny_encoder
 
 ENCODER = tiny_encoder("distilbert")
 TEXTS = ["A fine film, and the ending is perfect.", "dull " * 100]
-
-
-@pytest.fixture
-def trained(tiny_study, tiny_root):
-    workspace = Workspace(tiny_study, tiny_root)
-    run = method_run(workspace, "lora_default", 1)
-    perform(workspace, [run], lambda _run: nullcontext(SILENT))
-    return workspace.folder(run)
 
 
 def answers(folder: Path, texts: list[str], log: Path) -> list[dict[str, object]]:

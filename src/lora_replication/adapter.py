@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from lora_replication.errors import DataError
@@ -38,10 +38,11 @@ class Description(Part):
         base: its encoder.
         settings: the run's, without defaults: what trains, rank, alpha, targets, precision ...;
             epochs, batch size and learning rate are 0 where an import doesn't know them.
-        scale: the factor of LoRA's term, None for other methods.
         head: names of the two layers after the encoder, which are in the file, trained or not.
         classes: names of the classes 0 and 1.
     """
+
+    model_config = ConfigDict(extra="ignore")
 
     schema_version: Literal[1] = 1
     study: Words | None = None
@@ -51,7 +52,6 @@ class Description(Part):
     key: Words | None = None
     base: Base
     settings: Settings
-    scale: float | None = None
     head: list[Words] = Field(default_factory=list)
     classes: tuple[Words, Words] = CLASSES
 
@@ -61,20 +61,20 @@ class Description(Part):
         names = ("study", "title", "name", "seed", "key")
         base = Base(name=run.settings.encoder, revision=revision, sha256=run.weights)
         own: dict[str, Any] = {name: getattr(run, name) for name in names}
-        described = cls(base=base, settings=run.settings, head=list(head), **own)
-        return described.with_scale()
+        return cls(base=base, settings=run.settings, head=list(head), **own)
 
-    def with_scale(self) -> Self:
-        """Itself with the scale that the settings say."""
+    @property
+    def scale(self) -> float | None:
+        """The factor of LoRA's term, None for other methods."""
         from lora_replication.training.lora import scale_of
 
         lora = self.settings.lora
-        return self.model_copy(update={"scale": scale_of(lora) if lora else None})
+        return scale_of(lora) if lora else None
 
     def metadata(self) -> dict[str, str]:
-        """For ``safetensors``."""
+        """For ``safetensors``; the scale is written for others."""
         content = self.model_dump(mode="json") | {"settings": self.settings.as_dict()}
-        return {METADATA: json.dumps(content, ensure_ascii=False)}
+        return {METADATA: json.dumps(content | {"scale": self.scale}, ensure_ascii=False)}
 
 
 def read_description(file: Path) -> Description | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import StrictUndefined, Template
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -32,6 +32,7 @@ from lora_replication.training.load import load_layers
 from lora_replication.training.lora import merge_lora
 
 CARD = "README.md"
+CARD_TEMPLATE = Path(__file__).with_name("model_card.md.j2")
 
 
 @dataclass(frozen=True)
@@ -155,18 +156,13 @@ def _card(export: Export, form: str) -> str:
     """The model card, in the form that the Hugging Face hub reads."""
     record = export.trained.record
     test = record.happened.test if record else None
-    environment = Environment(
-        loader=PackageLoader("lora_replication", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # noqa: S701  # Markdown
-    )
-    return environment.get_template("model_card.md.j2").render(
+    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    card: str = Template(CARD_TEMPLATE.read_text("utf-8"), **options).render(
         form=form,
-        described=export.trained.description.with_scale(),
+        described=export.trained.description,
         record=record,
         pin=PINS.get(export.encoder.name),
         accuracy=wilson_interval(test.correct, test.reviews, 0.95) if test else None,
         version=__version__,
     )
+    return card

@@ -158,7 +158,7 @@ def from_peft(
     settings = described.settings.model_copy(update=update)
     head = list(encoder.layout.head)
     described = described.model_copy(update={"settings": settings, "head": head})
-    return described.with_scale(), encoder, tensors
+    return described, encoder, tensors
 
 
 def _read_config(folder: Path) -> PeftConfig:
