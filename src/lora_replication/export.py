@@ -18,7 +18,7 @@ from torch import Tensor
 from lora_replication import __version__, encoders, peft_form
 from lora_replication.data.tokens import load_tokenizer
 from lora_replication.encoders import Encoder
-from lora_replication.errors import ParameterError
+from lora_replication.errors import EnvironmentProblem, ParameterError
 from lora_replication.files import write_whole
 from lora_replication.mlflow_form import register_model, save_model
 from lora_replication.pins import PINS
@@ -26,7 +26,7 @@ from lora_replication.predict import Trained, find_trained
 from lora_replication.reading import ARTICLE, project_root, read_study
 from lora_replication.record import ADAPTER
 from lora_replication.statistics.intervals import wilson_interval
-from lora_replication.tracking.store import Store, resolved
+from lora_replication.tracking.store import Store, failures, resolved
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.load import load_layers
 from lora_replication.training.lora import merge_lora
@@ -133,7 +133,12 @@ def _write_merged(export: Export, folder: Path) -> None:
 def _write_mlflow(export: Export, folder: Path) -> None:
     with TemporaryDirectory() as temporary:
         _write_merged(export, Path(temporary) / "classifier")
-        save_model(folder, Path(temporary) / "classifier")
+        try:
+            save_model(folder, Path(temporary) / "classifier")
+        except failures() as problem:
+            raise EnvironmentProblem(
+                f"{folder}: MLflow failed ({problem}); see make setup"
+            ) from None
 
 
 FORMS: dict[str, Callable[[Export, Path], None]] = {
@@ -156,8 +161,9 @@ def _card(export: Export, form: str) -> str:
     """The model card, in the form that the Hugging Face hub reads."""
     record = export.trained.record
     test = record.happened.test if record else None
-    options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    card: str = Template(CARD_TEMPLATE.read_text("utf-8"), **options).render(
+    text = CARD_TEMPLATE.read_text("utf-8")
+    template = Template(text, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    card: str = template.render(
         form=form,
         described=export.trained.description,
         record=record,

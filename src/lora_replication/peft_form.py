@@ -54,13 +54,12 @@ class PeftConfig(BaseModel):
     peft_type: Literal["LORA"]
     base_model_name_or_path: str | None = None
     r: Rank = 8
-    lora_alpha: Annotated[float, Field(gt=0, le=1e6)] = 8
+    lora_alpha: Annotated[float, Field(ge=1e-6, le=1e6)] = 8
     lora_dropout: Dropout = 0.0
     use_rslora: bool = False
     bias: Literal["none"] = "none"
-    init_lora_weights: bool | Literal["gaussian", "orthogonal", "eva"] = (
-        True  # others move the base
-    )
+    # Others move the base.
+    init_lora_weights: bool | Literal["gaussian", "orthogonal", "eva"] = True
 
 
 def _lora(lora: LoraParams) -> dict[str, Any]:
