@@ -42,6 +42,22 @@ def tiny_data(tiny_study: Study, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return root
 
 
+@pytest.fixture(scope="session")
+def trained(tiny_study: Study, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a LoRA run, never written to afterwards."""
+    from lora_replication.grid.ray import SILENT
+    from lora_replication.plan import method_run
+    from lora_replication.training.run import perform
+    from lora_replication.workspace import Workspace
+
+    root = tmp_path_factory.mktemp("trained")
+    (root / "data").symlink_to(tiny_data / "data")
+    workspace = Workspace(tiny_study, root)
+    run = method_run(workspace, "lora_default", 1)
+    perform(workspace, [run], lambda _run: nullcontext(SILENT))
+    return workspace.folder(run)
+
+
 @pytest.fixture
 def tiny_root(tiny_data: Path, tmp_path: Path) -> Path:
     """A folder of this test with the prepared data linked in."""

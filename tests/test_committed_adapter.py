@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lora_replication.adapter import Description, read_description
 from lora_replication.files import file_digest
 from lora_replication.predict import predict_texts
 from lora_replication.record import ADAPTER, PREDICTIONS, read_record
@@ -22,6 +23,9 @@ def test_it_is_small_and_the_one_of_its_record():
     assert not (RUN / PREDICTIONS).exists()
     assert record.asked.study == "minilm-adapter"
     assert record.happened.test.fraction > 0.8
+    head = ("bert.pooler.dense", "classifier")
+    described = Description.of(record.asked, record.where.encoder_revision, head)
+    assert read_description(RUN / ADAPTER) == described
 
 
 def test_readmes_example_is_answered_as_readme_says(capsys):

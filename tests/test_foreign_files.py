@@ -14,17 +14,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save, save_file
 
+from lora_replication.adapter import METADATA, read_description
 from lora_replication.article.published_file import parse_published_grid
 from lora_replication.compare import foreign
 from lora_replication.data.imdb import read_parquet_folder
 from lora_replication.data.tokens import load_tokenizer
 from lora_replication.encoders import locate_encoder
 from lora_replication.errors import DataError, ParameterError
+from lora_replication.export import export_run, import_adapter
 from lora_replication.grid.ray import SILENT
 from lora_replication.plan import method_run
-from lora_replication.predict import predict_texts
+from lora_replication.predict import find_trained, predict_texts
 from lora_replication.reading import load_study
 from lora_replication.record import (
     ADAPTER,
@@ -142,6 +144,34 @@ def adapter(place, draw):
     place.classifier.load_adapter(checked_file(file.parent, place.early, ADAPTER))
 
 
+def described_adapter(place, draw):
+    file = place.write(ADAPTER, (place.run / ADAPTER).read_bytes())
+    described = json.loads(read_description(file).metadata()[METADATA])
+    text = json.dumps(draw(altered(described)))
+    save_file(load_file(file), file, {METADATA: draw(st.sampled_from([text, text[:-9]]))})
+    if draw(st.booleans()):
+        place.write(ADAPTER, draw(spoiled(file.read_bytes())))
+    trained = find_trained(file)
+    trained.load(trained.encoder(ENCODER), trained.description.settings)
+
+
+def peft_adapter(place, draw):
+    folder = place.folder / "peft"
+    shutil.rmtree(folder, ignore_errors=True)
+    export_run(place.run, "peft", folder, ENCODER)
+    name = draw(st.sampled_from(["adapter_config.json", "adapter_model.safetensors", "values"]))
+    if name == "values":
+        name, config = (
+            "adapter_config.json",
+            json.loads((folder / "adapter_config.json").read_bytes()),
+        )
+        (folder / name).write_text(json.dumps(draw(altered(config | {"use_dora": False}))))
+    else:
+        (folder / name).write_bytes(draw(spoiled((folder / name).read_bytes())))
+    shutil.rmtree(place.folder / "imported", ignore_errors=True)
+    import_adapter(folder, place.folder / "imported", ENCODER, 64, ("0", "1"))
+
+
 def predictions(place, draw):
     file = place.write(PREDICTIONS, draw(spoiled((place.run / PREDICTIONS).read_bytes())))
     read_columns(file, place.early)
@@ -173,8 +203,10 @@ def authors_results(place, draw):
     parse_published_grid(draw(spoiled(text_of(made_up(2)))))
 
 
-KINDS = [study, encoder, record, adapter, predictions, checkpoint, table_of_texts, authors_results,
-         foreign_predictions]  # fmt: skip
+KINDS = [
+    study, encoder, record, adapter, described_adapter, peft_adapter, predictions, checkpoint,
+    table_of_texts, authors_results, foreign_predictions,
+]  # fmt: skip
 FUZZED = {
     "deadline": timedelta(seconds=10),
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -1,31 +1,16 @@
 import json
 import shutil
-from contextlib import nullcontext
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from lora_replication.errors import DataError, EnvironmentProblem, ParameterError
-from lora_replication.grid.ray import SILENT
-from lora_replication.plan import method_run
 from lora_replication.predict import predict_texts
 from lora_replication.record import Record, read_record, write_record
-from lora_replication.training.run import perform
-from lora_replication.workspace import Workspace
-from tests.study_files import link_data
 from tests.tiny_encoders import tiny_encoder
 
 ENCODER = tiny_encoder("distilbert")
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_study, tiny_data, tmp_path_factory):
-    """A trained run's folder."""
-    workspace = Workspace(tiny_study, link_data(tmp_path_factory.mktemp("trained"), tiny_data))
-    run = method_run(workspace, "full", 1)
-    perform(workspace, [run], lambda _run: nullcontext(SILENT))
-    return workspace.folder(run)
 
 
 def answer(run, texts=(), file=None, *, encoder=ENCODER, device=None, as_json=True):

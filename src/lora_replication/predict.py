@@ -3,13 +3,21 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 
+from lora_replication.adapter import Description, read_description
+from lora_replication.encoders import Encoder, locate_encoder
 from lora_replication.errors import DataError, EnvironmentProblem, ParameterError
 from lora_replication.record import ADAPTER, RECORD, Record, Settings, checked_file, read_record
 from lora_replication.study import ModelParams
+
+if TYPE_CHECKING:
+    from lora_replication.training.classifier import Classifier
 
 AT_ONCE = 256
 """Texts that are tokenised and answered together."""
@@ -24,30 +32,30 @@ def predict_texts(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Print the sentiment of each text as the recorded run ``run`` predicts it.
+    """Print the class of each text as ``run`` predicts it, see ``find_trained``.
 
     ``file`` (``-``: standard input) has more texts, one a line; empty ones are named, not answered.
     ``device`` is the run's own where None; on cpu, runs of fp16-mixed predict in fp32.
 
     Raises:
-        DataError: there is no run with a result, it was altered, the encoder is another one than
-            the run's, or a text is no UTF-8.
+        DataError: as ``find_trained`` and ``Trained.load`` do, or a text is no UTF-8.
         EnvironmentProblem: the device is missing.
         ParameterError: no text was given.
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode
-    record = _record(run)
-    settings = _settings(record.asked.settings, device)
+    trained = find_trained(run)
+    settings = _settings(trained.description.settings, device)
     asked = _asked(texts, file)
     answered = [text for text in asked.values() if text.strip()]
-    answers = _answers(record, settings, checked_file(run, record, ADAPTER), answered, encoder_path)
+    encoder = trained.encoder(encoder_path)
+    answers = _answers(trained.load(encoder, settings), encoder, answered)
     for origin, text in asked.items():
         if not text.strip():
             print(f"{origin} is empty and not answered", file=sys.stderr)
             continue
         probability, is_cut = next(answers)
-        label = "positive" if probability > 0.5 else "negative"
+        label = trained.description.classes[probability > 0.5]
         sure = max(probability, 1 - probability)
         if as_json:
             content = {"label": label, "probability": sure, "text": text, "origin": origin}
@@ -58,19 +66,80 @@ def predict_texts(
             print(f"{label}  {sure:6.1%}  {' '.join(text.split())[:100]}{note}")
 
 
-def _record(run: Path) -> Record:
-    record = read_record(run)
+@dataclass(frozen=True)
+class Trained:
+    """A trained adapter: its file, what it is, and the record of its run where there is one."""
+
+    adapter: Path
+    description: Description
+    record: Record | None
+
+    def encoder(self, path: Path | None) -> Encoder:
+        """Its base, found and compared by sha256; ``path`` is that of a local folder."""
+        settings, base = self.description.settings, self.description.base
+        if settings.encoder == "folder" and not path:
+            raise EnvironmentProblem(
+                "the run's encoder was a local folder; name it with --encoder-path"
+            )
+        if settings.encoder != "folder" and path:
+            raise ParameterError(
+                f"--encoder-path is {path}, but the run's encoder is {settings.encoder}; "
+                "leave the option out"
+            )
+        model = {"encoder": settings.encoder, "max_tokens": settings.max_tokens}
+        model["path"] = str(path) if path else None
+        try:
+            encoder = locate_encoder(ModelParams.model_validate(model))
+        except ValidationError as problem:
+            first = problem.errors(include_url=False)[0]
+            said = f"{'.'.join(map(str, first['loc']))} is {repr(first['input'])[:80]}"
+            raise DataError(f"{self.adapter}: {said}; {first['msg']}; get it again") from None
+        if encoder.weights_sha256 != base.sha256:
+            raise DataError(
+                f"{encoder.weights} has sha256 {encoder.weights_sha256}; "
+                f"the run was trained on {base.sha256}"
+            )
+        return encoder
+
+    def load(self, encoder: Encoder, settings: Settings) -> "Classifier":
+        """The classifier; ``DataError`` where the adapter is damaged or does not fit."""
+        from lora_replication.training.classifier import Classifier
+        from lora_replication.training.load import load_layers
+
+        classifier = Classifier(encoder, settings, 0, load=load_layers)  # whatever is drawn goes
+        classifier.load_adapter(self.adapter)
+        return classifier
+
+
+def find_trained(run: Path) -> Trained:
+    """What was trained: in the folder of a run, by its record, or an adapter that describes itself,
+    as a file or in a folder without a record.
+
+    Raises:
+        DataError: there is none, or its run has no result, or it was altered.
+    """
+    record = None if run.is_file() else read_record(run)
     if record is None:
-        raise DataError(
-            f"{run / RECORD}: there is no such record; "
-            "name a run's folder, such as runs/article/full/seed-1"
-        )
+        file = run if run.is_file() else run / ADAPTER
+        if not file.exists():
+            raise DataError(
+                f"{run / RECORD}: there is no such record, and no {ADAPTER} next to it; "
+                "name a run's folder, such as runs/article/full/seed-1"
+            )
+        description = read_description(file)
+        if description is None:
+            raise DataError(
+                f"{file}: does not say what it is, and there is no {RECORD} next to it; "
+                "name the folder of its run, with its record"
+            )
+        return Trained(file, description, None)
     if record.happened.status != "ok":
         raise DataError(
             f"{run / RECORD}: the run's status is {record.happened.status}; "
-            "only a run with status ok can predict"
+            "only a run with status ok can predict or be exported"
         )
-    return record
+    described = Description.of(record.asked, record.where.encoder_revision)
+    return Trained(checked_file(run, record, ADAPTER), described, record)
 
 
 def _settings(settings: Settings, device: str | None) -> Settings:
@@ -113,34 +182,13 @@ def _asked(texts: Iterable[str], file: Path | None) -> dict[str, str]:
 
 
 def _answers(
-    record: Record, settings: Settings, adapter: Path, texts: list[str], encoder_path: Path | None
+    classifier: "Classifier", encoder: Encoder, texts: list[str]
 ) -> Iterator[tuple[float, bool]]:
-    """For each text the probability of *positive*, and whether the text was cut."""
+    """For each text the probability of class 1, and whether the text was cut."""
     from lora_replication.data.tokens import load_tokenizer, tokenise
-    from lora_replication.encoders import locate_encoder
-    from lora_replication.training.classifier import Classifier
     from lora_replication.training.evaluation import predict_logits
 
-    if settings.encoder == "folder" and not encoder_path:
-        raise EnvironmentProblem(
-            "the run's encoder was a local folder; name it with --encoder-path"
-        )
-    if settings.encoder != "folder" and encoder_path:
-        raise ParameterError(
-            f"--encoder-path is {encoder_path}, but the run's encoder is {settings.encoder}; "
-            "leave the option out"
-        )
-    path = str(encoder_path) if encoder_path else None
-    model = {"encoder": settings.encoder, "path": path, "max_tokens": settings.max_tokens}
-    encoder = locate_encoder(ModelParams.model_validate(model))
-    if encoder.weights_sha256 != record.asked.weights:
-        raise DataError(
-            f"{encoder.weights} has sha256 {encoder.weights_sha256}; "
-            f"the run was trained on {record.asked.weights}"
-        )
-    classifier = Classifier(encoder, settings, record.asked.seed)
-    classifier.load_adapter(adapter)
-    tokenizer = load_tokenizer(encoder.vocabulary, settings.max_tokens)
+    tokenizer = load_tokenizer(encoder.vocabulary, classifier.settings.max_tokens)
     for start in range(0, len(texts), AT_ONCE):
         chunk = texts[start : start + AT_ONCE]
         tokens, _ = tokenise(chunk, [0] * len(chunk), tokenizer)

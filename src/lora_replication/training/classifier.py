@@ -1,7 +1,7 @@
 """A classifier ready for one method: encoder loaded, head drawn, what it adds, the rest frozen."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ class Classifier:
         seed: names the draws of the head, of A and of dropout.
         others: settings of the further configurations of a pack; they may differ in the method and
             ``lora``, but for its dropout, and in ``learning_rate``.
+        load: ``load_classifier``, or ``load_layers`` to be fast.
 
     Attributes:
         pack: per configuration its settings; ``settings``: those of the first.
@@ -54,7 +55,12 @@ class Classifier:
     """
 
     def __init__(
-        self, encoder: Encoder, settings: Settings, seed: int, others: Sequence[Settings] = ()
+        self,
+        encoder: Encoder,
+        settings: Settings,
+        seed: int,
+        others: Sequence[Settings] = (),
+        load: Callable[[Encoder], nn.Module] = load_classifier,
     ) -> None:
         self.pack = pack = (settings, *others)
         shared = {shared_in_pack(own) for own in pack}
@@ -64,7 +70,7 @@ class Classifier:
             )
         self.settings, self.layout = settings, encoder.layout
         self.device = device_for(settings)
-        model = load_classifier(encoder)
+        model = load(encoder)
         _draw_head(model, self.layout, seed)
         model.to(self.device)
         self._dropouts = [Dropout(seed, "encoder", device=self.device)]
@@ -132,21 +138,28 @@ class Classifier:
         trainable = sum(p.numel() for p in self.trainable(index).values())
         return trainable, sum(p.numel() for p in self.models[index].parameters())
 
-    def _adapter(self, index: int) -> dict[str, Tensor]:
+    def adapter(self, index: int = 0) -> dict[str, Tensor]:
+        """A configuration's trained parameters, buffers and head, by name."""
         model, head = self.models[index], self.layout.head
         trained = [n for n, p in model.named_parameters() if p.requires_grad or n.startswith(head)]
         frozen = dict(model.named_parameters()).keys() - trained
         return {name: t for name, t in model.state_dict().items() if name not in frozen}
 
-    def save_adapter(self, file: Path, index: int = 0) -> None:
+    def save_adapter(
+        self, file: Path, index: int = 0, metadata: dict[str, str] | None = None
+    ) -> None:
         """Write a configuration's trained parameters, buffers and head as safetensors."""
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in self._adapter(index).items()}
-        write_whole(file, lambda temporary: save_file(tensors, temporary))
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in self.adapter(index).items()}
+        write_whole(file, lambda temporary: save_file(tensors, temporary, metadata))
 
-    @torch.no_grad()
     def load_adapter(self, file: Path) -> None:
         """Read back what ``save_adapter`` wrote for the same settings; else ``DataError``."""
-        tensors, expected = read_tensors(file, "train the run again"), self._adapter(0)
+        self.fill(read_tensors(file, "train the run again"), file)
+
+    @torch.no_grad()
+    def fill(self, tensors: Mapping[str, Tensor], file: Path) -> None:
+        """Take an adapter's ``tensors``, read from ``file``; ``DataError`` unless they fit."""
+        expected = self.adapter(0)
         check_fit(tensors, expected, f"{file} does not fit the run's settings")
         for name, parameter in expected.items():
             parameter.copy_(tensors[name])

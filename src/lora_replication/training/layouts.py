@@ -23,8 +23,8 @@ class Layout:
         head_hidden, head_output: the article's ``pre_classifier`` and ``classifier``, or what
             takes their place; ``head_activation`` is between them.
         dropout_after_projection: BERT has dropout on the attention's output, DistilBERT has not.
-        activation, heads, depth, hidden_dropout, attention_dropout, head_dropout: names in the
-            encoder's config.
+        activation, width, inner, heads, depth, hidden_dropout, attention_dropout, head_dropout:
+            names in the encoder's config.
         ignored: prefixes of names in checkpoints that a classifier has no use for.
     """
 
@@ -45,6 +45,8 @@ class Layout:
     head_activation: Literal["relu", "tanh"]
     dropout_after_projection: bool
     activation: str
+    width: str
+    inner: str
     heads: str
     depth: str
     hidden_dropout: str
@@ -89,6 +91,8 @@ LAYOUTS = {
         head_activation="relu",
         dropout_after_projection=False,
         activation="activation",
+        width="dim",
+        inner="hidden_dim",
         heads="n_heads",
         depth="n_layers",
         hidden_dropout="dropout",
@@ -114,6 +118,8 @@ LAYOUTS = {
         head_activation="tanh",
         dropout_after_projection=True,
         activation="hidden_act",
+        width="hidden_size",
+        inner="intermediate_size",
         heads="num_attention_heads",
         depth="num_hidden_layers",
         hidden_dropout="hidden_dropout_prob",

@@ -1,10 +1,12 @@
-"""The classifier of ``transformers`` with an encoder's weights."""
+"""The classifier of ``transformers`` with an encoder's weights, or its layers alone."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
-import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -22,23 +24,83 @@ def load_classifier(encoder: Encoder) -> nn.Module:
     Raises:
         DataError: tensors are missing, unknown, not finite, or of another shape.
     """
-    layout = encoder.layout
-    kind = getattr(transformers, layout.classifier)
+    import transformers  # takes longer than everything else that a prediction needs
+
+    kind = getattr(transformers, encoder.layout.classifier)
     config = kind.config_class(**encoder.config, num_labels=2)
     # Without memory, until the sizes are known to be those of the weights.
     with torch.device("meta"):
         shapes: dict[str, Tensor] = kind(config).to(torch.float32).state_dict()
-    tensors = read_tensors(encoder.weights, "fetch it again")
-    found = {_name_in_classifier(name, layout): tensor.float() for name, tensor in tensors.items()}
-    unused = (*layout.ignored, *(f"{name}." for name in layout.head))
-    found, expected = (
-        {name: tensor for name, tensor in given.items() if not name.startswith(unused)}
-        for given in (found, shapes)
-    )
-    check_fit(found, expected, f"{encoder.weights} does not fit {CONFIG} next to it")
+    found = _fitting(encoder, shapes)
     model: nn.Module = kind(config).to(torch.float32)
     model.load_state_dict(found, strict=False)
     return model
+
+
+def load_layers(encoder: Encoder) -> nn.Module:
+    """What ``load_classifier`` returns, without ``transformers``: the same parameters under the
+    same names, but no forward pass of its own. Its head has no values yet.
+    """
+    with torch.device("meta"):
+        model = _layers(encoder.layout, encoder.config)
+    found = _fitting(encoder, model.state_dict())
+    model.to_empty(device="cpu").load_state_dict(found, strict=False)
+    return model
+
+
+def _layers(layout: Layout, config: Mapping[str, Any]) -> nn.Module:
+    model = nn.Module()
+    model.config = SimpleNamespace(**config)  # type: ignore[assignment]  # no module, as in theirs
+    width, inner = config[layout.width], config[layout.inner]
+    linear = partial(nn.Linear, width)
+    norm = partial(nn.LayerNorm, width, eps=config.get("layer_norm_eps", 1e-12))
+    prefix = f"{layout.base}.embeddings."
+    sizes = {"word": config["vocab_size"], "position": config["max_position_embeddings"]}
+    if layout.has_token_types:
+        sizes["token_type"] = config["type_vocab_size"]
+    for name, size in sizes.items():
+        _place(model, f"{prefix}{name}_embeddings", nn.Embedding(size, width))
+    _place(model, f"{prefix}LayerNorm", norm())
+    for layer in range(config[layout.depth]):
+        prefix = f"{layout.layers}.{layer}."
+        for name in (layout.query, layout.key, layout.value, layout.projection):
+            _place(model, prefix + name, linear(width))
+        _place(model, prefix + layout.attention_norm, norm())
+        _place(model, prefix + layout.mlp_input, linear(inner))
+        _place(model, prefix + layout.mlp_output, nn.Linear(inner, width))
+        _place(model, prefix + layout.mlp_norm, norm())
+    for name, classes in zip(layout.head, (width, 2), strict=True):
+        _place(model, name, linear(classes))
+    return model
+
+
+def _place(model: nn.Module, name: str, module: nn.Module) -> None:
+    *parents, child = name.split(".")
+    for parent in parents:
+        if parent not in dict(model.named_children()):
+            model.add_module(parent, nn.Module())
+        model = model.get_submodule(parent)
+    model.add_module(child, module)
+
+
+def _fitting(encoder: Encoder, shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's tensors in float32, without a head's; ``DataError`` unless they fit."""
+    layout = encoder.layout
+    heads = tuple(f"{name}." for name in layout.head)
+    found = {
+        name: tensor for name, tensor in read_encoder(encoder).items() if not name.startswith(heads)
+    }
+    expected = {name: shape for name, shape in shapes.items() if not name.startswith(heads)}
+    check_fit(found, expected, f"{encoder.weights} does not fit {CONFIG} next to it")
+    return found
+
+
+def read_encoder(encoder: Encoder) -> dict[str, Tensor]:
+    """The tensors of an encoder's file in float32, under their names in the classifier."""
+    layout = encoder.layout
+    tensors = read_tensors(encoder.weights, "fetch it again")
+    named = {_name_in_classifier(name, layout): tensor.float() for name, tensor in tensors.items()}
+    return {name: t for name, t in named.items() if not name.startswith(layout.ignored)}
 
 
 def read_tensors(file: Path, remedy: str) -> dict[str, Tensor]:

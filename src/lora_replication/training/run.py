@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from lora_replication import machine
+from lora_replication.adapter import Description
 from lora_replication.data.reviews import PARTS
 from lora_replication.data.tokens import Tokens
 from lora_replication.errors import IncompleteError
@@ -145,7 +146,8 @@ def _train(
         (folder / RECORD).unlink(missing_ok=True)  # it must not be next to the files of another run
         write_whole(folder / PREDICTIONS, partial(write_predictions, logits=own, tokens=tokens))
         if settings.evaluate_test:  # what a sweep tries is not kept
-            classifier.save_adapter(folder / ADAPTER, index)
+            described = Description.of(run, encoder.revision, encoder.layout.head)
+            classifier.save_adapter(folder / ADAPTER, index, described.metadata())
         trainable, total = classifier.parameter_counts(index)
         happened = _happened(
             training,

@@ -1,0 +1,277 @@
+"""What is exported computes the same elsewhere, and what is imported the same here."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from click.testing import CliRunner
+from ruamel.yaml import YAML
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
+
+from lora_replication.adapter import Base, Description
+from lora_replication.cli import cli
+from lora_replication.data.tokens import load_tokenizer, tokenise
+from lora_replication.errors import DataError, ParameterError
+from lora_replication.export import export_run, import_adapter
+from lora_replication.predict import find_trained
+from lora_replication.record import ADAPTER
+from lora_replication.training.classifier import Classifier
+from lora_replication.training.evaluation import predict_logits
+from lora_replication.training.layouts import LAYOUTS
+from tests.training_runs import KINDS, encoder_of
+
+TEXT = "A fine film: Café CROWDS, 3.5 stars, and unbelievably well-acted! " * 6
+CLASSES = ("bad", "good")
+CASES = {
+    "head": {"trains": "head"},
+    "article": {"lora": {"rank": 3, "alpha": 4}},
+    "paper": {
+        "lora": {
+            "rank": 3, "alpha": 4, "scaling": "paper", "dropout": 0.1,
+            "targets": ["query", "key", "value", "projection", "mlp"],
+        },
+    },
+    "with_head": {"lora": {"targets": ["mlp", "head"]}},
+    "only_head": {"lora": {"targets": ["head"]}},
+    "all": {"trains": "all"},
+}  # fmt: skip
+ADAPTERS = [(kind, case) for kind in KINDS for case in CASES]
+IN_PEFT = [(kind, case) for kind, case in ADAPTERS if case != "all"]
+
+
+def save_trained(folder: Path, kind: str, settings) -> Path:
+    """An adapter that describes itself, of random values."""
+    encoder = encoder_of(kind)
+    classifier = Classifier(encoder, settings, 1)
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in classifier.adapter().values():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
+    base = Base(name="folder", revision=None, sha256=encoder.weights_sha256)
+    described = Description(base=base, settings=settings, seed=1, classes=CLASSES)
+    classifier.save_adapter(folder / ADAPTER, metadata=described.metadata())
+    return folder
+
+
+def logits_here(run: Path, kind: str) -> torch.Tensor:
+    trained, encoder = find_trained(run), encoder_of(kind)
+    tokens, _ = tokenise([TEXT], [0], load_tokenizer(encoder.vocabulary, 64))
+    classifier = trained.load(encoder, trained.description.settings)
+    return torch.from_numpy(predict_logits(classifier, tokens)[0, 0])
+
+
+def close(one, other) -> bool:
+    return torch.allclose(torch.as_tensor(one), torch.as_tensor(other), rtol=0, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A folder with a run and its exports for each of ``ADAPTERS``."""
+    return tmp_path_factory.mktemp("exported")
+
+
+@pytest.fixture
+def runs(exported, settings):
+    """The same, filled once."""
+    for kind, case in ADAPTERS if not any(exported.iterdir()) else ():
+        place, encoder = exported / kind / case, encoder_of(kind).folder
+        save_trained(place / "run", kind, settings(**CASES[case]))
+        for form in ("peft", "merged") if (kind, case) in IN_PEFT else ("merged",):
+            export_run(place / "run", form, place / form, encoder)
+    return exported
+
+
+def test_exports_give_the_same_logits_in_a_process_that_does_not_know_this_project(runs):
+    jobs = []
+    for kind, case in ADAPTERS:
+        encoder = encoder_of(kind)
+        ids = load_tokenizer(encoder.vocabulary, 64).encode(TEXT).ids
+        assert len(ids) == 64  # the text is cut
+        for form in ("peft", "merged") if (kind, case) in IN_PEFT else ("merged",):
+            job = {"form": form, "folder": str(runs / kind / case / form), "ids": ids}
+            jobs.append(job | {"base": str(encoder.folder), "text": TEXT})
+    script = Path(__file__).with_name("fresh_process.py")
+    offline = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-I", script], input=json.dumps(jobs), text=True,
+        capture_output=True, env=offline, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    for job, logits in zip(jobs, found, strict=True):
+        place = Path(job["folder"]).parent
+        assert close(logits, logits_here(place / "run", place.parent.name)), job["folder"]
+
+
+@pytest.mark.parametrize(("kind", "case"), IN_PEFT)
+def test_an_export_comes_back_from_peft_with_its_classes_and_scale(runs, kind, case, tmp_path):
+    place = runs / kind / case
+    import_adapter(place / "peft", tmp_path / "run", encoder_of(kind).folder, 9, ("0", "1"))
+    before, after = (find_trained(run).description for run in (place / "run", tmp_path / "run"))
+    assert (after.classes, after.seed, after.base) == (CLASSES, 1, before.base)
+    assert after.settings.trains == before.settings.trains
+    assert after.settings.max_tokens == 64
+    if lora := before.settings.lora:
+        assert after.settings.lora.targets == lora.targets
+        factor = lora.alpha if lora.scaling == "article" else lora.alpha / lora.rank
+        assert after.scale == pytest.approx(factor)
+    assert close(logits_here(tmp_path / "run", kind), logits_here(place / "run", kind))
+
+
+def save_with_peft(folder: Path, kind: str, **changes) -> peft.PeftModel:
+    """An adapter as PEFT's users make one, of random values."""
+    layout = LAYOUTS[kind]
+    base = AutoModelForSequenceClassification.from_pretrained(encoder_of(kind).folder)
+    names = [layout.query.rpartition(".")[2], layout.value.rpartition(".")[2]]
+    options = {"r": 3, "lora_alpha": 8, "target_modules": names, "task_type": "SEQ_CLS"} | changes
+    torch.manual_seed(1)
+    model = peft.get_peft_model(base, peft.LoraConfig(**options)).eval()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and "lora_A" not in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize("changes", [{}, {"use_rslora": True, "bias": "none"}])
+def test_an_adapter_made_with_peft_predicts_here_as_there(tmp_path, changes):
+    encoder = encoder_of("distilbert")
+    model = save_with_peft(tmp_path / "peft", "distilbert", **changes)
+    import_adapter(tmp_path / "peft", tmp_path / "run", encoder.folder, 64, CLASSES)
+    ids = load_tokenizer(encoder.vocabulary, 64).encode(TEXT).ids
+    with torch.no_grad():
+        theirs = model(input_ids=torch.tensor([ids])).logits[0]
+    assert close(logits_here(tmp_path / "run", "distilbert"), theirs)
+    described = find_trained(tmp_path / "run").description
+    assert (described.study, described.seed, described.classes) == (None, None, CLASSES)
+
+
+def test_a_pooler_that_peft_left_alone_is_the_bases(tmp_path):
+    encoder = shutil.copytree(encoder_of("bert").folder, tmp_path / "base")
+    width = encoder_of("bert").config["hidden_size"]
+    pooler = {
+        "bert.pooler.dense.weight": torch.eye(width),
+        "bert.pooler.dense.bias": torch.ones(width),
+    }
+    save_file(load_file(encoder / "model.safetensors") | pooler, encoder / "model.safetensors")
+    save_with_peft(tmp_path / "peft", "bert")
+    import_adapter(tmp_path / "peft", tmp_path / "run", encoder, 64, CLASSES)
+    tensors = load_file(tmp_path / "run" / ADAPTER)
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in pooler.items())
+
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def rewritten(folder: Path, **changes) -> None:
+    content = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(content | changes))
+
+
+def more_lora(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    name = "base_model.model.distilbert.embeddings.word_embeddings.lora_A.weight"
+    save_file(tensors | {name: torch.ones(3, 9)}, folder / WEIGHTS)
+
+
+def pickled(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder / "adapter_model.bin")
+
+
+BAD = {
+    "peft_type is 'IA3'": lambda folder: rewritten(folder, peft_type="IA3"),
+    "use_dora is true": lambda folder: rewritten(folder, use_dora=True),
+    "rank_pattern is": lambda folder: rewritten(folder, rank_pattern={"a": 2}),
+    "init_lora_weights.* is 'pissa'": lambda folder: rewritten(folder, init_lora_weights="pissa"),
+    r"\(2, 32\), not \(9, 32\)|\(3, 32\), not \(9, 32\)": lambda folder: rewritten(folder, r=9),
+    "r is 1000000": lambda folder: rewritten(folder, r=1_000_000),
+    "adapter is for x/distilbert-base-uncased, whose weights": lambda folder: rewritten(
+        folder, base_model_name_or_path="x/distilbert-base-uncased"
+    ),
+    "LoRA on distilbert.embeddings.word_embeddings; allowed: query": more_lora,
+    r"adapter_model\.bin: pickled weights are never read": pickled,
+    "adapter_config.json: is missing": lambda folder: (folder / CONFIG).unlink(),
+    r"at most 1,048,576": lambda folder: (folder / CONFIG).write_bytes(b" " * 2_000_000),
+    "not a whole safetensors file": lambda folder: (folder / WEIGHTS).write_bytes(b"\x80\x04."),
+}  # fmt: skip
+
+
+@pytest.mark.fault(37, 38)
+@pytest.mark.parametrize("message", BAD)
+def test_a_foreign_adapter_that_can_not_be_read_is_refused(tmp_path, message):
+    save_with_peft(tmp_path / "peft", "distilbert")
+    BAD[message](tmp_path / "peft")
+    with pytest.raises(DataError, match=message):
+        import_adapter(
+            tmp_path / "peft", tmp_path / "run", encoder_of("distilbert").folder, 64, CLASSES
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_base_is_refused_and_an_unknown_one_needs_its_folder(runs, tmp_path):
+    run = runs / "distilbert" / "article"
+    other = encoder_of("bert").folder
+    with pytest.raises(DataError, match="the run was trained on"):
+        import_adapter(run / "peft", tmp_path / "run", other, 64, CLASSES)
+    with pytest.raises(DataError, match="the run was trained on"):
+        export_run(run / "run", "merged", tmp_path / "merged", other)
+    with pytest.raises(DataError, match=r"none.config\.json is missing"):
+        export_run(run / "run", "merged", tmp_path / "merged", tmp_path / "none")
+    save_with_peft(tmp_path / "peft", "distilbert")
+    with pytest.raises(DataError, match=r"base_model_name_or_path is .* --encoder-path"):
+        import_adapter(tmp_path / "peft", tmp_path / "run", None, 64, CLASSES)
+
+
+def test_exports_need_an_empty_folder_and_a_method_that_peft_has(runs, tmp_path):
+    run, encoder = runs / "distilbert" / "all" / "run", encoder_of("distilbert").folder
+    with pytest.raises(ParameterError, match=r"trains all, .*use --to merged"):
+        export_run(run, "peft", tmp_path / "new", encoder)
+    (tmp_path / "kept").write_text("mine")
+    for write in (export_run, lambda run, _form, *rest: import_adapter(run, *rest, 64, CLASSES)):
+        with pytest.raises(ParameterError, match="is not empty"):
+            write(run, "merged", tmp_path, encoder)
+    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
+
+
+def test_the_commands_export_import_and_predict(runs, tmp_path):
+    run, base = (
+        str(runs / "bert" / "paper" / "run"),
+        ["--encoder-path", str(encoder_of("bert").folder)],
+    )
+    peft_folder, back = str(tmp_path / "peft"), str(tmp_path / "back")
+    for command in (
+        ["export", run, peft_folder, "--to", "peft"],
+        ["import", peft_folder, back, "--max-tokens", "9", "--classes", "no", "yes"],
+    ):
+        shown = CliRunner().invoke(cli, command + base, catch_exceptions=False).output
+        assert shown == f"written: {command[2]}\n"
+    one, other = (CliRunner().invoke(cli, ["predict", r, TEXT, *base]).output for r in (run, back))
+    assert one == other
+    assert one.startswith(CLASSES)
+
+
+@pytest.mark.parametrize("form", ["peft", "merged"])
+def test_a_card_says_what_the_record_says(form, tmp_path):
+    run = Path(__file__).resolve().parents[1] / "adapters" / "minilm-imdb"
+    export_run(run, form, tmp_path / form, None)
+    text, record = (tmp_path / form / "README.md").read_text("utf-8"), find_trained(run).record
+    _, front, body = text.split("---\n", 2)
+    front = YAML(typ="safe").load(front)
+    assert (front["license"], front["library_name"]) == (
+        "apache-2.0", "peft" if form == "peft" else "transformers"
+    )  # fmt: skip
+    assert front["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert front["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.815
+    for words in (
+        "Test accuracy 81.5 %, 95 % interval 79.7 to 83.1 %", "seed 1", record.asked.data,
+        record.asked.key, record.asked.weights, record.asked.title, "## Limits", "Apache-2.0",
+    ):  # fmt: skip
+        assert words in body
+    assert ("PeftModel.from_pretrained" in body) == (form == "peft")

@@ -1,0 +1,82 @@
+"""An exported run is loaded, registered and served by MLflow."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from lora_replication.errors import ParameterError
+from lora_replication.export import export_run
+from lora_replication.predict import predict_texts
+from tests.tiny_encoders import tiny_encoder
+
+ENCODER = tiny_encoder("distilbert")
+TEXTS = ["A fine film, and the ending is perfect.", "dull " * 100]
+
+
+def answers(folder: Path, texts: list[str], log: Path) -> list[dict[str, object]]:
+    """Of ``mlflow models serve`` on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["mlflow", "models", "serve", "-m", folder, "--env-manager", "local"]
+    found = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with log.open("wb") as stream:
+        server = subprocess.Popen(
+            [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)],
+            stdout=stream, stderr=stream, env=os.environ | found, start_new_session=True,
+        )  # fmt: skip
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations",
+        json.dumps({"inputs": texts}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        while server.poll() is None:
+            try:
+                with urllib.request.urlopen(request) as answer:  # noqa: S310  # its own server
+                    return json.load(answer)["predictions"]
+            except urllib.error.URLError as problem:
+                if not isinstance(problem.reason, ConnectionRefusedError):
+                    raise
+                time.sleep(0.5)
+        raise AssertionError(log.read_text()[-2000:])
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+@pytest.mark.slow
+def test_mlflow_loads_registers_and_serves_what_predict_answers(
+    trained, tmp_path, monkeypatch, capsys
+):
+    import mlflow
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    predict_texts(trained, TEXTS, None, encoder_path=ENCODER, device=None, as_json=True)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    expected = [(line["label"], pytest.approx(line["probability"], abs=1e-5)) for line in lines]
+    folder = tmp_path / "model"
+    assert export_run(trained, "mlflow", folder, ENCODER, "sentiment") == "models:/sentiment/1"
+    assert not [file for file in folder.rglob("*") if file.suffix in (".pkl", ".bin", ".pt")]
+    assert str(tmp_path) not in (folder / "MLmodel").read_text()
+    mlflow.set_tracking_uri(uri)
+    loaded = mlflow.pyfunc.load_model("models:/sentiment/1").predict(TEXTS)
+    assert [(each.label, each.probability) for each in loaded] == expected
+    served = answers(folder, TEXTS, tmp_path / "log")
+    assert [(each["label"], each["probability"]) for each in served] == expected
+
+
+def test_only_an_mlflow_model_of_a_recorded_run_is_registered(trained, tmp_path):
+    for run, form in ((trained, "merged"), (trained / "adapter.safetensors", "mlflow")):
+        with pytest.raises(ParameterError, match="needs --to mlflow, and a run with its record"):
+            export_run(run, form, tmp_path / "model", ENCODER, "sentiment")
