@@ -32,7 +32,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     results = results.model_copy(update={"data": results.data.model_copy(update=sources)})
     found = report_files(results).items()
     assert "95\xa0%" in dict(found)["report.html"].decode()
-    return {n: c.decode().replace("\xa0", " ") for n, c in found if ".png" not in n}
+    texts = ((n, c) for n, c in found if not n.endswith((".png", ".parquet")))
+    return {n: c.decode().replace("\xa0", " ") for n, c in texts}
 
 
 class Reader(HTMLParser):
