@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from benchmarks.contenders import finish
 from benchmarks.results import Precision
+from lora_replication.allowed import TARGETS
 from lora_replication.encoders import Encoder
 from lora_replication.record import Settings
-from lora_replication.study import TARGETS
 from lora_replication.training.classifier import COMPUTE_TYPES
 from lora_replication.training.layouts import Layout
 

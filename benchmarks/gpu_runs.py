@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lora_replication.allowed import TARGETS
 from lora_replication.errors import EnvironmentProblem
 from lora_replication.files import is_locked, project_root
 from lora_replication.grid.ray import SILENT
@@ -18,7 +19,6 @@ from lora_replication.plan import method_run
 from lora_replication.process import set_up_libraries
 from lora_replication.reading import PARAMS, load_study, study_folder
 from lora_replication.record import Record, Run
-from lora_replication.study import TARGETS
 from lora_replication.training.run import perform, record_failure
 from lora_replication.workspace import Workspace
 

@@ -1,7 +1,7 @@
 """Results files as the author's script writes them, with made-up accuracies."""
 
+from lora_replication.allowed import TARGETS
 from lora_replication.article.published_file import RULE, PublishedCell, article_space
-from lora_replication.study import TARGETS
 
 SPACE = article_space()
 

@@ -5,8 +5,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from lora_replication.allowed import TARGETS
 from lora_replication.errors import DataError, EnvironmentProblem
-from lora_replication.study import TARGETS
 from lora_replication.training.classifier import Classifier, device_for, make_trainable
 from lora_replication.training.layouts import LAYOUTS
 from tests.training_runs import encoder_of

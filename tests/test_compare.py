@@ -148,7 +148,7 @@ def test_the_page_has_the_sentence_and_its_numbers_next_to_it(tmp_path, monkeypa
     assert "<h1>full compared with LoRA default</h1>" in page
     assert "Full is better than LoRA default; difference +4.79 points" in page
     assert re.search(r"LoRA default</th>.*not DistilBERT.*>10<.*>74\.89<", page, re.DOTALL)
-    assert "<code>a.json</code>" in page
+    assert '<a href="a.json">a.json</a>' in page
     assert json.loads((tmp_path / "a.json").read_bytes())["decision"]["word"] == "better"
     assert "--page is x; allowed: a name that ends in .html" in str(command(*words, "x").exception)
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import transformers
 
-from lora_replication.study import TARGETS
+from lora_replication.allowed import TARGETS
 from lora_replication.training.layouts import LAYOUTS
 
 

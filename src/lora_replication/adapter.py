@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
+from lora_replication.allowed import LINE, Part
 from lora_replication.errors import DataError
 from lora_replication.record import Run, Settings
-from lora_replication.study import LINE, Part
 
 METADATA = "lora_replication"
 """The one key of the metadata: safetensors writes several in no fixed order."""

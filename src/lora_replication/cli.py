@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from lora_replication import __version__
+from lora_replication.allowed import TARGETS
 from lora_replication.errors import ParameterError
 from lora_replication.process import run_command
-from lora_replication.study import TARGETS
 
 FIRST_STEPS = """\b
 First steps:

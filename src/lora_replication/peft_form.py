@@ -13,12 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from lora_replication.adapter import Base, Description, read_description
+from lora_replication.allowed import TARGETS, Dropout, Rank
 from lora_replication.encoders import Encoder, locate_encoder
 from lora_replication.errors import DataError, ParameterError
 from lora_replication.pins import PINS
 from lora_replication.predict import Trained
 from lora_replication.record import Settings
-from lora_replication.study import TARGETS, Dropout, LoraParams, ModelParams, Rank
+from lora_replication.study import LoraParams, ModelParams
 from lora_replication.training.load import read_encoder, read_tensors
 from lora_replication.training.methods.lora import scale_of
 

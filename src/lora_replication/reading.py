@@ -18,9 +18,10 @@ from ruamel.yaml.constructor import ConstructorError, DuplicateKeyError, SafeCon
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode
 
+from lora_replication.allowed import METHOD_RULE, Part
 from lora_replication.errors import ParameterError
 from lora_replication.files import expanded, file_digest, project_root
-from lora_replication.study import METHOD_RULE, MethodParams, Part, Study
+from lora_replication.study import MethodParams, Study
 from lora_replication.tracking.store import absolute
 
 ARTICLE = "article"

@@ -8,21 +8,18 @@ to it are complete.
 import ast
 import json
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, computed_field, model_validator
+from pydantic import Field, ValidationError, computed_field, model_validator
 
+from lora_replication.allowed import Measured, Nudges, Part, Positive, Seed, Time, Whole
 from lora_replication.errors import DataError
 from lora_replication.files import digest, file_digest, project_root, write_whole
 from lora_replication.study import (
     LoraParams,
     MethodExtras,
     MethodParams,
-    Nudges,
-    Part,
-    Seed,
     Study,
     method_in_words,
     shortest,
@@ -50,17 +47,6 @@ MOST_BYTES = 2**22
 
 ADDED = {"predictions_sha256", "adapter_sha256", "cpu_features", "load"}
 """Fields that earlier records lack; they are written unless empty."""
-
-
-def _time(text: str) -> str:
-    datetime.fromisoformat(text)  # raises ValueError
-    return text
-
-
-Whole = Annotated[int, Field(ge=0, lt=2**53)]
-Positive = Annotated[int, Field(ge=1, lt=2**53)]
-Measured = Annotated[float, Field(ge=0, lt=2**53)]
-Time = Annotated[str, AfterValidator(_time)]
 
 
 class Settings(MethodExtras):

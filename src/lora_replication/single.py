@@ -6,13 +6,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lora_replication.allowed import TARGETS
 from lora_replication.errors import ParameterError
 from lora_replication.files import only_writer, project_root
 from lora_replication.grid.space import cell_name
 from lora_replication.plan import checked_method, checked_seed, method_run
 from lora_replication.reading import read_study
 from lora_replication.record import Settings
-from lora_replication.study import TARGETS, LoraParams, MethodParams
+from lora_replication.study import LoraParams, MethodParams
 from lora_replication.workspace import Workspace
 
 SINGLES = "singles"

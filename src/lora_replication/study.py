@@ -2,36 +2,39 @@
 
 import math
 from operator import not_
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from lora_replication.allowed import (
+    LINE,
+    NAMED,
+    TARGETS,
+    Address,
+    Alpha,
+    Dropout,
+    File,
+    GpuShare,
+    LearningRate,
+    MethodName,
+    Name,
+    Nudges,
+    Part,
+    Points,
+    Rank,
+    Reviewed,
+    Scaling,
+    Seconds,
+    Seed,
+    Several,
+    Share,
+    Targets,
+    whole,
+)
 from lora_replication.pins import ENCODERS, FOLDER
-
-Target = Literal["query", "key", "value", "projection", "mlp", "head"]
-
-TARGETS: tuple[Target, ...] = ("query", "key", "value", "projection", "mlp", "head")
-"""Where LoRA can sit, under the article's names; a target is one or two linears of the encoder."""
-
-TARGET_RULE = f"at least one of {', '.join(TARGETS)}, none twice"
 
 ARTICLE_REVIEWS = {"train": 35_000, "val": 5_000, "test": 10_000}
 """Sizes of the article's split of the 50,000 labelled reviews."""
-
-BuiltIn = Literal["head", "lora", "all", "bitfit", "dora", "ia3", "pissa", "vera"]
-"""Methods of the registry, files of ``training/methods/``."""
-
-WITH_LORA = ("lora", "dora", "pissa", "vera")
-"""Those with a rank and an alpha."""
-
-LARGEST_RANK = 768
-"""The width of DistilBERT: a larger rank could not add anything to any of its layers."""
-
-NAME_RULE = "1 to 64 of the characters A-Z a-z 0-9 . _ -, not starting with . or -"
-"""Names of studies become folders and arguments of commands."""
-
-METHOD_RULE = "1 to 64 of the characters A-Z a-z 0-9 _ -, not starting with -"
-"""Names of methods become items of a DVC stage too, which can't hold a dot."""
 
 RESERVED = {"grid", "grid_winner", "grid_runners_up", "tuning", "tuned"}
 """Names in a study's folder of runs that are no method's."""
@@ -39,66 +42,11 @@ RESERVED = {"grid", "grid_winner", "grid_runners_up", "tuning", "tuned"}
 MOST_CELLS = 100_000
 """Configurations of a grid; the article's has 576."""
 
+WITH_LORA = ("lora", "dora", "pissa", "vera")
+"""Those with a rank and an alpha."""
 
-def _distinct(values: list[Any]) -> list[Any]:
-    if len(set(values)) != len(values):
-        raise ValueError("no value twice")
-    return values
-
-
-def _in_standard_order(targets: tuple[Target, ...]) -> tuple[Target, ...]:
-    if not targets or len(set(targets)) < len(targets):
-        raise ValueError("at least one, none twice")
-    return tuple(sorted(targets, key=TARGETS.index))
-
-
-def _whole(low: int, high: int, what: str = "") -> Any:
-    return Field(ge=low, le=high, description=f"a whole number{what} from {low} to {high}")
-
-
-def _number(range_: str, **limits: Any) -> Any:
-    return Field(**limits, description=f"a number {range_}")
-
-
-T = TypeVar("T")
-Several = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
-NAMED = "method names, each with its keys"
-LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
-Scaling = Literal["article", "paper", "rslora"]
-Targets = Annotated[
-    tuple[Target, ...],
-    Field(strict=False, description=TARGET_RULE),
-    AfterValidator(_in_standard_order),
-]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$", description=NAME_RULE)]
-MethodName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$", description=METHOD_RULE)
-]
-File = Annotated[str, Field(pattern=LINE, description="a path")]
-Seed = Annotated[int, _whole(0, 2**32 - 1)]
-Rank = Annotated[int, _whole(1, LARGEST_RANK)]
-Alpha = Annotated[float, _number("above 0, at most 1000000", gt=0, le=1e6)]
-LearningRate = Annotated[float, _number("above 0, at most 1, written without quotes", gt=0, le=1)]
-Points = Annotated[float, _number("of points above 0, at most 100", gt=0, le=100)]
-Dropout = Annotated[float, _number("from 0 to below 1", ge=0, lt=1)]
-Share = Annotated[float, _number("from 0.5 to below 1", ge=0.5, lt=1)]
-Seconds = Annotated[float, _number("of seconds above 0", gt=0)]
-Address = Annotated[
-    str,
-    Field(
-        pattern=r"^(auto|[A-Za-z0-9_.-]+:[0-9]{1,5})$",
-        description="auto, or the head's host:port without ray://",
-    ),
-]
-GpuShare = Annotated[float, _number("above 0, at most 1: a share of one GPU", gt=0, le=1)]
-Reviewed = Annotated[int, _whole(1, 1_000_000, " of reviews")]
-Nudges = Annotated[int, _whole(0, 100, " of repeats")]
-
-
-class Part(BaseModel):
-    """A mapping of known keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+BuiltIn = Literal["head", "lora", "all", "bitfit", "dora", "ia3", "pissa", "vera"]
+"""Methods of the registry, files of ``training/methods/``."""
 
 
 class Reviews(Part):
@@ -139,7 +87,7 @@ class ModelParams(Part):
 
     encoder: Literal[ENCODERS]  # type: ignore[valid-type]  # the table says which
     path: File | None = None
-    max_tokens: Annotated[int, _whole(3, 512)]
+    max_tokens: Annotated[int, whole(3, 512)]
 
     @model_validator(mode="after")
     def _path_fits_encoder(self) -> Self:
@@ -151,8 +99,8 @@ class ModelParams(Part):
 class TrainParams(Part):
     """How every method trains."""
 
-    epochs: Annotated[int, _whole(1, 1000)]
-    batch_size: Annotated[int, _whole(1, 4096, " of reviews")]
+    epochs: Annotated[int, whole(1, 1000)]
+    batch_size: Annotated[int, whole(1, 4096, " of reviews")]
     learning_rate: LearningRate
     precision: Literal["fp16-mixed", "bf16-mixed", "fp32"]
     device: Literal["cuda", "cpu"]
@@ -247,7 +195,7 @@ class GridParams(Part):
     evaluate_train: bool
     stop_one_class: bool
     winner_seeds: Several[Seed]
-    runners_up: Annotated[int, _whole(0, 100, " of configurations")]
+    runners_up: Annotated[int, whole(0, 100, " of configurations")]
 
     @model_validator(mode="after")
     def _can_be_computed(self) -> Self:
@@ -304,12 +252,12 @@ class SweepParams(Part):
 class ExecutionParams(Part):
     """How and where the grid is computed, never what: no key and no DVC stage depends on it."""
 
-    pack: Annotated[int, _whole(1, 1024, " of configurations")] | None
+    pack: Annotated[int, whole(1, 1024, " of configurations")] | None
     executor: Literal["local", "ray"]
-    attempts: Annotated[int, _whole(1, 100)]
+    attempts: Annotated[int, whole(1, 100)]
     pack_timeout: Seconds | None
     ray_address: Address | None
-    ray_cpus: Annotated[int, _whole(1, 1024, " of CPUs")]
+    ray_cpus: Annotated[int, whole(1, 1024, " of CPUs")]
     ray_gpu_share: GpuShare
 
     @model_validator(mode="after")

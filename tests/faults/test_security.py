@@ -16,11 +16,12 @@ import pytest
 from jinja2 import Environment
 from ruamel.yaml import YAML
 
+from lora_replication.allowed import NAME_RULE
 from lora_replication.process import QUIET
 from lora_replication.reading import load_study
 from lora_replication.report import words
 from lora_replication.report.rendering import _environment as page_environment
-from lora_replication.study import NAME_RULE, Study
+from lora_replication.study import Study
 from tests.process_tree import descendants, soon
 from tests.projects import ROOT, environment
 

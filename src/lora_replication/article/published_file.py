@@ -14,9 +14,10 @@ from functools import cache
 from itertools import compress, product
 from pathlib import Path
 
+from lora_replication.allowed import TARGETS, Target
 from lora_replication.errors import DataError
 from lora_replication.grid.space import cell_name
-from lora_replication.study import ARTICLE_REVIEWS, TARGETS, LoraParams, Target
+from lora_replication.study import ARTICLE_REVIEWS, LoraParams
 
 SOURCE = "https://lightning.ai/lightning-ai/studios/code-lora-from-scratch"
 """Where its author published the code and with it the file."""

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
+from lora_replication.allowed import LINE, Name, Part
 from lora_replication.compare.sides import Side, find_records
 from lora_replication.data.reviews import MOST_ROWS, PARTS, read_table
 from lora_replication.errors import DataError
 from lora_replication.record import PREDICTIONS
 from lora_replication.report.predictions import read_columns, read_predictions
-from lora_replication.study import LINE, Name, Part
 from lora_replication.workspace import Workspace
 
 DESCRIPTION = "predictions.json"

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from lora_replication.allowed import Part
 from lora_replication.data.reviews import PARTS, PartName, read_table
 from lora_replication.data.tokens import Tokens, tokens_from_bytes
 from lora_replication.errors import DataError
 from lora_replication.files import digest
-from lora_replication.study import Part, Study
+from lora_replication.study import Study
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from lora_replication.allowed import TARGETS
 from lora_replication.record import Run
-from lora_replication.study import TARGETS, LoraParams
+from lora_replication.study import LoraParams
 from lora_replication.workspace import Workspace
 
 LARGEST = {"cpu": 8, "cuda": 32}

@@ -5,8 +5,9 @@ settings that the sweeps try.
 from collections.abc import Sequence
 from itertools import product
 
+from lora_replication.allowed import TARGETS
 from lora_replication.record import Run, Settings
-from lora_replication.study import TARGETS, Axes, LoraParams, MethodParams, shortest
+from lora_replication.study import Axes, LoraParams, MethodParams, shortest
 from lora_replication.workspace import Workspace
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from lora_replication.study import Target
+from lora_replication.allowed import Target
 
 ROLES = (
     "query", "key", "value", "projection", "mlp_input", "mlp_output", "head_hidden", "head_output",

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from lora_replication.study import LoraParams, Part, Target
+from lora_replication.allowed import Part, Target
+from lora_replication.study import LoraParams
 from lora_replication.training.randomness import generator
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lora_replication.study import Part
+from lora_replication.allowed import Part
 from lora_replication.training.methods import Method, Site, linear_of
 from lora_replication.training.methods.lora import LoRALayer, lora_layer
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lora_replication.study import Part, Target, Targets
+from lora_replication.allowed import Part, Target, Targets
 from lora_replication.training.methods import Method, Site, linear_of
 
 

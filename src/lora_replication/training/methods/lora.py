@@ -14,7 +14,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from lora_replication.study import LoraParams, Part
+from lora_replication.allowed import Part
+from lora_replication.study import LoraParams
 from lora_replication.training.methods import LowRank, Method, Site
 
 

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from lora_replication.study import Part
+from lora_replication.allowed import Part
 from lora_replication.training.methods import LowRank, Method, Site
 from lora_replication.training.methods.lora import scale_of
 from lora_replication.training.randomness import generator
