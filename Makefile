@@ -81,7 +81,7 @@ bench: setup ## time this project, the article's loop and the HF Trainer: on two
 
 # In the Python that is there: a machine with a GPU may have no network to make an environment from.
 gpu: export PYTHONPATH := src:.
-gpu: ## measure a GPU in MINUTES=9, with GPU="--out FOLDER"; GPU=--dry-run prints the plan
+gpu: ## all that a GPU is asked, in MINUTES=9, with GPU="--inputs FOLDER --out FOLDER"; GPU=--dry-run prints the plan
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu --minutes $(MINUTES) $(GPU)
 
 test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; ten minutes
