@@ -143,20 +143,20 @@ def make_contender(case: Case) -> Any:
     return getattr(import_module(module), name)(case)
 
 
-_built: dict[Case, tuple[Any, set[Phase]]] = {}
-"""Of this process: the contender of its latest case, and the phases in which it is warm."""
+_built: list[tuple[Case, Any, set[Phase]]] = []
+"""Of this process: its latest case, the contender, and the phases in which it is warm."""
 
 
 def take_turn(case: Case, phase: Phase) -> tuple[float, int]:
     """Seconds of a turn, after an untimed batch in the first one, and the process's peak memory."""
     device = case.settings[0].device
-    if case not in _built:
+    if not _built or _built[0][0] != case:
         set_up_libraries()
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # the HF Trainer would take all
         _built.clear()
         machine.reset_peak_memory(device)
-        _built[case] = make_contender(case), set()
-    contender, warm = _built[case]
+        _built.append((case, make_contender(case), set()))
+    _, contender, warm = _built[0]
     clock = Clock(case.batches, 0 if phase in warm else 1, device)
     warm.add(phase)
     (contender.train if phase == "training" else contender.evaluate)(clock)

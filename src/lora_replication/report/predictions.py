@@ -114,11 +114,12 @@ def read_columns(file: Path, record: Record) -> tuple[NDArray[Any], ...]:
         numbers = [table[name].cast(pa.float64()).to_numpy() for name in columns[1:]]
         if not np.isfinite(numbers).all():
             raise ValueError("not all of its numbers are finite")
+        split = table["split"].to_numpy()
     except (OSError, KeyError, ValueError, pa.ArrowException) as problem:
         raise DataError(
             f"{file}: can't be read ({problem}); delete the run's folder to run it again"
         ) from None
-    return table["split"].to_numpy(), *numbers
+    return split, *numbers
 
 
 def right_answers(
