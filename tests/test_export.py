@@ -20,11 +20,13 @@ from lora_replication.cli import cli
 from lora_replication.data.tokens import load_tokenizer, tokenise
 from lora_replication.errors import DataError, ParameterError
 from lora_replication.export import export_run, import_adapter
+from lora_replication.files import file_digest
 from lora_replication.predict import find_trained
 from lora_replication.record import ADAPTER
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.evaluation import predict_logits
 from lora_replication.training.layouts import LAYOUTS
+from tests.test_methods import CODE
 from tests.training_runs import KINDS, encoder_of
 
 TEXT = "A fine film: Café CROWDS, 3.5 stars, and unbelievably well-acted! " * 6
@@ -40,10 +42,40 @@ CASES = {
     },
     "with_head": {"lora": {"targets": ["mlp", "head"]}},
     "only_head": {"lora": {"targets": ["head"]}},
+    "rslora": {"lora": {"rank": 3, "scaling": "rslora"}},
+    "lora_plus": {"lora": {}, "options": {"loraplus_ratio": 16.0}, "train_head": True},
+    "dora": {"trains": "dora", "lora": {"targets": ["mlp", "head"]}},
+    "dora_with_head": {"trains": "dora", "lora": {"dropout": 0.1}, "train_head": True},
+    "pissa": {"trains": "pissa", "lora": {"targets": ["key", "mlp"]}},
+    "vera": {"trains": "vera", "lora": {"targets": ["value", "mlp"]}, "train_head": True},
+    "ia3": {"trains": "ia3"},
+    "ia3_on_inputs": {
+        "trains": "ia3",
+        "options": {"targets": ["query", "projection", "head"], "inputs": ["projection"]},
+    },
+    "file": {"file": "lora_xs.py", "lora": {"scaling": "paper"}},
     "all": {"trains": "all"},
+    "bitfit": {"trains": "bitfit", "train_head": True},
+    "dora_of_inputs": {"trains": "dora", "lora": {}, "options": {"axis": "input"}},
+    "file_with_other_weights": {"file": "doubled.py", "lora": {}},
 }  # fmt: skip
+FILES = {
+    "lora_xs.py": CODE,
+    "doubled.py": CODE.replace('LoRA-XS"', 'Doubled"')
+    .replace(
+        "(site.linear, site.dropout)",
+        "(copy.deepcopy(site.linear), site.dropout)\n        self.linear.weight.data *= 2",
+    )
+    .replace("import torch", "import copy\n\nimport torch", 1),
+}
+ONLY_MERGED = {
+    "all": "all layers", "bitfit": "all biases", "dora_of_inputs": "DoRA, axis input",
+    "file_with_other_weights": "Doubled",
+}  # fmt: skip
+"""And how they are called."""
+PLAIN_LORA = ("pissa", "vera", "file")
 ADAPTERS = [(kind, case) for kind in KINDS for case in CASES]
-IN_PEFT = [(kind, case) for kind, case in ADAPTERS if case != "all"]
+IN_PEFT = [(kind, case) for kind, case in ADAPTERS if case not in ONLY_MERGED]
 
 
 def save_trained(folder: Path, kind: str, settings) -> Path:
@@ -82,7 +114,13 @@ def runs(exported, settings):
     """The same, filled once."""
     for kind, case in ADAPTERS if not any(exported.iterdir()) else ():
         place, encoder = exported / kind / case, encoder_of(kind).folder
-        save_trained(place / "run", kind, settings(**CASES[case]))
+        asked = settings(**CASES[case])
+        if asked.file:
+            file = exported / asked.file
+            file.write_text(FILES[asked.file])
+            own = {"file": str(file), "file_sha256": file_digest(file), "trains": file.stem}
+            asked = asked.model_copy(update=own)
+        save_trained(place / "run", kind, asked)
         for form in ("peft", "merged") if (kind, case) in IN_PEFT else ("merged",):
             export_run(place / "run", form, place / form, encoder)
     return exported
@@ -116,12 +154,15 @@ def test_an_export_comes_back_from_peft_with_its_classes_and_scale(runs, kind, c
     import_adapter(place / "peft", tmp_path / "run", encoder_of(kind).folder, 9, ("0", "1"))
     before, after = (find_trained(run).description for run in (place / "run", tmp_path / "run"))
     assert (after.classes, after.seed, after.base) == (CLASSES, 1, before.base)
-    assert after.settings.trains == before.settings.trains
+    trains = "lora" if case in PLAIN_LORA else before.settings.trains
+    assert (after.settings.trains, after.settings.file) == (trains, None)
+    assert after.settings.options == ({} if case in PLAIN_LORA else before.settings.options)
     assert after.settings.max_tokens == 64
     if lora := before.settings.lora:
         assert after.settings.lora.targets == lora.targets
-        factor = lora.alpha if lora.scaling == "article" else lora.alpha / lora.rank
-        assert after.scale == pytest.approx(factor)
+        divisor = {"article": 1, "paper": lora.rank, "rslora": lora.rank**0.5}[lora.scaling]
+        assert after.scale == pytest.approx(lora.alpha / divisor)
+        assert after.settings.lora.rank == lora.rank * (2 if case == "pissa" else 1)
     assert close(logits_here(tmp_path / "run", kind), logits_here(place / "run", kind))
 
 
@@ -186,8 +227,9 @@ def pickled(folder: Path) -> None:
 
 
 BAD = {
-    "peft_type is 'IA3'": lambda folder: rewritten(folder, peft_type="IA3"),
-    "use_dora is true": lambda folder: rewritten(folder, use_dora=True),
+    "peft_type is 'LOHA'": lambda folder: rewritten(folder, peft_type="LOHA"),
+    r"q_lin\.magnitude \(missing\)": lambda folder: rewritten(folder, use_dora=True),
+    "lacks 'base_model.vera_A'": lambda folder: rewritten(folder, peft_type="VERA"),
     "rank_pattern is": lambda folder: rewritten(folder, rank_pattern={"a": 2}),
     "init_lora_weights.* is 'pissa'": lambda folder: rewritten(folder, init_lora_weights="pissa"),
     r"\(2, 32\), not \(9, 32\)|\(3, 32\), not \(9, 32\)": lambda folder: rewritten(folder, r=9),
@@ -195,7 +237,7 @@ BAD = {
     "adapter is for x/distilbert-base-uncased, whose weights": lambda folder: rewritten(
         folder, base_model_name_or_path="x/distilbert-base-uncased"
     ),
-    "LoRA on distilbert.embeddings.word_embeddings; allowed: query": more_lora,
+    "adapts distilbert.embeddings.word_embeddings; allowed: query": more_lora,
     r"adapter_model\.bin: pickled weights are never read": pickled,
     "adapter_config.json: is missing": lambda folder: (folder / CONFIG).unlink(),
     r"at most 1,048,576": lambda folder: (folder / CONFIG).write_bytes(b" " * 2_000_000),
@@ -229,10 +271,15 @@ def test_another_base_is_refused_and_an_unknown_one_needs_its_folder(runs, tmp_p
         import_adapter(tmp_path / "peft", tmp_path / "run", None, 64, CLASSES)
 
 
-def test_exports_need_an_empty_folder_and_a_method_that_peft_has(runs, tmp_path):
+@pytest.mark.parametrize(("case", "words"), ONLY_MERGED.items())
+def test_what_peft_has_no_adapter_for_is_refused_in_a_sentence(runs, case, words, tmp_path):
+    run, encoder = runs / "distilbert" / case / "run", encoder_of("distilbert").folder
+    with pytest.raises(ParameterError, match=f"trains {words}.* PEFT has no .*use --to merged"):
+        export_run(run, "peft", tmp_path, encoder)
+
+
+def test_exports_need_an_empty_folder(runs, tmp_path):
     run, encoder = runs / "distilbert" / "all" / "run", encoder_of("distilbert").folder
-    with pytest.raises(ParameterError, match=r"trains all, .*use --to merged"):
-        export_run(run, "peft", tmp_path / "new", encoder)
     (tmp_path / "kept").write_text("mine")
     for write in (export_run, lambda run, _form, *rest: import_adapter(run, *rest, 64, CLASSES)):
         with pytest.raises(ParameterError, match="is not empty"):
