@@ -90,7 +90,8 @@ def import_adapter(
     described, encoder, tensors = peft_form.from_peft(folder, encoder_path, max_tokens, classes)
     settings = described.settings.model_copy(update={"device": "cpu", "precision": "fp32"})
     classifier = Classifier(encoder, settings, 0, load=load_layers)
-    classifier.fill(tensors, folder / peft_form.WEIGHTS)
+    start = {n: t for n, t in classifier.adapter().items() if n.endswith((".A0", ".B0"))}
+    classifier.fill(start | tensors, folder / peft_form.WEIGHTS)  # PEFT keeps no start of PiSSA's
     classifier.save_adapter(to / ADAPTER, metadata=described.metadata())
 
 

@@ -6,15 +6,14 @@ saves two modules. What moves the encoder's own weights is no adapter.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from lora_replication.adapter import Base, Description, read_description
-from lora_replication.allowed import TARGETS, Dropout, Rank, Target
+from lora_replication.allowed import TARGETS, Dropout, Rank
 from lora_replication.encoders import Encoder, locate_encoder
 from lora_replication.errors import DataError, ParameterError
 from lora_replication.pins import PINS
@@ -26,7 +25,7 @@ from lora_replication.training.classifier import Classifier
 from lora_replication.training.load import read_encoder, read_tensors
 from lora_replication.training.methods import LowRank
 from lora_replication.training.methods.dora import LinearWithDoRA
-from lora_replication.training.methods.ia3 import IA3Options, ScaledLinear
+from lora_replication.training.methods.ia3 import ScaledLinear
 from lora_replication.training.methods.lora import scale_of
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -39,14 +38,15 @@ NOTHING = "dummy-target-modules"
 
 PREFIX = "base_model.model."
 RENAMED = (
-    (".lora.A", ".lora_A.weight"),
-    (".lora.B", ".lora_B.weight"),
-    (".magnitude", ".lora_magnitude_vector"),
-    (".vector", ".ia3_l"),
-    (".linear.", ".base_layer."),
+    (PREFIX, ""),
+    (".lora_A.weight", ".lora.A"),
+    (".lora_B.weight", ".lora.B"),
+    (".lora_magnitude_vector", ".magnitude"),
+    (".ia3_l", ".vector"),
+    (".base_layer.", ".linear."),
 )
-"""Parts of names here and in PEFT, where A and B are transposed, and IA3's vector is a column, or a
-row where it multiplies its layer's input.
+"""Parts of PEFT's names, and here. There A and B are transposed, and a vector is a column, or a row
+where it multiplies its layer's input.
 """
 
 HARMLESS = {
@@ -72,8 +72,8 @@ class PeftConfig(BaseModel):
     use_rslora: bool = False
     use_dora: bool = False
     bias: Literal["none"] = "none"
-    # Others move the base.
-    init_lora_weights: bool | Literal["gaussian", "orthogonal", "eva"] = True
+    # Others move the base; PiSSA does too, always to the same weights.
+    init_lora_weights: bool | Literal["gaussian", "orthogonal", "eva", "pissa"] = True
 
 
 def to_peft(
@@ -86,35 +86,24 @@ def to_peft(
 
     Raises ``ParameterError`` for what PEFT has no adapter for.
     """
-    (model,), head, base = classifier.models, encoder.layout.head, read_encoder(encoder)
+    (model,), head = classifier.models, encoder.layout.head
     added = {name: module for name, module in model.named_modules() if hasattr(module, "merged")}
-    own = tuple(f"{name}." for name in added)
-    frozen = tuple(f"{name}linear." for name in own)
-    tensors = {
-        name: tensor
-        for name, tensor in classifier.adapter().items()
-        if name.startswith(frozen) or not name.startswith(own)
-    }
     forms = {name: _form(module, settings.lora) for name, module in added.items()}
-    kinds = [form and form[0] for form in forms.values()]
-    moved = [
-        name
-        for name, form in forms.items()
-        if form and not name.startswith(head)
-        if not added[name].linear.weight.equal(base[f"{name}.weight"])
-    ]
-    if (
-        moved
-        or any(kind is None or kind != kinds[0] for kind in kinds)
-        or not all(name.startswith(head) for name in tensors)
-    ):
+    kinds = [keys for keys, _ in forms.values()] or [{"peft_type": "LORA", "r": 1, "lora_alpha": 1}]
+    state = {name.replace(".linear.", "."): t for name, t in model.state_dict().items()}
+    base = read_encoder(encoder).items()
+    moved = any(not t.equal(state.get(n, t)) for n, t in base if not n.startswith(head))
+    if moved or not all(keys and keys == kinds[0] for keys in kinds):
         raise ParameterError(
             f"the run trains {trains_in_words(settings)}, for which PEFT has no adapter; "
             "use --to merged"
         )
-    for name, form in forms.items():
-        tensors |= {f"{name}.{leaf}": tensor for leaf, tensor in form[1].items()}
-    keys = kinds[0] if kinds else {"peft_type": "LORA", "r": 1, "lora_alpha": 1}
+    heads = {f"{name}.linear" if name in added else name for name in head}
+    every = classifier.adapter()
+    tensors = {name: tensor for name, tensor in every.items() if name.rpartition(".")[0] in heads}
+    for layer, (_, own) in forms.items():
+        tensors |= {f"{layer}.{leaf}": tensor for leaf, tensor in own.items()}
+    whole = {PREFIX + n.replace(".linear.", ".base_layer."): t for n, t in tensors.items()}
     pin = PINS.get(encoder.name)
     config = {
         "base_model_name_or_path": pin.hub_name if pin else None,
@@ -123,44 +112,28 @@ def to_peft(
         "target_modules": list(added) or NOTHING,
         "modules_to_save": [name for name in head if name not in added],
     }
-    if keys["peft_type"] == "IA3":
+    if kinds[0]["peft_type"] == "IA3":
         config["feedforward_modules"] = [name for name, m in added.items() if m.scales_input]
-    renamed = {PREFIX + _renamed(name): _turned(name, tensor) for name, tensor in tensors.items()}
-    return config | keys, renamed
+    return config | kinds[0], whole
 
 
-def _form(
-    module: nn.Module, lora: LoraParams | None
-) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """What was added to a layer: keys of PEFT's config, and tensors under their names here."""
+def _form(module: Any, lora: LoraParams | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Keys of PEFT's config, none for what it has not, and tensors by their names in a layer."""
     if isinstance(module, ScaledLinear):
-        vector = module.vector
-        return {"peft_type": "IA3"}, {
-            "vector": vector[None] if module.scales_input else vector[:, None]
-        }
+        shape = (1, -1) if module.scales_input else (-1, 1)
+        return {"peft_type": "IA3"}, {"ia3_l": module.vector.view(shape)}
     scale, dropout = (scale_of(lora), lora.dropout) if lora else (1.0, 0.0)
-    more = {}
-    if isinstance(module, LinearWithDoRA) and module.axis == "output":
-        A, B, more = module.lora.A, module.lora.B, {"magnitude": module.magnitude}
-    elif isinstance(module, LowRank):
+    own = {}
+    if isinstance(module, LowRank):
         A, B = module.low_rank()
         B = B / scale
+    elif isinstance(module, LinearWithDoRA) and module.axis == "output":
+        A, B = module.lora.A, module.lora.B
+        own = {"lora_magnitude_vector": module.magnitude}
     else:
-        return None
-    rank = A.shape[1]
-    keys = {"peft_type": "LORA", "r": rank, "lora_alpha": scale * rank, "lora_dropout": dropout}
-    return keys | {"use_dora": bool(more)}, {"lora.A": A, "lora.B": B, **more}
-
-
-def _renamed(name: str, back: bool = False) -> str:
-    for ours, theirs in RENAMED:
-        name = name.replace(theirs, ours) if back else name.replace(ours, theirs)
-    return name
-
-
-def _turned(name: str, tensor: Tensor) -> Tensor:
-    """A and B transposed; ``name`` is the one here."""
-    return tensor.T.contiguous() if name.endswith((".A", ".B")) else tensor
+        return {}, {}
+    keys = {"peft_type": "LORA", "r": len(B), "lora_alpha": scale * len(B), "use_dora": bool(own)}
+    return keys | {"lora_dropout": dropout}, own | {"lora_A.weight": A.T, "lora_B.weight": B.T}
 
 
 def from_peft(
@@ -189,23 +162,26 @@ def from_peft(
         described = Description(base=base, settings=settings, classes=classes)
     else:
         encoder = Trained(file, described, None).encoder(encoder_path)
-    found, base_tensors = read_tensors(file, "get the adapter again"), read_encoder(encoder)
+    found = read_tensors(file, "get the adapter again")
     if config.peft_type == "VERA":
-        found = _without_vera(found, base_tensors, file)
+        found = _without_vera(found, encoder, file)
     if strange := [name for name in found if not name.startswith(PREFIX)]:
         raise DataError(f"{file}: {strange[0]} is no name of PEFT's; allowed: {PREFIX}...")
-    names = {name: _renamed(name.removeprefix(PREFIX), back=True) for name in found}
-    tensors = {own: _turned(own, found[name].float()) for name, own in names.items()}
+    tensors = {}
+    for name, tensor in found.items():
+        own = name
+        for theirs, ours in RENAMED:
+            own = own.replace(theirs, ours)
+        tensors[own] = (tensor.T if own.endswith((".lora.A", ".lora.B")) else tensor).float()
     vectors = {n.removesuffix(".vector"): t for n, t in tensors.items() if n.endswith(".vector")}
     inputs = {layer for layer, vector in vectors.items() if vector.shape[:1] == (1,)}
     tensors |= {f"{layer}.vector": vector.flatten() for layer, vector in vectors.items()}
-    adapted = {name.removesuffix(".lora.A") for name in tensors if name.endswith(".lora.A")}
-    method = _method(config, adapted | vectors.keys(), inputs, encoder, file)
-    for name, tensor in base_tensors.items():  # BERT's pooler, where it was not trained
+    adapted = {n.removesuffix(".lora.A") for n in tensors if n.endswith(".lora.A")} | vectors.keys()
+    method = _method(config, adapted, inputs, encoder, file)
+    for name, tensor in read_encoder(encoder).items():  # BERT's pooler, where it was not trained
         layer, _, last = name.rpartition(".")
         if layer in encoder.layout.head:
-            is_inner = layer in adapted | vectors.keys()
-            tensors.setdefault(f"{layer}.linear.{last}" if is_inner else name, tensor)
+            tensors.setdefault(f"{layer}.linear.{last}" if layer in adapted else name, tensor)
     if described.settings.trains != method["trains"] or described.settings.file:
         method = {"options": {}, "file": None, "file_sha256": None} | method
     settings = described.settings.model_copy(update=method)
@@ -233,9 +209,7 @@ def _read_config(folder: Path) -> PeftConfig:
         first = problem.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
         given = f"{key} is {repr(first['input'])[:80]}; " if key else ""
-        raise DataError(
-            f"{file}: {given}{first['msg']}; allowed: LoRA, DoRA, VeRA or IA3 as PEFT saves it"
-        ) from None
+        raise DataError(f"{file}: {given}{first['msg']}; allowed: LoRA, IA3 or VeRA") from None
     for key, value in (config.model_extra or {}).items():
         if value and key not in HARMLESS:
             raise DataError(f"{file}: {key} is {json.dumps(value)[:80]}; allowed: none")
@@ -265,13 +239,10 @@ def _base_of(
     return encoder
 
 
-def _without_vera(
-    found: Mapping[str, Tensor], base: Mapping[str, Tensor], file: Path
-) -> dict[str, Tensor]:
-    """``found`` with LoRA's factors in the place of VeRA's vectors: each layer has its share of the
-    two random matrices.
-    """
+def _without_vera(found: dict[str, Tensor], encoder: Encoder, file: Path) -> dict[str, Tensor]:
+    """With LoRA's A and B for VeRA's vectors: each layer has its share of two random matrices."""
     made = {name: tensor for name, tensor in found.items() if ".vera_" not in name}
+    base = read_encoder(encoder)
     try:
         A, B = found["base_model.vera_A"], found["base_model.vera_B"]
         for name in [name for name in found if name.endswith(".vera_lambda_b")]:
@@ -280,49 +251,38 @@ def _without_vera(
             width = base[f"{layer.removeprefix(PREFIX)}.weight"].shape[1]
             made[f"{layer}.lora_A.weight"] = A[:, :width]
             made[f"{layer}.lora_B.weight"] = b[:, None] * B[: len(b)] * d
-    except KeyError as missing:
-        raise DataError(
-            f"{file}: lacks {missing}; VeRA is read as PEFT saves it with save_projection=True"
-        ) from None
-    except (IndexError, RuntimeError) as problem:
-        raise DataError(f"{file}: {problem}; get the adapter again") from None
+    except (KeyError, IndexError, RuntimeError) as problem:
+        raise DataError(f"{file}: {problem!r}; save VeRA with save_projection=True") from None
     return made
 
 
 def _method(
     config: PeftConfig, adapted: set[str], inputs: set[str], encoder: Encoder, file: Path
 ) -> dict[str, Any]:
-    """What of the settings says which method it is; the last layers where no layer is adapted, as
-    PEFT's own word for that says.
+    """Its settings: the last layers where no layer is adapted, as PEFT's own word for that says;
+    IA3 multiplies the ``inputs`` of these of the ``adapted`` layers.
     """
     if not adapted:
         if (config.model_extra or {}).get("target_modules") != NOTHING:
             raise DataError(f"{file}: adapts no layer; get the adapter again")
         return {"trains": "head", "lora": None}
-    is_ia3 = config.peft_type == "IA3"
-    targets = _targets(adapted, encoder, is_ia3, file)
-    if is_ia3:
-        options = IA3Options(targets=targets, inputs=_targets(inputs, encoder, is_ia3, file))
-        plain = options.model_dump(mode="json", exclude_defaults=True)
-        return {"trains": "ia3", "lora": None, "options": plain}
-    alpha = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
-    if config.peft_type == "VERA":
-        alpha = 1.0
-    lora = LoraParams(rank=config.r, alpha=alpha, targets=targets, dropout=config.lora_dropout)
-    return {"trains": "dora" if config.use_dora else "lora", "lora": lora}
-
-
-def _targets(adapted: set[str], encoder: Encoder, is_ia3: bool, file: Path) -> tuple[Target, ...]:
-    """Those that the ``adapted`` layers are, which IA3 has but one of in an MLP."""
     layout, depth = encoder.layout, encoder.config[encoder.layout.depth]
     sites = {target: set(layout.linears(target, depth)) for target in TARGETS}
-    if is_ia3:
+    if config.peft_type == "IA3":
         sites["mlp"] = {name for name in sites["mlp"] if layout.role(name) == "mlp_output"}
-    targets = tuple(target for target in TARGETS if sites[target] <= adapted)
-    if unknown := sorted(adapted - {name for target in targets for name in sites[target]}):
+    targets, turned = (tuple(t for t in TARGETS if sites[t] <= own) for own in (adapted, inputs))
+    beyond = adapted.difference(*(sites[target] for target in targets))
+    beyond |= inputs.difference(*(sites[target] for target in turned))
+    if unknown := sorted(beyond):
         more = " ..." if len(unknown) > 5 else ""
         raise DataError(
             f"{file}: adapts {', '.join(unknown[:5])}{more}; allowed: {', '.join(TARGETS)}, "
             "each in all layers"
         )
-    return targets
+    if config.peft_type == "IA3":
+        return {"trains": "ia3", "lora": None, "options": {"targets": targets, "inputs": turned}}
+    alpha = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
+    alpha = 1.0 if config.peft_type == "VERA" else alpha
+    lora = LoraParams(rank=config.r, alpha=alpha, targets=targets, dropout=config.lora_dropout)
+    kind = "pissa" if config.init_lora_weights == "pissa" else "lora"
+    return {"trains": "dora" if config.use_dora else kind, "lora": lora}
