@@ -94,6 +94,13 @@ def more_lora(folder: Path) -> None:
     save_file(tensors | {name: torch.ones(3, 9)}, folder / WEIGHTS)
 
 
+def half_on_inputs(folder: Path) -> None:
+    rewritten(folder, peft_type="IA3")
+    name = "base_model.model.distilbert.transformer.layer.{}.attention.q_lin.ia3_l"
+    shapes = {name.format(0): (1, 32), name.format(1): (32, 1)}
+    save_file({name: torch.ones(shape) for name, shape in shapes.items()}, folder / WEIGHTS)
+
+
 def pickled(folder: Path) -> None:
     (folder / WEIGHTS).rename(folder / "adapter_model.bin")
 
@@ -110,6 +117,7 @@ BAD = {
         folder, base_model_name_or_path="x/distilbert-base-uncased"
     ),
     "adapts distilbert.embeddings.word_embeddings; allowed: query": more_lora,
+    r"adapts distilbert.transformer.layer.0.attention.q_lin; allowed: query": half_on_inputs,
     r"adapter_model\.bin: pickled weights are never read": pickled,
     "adapter_config.json: is missing": lambda folder: (folder / CONFIG).unlink(),
     r"at most 1,048,576": lambda folder: (folder / CONFIG).write_bytes(b" " * 2_000_000),
