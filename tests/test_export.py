@@ -2,29 +2,27 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import peft
 import pytest
 import torch
 from click.testing import CliRunner
 from ruamel.yaml import YAML
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification
 
 from lora_replication.adapter import Base, Description
 from lora_replication.cli import cli
 from lora_replication.data.tokens import load_tokenizer, tokenise
 from lora_replication.errors import DataError, ParameterError
 from lora_replication.export import export_run, import_adapter
+from lora_replication.files import file_digest
 from lora_replication.predict import find_trained
 from lora_replication.record import ADAPTER
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.evaluation import predict_logits
-from lora_replication.training.layouts import LAYOUTS
+from lora_replication.training.methods.registry import method_of
+from tests.test_methods import CODE
 from tests.training_runs import KINDS, encoder_of
 
 TEXT = "A fine film: Café CROWDS, 3.5 stars, and unbelievably well-acted! " * 6
@@ -40,10 +38,40 @@ CASES = {
     },
     "with_head": {"lora": {"targets": ["mlp", "head"]}},
     "only_head": {"lora": {"targets": ["head"]}},
+    "rslora": {"lora": {"rank": 3, "scaling": "rslora"}},
+    "lora_plus": {"lora": {}, "options": {"loraplus_ratio": 16.0}, "train_head": True},
+    "dora": {"trains": "dora", "lora": {"targets": ["mlp", "head"]}},
+    "dora_with_head": {"trains": "dora", "lora": {"dropout": 0.1}, "train_head": True},
+    "pissa": {"trains": "pissa", "lora": {"targets": ["key", "mlp"]}},
+    "vera": {"trains": "vera", "lora": {"targets": ["value", "mlp"]}, "train_head": True},
+    "ia3": {"trains": "ia3"},
+    "ia3_on_inputs": {
+        "trains": "ia3",
+        "options": {"targets": ["query", "projection", "head"], "inputs": ["projection"]},
+    },
+    "file": {"file": "lora_xs.py", "lora": {"scaling": "paper"}},
     "all": {"trains": "all"},
+    "bitfit": {"trains": "bitfit", "train_head": True},
+    "dora_of_inputs": {"trains": "dora", "lora": {}, "options": {"axis": "input"}},
+    "file_with_other_weights": {"file": "doubled.py", "lora": {}},
 }  # fmt: skip
+FILES = {
+    "lora_xs.py": CODE,
+    "doubled.py": CODE.replace('LoRA-XS"', 'Doubled"')
+    .replace(
+        "(site.linear, site.dropout)",
+        "(copy.deepcopy(site.linear), site.dropout)\n        self.linear.weight.data *= 2",
+    )
+    .replace("import torch", "import copy\n\nimport torch", 1),
+}
+ONLY_MERGED = {
+    "all": "all layers", "bitfit": "all biases", "dora_of_inputs": "DoRA, axis input",
+    "file_with_other_weights": "Doubled",
+}  # fmt: skip
+"""And how they are called."""
+PLAIN_LORA = ("pissa", "vera", "file")
 ADAPTERS = [(kind, case) for kind in KINDS for case in CASES]
-IN_PEFT = [(kind, case) for kind, case in ADAPTERS if case != "all"]
+IN_PEFT = [(kind, case) for kind, case in ADAPTERS if case not in ONLY_MERGED]
 
 
 def save_trained(folder: Path, kind: str, settings) -> Path:
@@ -82,7 +110,13 @@ def runs(exported, settings):
     """The same, filled once."""
     for kind, case in ADAPTERS if not any(exported.iterdir()) else ():
         place, encoder = exported / kind / case, encoder_of(kind).folder
-        save_trained(place / "run", kind, settings(**CASES[case]))
+        asked = settings(**CASES[case])
+        if asked.file:
+            file = exported / asked.file
+            file.write_text(FILES[asked.file])
+            own = {"file": str(file), "file_sha256": file_digest(file), "trains": file.stem}
+            asked = asked.model_copy(update=own)
+        save_trained(place / "run", kind, asked)
         for form in ("peft", "merged") if (kind, case) in IN_PEFT else ("merged",):
             export_run(place / "run", form, place / form, encoder)
     return exported
@@ -116,106 +150,20 @@ def test_an_export_comes_back_from_peft_with_its_classes_and_scale(runs, kind, c
     import_adapter(place / "peft", tmp_path / "run", encoder_of(kind).folder, 9, ("0", "1"))
     before, after = (find_trained(run).description for run in (place / "run", tmp_path / "run"))
     assert (after.classes, after.seed, after.base) == (CLASSES, 1, before.base)
-    assert after.settings.trains == before.settings.trains
+    trains = "lora" if case in PLAIN_LORA else before.settings.trains
+    assert (after.settings.trains, after.settings.file) == (trains, None)
+    if case not in PLAIN_LORA:
+        assert method_of(after.settings).options == method_of(before.settings).options
     assert after.settings.max_tokens == 64
     if lora := before.settings.lora:
         assert after.settings.lora.targets == lora.targets
-        factor = lora.alpha if lora.scaling == "article" else lora.alpha / lora.rank
-        assert after.scale == pytest.approx(factor)
+        divisor = {"article": 1, "paper": lora.rank, "rslora": lora.rank**0.5}[lora.scaling]
+        assert after.scale == pytest.approx(lora.alpha / divisor)
+        assert after.settings.lora.rank == lora.rank * (2 if case == "pissa" else 1)
     assert close(logits_here(tmp_path / "run", kind), logits_here(place / "run", kind))
 
 
-def save_with_peft(folder: Path, kind: str, **changes) -> peft.PeftModel:
-    """An adapter as PEFT's users make one, of random values."""
-    layout = LAYOUTS[kind]
-    base = AutoModelForSequenceClassification.from_pretrained(encoder_of(kind).folder)
-    names = [layout.query.rpartition(".")[2], layout.value.rpartition(".")[2]]
-    options = {"r": 3, "lora_alpha": 8, "target_modules": names, "task_type": "SEQ_CLS"} | changes
-    torch.manual_seed(1)
-    model = peft.get_peft_model(base, peft.LoraConfig(**options)).eval()
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and "lora_A" not in name:
-            torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(folder)
-    return model
-
-
-@pytest.mark.parametrize("changes", [{}, {"use_rslora": True, "bias": "none"}])
-def test_an_adapter_made_with_peft_predicts_here_as_there(tmp_path, changes):
-    encoder = encoder_of("distilbert")
-    model = save_with_peft(tmp_path / "peft", "distilbert", **changes)
-    import_adapter(tmp_path / "peft", tmp_path / "run", encoder.folder, 64, CLASSES)
-    ids = load_tokenizer(encoder.vocabulary, 64).encode(TEXT).ids
-    with torch.no_grad():
-        theirs = model(input_ids=torch.tensor([ids])).logits[0]
-    assert close(logits_here(tmp_path / "run", "distilbert"), theirs)
-    described = find_trained(tmp_path / "run").description
-    assert (described.study, described.seed, described.classes) == (None, None, CLASSES)
-
-
-def test_a_pooler_that_peft_left_alone_is_the_bases(tmp_path):
-    encoder = shutil.copytree(encoder_of("bert").folder, tmp_path / "base")
-    width = encoder_of("bert").config["hidden_size"]
-    pooler = {
-        "bert.pooler.dense.weight": torch.eye(width),
-        "bert.pooler.dense.bias": torch.ones(width),
-    }
-    save_file(load_file(encoder / "model.safetensors") | pooler, encoder / "model.safetensors")
-    save_with_peft(tmp_path / "peft", "bert")
-    import_adapter(tmp_path / "peft", tmp_path / "run", encoder, 64, CLASSES)
-    tensors = load_file(tmp_path / "run" / ADAPTER)
-    assert all(torch.equal(tensors[name], tensor) for name, tensor in pooler.items())
-
-
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-
-
-def rewritten(folder: Path, **changes) -> None:
-    content = json.loads((folder / CONFIG).read_text())
-    (folder / CONFIG).write_text(json.dumps(content | changes))
-
-
-def more_lora(folder: Path) -> None:
-    tensors = load_file(folder / WEIGHTS)
-    name = "base_model.model.distilbert.embeddings.word_embeddings.lora_A.weight"
-    save_file(tensors | {name: torch.ones(3, 9)}, folder / WEIGHTS)
-
-
-def pickled(folder: Path) -> None:
-    (folder / WEIGHTS).rename(folder / "adapter_model.bin")
-
-
-BAD = {
-    "peft_type is 'IA3'": lambda folder: rewritten(folder, peft_type="IA3"),
-    "use_dora is true": lambda folder: rewritten(folder, use_dora=True),
-    "rank_pattern is": lambda folder: rewritten(folder, rank_pattern={"a": 2}),
-    "init_lora_weights.* is 'pissa'": lambda folder: rewritten(folder, init_lora_weights="pissa"),
-    r"\(2, 32\), not \(9, 32\)|\(3, 32\), not \(9, 32\)": lambda folder: rewritten(folder, r=9),
-    "r is 1000000": lambda folder: rewritten(folder, r=1_000_000),
-    "adapter is for x/distilbert-base-uncased, whose weights": lambda folder: rewritten(
-        folder, base_model_name_or_path="x/distilbert-base-uncased"
-    ),
-    "LoRA on distilbert.embeddings.word_embeddings; allowed: query": more_lora,
-    r"adapter_model\.bin: pickled weights are never read": pickled,
-    "adapter_config.json: is missing": lambda folder: (folder / CONFIG).unlink(),
-    r"at most 1,048,576": lambda folder: (folder / CONFIG).write_bytes(b" " * 2_000_000),
-    "not a whole safetensors file": lambda folder: (folder / WEIGHTS).write_bytes(b"\x80\x04."),
-}  # fmt: skip
-
-
-@pytest.mark.fault(37, 38)
-@pytest.mark.parametrize("message", BAD)
-def test_a_foreign_adapter_that_can_not_be_read_is_refused(tmp_path, message):
-    save_with_peft(tmp_path / "peft", "distilbert")
-    BAD[message](tmp_path / "peft")
-    with pytest.raises(DataError, match=message):
-        import_adapter(
-            tmp_path / "peft", tmp_path / "run", encoder_of("distilbert").folder, 64, CLASSES
-        )
-    assert not (tmp_path / "run").exists()
-
-
-def test_another_base_is_refused_and_an_unknown_one_needs_its_folder(runs, tmp_path):
+def test_another_base_is_refused(runs, tmp_path):
     run = runs / "distilbert" / "article"
     other = encoder_of("bert").folder
     with pytest.raises(DataError, match="the run was trained on"):
@@ -224,15 +172,17 @@ def test_another_base_is_refused_and_an_unknown_one_needs_its_folder(runs, tmp_p
         export_run(run / "run", "merged", tmp_path / "merged", other)
     with pytest.raises(DataError, match=r"none.config\.json is missing"):
         export_run(run / "run", "merged", tmp_path / "merged", tmp_path / "none")
-    save_with_peft(tmp_path / "peft", "distilbert")
-    with pytest.raises(DataError, match=r"base_model_name_or_path is .* --encoder-path"):
-        import_adapter(tmp_path / "peft", tmp_path / "run", None, 64, CLASSES)
 
 
-def test_exports_need_an_empty_folder_and_a_method_that_peft_has(runs, tmp_path):
+@pytest.mark.parametrize(("case", "words"), ONLY_MERGED.items())
+def test_what_peft_has_no_adapter_for_is_refused_in_a_sentence(runs, case, words, tmp_path):
+    run, encoder = runs / "distilbert" / case / "run", encoder_of("distilbert").folder
+    with pytest.raises(ParameterError, match=f"trains {words}.* PEFT has no .*use --to merged"):
+        export_run(run, "peft", tmp_path, encoder)
+
+
+def test_exports_need_an_empty_folder(runs, tmp_path):
     run, encoder = runs / "distilbert" / "all" / "run", encoder_of("distilbert").folder
-    with pytest.raises(ParameterError, match=r"trains all, .*use --to merged"):
-        export_run(run, "peft", tmp_path / "new", encoder)
     (tmp_path / "kept").write_text("mine")
     for write in (export_run, lambda run, _form, *rest: import_adapter(run, *rest, 64, CLASSES)):
         with pytest.raises(ParameterError, match="is not empty"):

@@ -96,6 +96,21 @@ def test_make_installs_by_hash_and_wheels_but_for_one_package():
     ]
 
 
+def test_what_git_ignores_stays_out_of_the_container():
+    listed, ignored = (
+        {line.removeprefix("**/").strip("/") for line in (ROOT / file).read_text("utf-8").split()}
+        for file in (".dockerignore", ".gitignore")
+    )
+    assert {".git", "data"} <= {".git", *ignored} <= listed
+
+
+def test_the_container_installs_with_make_and_chooses_torchs_build_alone():
+    lines = (ROOT / "Containerfile").read_text("utf-8").splitlines()
+    assert [line for line in lines if "pip " in line] == []
+    assert [line.split("=")[0] for line in lines if line.startswith("ARG")] == ["ARG TORCH_INDEX"]
+    assert 'RUN PIP_EXTRA_INDEX_URL="$TORCH_INDEX" make setup' in lines
+
+
 @pytest.mark.parametrize("waiver", WAIVERS, ids=[waiver["id"] for waiver in WAIVERS])
 def test_a_waiver_says_of_what_why_and_until_when(waiver):
     assert re.fullmatch(r"CVE-\d{4}-\d+|GHSA(-\w{4}){3}|PYSEC-\d{4}-\d+", waiver["id"])

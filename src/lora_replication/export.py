@@ -25,6 +25,7 @@ from lora_replication.pins import PINS
 from lora_replication.predict import Trained, find_trained
 from lora_replication.reading import ARTICLE, read_study
 from lora_replication.record import ADAPTER
+from lora_replication.report.words import trains_in_words
 from lora_replication.statistics.intervals import wilson_interval
 from lora_replication.tracking.store import Store, failures, resolved
 from lora_replication.training.classifier import Classifier
@@ -89,7 +90,8 @@ def import_adapter(
     described, encoder, tensors = peft_form.from_peft(folder, encoder_path, max_tokens, classes)
     settings = described.settings.model_copy(update={"device": "cpu", "precision": "fp32"})
     classifier = Classifier(encoder, settings, 0, load=load_layers)
-    classifier.fill(tensors, folder / peft_form.WEIGHTS)
+    start = {n: t for n, t in classifier.adapter().items() if n.endswith((".A0", ".B0"))}
+    classifier.fill(start | tensors, folder / peft_form.WEIGHTS)  # PEFT keeps no start of PiSSA's
     classifier.save_adapter(to / ADAPTER, metadata=described.metadata())
 
 
@@ -100,8 +102,7 @@ def _refuse_unless_empty(folder: Path) -> None:
 
 def _write_peft(export: Export, folder: Path) -> None:
     settings = export.trained.description.settings
-    adapter = export.classifier.adapter()
-    config, tensors = peft_form.to_peft(settings, export.encoder, adapter)
+    config, tensors = peft_form.to_peft(settings, export.encoder, export.classifier)
     metadata = export.trained.description.metadata()
     _write_tensors(folder / peft_form.WEIGHTS, tensors, metadata)
     _write_json(folder / peft_form.CONFIG, config)
@@ -166,6 +167,7 @@ def _card(export: Export, form: str) -> str:
     card: str = template.render(
         form=form,
         described=export.trained.description,
+        trains=trains_in_words(export.trained.description.settings),
         record=record,
         pin=PINS.get(export.encoder.name),
         accuracy=wilson_interval(test.correct, test.reviews, 0.95) if test else None,

@@ -1,11 +1,11 @@
 """Adapters in the form of Hugging Face PEFT, both ways; PEFT itself is not needed.
 
-What a method is in PEFT stands here once. LoRA is LoRA, of ``lora_alpha`` s times rank. The last
-layers alone are a ``LORA`` that targets nothing and saves two modules. Full training is no adapter.
+What a method is in PEFT stands here once. Whatever is ``LowRank`` is LoRA of ``lora_alpha`` s times
+its rank; DoRA and IA3 are themselves. The last layers alone are a ``LORA`` that targets nothing and
+saves two modules. What moves the encoder's own weights is no adapter.
 """
 
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,8 +19,13 @@ from lora_replication.errors import DataError, ParameterError
 from lora_replication.pins import PINS
 from lora_replication.predict import Trained
 from lora_replication.record import Settings
+from lora_replication.report.words import trains_in_words
 from lora_replication.study import LoraParams, ModelParams
+from lora_replication.training.classifier import Classifier
 from lora_replication.training.load import read_encoder, read_tensors
+from lora_replication.training.methods import LowRank
+from lora_replication.training.methods.dora import LinearWithDoRA
+from lora_replication.training.methods.ia3 import ScaledLinear
 from lora_replication.training.methods.lora import scale_of
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -33,19 +38,25 @@ NOTHING = "dummy-target-modules"
 
 PREFIX = "base_model.model."
 RENAMED = (
-    (".lora.A", ".lora_A.weight"),
-    (".lora.B", ".lora_B.weight"),
-    (".linear.", ".base_layer."),
+    (PREFIX, ""),
+    (".lora_A.weight", ".lora.A"),
+    (".lora_B.weight", ".lora.B"),
+    (".lora_magnitude_vector", ".magnitude"),
+    (".ia3_l", ".vector"),
+    (".base_layer.", ".linear."),
 )
-"""Parts of names here and in PEFT, where A and B are transposed."""
+"""Parts of PEFT's names, and here. There A and B are transposed, and a vector is a column, or a row
+where it multiplies its layer's input.
+"""
 
 HARMLESS = {
-    "auto_mapping", "corda_config", "eva_config", "exclude_modules", "inference_mode",
-    "layers_pattern", "layers_to_transform", "loftq_config", "megatron_core", "modules_to_save",
-    "peft_version", "qalora_group_size", "revision", "runtime_config", "target_modules",
-    "task_type",
+    "auto_mapping", "corda_config", "d_initial", "eva_config", "exclude_modules",
+    "feedforward_modules", "inference_mode", "init_ia3_weights", "init_weights", "layers_pattern",
+    "layers_to_transform", "loftq_config", "megatron_core", "modules_to_save", "peft_version",
+    "projection_prng_key", "qalora_group_size", "revision", "runtime_config", "save_projection",
+    "target_modules", "task_type", "vera_dropout",
 }  # fmt: skip
-"""Keys of PEFT that change nothing in a prediction, or that the tensors' names say too."""
+"""Keys of PEFT that change nothing in a prediction, or that the tensors say too."""
 
 
 class PeftConfig(BaseModel):
@@ -53,69 +64,76 @@ class PeftConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
-    peft_type: Literal["LORA"]
+    peft_type: Literal["LORA", "IA3", "VERA"]
     base_model_name_or_path: str | None = None
     r: Rank = 8
     lora_alpha: Annotated[float, Field(ge=1e-6, le=1e6)] = 8
     lora_dropout: Dropout = 0.0
     use_rslora: bool = False
+    use_dora: bool = False
     bias: Literal["none"] = "none"
-    # Others move the base.
-    init_lora_weights: bool | Literal["gaussian", "orthogonal", "eva"] = True
-
-
-def _lora(lora: LoraParams) -> dict[str, Any]:
-    alpha = scale_of(lora) * lora.rank
-    return {"r": lora.rank, "lora_alpha": alpha, "lora_dropout": lora.dropout}
-
-
-FORMS: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "lora": _lora,
-    "head": lambda _none: {"r": 1, "lora_alpha": 1},
-}
-"""Keys of PEFT's config by what trains."""
+    # Others move the base; PiSSA does too, always to the same weights.
+    init_lora_weights: bool | Literal["gaussian", "orthogonal", "eva", "pissa"] = True
 
 
 def to_peft(
-    settings: Settings, encoder: Encoder, tensors: Mapping[str, Tensor]
+    settings: Settings, encoder: Encoder, classifier: Classifier
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """``adapter_config.json`` and the tensors of ``adapter_model.safetensors``.
 
-    A head that LoRA leaves alone is among ``modules_to_save``; the frozen weights of one with LoRA
-    are saved as those of its base layer, which PEFT loads too.
+    A head that nothing is added to is among ``modules_to_save``; the frozen weights of an adapted
+    one are saved as those of its base layer, which PEFT loads too.
 
-    Raises ``ParameterError`` for a method that PEFT has not.
+    Raises ``ParameterError`` for what PEFT has no adapter for.
     """
-    trains = settings.trains
-    if trains not in FORMS:
+    (model,), head = classifier.models, encoder.layout.head
+    added = {name: module for name, module in model.named_modules() if hasattr(module, "merged")}
+    forms = {name: _form(module, settings.lora) for name, module in added.items()}
+    kinds = [keys for keys, _ in forms.values()] or [{"peft_type": "LORA", "r": 1, "lora_alpha": 1}]
+    state = {name.replace(".linear.", "."): t for name, t in model.state_dict().items()}
+    base = read_encoder(encoder).items()
+    moved = any(not t.equal(state.get(n, t)) for n, t in base if not n.startswith(head))
+    if moved or not all(keys and keys == kinds[0] for keys in kinds):
         raise ParameterError(
-            f"the run trains {trains}, which PEFT has no adapter for; allowed: "
-            f"{', '.join(FORMS)}; use --to merged"
+            f"the run trains {trains_in_words(settings)}, for which PEFT has no adapter; "
+            "use --to merged"
         )
-    adapted = sorted(name.removesuffix(".lora.A") for name in tensors if name.endswith(".lora.A"))
+    heads = {f"{name}.linear" if name in added else name for name in head}
+    every = classifier.adapter()
+    tensors = {name: tensor for name, tensor in every.items() if name.rpartition(".")[0] in heads}
+    for layer, (_, own) in forms.items():
+        tensors |= {f"{layer}.{leaf}": tensor for leaf, tensor in own.items()}
+    whole = {PREFIX + n.replace(".linear.", ".base_layer."): t for n, t in tensors.items()}
     pin = PINS.get(encoder.name)
     config = {
-        "peft_type": "LORA",
         "base_model_name_or_path": pin.hub_name if pin else None,
         "revision": pin.revision if pin and pin.place == "hub" else None,
-        "bias": "none",
         "inference_mode": True,
-        "target_modules": adapted or NOTHING,
-        "modules_to_save": [name for name in encoder.layout.head if name not in adapted],
+        "target_modules": list(added) or NOTHING,
+        "modules_to_save": [name for name in head if name not in added],
     }
-    renamed = {PREFIX + _renamed(name): _turned(name, tensor) for name, tensor in tensors.items()}
-    return config | FORMS[trains](settings.lora), renamed
+    if kinds[0]["peft_type"] == "IA3":
+        config["feedforward_modules"] = [name for name, m in added.items() if m.scales_input]
+    return config | kinds[0], whole
 
 
-def _renamed(name: str, back: bool = False) -> str:
-    for ours, theirs in RENAMED:
-        name = name.replace(theirs, ours) if back else name.replace(ours, theirs)
-    return name
-
-
-def _turned(name: str, tensor: Tensor) -> Tensor:
-    """A and B transposed; ``name`` is the one here."""
-    return tensor.T.contiguous() if name.endswith((".A", ".B")) else tensor
+def _form(module: Any, lora: LoraParams | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Keys of PEFT's config, none for what it has not, and tensors by their names in a layer."""
+    if isinstance(module, ScaledLinear):
+        shape = (1, -1) if module.scales_input else (-1, 1)
+        return {"peft_type": "IA3"}, {"ia3_l": module.vector.view(shape)}
+    scale, dropout = (scale_of(lora), lora.dropout) if lora else (1.0, 0.0)
+    own = {}
+    if isinstance(module, LowRank):
+        A, B = module.low_rank()
+        B = B / scale
+    elif isinstance(module, LinearWithDoRA) and module.axis == "output":
+        A, B = module.lora.A, module.lora.B
+        own = {"lora_magnitude_vector": module.magnitude}
+    else:
+        return {}, {}
+    keys = {"peft_type": "LORA", "r": len(B), "lora_alpha": scale * len(B), "use_dora": bool(own)}
+    return keys | {"lora_dropout": dropout}, own | {"lora_A.weight": A.T, "lora_B.weight": B.T}
 
 
 def from_peft(
@@ -145,18 +163,28 @@ def from_peft(
     else:
         encoder = Trained(file, described, None).encoder(encoder_path)
     found = read_tensors(file, "get the adapter again")
+    if config.peft_type == "VERA":
+        found = _without_vera(found, encoder, file)
     if strange := [name for name in found if not name.startswith(PREFIX)]:
         raise DataError(f"{file}: {strange[0]} is no name of PEFT's; allowed: {PREFIX}...")
-    names = {name: _renamed(name.removeprefix(PREFIX), back=True) for name in found}
-    tensors = {own: _turned(own, found[name].float()) for name, own in names.items()}
-    adapted = {name.removesuffix(".lora.A") for name in tensors if name.endswith(".lora.A")}
-    lora = _lora_params(config, adapted, encoder, file)
+    tensors = {}
+    for name, tensor in found.items():
+        own = name
+        for theirs, ours in RENAMED:
+            own = own.replace(theirs, ours)
+        tensors[own] = (tensor.T if own.endswith((".lora.A", ".lora.B")) else tensor).float()
+    vectors = {n.removesuffix(".vector"): t for n, t in tensors.items() if n.endswith(".vector")}
+    inputs = {layer for layer, vector in vectors.items() if vector.shape[:1] == (1,)}
+    tensors |= {f"{layer}.vector": vector.flatten() for layer, vector in vectors.items()}
+    adapted = {n.removesuffix(".lora.A") for n in tensors if n.endswith(".lora.A")} | vectors.keys()
+    method = _method(config, adapted, inputs, encoder, file)
     for name, tensor in read_encoder(encoder).items():  # BERT's pooler, where it was not trained
         layer, _, last = name.rpartition(".")
         if layer in encoder.layout.head:
             tensors.setdefault(f"{layer}.linear.{last}" if layer in adapted else name, tensor)
-    update = {"trains": "lora" if lora else "head", "lora": lora}
-    settings = described.settings.model_copy(update=update)
+    if described.settings.trains != method["trains"] or described.settings.file:
+        method = {"options": {}, "file": None, "file_sha256": None} | method
+    settings = described.settings.model_copy(update=method)
     head = list(encoder.layout.head)
     described = described.model_copy(update={"settings": settings, "head": head})
     return described, encoder, tensors
@@ -181,10 +209,10 @@ def _read_config(folder: Path) -> PeftConfig:
         first = problem.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
         given = f"{key} is {repr(first['input'])[:80]}; " if key else ""
-        raise DataError(f"{file}: {given}{first['msg']}; allowed: LoRA as PEFT saves it") from None
+        raise DataError(f"{file}: {given}{first['msg']}; allowed: LoRA, IA3 or VeRA") from None
     for key, value in (config.model_extra or {}).items():
         if value and key not in HARMLESS:
-            raise DataError(f"{file}: {key} is {json.dumps(value)[:80]}; allowed: none, as in LoRA")
+            raise DataError(f"{file}: {key} is {json.dumps(value)[:80]}; allowed: none")
     return config
 
 
@@ -211,24 +239,50 @@ def _base_of(
     return encoder
 
 
-def _lora_params(
-    config: PeftConfig, adapted: set[str], encoder: Encoder, file: Path
-) -> LoraParams | None:
-    """None where no layer has LoRA, as PEFT's own word for that says."""
-    layout, depth = encoder.layout, encoder.config[encoder.layout.depth]
-    sites = {target: set(layout.linears(target, depth)) for target in TARGETS}
-    targets = [target for target in TARGETS if sites[target] <= adapted]
-    unknown = sorted(adapted - {name for target in targets for name in sites[target]})
-    if unknown:
-        more = " ..." if len(unknown) > 5 else ""
-        raise DataError(
-            f"{file}: LoRA on {', '.join(unknown[:5])}{more}; allowed: {', '.join(TARGETS)}, "
-            "each in all layers"
-        )
+def _without_vera(found: dict[str, Tensor], encoder: Encoder, file: Path) -> dict[str, Tensor]:
+    """With LoRA's A and B for VeRA's vectors: each layer has its share of two random matrices."""
+    made = {name: tensor for name, tensor in found.items() if ".vera_" not in name}
+    base = read_encoder(encoder)
+    try:
+        A, B = found["base_model.vera_A"], found["base_model.vera_B"]
+        for name in [name for name in found if name.endswith(".vera_lambda_b")]:
+            layer = name.removesuffix(".vera_lambda_b")
+            b, d = found[name], found[f"{layer}.vera_lambda_d"]
+            width = base[f"{layer.removeprefix(PREFIX)}.weight"].shape[1]
+            made[f"{layer}.lora_A.weight"] = A[:, :width]
+            made[f"{layer}.lora_B.weight"] = b[:, None] * B[: len(b)] * d
+    except (KeyError, IndexError, RuntimeError) as problem:
+        raise DataError(f"{file}: {problem!r}; save VeRA with save_projection=True") from None
+    return made
+
+
+def _method(
+    config: PeftConfig, adapted: set[str], inputs: set[str], encoder: Encoder, file: Path
+) -> dict[str, Any]:
+    """Its settings: the last layers where no layer is adapted, as PEFT's own word for that says;
+    IA3 multiplies the ``inputs`` of these of the ``adapted`` layers.
+    """
     if not adapted:
         if (config.model_extra or {}).get("target_modules") != NOTHING:
-            raise DataError(f"{file}: holds no LoRA; get the adapter again")
-        return None
+            raise DataError(f"{file}: adapts no layer; get the adapter again")
+        return {"trains": "head", "lora": None}
+    layout, depth = encoder.layout, encoder.config[encoder.layout.depth]
+    sites = {target: set(layout.linears(target, depth)) for target in TARGETS}
+    if config.peft_type == "IA3":
+        sites["mlp"] = {name for name in sites["mlp"] if layout.role(name) == "mlp_output"}
+    targets, turned = (tuple(t for t in TARGETS if sites[t] <= own) for own in (adapted, inputs))
+    beyond = adapted.difference(*(sites[target] for target in targets))
+    beyond |= inputs.difference(*(sites[target] for target in turned))
+    if unknown := sorted(beyond):
+        more = " ..." if len(unknown) > 5 else ""
+        raise DataError(
+            f"{file}: adapts {', '.join(unknown[:5])}{more}; allowed: {', '.join(TARGETS)}, "
+            "each in all layers"
+        )
+    if config.peft_type == "IA3":
+        return {"trains": "ia3", "lora": None, "options": {"targets": targets, "inputs": turned}}
     alpha = config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
-    dropout = config.lora_dropout
-    return LoraParams(rank=config.r, alpha=alpha, targets=tuple(targets), dropout=dropout)
+    alpha = 1.0 if config.peft_type == "VERA" else alpha
+    lora = LoraParams(rank=config.r, alpha=alpha, targets=targets, dropout=config.lora_dropout)
+    kind = "pissa" if config.init_lora_weights == "pissa" else "lora"
+    return {"trains": "dora" if config.use_dora else kind, "lora": lora}

@@ -3,8 +3,10 @@ values and the hidden units of the MLP; as in PEFT the latter as the input of it
 """
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from lora_replication.allowed import Part, Target, Targets
@@ -37,9 +39,10 @@ class ScaledLinear(nn.Module):
 
 
 class IA3Options(Part):
-    """Which layers have a vector; of ``mlp`` the second one."""
+    """Which layers have a vector, of ``mlp`` the second one, and which have it on their inputs."""
 
     targets: Targets = ("key", "value", "mlp")
+    inputs: Annotated[tuple[Target, ...], Field(strict=False)] = ("mlp",)
 
 
 class IA3(Method):
@@ -57,4 +60,5 @@ class IA3(Method):
         """The linear and its vector."""
         if site.role == "mlp_input":
             return None
-        return ScaledLinear(site.linear, scales_input=site.role == "mlp_output")
+        target, _, _ = site.role.partition("_")
+        return ScaledLinear(site.linear, scales_input=target in self.options.inputs)
