@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from ruamel.yaml import YAML
+from safetensors.torch import save_file
 
 from lora_replication.adapter import Base, Description
 from lora_replication.cli import cli
@@ -106,8 +107,9 @@ def exported(tmp_path_factory):
 
 
 @pytest.fixture
-def runs(exported, settings):
+def runs(exported, settings, monkeypatch):
     """The same, filled once."""
+    monkeypatch.setattr("lora_replication.predict.project_root", lambda: exported)
     for kind, case in ADAPTERS if not any(exported.iterdir()) else ():
         place, encoder = exported / kind / case, encoder_of(kind).folder
         asked = settings(**CASES[case])
@@ -225,3 +227,17 @@ def test_a_card_says_what_the_record_says(form, tmp_path):
     ):  # fmt: skip
         assert words in body
     assert ("PeftModel.from_pretrained" in body) == (form == "peft")
+
+
+def test_a_methods_file_from_elsewhere_is_not_run(tmp_path, settings):
+    code = tmp_path / "evil.py"
+    code.write_text("raise SystemExit(99)")
+    asked = settings(**CASES["paper"])
+    own = {"file": str(code), "file_sha256": file_digest(code), "trains": "evil"}
+    described = Description(
+        base=Base(name="folder", revision=None, sha256="0" * 64),
+        settings=asked.model_copy(update=own),
+    )
+    save_file({"x": torch.zeros(1)}, tmp_path / ADAPTER, described.metadata())
+    with pytest.raises(DataError, match=r"evil\.py, outside the project's folder"):
+        find_trained(tmp_path)

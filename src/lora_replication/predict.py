@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from lora_replication.adapter import Description, read_description
 from lora_replication.encoders import Encoder, locate_encoder
 from lora_replication.errors import DataError, EnvironmentProblem, ParameterError
+from lora_replication.files import project_root
 from lora_replication.record import ADAPTER, RECORD, Record, Settings, checked_file, read_record
 from lora_replication.study import ModelParams
 
@@ -132,14 +133,28 @@ def find_trained(run: Path) -> Trained:
                 f"{file}: does not say what it is, and there is no {RECORD} next to it; "
                 "name the folder of its run, with its record"
             )
-        return Trained(file, description, None)
+        return _without_code_from_elsewhere(Trained(file, description, None))
     if record.happened.status != "ok":
         raise DataError(
             f"{run / RECORD}: the run's status is {record.happened.status}; "
             "only a run with status ok can predict or be exported"
         )
     described = Description.of(record.asked, record.where.encoder_revision)
-    return Trained(checked_file(run, record, ADAPTER), described, record)
+    file = checked_file(run, record, ADAPTER)
+    return _without_code_from_elsewhere(Trained(file, described, record))
+
+
+def _without_code_from_elsewhere(trained: Trained) -> Trained:
+    """The same; ``DataError`` where it names a method's file that is not the project's: what comes
+    with an adapter must not be run.
+    """
+    file, root = trained.description.settings.file, project_root().resolve()
+    if file and not (root / file).resolve().is_relative_to(root):
+        raise DataError(
+            f"{trained.adapter}: its method is {file}, outside the project's folder; "
+            f"read that file, and move it into {root} if it may be run"
+        )
+    return trained
 
 
 def _settings(settings: Settings, device: str | None) -> Settings:

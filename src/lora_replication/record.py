@@ -9,7 +9,7 @@ import ast
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, computed_field, model_validator
 
@@ -17,6 +17,7 @@ from lora_replication.allowed import Measured, Nudges, Part, Positive, Seed, Tim
 from lora_replication.errors import DataError
 from lora_replication.files import digest, file_digest, project_root, write_whole
 from lora_replication.study import (
+    BuiltIn,
     LoraParams,
     MethodExtras,
     MethodParams,
@@ -72,6 +73,13 @@ class Settings(MethodExtras):
     evaluate_train: bool = True
     evaluate_test: bool = True
     stop_one_class: bool = False
+
+    @model_validator(mode="after")
+    def _method_is_known(self) -> Self:
+        """The name becomes that of a module."""
+        if self.file is None and self.trains not in get_args(BuiltIn):
+            raise ValueError(f"trains is {self.trains!r}; allowed: {', '.join(get_args(BuiltIn))}")
+        return self
 
     @classmethod
     def of(cls, study: Study, method: MethodParams, **others: bool) -> Self:
