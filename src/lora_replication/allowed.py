@@ -89,7 +89,13 @@ Measured = Annotated[float, Field(ge=0, lt=2**53)]
 Time = Annotated[str, AfterValidator(_time)]
 
 
-class Part(BaseModel):
-    """A mapping of known keys."""
+class Facts(BaseModel):
+    """Facts that know their keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Part(Facts):
+    """A mapping of known keys whose values are of exactly their types."""
+
+    model_config = ConfigDict(strict=True)

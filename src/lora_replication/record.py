@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, computed_field, model_validator
 
 from lora_replication.allowed import Measured, Nudges, Part, Positive, Seed, Time, Whole
-from lora_replication.errors import DataError
+from lora_replication.errors import DataError, first_problem
 from lora_replication.files import digest, file_digest, project_root, write_whole
 from lora_replication.study import (
     LoraParams,
@@ -356,11 +356,10 @@ class Record(Part):
         try:
             return cls.model_validate_json(content)
         except ValidationError as problem:
-            first = problem.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            what = f"not a record of this project ({where}: {first['msg']})"
-            if where == "schema_version":
-                what = f"a record of schema {repr(first['input'])[:80]}, this version reads 2"
+            key, value, wrong = first_problem(problem)
+            what = f"not a record of this project ({key}: {wrong})"
+            if key == "schema_version":
+                what = f"a record of schema {value}, this version reads 2"
             raise DataError(f"{file}: {what}; delete it to train the run again") from None
 
 

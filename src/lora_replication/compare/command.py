@@ -4,12 +4,12 @@ import textwrap
 from pathlib import Path
 from typing import Any, Self
 
+from lora_replication.allowed import Facts
 from lora_replication.compare.decision import Decision, Pairs, Rule, decide
 from lora_replication.compare.foreign import is_foreign, read_foreign
 from lora_replication.compare.sides import Side, read_side
 from lora_replication.errors import ParameterError
 from lora_replication.files import write_whole
-from lora_replication.report.results import Part
 from lora_replication.report.tables import Column, aligned, short_table, table
 from lora_replication.report.words import percent, say
 from lora_replication.study import Study
@@ -26,7 +26,7 @@ COLUMNS = [
 """Of the table with a row a side."""
 
 
-class Compared(Part):
+class Compared(Facts):
     """A comparison; fractions are from 0 to 1, and the difference is the second minus the first.
 
     Attributes:

@@ -7,10 +7,10 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_replication.allowed import Facts
 from lora_replication.compare.sides import Side
 from lora_replication.errors import DataError
 from lora_replication.report.predictions import Predictions
-from lora_replication.report.results import Part
 from lora_replication.report.verdicts import FEWEST, GUESSED, undecidable
 from lora_replication.statistics import Components, Interval, look_tails, seeds_for_margin
 
@@ -45,7 +45,7 @@ class Rule:
         return _tails(self.looks, alpha)[look], _tails(self.looks, 2 * alpha)[look]
 
 
-class Decision(Part):
+class Decision(Facts):
     """What one look says; the second side compared with the first.
 
     Attributes:

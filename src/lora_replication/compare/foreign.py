@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from lora_replication.allowed import LINE, Name, Part
 from lora_replication.compare.sides import Side, find_records
 from lora_replication.data.reviews import MOST_ROWS, PARTS, read_table
-from lora_replication.errors import DataError
+from lora_replication.errors import DataError, first_problem
 from lora_replication.record import PREDICTIONS
 from lora_replication.report.predictions import read_columns, read_predictions
 from lora_replication.workspace import Workspace
@@ -76,14 +76,12 @@ def read_description(file: Path) -> Description:
         if file.stat().st_size > 2**16:
             raise DataError(f"{file}: has more than {2**16:,} bytes; allowed: a name and a study")
         return Description.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as problem:
+    except OSError as problem:
         reason = str(problem)
-        if isinstance(problem, ValidationError):
-            first = problem.errors(include_url=False)[0]
-            reason = f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
-        raise DataError(
-            f'{file}: {reason}; allowed: {{"name": "my method", "study": "minilm-small"}}'
-        ) from None
+    except ValidationError as problem:
+        key, _, wrong = first_problem(problem)
+        reason = f"{key or 'the file'}: {wrong}"
+    raise DataError(f'{file}: {reason}; allowed: {{"name": "my method", "study": "minilm-small"}}')
 
 
 def _labels(workspace: Workspace, records: list[Any]) -> NDArray[np.float64]:
