@@ -1,6 +1,6 @@
 """Better, worse, as good, or undecided: two sides paired over seeds and test reviews."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Self
 
@@ -99,10 +99,6 @@ class Pairs:
             sides = [{seed: own[seed] for seed in shared} for own in sides]
         runs = zip(*([own[seed] for seed in sorted(own)] for own in sides), strict=False)
         return cls(tuple(runs), second.movies if first.movies is None else first.movies)
-
-    def up_to(self, seeds: int) -> Self:
-        """The first so many."""
-        return replace(self, runs=self.runs[:seeds])
 
     def components(self, diverged: float | None) -> Components | None:
         """Of the second's answers minus the first's, with diverged runs left out, or right with

@@ -74,9 +74,7 @@ def not_excluded_as_best(right: ArrayLike, level: float) -> list[bool]:
     return [bool(one.min() > (1 - level) / rivals) for one in p_values]
 
 
-def not_excluded_over_seeds(
-    tables: Sequence[ArrayLike], level: float, clusters: ArrayLike | None = None
-) -> list[bool]:
+def not_excluded_over_seeds(tables: Sequence[ArrayLike], level: float) -> list[bool]:
     """The same for options with several seeds each, for new seeds and new reviews.
 
     The best one is among them with a chance of at least ``level``: it is left out only if one of
@@ -86,7 +84,6 @@ def not_excluded_over_seeds(
     Args:
         tables: of each option (seeds, reviews): right answers from 0 to 1, all on the same seeds
             and reviews.
-        clusters: as in ``crossed_components``.
 
     Raises:
         ValueError: the tables differ in shape.
@@ -98,7 +95,7 @@ def not_excluded_over_seeds(
     tail = (1 - level) / max(1, len(values) - 1)
     for own, other in permutations(range(len(values)), 2):
         if kept[own] and values[other].mean() > values[own].mean():
-            found = crossed_components(values[other] - values[own], clusters)
+            found = crossed_components(values[other] - values[own])
             kept[own] = not found.mean > found.critical(tail) * found.error
     return kept
 
