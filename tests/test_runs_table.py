@@ -1,8 +1,6 @@
 """``runs.parquet`` and ``load_runs``."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +65,3 @@ def test_what_is_no_table_of_runs_is_refused(tmp_path: Path, content: bytes | No
         load_runs(tmp_path)
     with pytest.raises(DataError, match="none: can't be read"):
         load_runs("none")
-
-
-def test_the_package_is_imported_without_anything_heavy() -> None:
-    heavy = "{'torch', 'pandas', 'pyarrow', 'scipy', 'numpy', 'pydantic', 'click'}"
-    code = f"import sys, lora_replication; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
