@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, computed_field, model_validator
 
 from lora_replication.allowed import Measured, Nudges, Part, Positive, Seed, Time, Whole
 from lora_replication.errors import DataError, first_problem
-from lora_replication.files import digest, file_digest, project_root, write_whole
+from lora_replication.files import digest, file_digest, project_root, readable, write_whole
 from lora_replication.study import (
     LoraParams,
     MethodExtras,
@@ -401,10 +401,8 @@ def checked_file(folder: Path, record: Record, name: str) -> Path:
     expected = happened.predictions_sha256 if name == PREDICTIONS else happened.adapter_sha256
     if file.exists() and (not file.is_file() or (expected is None and file.is_symlink())):
         raise DataError(f"{file}: is no plain file; restore it, or train it again")
-    try:
+    with readable(file, "train it again"):
         found = file_digest(file)
-    except OSError as problem:
-        raise DataError(f"{file}: can't be read ({problem.strerror}); train it again") from None
     if expected not in (None, found):
         raise DataError(f"{file}: altered; its record says sha256 {expected}, it has {found}")
     return file

@@ -20,6 +20,7 @@ from lora_replication.allowed import LINE, Name, Part
 from lora_replication.compare.sides import Side, find_records
 from lora_replication.data.reviews import MOST_ROWS, PARTS, read_table
 from lora_replication.errors import DataError, first_problem
+from lora_replication.files import readable
 from lora_replication.record import PREDICTIONS
 from lora_replication.report.predictions import read_columns, read_predictions
 from lora_replication.workspace import Workspace
@@ -129,7 +130,8 @@ def _columns(file: Path) -> list[NDArray[Any]]:
     import pyarrow as pa
     from pyarrow import csv
 
-    try:
+    remedy = f"allowed: a table of {', '.join(COLUMNS)}"
+    with readable(file, remedy, KeyError, ValueError, pa.ArrowException):
         if (size := file.stat().st_size) > MOST_BYTES:
             raise OSError(f"it has {size:,} bytes; allowed: {MOST_BYTES:,}")
         if file.suffix == ".csv":
@@ -145,7 +147,3 @@ def _columns(file: Path) -> list[NDArray[Any]]:
             table = read_table(file, list(COLUMNS))
         split = table["split"].cast(pa.string()).to_numpy(zero_copy_only=False)
         return [split, *(table[name].cast(pa.float64()).to_numpy() for name in COLUMNS[1:])]
-    except (OSError, KeyError, ValueError, pa.ArrowException) as problem:
-        raise DataError(
-            f"{file}: can't be read ({problem}); allowed: a table of {', '.join(COLUMNS)}"
-        ) from None

@@ -13,7 +13,7 @@ from lora_replication.allowed import Part
 from lora_replication.data.reviews import PARTS, PartName, read_table
 from lora_replication.data.tokens import Tokens, tokens_from_bytes
 from lora_replication.errors import DataError, first_problem
-from lora_replication.files import digest
+from lora_replication.files import digest, readable
 from lora_replication.study import Study
 
 if TYPE_CHECKING:
@@ -171,7 +171,5 @@ def _vouched(file: Path, expected: str) -> bytes:
 
 
 def _content(file: Path) -> bytes:
-    try:
+    with readable(file, AGAIN):
         return file.read_bytes()
-    except OSError as problem:
-        raise DataError(f"{file}: can't be read ({problem.strerror}); {AGAIN}") from None

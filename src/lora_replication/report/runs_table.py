@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lora_replication.data.reviews import read_table, table_to_bytes
-from lora_replication.errors import DataError
-from lora_replication.files import project_root
+from lora_replication.files import project_root, readable
 from lora_replication.reading import study_names
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import Results
@@ -49,12 +48,7 @@ def read_runs(study: str | Path) -> "pd.DataFrame":
     if str(study) in study_names(root := project_root()):
         source = root / "reports" / str(study)
     file = source / RUNS if source.is_dir() else source
-    try:
-        found = read_table(file, fields())
-    except (OSError, KeyError, pa.ArrowException) as problem:
-        reason = getattr(problem, "strerror", None) or str(problem)
-        raise DataError(
-            f"{file}: can't be read ({reason}); allowed: a study with a report, a report's folder "
-            f"or its {RUNS}, which lora-replication report STUDY writes"
-        ) from None
-    return found.to_pandas(use_threads=False)
+    allowed = f"a study with a report, a report's folder or its {RUNS}"
+    remedy = f"allowed: {allowed}, which lora-replication report STUDY writes"
+    with readable(file, remedy, KeyError, pa.ArrowException):
+        return read_table(file, fields()).to_pandas(use_threads=False)
