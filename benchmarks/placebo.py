@@ -116,8 +116,8 @@ def by_folders(first: Array, second: Array, labels: Array) -> Decision:
 
 def in_looks(first: Array, second: Array, looks: tuple[int, ...]) -> str:
     """The word at the first look that decides, or at the last."""
-    pairs, rule = Pairs(tuple(zip(first, second, strict=True))), Rule(0.005, 0.95, 0.8, looks)
-    words = (decide(pairs.up_to(seeds), rule, look).word for look, seeds in enumerate(looks))
+    runs, rule = tuple(zip(first, second, strict=True)), Rule(0.005, 0.95, 0.8, looks)
+    words = (decide(Pairs(runs[:seeds]), rule, look).word for look, seeds in enumerate(looks))
     return next((word for word in words if word != "undecided"), "undecided")
 
 

@@ -43,16 +43,6 @@ def test_every_help_has_an_example_and_fits_a_narrow_terminal(command):
     assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_the_help_loads_nothing_heavy():
-    heavy = "{'torch', 'transformers', 'mlflow', 'scipy', 'pandas', 'dvc'}"
-    code = (
-        "import sys; from lora_replication import cli; sys.argv[1:] = ['--help']\n"
-        f"try: cli.main()\nexcept SystemExit: print('loaded', sorted({heavy} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("loaded []\n")
-
-
 def test_studies_are_listed_with_their_titles():
     titles = json.loads(call("list", "--json").stdout)
     assert next(iter(titles)) == "article"

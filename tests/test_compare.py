@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from lora_replication.cli import cli
-from lora_replication.compare.command import compare_recorded, sentence
+from lora_replication.compare.command import compare_recorded
 from lora_replication.compare.decision import Pairs, Rule, decide
 from lora_replication.compare.sides import read_side, runs_of
 from lora_replication.errors import DataError, ParameterError
@@ -129,7 +129,7 @@ def test_the_terminal_has_both_sides_and_the_word_and_json_has_all(monkeypatch) 
     shown = command("lora_default", "reports/minilm-small:full", "--study", "minilm-small").output
     lines = shown.splitlines()
     assert lines[0].endswith("not DistilBERT and not all of IMDb")
-    assert lines[2].split() == ["LoRA", "default", "10", "74.89"]
+    assert lines[1:3] == ["Method        Runs   Test", "LoRA default    10  74.89"]
     words = " ".join(lines[4:])
     assert "1,000 reviews of 870 movies. Full is better than LoRA default;" in words
     assert "+4.79 points (+3.13 to +6.45, 95 % for new seeds and reviews), p < 0.001" in words
@@ -157,7 +157,7 @@ def test_a_single_run_has_an_interval_for_new_reviews_and_no_word() -> None:
     said = compare_recorded("full/seed-3", "lora_tuned/seed-3", "minilm-small", None, ROOT)
     assert said.names == ("full seed-3", "LoRA tuned seed-3")
     assert said.decision.why == "few_runs"
-    assert "95 % for new reviews alone), p —, runs in pairs: 1;" in sentence(said)
+    assert "95 % for new reviews alone), p —, runs in pairs: 1;" in said.texts[0]
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lora_replication.data.manifest import (
-    Manifest,
-    read_manifest,
-    read_test_reviews,
-    read_tokens,
-)
+from lora_replication.data.manifest import Manifest, read_manifest, read_test_reviews, read_tokens
 from lora_replication.data.reviews import PARTS
 from lora_replication.errors import DataError
 from lora_replication.files import digest

@@ -12,16 +12,9 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportions_ztest
 
-from lora_replication.article.published_file import (
-    PublishedCell,
-    read_published_grid,
-)
+from lora_replication.article.published_file import PublishedCell, read_published_grid
 from lora_replication.record import Record
-from lora_replication.report.published import (
-    PublishedResults,
-    compare_grids,
-    summarise_published,
-)
+from lora_replication.report.published import PublishedResults, compare_grids, summarise_published
 from lora_replication.report.published_report import build_published_report
 from lora_replication.workspace import Workspace
 from tests.published_files import collapsed, made_up, text_of
@@ -250,9 +243,7 @@ def test_what_is_known_of_the_authors_file(own: tuple[PublishedResults, pd.DataF
 
 
 @OWN_FILE
-def test_the_committed_report_is_of_the_authors_file_and_does_not_repeat_it(
-    tmp_path: Path,
-) -> None:
+def test_the_committed_report_is_of_the_authors_file_and_does_not_repeat_it(tmp_path: Path) -> None:
     own = Path(os.environ["STUDIO_RESULTS"])
     build_published_report(own, tmp_path, 0.95)
     for name in ("results.json", "alpha_by_rank.csv", "report.md"):

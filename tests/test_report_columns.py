@@ -12,13 +12,7 @@ from jinja2 import UndefinedError
 from lora_replication.report import tables as module
 from lora_replication.report.build import report_files
 from lora_replication.report.results import Results
-from lora_replication.report.tables import (
-    Column,
-    csv_bytes,
-    short_table,
-    tables,
-    terminal_table,
-)
+from lora_replication.report.tables import Column, csv_bytes, short_table, tables, terminal_table
 from lora_replication.report.words import ABSENT, ends
 from tests import report_records as made
 

@@ -80,7 +80,12 @@ def test_predictions_that_contradict_their_record_are_refused(tmp_path, wrong):
 
 def test_damaged_predictions_and_altered_reviews_are_refused(tmp_path: Path) -> None:
     workspace = workspace_of(tmp_path, one_run())
-    (workspace.folder(one_run().asked) / PREDICTIONS).write_bytes(b"PAR1 but no more")
+    file = workspace.folder(one_run().asked) / PREDICTIONS
+    parts = pa.array([b"test\xff"] * 4).view(pa.string())  # no UTF-8
+    pq.write_table(pq.read_table(file).set_column(0, "split", parts), file)
+    with pytest.raises(DataError, match=r"predictions\.parquet: can't be read"):
+        read_predictions(workspace, [one_run()])
+    file.write_bytes(b"PAR1 but no more")
     with pytest.raises(DataError, match=r"predictions\.parquet: can't be read"):
         read_predictions(workspace, [one_run()])
     (workspace.data / TEST_REVIEWS).write_bytes(b"other")

@@ -59,9 +59,9 @@ def words(kind: str, effect: float, studies: int, margin: float = 0.005) -> list
             effects = 0.975 * common + math.sqrt(1 - 0.975**2) * mine
             drawn = simulated.accuracies(kind, chance.random(LOOKS[-1]), mean, 0.02)
             sides.append(simulated.answers(chance, drawn, effects).astype(float))
-        pairs = Pairs(tuple(zip(*sides, strict=True)))
+        runs = tuple(zip(*sides, strict=True))
         for look, seeds in enumerate(LOOKS):
-            found = decide(pairs.up_to(seeds), rule, look)
+            found = decide(Pairs(runs[:seeds]), rule, look)
             if found.word != "undecided":
                 break
         said.append((found.word, look))

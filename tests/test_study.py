@@ -1,8 +1,6 @@
 """A study is read as DVC reads it; what is wrong is told with file, line, key, value, allowed."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -254,15 +252,3 @@ def test_a_misspelt_key_is_told_with_the_right_one(tmp_path_factory, path, data)
     file.write_text(text.rstrip() + " 1\n")
     expected = f"unknown key {'.'.join([*parents, wrong])}; did you mean {'.'.join(path)}?"
     assert any(line.endswith(expected) for line in problems(file))
-
-
-def test_parameters_are_read_without_torch_or_transformers():
-    heavy = "{'torch', 'transformers', 'mlflow', 'scipy', 'pyarrow'}"
-    code = (
-        "import sys; from pathlib import Path; from lora_replication.reading import load_study; "
-        f"load_study(Path(sys.argv[1])); print({heavy} & set(sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(PARAMS)], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "set()"

@@ -90,12 +90,7 @@ def test_a_run_has_curves_results_settings_and_files_and_nothing_of_the_user(tra
 
 
 @pytest.mark.parametrize(
-    ("raised", "status"),
-    [
-        (Stopped(15), "KILLED"),
-        (ValueError("x"), "FAILED"),
-        (None, "FINISHED"),
-    ],
+    ("raised", "status"), [(Stopped(15), "KILLED"), (ValueError("x"), "FAILED"), (None, "FINISHED")]
 )
 def test_leaving_ends_the_run(raised, status):
     record = a_record(a_run())
@@ -181,8 +176,7 @@ def test_a_silent_server_costs_one_call_which_is_short_when_the_process_is_stopp
 
 @pytest.mark.fault(9)
 @pytest.mark.parametrize(
-    "uri",
-    ["foo://bar", "http://[bad", "sqlite:////proc/none/mlflow.db", "sqlite:///taken"],
+    "uri", ["foo://bar", "http://[bad", "sqlite:////proc/none/mlflow.db", "sqlite:///taken"]
 )
 def test_a_bad_address_costs_one_warning(uri, monkeypatch, capsys):
     Path("taken").mkdir()

@@ -244,8 +244,7 @@ def test_a_method_at_a_rate_of_its_own_is_not_the_articles() -> None:
 
 
 @pytest.mark.parametrize(
-    "train",
-    [{"epochs": 1}, {"batch_size": 512}, {"precision": "fp32"}, {"learning_rate": 1e-3}],
+    "train", [{"epochs": 1}, {"batch_size": 512}, {"precision": "fp32"}, {"learning_rate": 1e-3}]
 )
 def test_other_training_is_judged_on_no_claim_of_the_article(train: dict[str, Any]) -> None:
     found = world(ARTICLE, SPREAD, study=article_study(train=train), review_sd=0.02)

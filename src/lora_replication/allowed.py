@@ -45,7 +45,6 @@ def _number(range_: str, **limits: Any) -> Any:
 
 T = TypeVar("T")
 Several = Annotated[list[T], Field(min_length=1), AfterValidator(_distinct)]
-NAMED = "method names, each with its keys"
 LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"
 Scaling = Literal["article", "paper", "rslora"]
 Targets = Annotated[
@@ -56,6 +55,9 @@ Targets = Annotated[
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$", description=NAME_RULE)]
 MethodName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$", description=METHOD_RULE)
+]
+ByMethod = Annotated[
+    dict[MethodName, T], Field(min_length=1, description="method names, each with its keys")
 ]
 File = Annotated[str, Field(pattern=LINE, description="a path")]
 Seed = Annotated[int, whole(0, 2**32 - 1)]
@@ -89,7 +91,13 @@ Measured = Annotated[float, Field(ge=0, lt=2**53)]
 Time = Annotated[str, AfterValidator(_time)]
 
 
-class Part(BaseModel):
-    """A mapping of known keys."""
+class Facts(BaseModel):
+    """Facts that know their keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Part(Facts):
+    """A mapping of known keys whose values are of exactly their types."""
+
+    model_config = ConfigDict(strict=True)

@@ -10,6 +10,7 @@ import click
 from lora_replication import __version__
 from lora_replication.allowed import TARGETS
 from lora_replication.errors import ParameterError
+from lora_replication.files import project_root
 from lora_replication.process import run_command
 
 FIRST_STEPS = """\b
@@ -62,7 +63,6 @@ def cli(context: click.Context) -> None:
 @AS_JSON
 def list_studies(as_json: bool) -> None:
     """List the studies of this project."""
-    from lora_replication.files import project_root
     from lora_replication.reading import read_study, study_names
 
     root = project_root()
@@ -112,7 +112,6 @@ def doctor(study: str, as_json: bool) -> None:
 @AS_JSON
 def report(study: str, allow_partial: bool, publish: bool, show: bool, as_json: bool) -> None:
     """Rebuild the report of STUDY. From its records, or else from those committed with it."""
-    from lora_replication.files import project_root
     from lora_replication.report.build import report_study
     from lora_replication.report.tables import terminal_table
 
@@ -150,7 +149,6 @@ def compare(
     of foreign predictions.
     """
     from lora_replication.compare.command import compare_recorded, terminal_text, write_page
-    from lora_replication.files import project_root
 
     root = project_root()
     if seeds_at_most is None:
@@ -257,7 +255,6 @@ def import_(folder: Path, run: Path, **options: Any) -> None:
 @click.option("--study", help="Compare with the finished configurations of this study's grid.")
 def article_grid(file: Path, folder: Path | None, study: str | None) -> None:
     """Report on the grid published with the article. FILE is its author's results file."""
-    from lora_replication.files import project_root
     from lora_replication.reading import ARTICLE, read_study
     from lora_replication.report.published_report import build_published_report
     from lora_replication.workspace import Workspace
@@ -274,7 +271,6 @@ def article_grid(file: Path, folder: Path | None, study: str | None) -> None:
 @click.option("--ui", default="http://127.0.0.1:5000", help="Address of MLflow's page.")
 def sync(ui: str) -> None:
     """Rebuild the MLflow copy from all records. Those of committed reports are included."""
-    from lora_replication.files import project_root
     from lora_replication.tracking.sync import sync_all
 
     sync_all(project_root(), ui)

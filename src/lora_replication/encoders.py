@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from lora_replication.errors import DataError, EnvironmentProblem
+from lora_replication.errors import DataError, EnvironmentProblem, first_problem
 from lora_replication.files import expanded, file_digest
 from lora_replication.pins import PINS, HubFiles, Pin
 from lora_replication.study import ModelParams
@@ -179,10 +179,9 @@ def _read_config(folder: Path, max_tokens: int) -> DistilBertConfig | BertConfig
     try:
         config = _ANY_CONFIG.validate_json(file.read_bytes())
     except ValidationError as problem:
-        first = problem.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"][1:]))
-        given = f"{key} is {repr(first['input'])[:80]}; " if key else ""
-        allowed = first["msg"].removeprefix("Value error, ")
+        key, value, wrong = first_problem(problem)
+        _, _, key = key.partition(".")  # after the kind of config
+        given, allowed = f"{key} is {value}; " if key else "", wrong.removeprefix("Value error, ")
         raise DataError(
             f"{file}: {given}{allowed}; the config of an uncased DistilBERT or BERT in the "
             "hub's layout is needed"

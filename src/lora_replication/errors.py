@@ -3,7 +3,10 @@
 Anything else that is raised is a bug of this project and ends with exit code 1.
 """
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class ReplicationError(Exception):
@@ -50,3 +53,9 @@ class Stopped(BaseException):
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"stopped by signal {signal_number}")
         self.exit_code = 128 + signal_number
+
+
+def first_problem(found: "ValidationError") -> tuple[str, str, str]:
+    """The dotted key, what it is, shortened, and what is wrong with it."""
+    first = found.errors(include_url=False)[0]
+    return ".".join(map(str, first["loc"])), repr(first["input"])[:80], first["msg"]

@@ -17,7 +17,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from lora_replication.errors import EnvironmentProblem
+from lora_replication.errors import DataError, EnvironmentProblem
 
 REMEDIES = {
     "free space": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
@@ -63,6 +63,18 @@ def file_digest(file: Path) -> str:
     """sha256 of a file's bytes."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def readable(file: Path, remedy: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn an ``OSError`` of reading ``file``, or another of these ``errors``, into a ``DataError``
+    that ends with the ``remedy``.
+    """
+    try:
+        yield
+    except (OSError, *errors) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise DataError(f"{file}: can't be read ({reason}); {remedy}") from None
 
 
 def write_whole(file: Path, content: bytes | Callable[[Path], None]) -> None:

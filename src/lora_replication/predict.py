@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from lora_replication.adapter import Description, read_description
 from lora_replication.encoders import Encoder, locate_encoder
-from lora_replication.errors import DataError, EnvironmentProblem, ParameterError
+from lora_replication.errors import DataError, EnvironmentProblem, ParameterError, first_problem
 from lora_replication.files import project_root
 from lora_replication.record import ADAPTER, RECORD, Record, Settings, checked_file, read_record
 from lora_replication.study import ModelParams
@@ -92,9 +92,8 @@ class Trained:
         try:
             encoder = locate_encoder(ModelParams.model_validate(model))
         except ValidationError as problem:
-            first = problem.errors(include_url=False)[0]
-            said = f"{'.'.join(map(str, first['loc']))} is {repr(first['input'])[:80]}"
-            raise DataError(f"{self.adapter}: {said}; {first['msg']}; get it again") from None
+            key, value, wrong = first_problem(problem)
+            raise DataError(f"{self.adapter}: {key} is {value}; {wrong}; get it again") from None
         if encoder.weights_sha256 != base.sha256:
             raise DataError(
                 f"{encoder.weights} has sha256 {encoder.weights_sha256}; "

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, ValidationError, computed_field, model_validator
 
 from lora_replication.allowed import Measured, Nudges, Part, Positive, Seed, Time, Whole
-from lora_replication.errors import DataError
-from lora_replication.files import digest, file_digest, project_root, write_whole
+from lora_replication.errors import DataError, first_problem
+from lora_replication.files import digest, file_digest, project_root, readable, write_whole
 from lora_replication.study import (
     BuiltIn,
     LoraParams,
@@ -364,11 +364,10 @@ class Record(Part):
         try:
             return cls.model_validate_json(content)
         except ValidationError as problem:
-            first = problem.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            what = f"not a record of this project ({where}: {first['msg']})"
-            if where == "schema_version":
-                what = f"a record of schema {repr(first['input'])[:80]}, this version reads 2"
+            key, value, wrong = first_problem(problem)
+            what = f"not a record of this project ({key}: {wrong})"
+            if key == "schema_version":
+                what = f"a record of schema {value}, this version reads 2"
             raise DataError(f"{file}: {what}; delete it to train the run again") from None
 
 
@@ -410,10 +409,8 @@ def checked_file(folder: Path, record: Record, name: str) -> Path:
     expected = happened.predictions_sha256 if name == PREDICTIONS else happened.adapter_sha256
     if file.exists() and (not file.is_file() or (expected is None and file.is_symlink())):
         raise DataError(f"{file}: is no plain file; restore it, or train it again")
-    try:
+    with readable(file, "train it again"):
         found = file_digest(file)
-    except OSError as problem:
-        raise DataError(f"{file}: can't be read ({problem.strerror}); train it again") from None
     if expected not in (None, found):
         raise DataError(f"{file}: altered; its record says sha256 {expected}, it has {found}")
     return file

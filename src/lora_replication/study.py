@@ -6,31 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lora_replication.allowed import (
-    LINE,
-    NAMED,
-    TARGETS,
-    Address,
-    Alpha,
-    Dropout,
-    File,
-    GpuShare,
-    LearningRate,
-    MethodName,
-    Name,
-    Nudges,
-    Part,
-    Points,
-    Rank,
-    Reviewed,
-    Scaling,
-    Seconds,
-    Seed,
-    Several,
-    Share,
-    Targets,
-    whole,
-)
+from lora_replication import allowed
+from lora_replication.allowed import TARGETS, Part, Several, whole
 from lora_replication.pins import ENCODERS, FOLDER
 
 ARTICLE_REVIEWS = {"train": 35_000, "val": 5_000, "test": 10_000}
@@ -52,18 +29,18 @@ BuiltIn = Literal["head", "lora", "all", "bitfit", "dora", "ia3", "pissa", "vera
 class Reviews(Part):
     """How many reviews of each part of the split, from its start."""
 
-    train: Reviewed
-    val: Reviewed
-    test: Reviewed
+    train: allowed.Reviewed
+    val: allowed.Reviewed
+    test: allowed.Reviewed
 
 
 class DataParams(Part):
     """Where the reviews come from."""
 
     source: Literal["hub", "archive", "folder", "parquet", "generated"]
-    path: File | None = None
+    path: allowed.File | None = None
     reviews: Reviews
-    generated_seed: Seed
+    generated_seed: allowed.Seed
 
     @model_validator(mode="after")
     def _sizes_fit_source(self) -> Self:
@@ -86,7 +63,7 @@ class ModelParams(Part):
     """Which encoder, and how much of a review it sees."""
 
     encoder: Literal[ENCODERS]  # type: ignore[valid-type]  # the table says which
-    path: File | None = None
+    path: allowed.File | None = None
     max_tokens: Annotated[int, whole(3, 512)]
 
     @model_validator(mode="after")
@@ -101,7 +78,7 @@ class TrainParams(Part):
 
     epochs: Annotated[int, whole(1, 1000)]
     batch_size: Annotated[int, whole(1, 4096, " of reviews")]
-    learning_rate: LearningRate
+    learning_rate: allowed.LearningRate
     precision: Literal["fp16-mixed", "bf16-mixed", "fp32"]
     device: Literal["cuda", "cpu"]
 
@@ -122,11 +99,11 @@ class LoraParams(Part):
     rank (paper) or alpha / sqrt(rank) (rslora).
     """
 
-    rank: Rank
-    alpha: Alpha
-    targets: Targets
-    scaling: Scaling = "article"
-    dropout: Dropout = 0.0
+    rank: allowed.Rank
+    alpha: allowed.Alpha
+    targets: allowed.Targets
+    scaling: allowed.Scaling = "article"
+    dropout: allowed.Dropout = 0.0
 
     @property
     def words(self) -> str:
@@ -146,7 +123,7 @@ class MethodExtras(Part):
 
     train_head: bool = Field(default=False, exclude_if=not_)
     options: dict[str, Any] = Field(default={}, exclude_if=not_)
-    file: File | None = Field(default=None, exclude_if=not_)
+    file: allowed.File | None = Field(default=None, exclude_if=not_)
     file_sha256: str | None = Field(default=None, exclude_if=not_)
 
 
@@ -154,7 +131,7 @@ class MethodParams(MethodExtras):
     """What trains: a method of the registry (``trains``), or one in a user's ``file``."""
 
     trains: BuiltIn | None = None
-    learning_rate: LearningRate | None = None
+    learning_rate: allowed.LearningRate | None = None
     lora: LoraParams | None = None
 
     @model_validator(mode="after")
@@ -172,29 +149,29 @@ class MethodParams(MethodExtras):
 class RunParams(Part):
     """Which methods are trained, once for each seed; the first also nudged, see ``Run.nudge``."""
 
-    methods: Several[MethodName]
-    seeds: Several[Seed]
-    nudges: Nudges = 0
+    methods: Several[allowed.MethodName]
+    seeds: Several[allowed.Seed]
+    nudges: allowed.Nudges = 0
 
 
 class GridParams(Part):
     """The space of LoRA configurations: every combination of the lists."""
 
-    learning_rate: Several[LearningRate] | None = None
-    alpha: Several[Alpha]
-    rank: Several[Rank]
+    learning_rate: Several[allowed.LearningRate] | None = None
+    alpha: Several[allowed.Alpha]
+    rank: Several[allowed.Rank]
     query: Several[bool]
     key: Several[bool]
     value: Several[bool]
     projection: Several[bool]
     mlp: Several[bool]
     head: Several[bool]
-    scaling: Scaling
-    dropout: Dropout
-    seed: Seed
+    scaling: allowed.Scaling
+    dropout: allowed.Dropout
+    seed: allowed.Seed
     evaluate_train: bool
     stop_one_class: bool
-    winner_seeds: Several[Seed]
+    winner_seeds: Several[allowed.Seed]
     runners_up: Annotated[int, whole(0, 100, " of configurations")]
 
     @model_validator(mode="after")
@@ -215,9 +192,9 @@ class GridParams(Part):
 class Axes(Part):
     """What a method's sweep tries: every combination; alpha and rank where the method has them."""
 
-    learning_rate: Several[LearningRate]
-    alpha: Several[Alpha] | None = None
-    rank: Several[Rank] | None = None
+    learning_rate: Several[allowed.LearningRate]
+    alpha: Several[allowed.Alpha] | None = None
+    rank: Several[allowed.Rank] | None = None
 
     @property
     def trials(self) -> int:
@@ -235,10 +212,10 @@ class SweepParams(Part):
         methods: what each tries.
     """
 
-    seeds: Several[Seed]
-    nudges: Nudges
-    unstable_beyond: Points
-    methods: Annotated[dict[MethodName, Axes], Field(min_length=1, description=NAMED)]
+    seeds: Several[allowed.Seed]
+    nudges: allowed.Nudges
+    unstable_beyond: allowed.Points
+    methods: allowed.ByMethod[Axes]
 
     @model_validator(mode="after")
     def _budgets_are_equal(self) -> Self:
@@ -255,10 +232,10 @@ class ExecutionParams(Part):
     pack: Annotated[int, whole(1, 1024, " of configurations")] | None
     executor: Literal["local", "ray"]
     attempts: Annotated[int, whole(1, 100)]
-    pack_timeout: Seconds | None
-    ray_address: Address | None
+    pack_timeout: allowed.Seconds | None
+    ray_address: allowed.Address | None
     ray_cpus: Annotated[int, whole(1, 1024, " of CPUs")]
-    ray_gpu_share: GpuShare
+    ray_gpu_share: allowed.GpuShare
 
     @model_validator(mode="after")
     def _executor_can_do_it(self) -> Self:
@@ -276,34 +253,36 @@ class ExecutionParams(Part):
 class ReportParams(Part):
     """What the report computes."""
 
-    confidence: Share
-    value_margin: Points
-    sameness_margin: Points
-    precision: Points
-    power: Share
+    confidence: allowed.Share
+    value_margin: allowed.Points
+    sameness_margin: allowed.Points
+    precision: allowed.Points
+    power: allowed.Share
 
 
 class TrackingParams(Part):
     """Where MLflow keeps its mirror of the records."""
 
     uri: Annotated[
-        str, Field(pattern=LINE, description="an MLflow address, such as sqlite:///mlflow.db")
+        str,
+        Field(pattern=allowed.LINE, description="an MLflow address, such as sqlite:///mlflow.db"),
     ]
-    experiment: Name
+    experiment: allowed.Name
 
 
 class Study(Part):
     """Everything that a study asks for."""
 
-    study: Name
+    study: allowed.Name
     root: Literal[".", "../.."]
     title: Annotated[
-        str, Field(pattern=LINE, max_length=200, description="a line of at most 200 characters")
+        str,
+        Field(pattern=allowed.LINE, max_length=200, description="a line of at most 200 characters"),
     ]
     data: DataParams
     model: ModelParams
     train: TrainParams
-    methods: Annotated[dict[MethodName, MethodParams], Field(min_length=1, description=NAMED)]
+    methods: allowed.ByMethod[MethodParams]
     run: RunParams
     sweeps: SweepParams | None = None
     grid: GridParams | None

@@ -4,18 +4,15 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from lora_replication.allowed import Facts
 from lora_replication.study import LoraParams, MethodParams, Study
 
 Kind = Literal["count", "value", "order", "ratio", "sameness", "selection"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class PublishedMethod(_Part):
+class PublishedMethod(Facts):
     """What the article says of one method.
 
     Attributes:
@@ -34,7 +31,7 @@ class PublishedMethod(_Part):
     test_percent: float
     minutes: float | None = None
     source: str
-    other_sources: dict[str, str] = {}
+    other_sources: dict[str, str] = Field(default_factory=dict)
 
     def configures(self, method: MethodParams) -> bool:
         """Whether ``method`` trains what the article's method of this name trains."""
@@ -42,7 +39,7 @@ class PublishedMethod(_Part):
         return method == own
 
 
-class Claim(_Part):
+class Claim(Facts):
     """One statement of the article.
 
     Attributes:
@@ -75,7 +72,7 @@ class Claim(_Part):
         return self.kind in ("count", "ratio")
 
 
-class RateClaim(_Part):
+class RateClaim(Facts):
     """What others say about learning rates of LoRA; ``rates.yaml`` holds all and explains them.
 
     Attributes:
@@ -95,7 +92,7 @@ class RateClaim(_Part):
     source: str
 
 
-class Article(_Part):
+class Article(Facts):
     """The whole file: where it was published, what on, how it trained; its methods by name and its
     claims, orders and sameness first.
     """

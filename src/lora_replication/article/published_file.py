@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lora_replication.allowed import TARGETS, Target
 from lora_replication.errors import DataError
+from lora_replication.files import readable
 from lora_replication.grid.space import cell_name
 from lora_replication.study import ARTICLE_REVIEWS, LoraParams
 
@@ -137,14 +138,9 @@ def read_published_grid(file: Path) -> PublishedGrid:
         DataError: the file can't be read, or some line is not as the author's script writes it;
             nothing is imported then.
     """
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(LARGEST_BYTES + 1)
-    except OSError as problem:
-        raise DataError(
-            f"{file}: can't be read ({problem.strerror}); "
-            "name the results file published with the article"
-        ) from None
+    remedy = "name the results file published with the article"
+    with readable(file, remedy), file.open("rb") as stream:
+        content = stream.read(LARGEST_BYTES + 1)
     return parse_published_grid(content, str(file))
 
 

@@ -2,37 +2,31 @@
 
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from lora_replication.allowed import Facts
 from lora_replication.compare.decision import Decision, Pairs, Rule, decide
 from lora_replication.compare.foreign import is_foreign, read_foreign
 from lora_replication.compare.sides import Side, read_side
 from lora_replication.errors import ParameterError
 from lora_replication.files import write_whole
-from lora_replication.report.results import Part
-from lora_replication.report.tables import Column, table
-from lora_replication.report.verdicts import FEWEST, FEWEST_REVIEWS
-from lora_replication.report.words import count, level, p_value, percent, signed, signed_ends
+from lora_replication.report.tables import Column, aligned, short_table, table
+from lora_replication.report.words import percent, say
 from lora_replication.study import Study
 
 WIDTH = 80
 
-WHY = {
-    "few_runs": f"a word needs {FEWEST} pairs of runs",
-    "few_reviews": f"a word needs {FEWEST_REVIEWS} test reviews, or movies",
-    "alike": "all pairs of runs differ equally, which says nothing of other seeds",
-    "diverged": "the word would be another one with diverged runs counted as 50 % right",
-    "open": "neither a difference nor that it is within the margin is shown",
-}
-SAID = {
-    "better": "{1} is better than {0}",
-    "worse": "{1} is worse than {0}",
-    "as good": "{1} is as good as {0}",
-    "undecided": "undecided whether {1} or {0} is better",
-}
+COLUMNS = [
+    Column("Method", "name", left=True, short="Method"),
+    Column("Study", "study", left=True),
+    Column("Runs", "runs", short="Runs"),
+    Column("Diverged", "diverged", short="Diverged"),
+    Column("Test", "accuracy", percent, short="Test"),
+]
+"""Of the table with a row a side."""
 
 
-class Compared(Part):
+class Compared(Facts):
     """A comparison; fractions are from 0 to 1, and the difference is the second minus the first.
 
     Attributes:
@@ -52,11 +46,38 @@ class Compared(Part):
     decision: Decision
     looked: tuple[int, ...]
 
+    @classmethod
+    def of(cls, sides: tuple[Side, Side], rule: Rule, decision: Decision, looks: int = 1) -> Self:
+        """The comparison of ``sides``, decided after so many looks."""
+        facts: dict[str, Any] = {
+            "names": tuple(side.name for side in sides),
+            "studies": tuple(side.study.study for side in sides),
+            "titles": tuple(side.study.title for side in sides),
+            "seeds": tuple(sorted(side.answers) for side in sides),
+            "diverged": tuple(sum(a is None for a in side.answers.values()) for side in sides),
+            "accuracies": tuple(side.accuracy for side in sides),
+        }
+        return cls(**facts, rule=rule, decision=decision, looked=rule.looks[:looks])
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row of ``COLUMNS`` for each side."""
+        names = ("name", "study", "runs", "diverged", "accuracy")
+        columns = (self.names, self.titles, map(len, self.seeds), self.diverged, self.accuracies)
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    @property
+    def texts(self) -> list[str]:
+        """What is decided and why or why not, and by which stopping rule where there was one."""
+        decided = say("compared", self)
+        return [decided[:1].upper() + decided[1:], *filter(None, [say("stopping_rule", self)])]
+
 
 def compare_recorded(
     first: str, second: str, study: str, margin: float | None, root: Path
 ) -> Compared:
-    """Compare what is recorded of two sides, see ``read_side`` and ``Pairs.of``.
+    """Compare what is recorded of two sides: folders of foreign predictions, or as ``read_side``
+    says.
 
     Args:
         study: of a side that names none.
@@ -67,17 +88,15 @@ def compare_recorded(
         ParameterError: a side or the margin is not allowed.
         DataError: of a side.
     """
-    one, two = (any_side(words, study, root) for words in (first, second))
+    one, two = (
+        read_foreign(Path(words), root)
+        if is_foreign(Path(words))
+        else read_side(words, study, root)
+        for words in (first, second)
+    )
     pairs = Pairs.of(one, two)
     rule = rule_of(one.study, margin, (len(pairs.runs),))
-    return compared(one, two, rule, decide(pairs, rule), rule.looks)
-
-
-def any_side(words: str, study: str, root: Path) -> Side:
-    """Of a folder of foreign predictions, or else as ``read_side`` says."""
-    if is_foreign(folder := Path(words)):
-        return read_foreign(folder, root)
-    return read_side(words, study, root)
+    return Compared.of((one, two), rule, decide(pairs, rule))
 
 
 def rule_of(study: Study, margin: float | None, looks: tuple[int, ...]) -> Rule:
@@ -89,72 +108,13 @@ def rule_of(study: Study, margin: float | None, looks: tuple[int, ...]) -> Rule:
     return Rule(points / 100, report.confidence, report.power, looks)
 
 
-def compared(
-    one: Side, two: Side, rule: Rule, decision: Decision, looked: tuple[int, ...]
-) -> Compared:
-    """The comparison of these sides, with its decision."""
-    sides = (one, two)
-    facts: dict[str, Any] = {
-        "names": tuple(side.name for side in sides),
-        "studies": tuple(side.study.study for side in sides),
-        "titles": tuple(side.study.title for side in sides),
-        "seeds": tuple(sorted(side.answers) for side in sides),
-        "diverged": tuple(sum(a is None for a in side.answers.values()) for side in sides),
-        "accuracies": tuple(side.accuracy for side in sides),
-    }
-    return Compared(**facts, rule=rule, decision=decision, looked=looked)
-
-
 def terminal_text(found: Compared) -> str:
     """A line a side, and what is decided."""
-    decision, width = found.decision, max(map(len, found.names))
-    lines = [*dict.fromkeys(found.titles), f"{'':{width}}  Runs    Test"]
-    sides = zip(found.names, found.seeds, found.diverged, found.accuracies, strict=True)
-    for name, seeds, gone, accuracy in sides:
-        note = f"  ({gone} diverged)" if gone else ""
-        lines.append(f"{name:{width}}  {len(seeds):4}  {percent(accuracy):>6}{note}")
-    movies = f" of {count(decision.clusters)} movies" * (decision.clusters < decision.reviews)
-    reviews = f"Test accuracy in percent, {count(decision.reviews)} reviews{movies}."
-    words = [reviews, sentence(found), stopping_rule(found)]
-    return "\n".join([*lines, *(textwrap.fill(one, WIDTH) for one in words if one)])
-
-
-def sentence(found: Compared) -> str:
-    """What is decided, and why or why not, in words."""
-    decision, rule = found.decision, found.rule
-    parts = [SAID[decision.word].format(*found.names)]
-    margin = f"{100 * rule.margin:g} points"
-    if decision.word == "undecided":
-        parts[0] += f", as {WHY[decision.why]}"
-    if decision.difference:
-        source = decision.difference.source.partition(", n =")[0]
-        parts.append(
-            f"difference {signed(decision.difference.estimate)} points "
-            f"({signed_ends(decision.difference)}, {level(rule.confidence)} for new {source}), "
-            f"p {p_value(decision.p_difference)}, runs in pairs: {decision.seeds}"
-        )
-    parts.append(f"as good means within {margin}")
-    if decision.why == "open":
-        needed = decision.seeds_needed
-        parts.append(
-            f"{needed:,} seeds would decide with a chance of {level(rule.power)}"
-            if needed
-            else "no number of seeds would decide on so few reviews; a wider --margin may"
-        )
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def stopping_rule(found: Compared) -> str:
-    """When it was looked and by which rule; empty where once."""
-    if len(found.rule.looks) < 2:
-        return ""
-    looks = ", ".join(map(str, found.looked))
-    return (
-        f"Looked at {looks} of at most {found.rule.looks[-1]} seeds; all looks together have a "
-        f"chance of at most {level(1 - found.rule.confidence)} of a false word (O'Brien and "
-        "Fleming's bounds), unless the numbers of seeds or the margin are changed after a look."
-    )
+    rows = [row | {"diverged": row["diverged"] or None} for row in found.rows]
+    lines = aligned(short_table(COLUMNS, rows, narrow=False))
+    texts = [say("tested", found.decision), *found.texts]
+    folded = (textwrap.fill(text, WIDTH) for text in texts)
+    return "\n".join([*dict.fromkeys(found.titles), *lines, *folded])
 
 
 def write_page(found: Compared, file: Path) -> None:
@@ -168,23 +128,13 @@ def write_page(found: Compared, file: Path) -> None:
 
     if file.suffix != ".html":
         raise ParameterError(f"--page is {file}; allowed: a name that ends in .html")
-    columns = [Column("Method", "name", left=True), Column("Study", "study", left=True),
-               Column("Runs", "runs"), Column("Diverged", "gone"),
-               Column("Test", "accuracy", percent)]  # fmt: skip
-    sides = zip(
-        found.names, found.titles, found.seeds, found.diverged, found.accuracies, strict=True
-    )
-    rows = [
-        {"name": name, "study": title, "runs": len(seeds), "gone": gone, "accuracy": accuracy}
-        for name, title, seeds, gone, accuracy in sides
-    ]
     numbers = file.with_suffix(".json")
     facts: dict[str, Any] = {
         "title": f"{found.names[1]} compared with {found.names[0]}",
         "subtitle": "; ".join(dict.fromkeys(found.titles)),
-        "description": sentence(found),
-        "texts": [*filter(None, [sentence(found), stopping_rule(found)])],
-        "tables": {"sides": table(columns, rows)},
+        "description": found.texts[0],
+        "texts": found.texts,
+        "tables": {"sides": table(COLUMNS, found.rows)},
         "files": [numbers.name],
     }
     write_whole(file, page("compare.j2", {}, **facts))

@@ -1,16 +1,16 @@
 """Better, worse, as good, or undecided: two sides paired over seeds and test reviews."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lora_replication.allowed import Facts
 from lora_replication.compare.sides import Side
 from lora_replication.errors import DataError
 from lora_replication.report.predictions import Predictions
-from lora_replication.report.results import Part
 from lora_replication.report.verdicts import FEWEST, GUESSED, undecidable
 from lora_replication.statistics import Components, Interval, look_tails, seeds_for_margin
 
@@ -45,7 +45,7 @@ class Rule:
         return _tails(self.looks, alpha)[look], _tails(self.looks, 2 * alpha)[look]
 
 
-class Decision(Part):
+class Decision(Facts):
     """What one look says; the second side compared with the first.
 
     Attributes:
@@ -99,10 +99,6 @@ class Pairs:
             sides = [{seed: own[seed] for seed in shared} for own in sides]
         runs = zip(*([own[seed] for seed in sorted(own)] for own in sides), strict=False)
         return cls(tuple(runs), second.movies if first.movies is None else first.movies)
-
-    def up_to(self, seeds: int) -> Self:
-        """The first so many."""
-        return replace(self, runs=self.runs[:seeds])
 
     def components(self, diverged: float | None) -> Components | None:
         """Of the second's answers minus the first's, with diverged runs left out, or right with

@@ -19,7 +19,8 @@ from pydantic import Field, ValidationError
 from lora_replication.allowed import LINE, Name, Part
 from lora_replication.compare.sides import Side, find_records
 from lora_replication.data.reviews import MOST_ROWS, PARTS, read_table
-from lora_replication.errors import DataError
+from lora_replication.errors import DataError, first_problem
+from lora_replication.files import readable
 from lora_replication.record import PREDICTIONS
 from lora_replication.report.predictions import read_columns, read_predictions
 from lora_replication.workspace import Workspace
@@ -76,14 +77,12 @@ def read_description(file: Path) -> Description:
         if file.stat().st_size > 2**16:
             raise DataError(f"{file}: has more than {2**16:,} bytes; allowed: a name and a study")
         return Description.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as problem:
+    except OSError as problem:
         reason = str(problem)
-        if isinstance(problem, ValidationError):
-            first = problem.errors(include_url=False)[0]
-            reason = f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
-        raise DataError(
-            f'{file}: {reason}; allowed: {{"name": "my method", "study": "minilm-small"}}'
-        ) from None
+    except ValidationError as problem:
+        key, _, wrong = first_problem(problem)
+        reason = f"{key or 'the file'}: {wrong}"
+    raise DataError(f'{file}: {reason}; allowed: {{"name": "my method", "study": "minilm-small"}}')
 
 
 def _labels(workspace: Workspace, records: list[Any]) -> NDArray[np.float64]:
@@ -131,7 +130,8 @@ def _columns(file: Path) -> list[NDArray[Any]]:
     import pyarrow as pa
     from pyarrow import csv
 
-    try:
+    remedy = f"allowed: a table of {', '.join(COLUMNS)}"
+    with readable(file, remedy, KeyError, ValueError, pa.ArrowException):
         if (size := file.stat().st_size) > MOST_BYTES:
             raise OSError(f"it has {size:,} bytes; allowed: {MOST_BYTES:,}")
         if file.suffix == ".csv":
@@ -147,7 +147,3 @@ def _columns(file: Path) -> list[NDArray[Any]]:
             table = read_table(file, list(COLUMNS))
         split = table["split"].cast(pa.string()).to_numpy(zero_copy_only=False)
         return [split, *(table[name].cast(pa.float64()).to_numpy() for name in COLUMNS[1:])]
-    except (OSError, KeyError, ValueError, pa.ArrowException) as problem:
-        raise DataError(
-            f"{file}: can't be read ({problem}); allowed: a table of {', '.join(COLUMNS)}"
-        ) from None

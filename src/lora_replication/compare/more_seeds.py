@@ -7,7 +7,7 @@ from functools import partial
 from itertools import count, islice
 from pathlib import Path
 
-from lora_replication.compare.command import Compared, compared, rule_of
+from lora_replication.compare.command import Compared, rule_of
 from lora_replication.compare.decision import Pairs, decide, looks_until
 from lora_replication.compare.sides import Side, method_name, recorded, runs_of, side_of
 from lora_replication.errors import ParameterError
@@ -63,11 +63,13 @@ def compare_training(
         for pair in zip(*runs, strict=True):
             for run in pair:
                 _train(place, workspace, run)
-        one, two = (_side(*side, (workspace, place)) for side in zip(methods, runs, strict=True))
-        decision = decide(Pairs.of(one, two), rule, look)
+        first_side, second_side = (
+            _side(*side, (workspace, place)) for side in zip(methods, runs, strict=True)
+        )
+        decision = decide(Pairs.of(first_side, second_side), rule, look)
         if decision.word != "undecided" or decision.why == "few_reviews":
             break
-    return compared(one, two, rule, decision, looks[: look + 1])
+    return Compared.of((first_side, second_side), rule, decision, look + 1)
 
 
 def _example(method: str, records: Sequence[Record], place: Workspace) -> Run:

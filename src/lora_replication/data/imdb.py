@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lora_replication.data.reviews import NEGATIVE, POSITIVE, Loaded, Review, read_table
 from lora_replication.errors import DataError
-from lora_replication.files import expanded, file_digest
+from lora_replication.files import expanded, file_digest, readable
 from lora_replication.pins import HubFiles
 from lora_replication.study import DataParams
 
@@ -94,13 +94,8 @@ def read_archive(file: Path, digests: Collection[str] = tuple(ARCHIVES)) -> Load
     ``digests`` are the sha256 that it may have, checked before anything in it is read. Raises
     ``DataError`` where it is missing or another file.
     """
-    try:
+    with readable(file, f"get it from {ADDRESS}, or name an unpacked one with data.source folder"):
         sha256 = file_digest(file)
-    except OSError as problem:
-        raise DataError(
-            f"{file}: the archive can't be read ({problem.strerror}); get it from {ADDRESS}, "
-            "or name an unpacked one with data.source folder"
-        ) from None
     if sha256 not in digests:
         known = " or ".join(f"{digest} ({ARCHIVES.get(digest)})" for digest in digests)
         raise DataError(

@@ -12,8 +12,8 @@ from pydantic import Field, ValidationError
 from lora_replication.allowed import Part
 from lora_replication.data.reviews import PARTS, PartName, read_table
 from lora_replication.data.tokens import Tokens, tokens_from_bytes
-from lora_replication.errors import DataError
-from lora_replication.files import digest
+from lora_replication.errors import DataError, first_problem
+from lora_replication.files import digest, readable
 from lora_replication.study import Study
 
 if TYPE_CHECKING:
@@ -137,10 +137,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(_content(folder / MANIFEST))
     except ValidationError as problem:
-        first = problem.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        key, _, wrong = first_problem(problem)
         raise DataError(
-            f"{folder / MANIFEST}: no manifest of schema 2 ({where}: {first['msg']}); {AGAIN}"
+            f"{folder / MANIFEST}: no manifest of schema 2 ({key}: {wrong}); {AGAIN}"
         ) from None
 
 
@@ -172,7 +171,5 @@ def _vouched(file: Path, expected: str) -> bytes:
 
 
 def _content(file: Path) -> bytes:
-    try:
+    with readable(file, AGAIN):
         return file.read_bytes()
-    except OSError as problem:
-        raise DataError(f"{file}: can't be read ({problem.strerror}); {AGAIN}") from None

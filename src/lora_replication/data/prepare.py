@@ -22,14 +22,7 @@ from lora_replication.data.manifest import (
     reviews_file,
     tokens_file,
 )
-from lora_replication.data.reviews import (
-    NEGATIVE,
-    PARTS,
-    Loaded,
-    PartName,
-    Review,
-    table_to_bytes,
-)
+from lora_replication.data.reviews import NEGATIVE, PARTS, Loaded, PartName, Review, table_to_bytes
 from lora_replication.data.split import CSV_DIGESTS, article_split
 from lora_replication.data.tokens import Tokens, load_tokenizer, tokenise, tokens_to_bytes
 from lora_replication.errors import DataError

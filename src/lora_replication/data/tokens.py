@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lora_replication.errors import DataError
+from lora_replication.files import readable
 
 if TYPE_CHECKING:
     from tokenizers import BertWordPieceTokenizer
@@ -51,12 +52,8 @@ def load_tokenizer(vocabulary: Path, max_tokens: int) -> "BertWordPieceTokenizer
     """
     from tokenizers import BertWordPieceTokenizer
 
-    try:
+    with readable(vocabulary, "get the encoder's files again", UnicodeDecodeError):
         lines = vocabulary.read_bytes().decode("utf-8").replace("\r\n", "\n").split("\n")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise DataError(
-            f"{vocabulary}: the vocabulary can't be read ({problem}); get the encoder's files again"
-        ) from None
     known = {token: number for number, token in enumerate(lines) if token}
     if missing := [token for token in NEEDED_TOKENS if token not in known]:
         raise DataError(

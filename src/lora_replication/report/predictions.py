@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lora_replication.data.manifest import read_test_reviews
 from lora_replication.data.reviews import PartName, read_table
 from lora_replication.errors import DataError
+from lora_replication.files import readable
 from lora_replication.record import PREDICTIONS, Record, Run, checked_file
 from lora_replication.report.results import RunRow
 from lora_replication.statistics import Components, Scores, crossed_components, scores
@@ -109,17 +110,13 @@ def read_columns(file: Path, record: Record) -> tuple[NDArray[Any], ...]:
     import pyarrow as pa
 
     columns = ["split", "row", "label", "logit_0", "logit_1"]
-    try:
+    remedy = "delete the run's folder to run it again"
+    with readable(file, remedy, KeyError, ValueError, pa.ArrowException):
         table = read_table(checked_file(file.parent, record, PREDICTIONS), columns)
         numbers = [table[name].cast(pa.float64()).to_numpy() for name in columns[1:]]
         if not np.isfinite(numbers).all():
             raise ValueError("not all of its numbers are finite")
-        split = table["split"].to_numpy()
-    except (OSError, KeyError, ValueError, pa.ArrowException) as problem:
-        raise DataError(
-            f"{file}: can't be read ({problem}); delete the run's folder to run it again"
-        ) from None
-    return split, *numbers
+        return table["split"].to_numpy(), *numbers
 
 
 def right_answers(

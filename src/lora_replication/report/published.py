@@ -14,6 +14,7 @@ from scipy.stats import t as student
 
 from lora_replication import __version__
 from lora_replication import statistics as stats
+from lora_replication.allowed import Facts
 from lora_replication.article import article
 from lora_replication.article.published_file import (
     ALPHAS,
@@ -25,7 +26,6 @@ from lora_replication.article.published_file import (
 from lora_replication.grid.space import cell_name
 from lora_replication.plan import progress
 from lora_replication.record import Record
-from lora_replication.report.results import Part
 from lora_replication.report.summary import COLLAPSED_BELOW
 from lora_replication.report.words import listed
 from lora_replication.study import ARTICLE_REVIEWS
@@ -61,7 +61,7 @@ BAND = (0.05, 0.95)
 """Quantiles of random searches of one size, between which nine of ten are."""
 
 
-class PublishedResults(Part):
+class PublishedResults(Facts):
     """Everything that the report says; ``results.json`` is this model.
 
     Attributes:

@@ -11,14 +11,7 @@ from matplotlib.figure import Figure
 from lora_replication.article.published_file import ALPHAS, RANKS
 from lora_replication.report import words
 from lora_replication.report.build import drawing_files, write_report
-from lora_replication.report.figures import (
-    BLUE,
-    ORANGE,
-    VERMILLION,
-    WIDTH_INCHES,
-    axes,
-    name_rows,
-)
+from lora_replication.report.figures import BLUE, ORANGE, VERMILLION, WIDTH_INCHES, axes, name_rows
 from lora_replication.report.published import (
     EXTRA,
     PublishedResults,

@@ -6,9 +6,10 @@ Accuracies and interval ends are fractions from 0 to 1; durations are seconds; m
 from collections.abc import Iterable
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from lora_replication import __version__
+from lora_replication.allowed import Facts
 from lora_replication.article import Article, Claim, PublishedMethod, RateClaim
 from lora_replication.data.manifest import Manifest
 from lora_replication.record import SEARCHED, Happened, Record, Role, Settings
@@ -19,12 +20,6 @@ PARTS = ("train", "val", "test")
 Word = Literal[
     "reproduced", "consistent", "not reproduced", "inconclusive", "does not apply", "not judged"
 ]
-
-
-class Part(BaseModel):
-    """Facts that know their keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class RunRow(Happened):
@@ -86,7 +81,7 @@ def done_runs(runs: Iterable[RunRow], role: Role, name: str) -> list[RunRow]:
     return [run for run in own if run.is_done and not run.nudge]
 
 
-class Variance(Part):
+class Variance(Facts):
     """What one method's accuracy varies with.
 
     Attributes:
@@ -101,7 +96,7 @@ class Variance(Part):
     interquartile_mean: float
 
 
-class MethodRow(Part):
+class MethodRow(Facts):
     """A method, the grid's winner or a runner-up, over its seeds.
 
     Attributes:
@@ -143,7 +138,7 @@ class MethodRow(Part):
     test_sampling: Interval | None = None
     interval: Interval | None = None
     variance: Variance | None = None
-    scores: dict[str, float | None] = {}
+    scores: dict[str, float | None] = Field(default_factory=dict)
     unseen_movies: Interval | None = None
     unique_texts: Interval | None = None
     published: PublishedMethod | None = None
@@ -158,14 +153,14 @@ class MethodRow(Part):
         return bool(self.nudged and self.spread is not None and self.nudged >= self.spread)
 
 
-class PValues(Part):
+class PValues(Facts):
     """A p value before and after Holm's correction over all tests of the study's verdicts."""
 
     raw: float
     holm: float
 
 
-class Verdict(Part):
+class Verdict(Facts):
     """What a study says of one claim of the article; accuracies in percent, differences in points.
 
     Attributes:
@@ -194,7 +189,7 @@ class Verdict(Part):
     scope: str = ""
 
 
-class Comparison(Part):
+class Comparison(Facts):
     """Two methods on the seeds and reviews that both have: the second minus the first.
 
     Attributes:
@@ -216,7 +211,7 @@ class Comparison(Part):
     probability_of_improvement: float
 
 
-class Missing(Part):
+class Missing(Facts):
     """A run that the study asks for and that has no result, with the reason."""
 
     role: Role
@@ -227,7 +222,7 @@ class Missing(Part):
         return f"{self.label} ({self.reason})"
 
 
-class Collapse(Part):
+class Collapse(Facts):
     """How many configurations of one alpha ended below 60 % test accuracy or diverged.
 
     Attributes:
@@ -242,7 +237,7 @@ class Collapse(Part):
     one_class: int
 
 
-class Grid(Part):
+class Grid(Facts):
     """The sweep over LoRA configurations.
 
     Attributes:
@@ -264,7 +259,7 @@ class Grid(Part):
     runners_up: list[MethodRow]
 
 
-class Tried(Part):
+class Tried(Facts):
     """A setting that the sweep of a method tried.
 
     Attributes:
@@ -288,7 +283,7 @@ class Tried(Part):
     may_be_best: bool
 
 
-class Finding(Part):
+class Finding(Facts):
     """The verdict on a claim about rates for one method.
 
     Attributes:
@@ -307,7 +302,7 @@ class Finding(Part):
     seeds_needed: int | None
 
 
-class Tuning(Part):
+class Tuning(Facts):
     """What the sweeps say; their intervals are of ``level``, and so are all findings together."""
 
     trials: int
@@ -320,7 +315,7 @@ class Tuning(Part):
     findings: list[Finding]
 
 
-class Results(Part):
+class Results(Facts):
     """Everything that a study's report says.
 
     Attributes:
@@ -350,12 +345,12 @@ class Results(Part):
     records_ignored: int
     copies: list[str]
     verdict_words: dict[Word, str]
-    verdicts: list[Verdict] = []
+    verdicts: list[Verdict] = Field(default_factory=list)
     methods: list[MethodRow]
     grid: Grid
-    comparisons: list[Comparison] = []
-    tuned: list[MethodRow] = []
-    tuned_comparisons: list[Comparison] = []
+    comparisons: list[Comparison] = Field(default_factory=list)
+    tuned: list[MethodRow] = Field(default_factory=list)
+    tuned_comparisons: list[Comparison] = Field(default_factory=list)
     tuning: Tuning | None = None
     without_predictions: int = 0
     runs: list[RunRow]

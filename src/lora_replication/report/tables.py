@@ -46,6 +46,7 @@ class Column:
             not there.
         short: heading in LaTeX and the terminal; empty: not there.
         narrow: also in LaTeX's one-column table and in the terminal.
+        field, kind, about: of ``runs.parquet``: its name, type and meaning; empty: not there.
     """
 
     heading: str
@@ -57,6 +58,9 @@ class Column:
     name: str = ""
     short: str = ""
     narrow: bool = False
+    field: str = ""
+    kind: str = ""
+    about: str = ""
 
     def of(self, row: Any) -> Any:
         """The value in ``row``."""
@@ -93,6 +97,12 @@ def short_table(columns: Sequence[Column], rows: Sequence[Any], narrow: bool) ->
     filled = [[column.short, *(column.show(column.of(row)) for row in rows)] for column in shown]
     kept = [column for column in filled if set(column[1:]) != {ABSENT}]
     return [list(row) for row in zip(*kept, strict=True)]
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a ``short_table`` with their columns below each other, words to the left."""
+    first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
+    return ["  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]) for line in lines]
 
 
 def csv_bytes(columns: Sequence[Column], rows: Sequence[Any]) -> bytes:
@@ -134,20 +144,23 @@ def _expression(source: str) -> Callable[..., Any]:
     return environment(_Expressions).compile_expression(source, undefined_to_none=False)
 
 
-def columns(results: Results, name: str) -> list[Column]:
-    """Of the table or CSV file ``name`` of the report."""
+def columns(results: Results | None, name: str) -> list[Column]:
+    """Of the table or file ``name`` of the report; without ``results`` they have no values."""
     return [_column(one, results) for one in _stated()[name]["columns"]]
 
 
-def _column(stated: dict[str, Any] | str, results: Results) -> Column:
+def _column(stated: dict[str, Any] | str, results: Results | None) -> Column:
     if isinstance(stated, str):
         stated = {"name": stated.rpartition(".")[2], "value": f"row.{stated}"}
+    name = stated.get("name") or stated.get("field")
+    default = {"value": f"row.{name}", "field": name if "kind" in stated else ""}
 
     def evaluated(source: str) -> Callable[[Any], Any]:
         return lambda row: _expression(source)(row=row, r=results)
 
-    facts: dict[str, Any] = {"heading": "", **stated}
-    facts["heading"] = facts["heading"].format(level=level(results.confidence))
+    facts: dict[str, Any] = {"heading": "", **default, **stated}
+    if results:
+        facts["heading"] = facts["heading"].format(level=level(results.confidence))
     facts |= {key: evaluated(facts[key]) for key in ("value", "note", "alert") if key in facts}
     if "show" in facts:
         facts["show"] = FORMATS[facts["show"]]
@@ -165,12 +178,7 @@ def terminal_table(results: Results) -> str:
     """The main table for a terminal: title, one line per method with its test accuracy in percent,
     and what the study is not; in 60 columns for names of common length.
     """
-    lines = short_table(columns(results, "methods"), results.rows, narrow=True)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    body = [
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
-        for line in lines
-    ]
+    body = aligned(short_table(columns(results, "methods"), results.rows, narrow=True))
     words = filter(None, [results.title, results.remark, say("accuracies", results.confidence)])
     title, *notes = (textwrap.fill(text, TERMINAL_WIDTH) for text in words)
     return "\n".join([title, *body, *notes])

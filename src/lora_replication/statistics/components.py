@@ -15,6 +15,7 @@ reject too often with few seeds.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -234,10 +235,6 @@ def first_enough(enough: Callable[[int], bool]) -> int | None:
     """The smallest number of seeds from 2 that is enough, or None over 10,000; enough must stay
     enough.
     """
-    if not enough(MOST_SEEDS):
-        return None
-    low, high = 1, MOST_SEEDS
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    numbers = range(2, MOST_SEEDS + 1)
+    place = bisect_left(numbers, True, key=enough)
+    return numbers[place] if place < len(numbers) else None

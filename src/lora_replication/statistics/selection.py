@@ -41,12 +41,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     if not all(0 <= p <= 1 for p in p_values):
         raise ValueError(f"p values {list(p_values)}; allowed: 0 to 1")
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
-    return adjusted
+    order = np.argsort(p_values, kind="stable")
+    scaled = np.arange(len(order), 0, -1) * np.asarray(p_values)[order]
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.maximum.accumulate(scaled).clip(max=1.0)
+    return [float(p) for p in adjusted]
 
 
 def not_excluded_as_best(right: ArrayLike, level: float) -> list[bool]:
@@ -75,9 +74,7 @@ def not_excluded_as_best(right: ArrayLike, level: float) -> list[bool]:
     return [bool(one.min() > (1 - level) / rivals) for one in p_values]
 
 
-def not_excluded_over_seeds(
-    tables: Sequence[ArrayLike], level: float, clusters: ArrayLike | None = None
-) -> list[bool]:
+def not_excluded_over_seeds(tables: Sequence[ArrayLike], level: float) -> list[bool]:
     """The same for options with several seeds each, for new seeds and new reviews.
 
     The best one is among them with a chance of at least ``level``: it is left out only if one of
@@ -87,7 +84,6 @@ def not_excluded_over_seeds(
     Args:
         tables: of each option (seeds, reviews): right answers from 0 to 1, all on the same seeds
             and reviews.
-        clusters: as in ``crossed_components``.
 
     Raises:
         ValueError: the tables differ in shape.
@@ -99,7 +95,7 @@ def not_excluded_over_seeds(
     tail = (1 - level) / max(1, len(values) - 1)
     for own, other in permutations(range(len(values)), 2):
         if kept[own] and values[other].mean() > values[own].mean():
-            found = crossed_components(values[other] - values[own], clusters)
+            found = crossed_components(values[other] - values[own])
             kept[own] = not found.mean > found.critical(tail) * found.error
     return kept
 

@@ -14,13 +14,7 @@ from lora_replication.reading import read_study, study_names
 from lora_replication.record import RECORD, Record, read_records
 from lora_replication.study import Study
 from lora_replication.tracking import content
-from lora_replication.tracking.store import (
-    RECORD_DIGEST,
-    Store,
-    database_file,
-    failures,
-    resolved,
-)
+from lora_replication.tracking.store import RECORD_DIGEST, Store, database_file, failures, resolved
 from lora_replication.workspace import Workspace
 
 ADDED, COMPLETED, PRESENT = "added", "completed", "already there"
