@@ -32,8 +32,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             if kept and path.suffix in SHOWN:
                 uri = path.relative_to(ROOT).as_posix()
                 files.append(File.generated(config, uri, abs_src_path=str(path)))
-    simulations = "benchmarks/results/coverage.md"
-    files.append(File.generated(config, simulations, abs_src_path=str(ROOT / simulations)))
+    for name in ("coverage", "placebo"):
+        uri = f"benchmarks/results/{name}.md"
+        files.append(File.generated(config, uri, abs_src_path=str(ROOT / uri)))
     parameters = "\n".join(_parameters())
     files.append(File.generated(config, "parameters.md", content=parameters))
     return files
