@@ -70,9 +70,10 @@ def readable(file: Path, remedy: str, *errors: type[Exception]) -> Iterator[None
     """Turn an ``OSError`` of reading ``file``, or another of these ``errors``, into a ``DataError``
     that ends with the ``remedy``.
     """
+    known: tuple[type[Exception], ...] = (OSError, *errors)
     try:
         yield
-    except (OSError, *errors) as problem:
+    except known as problem:
         reason = getattr(problem, "strerror", None) or problem
         raise DataError(f"{file}: can't be read ({reason}); {remedy}") from None
 
