@@ -62,7 +62,11 @@ def measure(workspace: Workspace, job: Job) -> Cost:
     states = [new_state(classifier, index) for index in range(len(job))]
     build, trained = time.monotonic() - begun, 0
     classifier.start_epoch(1)
-    wait = torch.cuda.synchronize if settings.device == "cuda" else lambda: None
+
+    def wait() -> None:
+        if settings.device == "cuda":
+            torch.cuda.synchronize()
+
     order = training_rows(len(tokens), settings.batch_size, generator(seed, "order", 1))
     timed = min(TIMED_STEPS, settings.epochs * len(order))  # no more than in a whole run
     for step, rows in enumerate(islice(cycle(order), WARM_UP_STEPS + timed)):
