@@ -15,12 +15,14 @@ def train() -> None:
     parser.add_argument("--method", required=True)
     method = parser.parse_args().method
     study = load_study(Path("params.yaml"))
+    from lora_replication.estimate import announce
     from lora_replication.plan import method_runs, run_line
     from lora_replication.tracking.mirror import open_mirror
     from lora_replication.training.run import perform_one
     from lora_replication.workspace import Workspace
 
     workspace = Workspace(study, Path(study.root).resolve())
+    announce(workspace)
     for run in method_runs(workspace, method):
         if workspace.done(run) is None:
             record = perform_one(workspace, run, partial(open_mirror, study.tracking))

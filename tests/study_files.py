@@ -32,7 +32,7 @@ def study_params(**changes: Any) -> dict[str, Any]:
     """A whole study as plain values: the article's, made small, with ``changes`` laid over it;
     mappings are merged, all else is replaced.
     """
-    return _over(_over(read_params(), SMALL | {"model": tiny_model()}), changes)
+    return merged(merged(read_params(), SMALL | {"model": tiny_model()}), changes)
 
 
 def write_params(folder: Path, **changes: Any) -> Path:
@@ -50,9 +50,10 @@ def link_data(root: Path, prepared: Path) -> Path:
     return root
 
 
-def _over(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def merged(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``changes`` laid over ``content``: mappings are merged, all else is replaced."""
     return content | {
-        key: _over(content[key], value)
+        key: merged(content[key], value)
         if isinstance(value, dict) and isinstance(content.get(key), dict)
         else value
         for key, value in changes.items()

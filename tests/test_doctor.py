@@ -43,7 +43,7 @@ def test_a_line_for_each_check_and_nothing_is_written(project, capsys):
 def test_problems_are_named_at_the_end(project, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     add_study(project, "far", train={"device": "cuda"})
-    with pytest.raises(EnvironmentProblem, match="1 of 3 checks found a problem: device"):
+    with pytest.raises(EnvironmentProblem, match="1 of 4 checks found a problem: device"):
         examine_study("far")
     with pytest.raises(ParameterError, match="study is 'none'"):
         examine_study("none")

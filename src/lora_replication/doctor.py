@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from lora_replication import machine
+from lora_replication.data.manifest import MANIFEST
 from lora_replication.errors import EnvironmentProblem
 from lora_replication.files import project_root
 from lora_replication.pins import PINS
 from lora_replication.reading import read_study
 from lora_replication.study import Study
+from lora_replication.workspace import Workspace
 
 PREPARED_BYTES = 300_000_000
 """Reviews and tokens of the whole of IMDb, and DVC's copy of them."""
@@ -94,7 +96,20 @@ def device(study: Study, _root: Path) -> Finding:
     return "ok", f"{asked}: {name}"
 
 
-CHECKS: tuple[Callable[[Study, Path], Finding], ...] = (disk, memory, device)
+def time(study: Study, root: Path) -> Finding:
+    """How long the missing runs will take, from a few timed steps, once the data are prepared."""
+    workspace = Workspace(study, root)
+    if device(study, root)[0] == "problem":
+        return "ok", "an estimate needs the device"
+    if not (workspace.data / MANIFEST).is_file() or workspace.manifest.differences(study):
+        return "ok", f"an estimate comes once the data are prepared, by run {study.study}"
+    from lora_replication.estimate import estimate, in_words  # torch takes seconds
+
+    seconds = estimate(workspace)
+    return "ok", in_words(seconds, study.train.device) if seconds else "no run is missing"
+
+
+CHECKS: tuple[Callable[[Study, Path], Finding], ...] = (disk, memory, device, time)
 """In the order in which they are printed."""
 
 

@@ -163,10 +163,11 @@ def _pinned_folder(pin: Pin) -> Path:
 
 
 def _check_pinned(file: Path, found: str, expected: str, pin: Pin) -> None:
+    # In the hub's cache the file is a link: without it alone, the same bytes would be linked again.
     if found != expected:
         raise DataError(
             f"{file} has sha256 {found}; {pin.source} {pin.revision} has {expected}; "
-            "remove the file and run again to fetch it anew"
+            f"remove {file.resolve()} and run again to fetch it anew"
         )
 
 

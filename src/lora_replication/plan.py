@@ -185,7 +185,11 @@ def rough_duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     if minutes < 1:
         return f"about {seconds:.0f} s"
-    return f"about {minutes} min" if minutes < 120 else f"about {minutes / 60:.0f} h"
+    if minutes < 120:
+        return f"about {minutes} min"
+    return (
+        f"about {minutes / 60:.0f} h" if minutes < 48 * 60 else f"about {minutes / 1440:.0f} days"
+    )
 
 
 def _seconds(record: Record) -> float:

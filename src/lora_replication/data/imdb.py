@@ -179,5 +179,5 @@ def _rows(file: Path) -> list[Review]:
         reason = str(problem).strip().split("\n", maxsplit=1)[0]
         raise DataError(
             f"{file}: can't be read as parquet with columns text and label (0 negative, "
-            f"1 positive): {reason}; delete it and get it again"
+            f"1 positive): {reason}; delete {file.resolve()} and get it again"
         ) from None
