@@ -87,7 +87,7 @@ gpu: ## all that a GPU is asked, in MINUTES=9, with GPU="--inputs FOLDER --out F
 test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; ten minutes
 	$(SCORED) --reliability $(FIGURES) -m '(fault or goal) and not endurance' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test-slow: setup ## the tests that take long: Ray, benchmarks, whole studies, DVC from a clone; ten minutes
+test-slow: setup ## the tests that take long: Ray, benchmarks, whole studies, DVC from a clone; ten minutes or more
 	$(PYTEST) -m 'slow and not (fault or goal or endurance)' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-endurance: setup ## 150 kills of the pipeline at random moments, 50 of them with edits between, and 500 runs of four processes into one database; half an hour
