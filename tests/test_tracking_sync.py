@@ -209,6 +209,7 @@ def test_of_two_parents_made_at_once_the_oldest_is_taken(monkeypatch):
 
 def test_each_view_reads_back_as_it_was_meant_and_is_written_once(monkeypatch):
     written(a_record(a_run("r8", "cell")))
+    written(a_record(a_run("lora_default", "trial")))
     synced()
     experiment = client().get_experiment_by_name("mirror/toy")
     views = {}
@@ -226,6 +227,8 @@ def test_each_view_reads_back_as_it_was_meant_and_is_written_once(monkeypatch):
     (run,) = client().search_runs(
         [experiment.experiment_id], views["Grid by validation"]["searchFilter"]
     )
+    method_filter = views["By method"]["searchFilter"]
+    assert client().search_runs([experiment.experiment_id], method_filter) == []
     logged = {"metrics": run.data.metrics, "params": run.data.params}
     for view in views.values():
         for column in view["selectedColumns"]:  # each is of something that runs have

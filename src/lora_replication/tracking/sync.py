@@ -11,7 +11,7 @@ from typing import Any
 from lora_replication.errors import DataError, EnvironmentProblem, ReplicationError
 from lora_replication.files import file_digest, is_locked, only_writer
 from lora_replication.reading import read_study, study_names
-from lora_replication.record import RECORD, Record, read_records
+from lora_replication.record import RECORD, SEARCHED, Record, read_records
 from lora_replication.study import Study
 from lora_replication.tracking import content
 from lora_replication.tracking.store import RECORD_DIGEST, Store, database_file, failures, resolved
@@ -26,7 +26,7 @@ COST = [f"metrics.`{name}`" for name in content.COSTS if name.startswith("cost/"
 
 VIEWS: dict[str, dict[str, Any]] = {
     "by-method": {
-        "searchFilter": "tags.role != 'cell' and tags.role != 'sweep'",
+        "searchFilter": " and ".join(f"tags.role != '{role}'" for role in (*SEARCHED, "sweep")),
         "selectedColumns": [TEST, VALIDATION, "metrics.`parameters/trainable`"],
         "orderByKey": TEST,
         "groupBy": {
