@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from lora_replication.allowed import LINE, Part
-from lora_replication.errors import DataError
+from lora_replication.errors import DataError, first_problem
 from lora_replication.record import Run, Settings
 
 METADATA = "lora_replication"
@@ -98,9 +98,8 @@ def read_description(file: Path) -> Description | None:
             )
         return Description.model_validate_json(text)
     except ValidationError as problem:
-        first = problem.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        where, _, what = first_problem(problem)
         raise DataError(
             f"{file}: its metadata do not describe an adapter of this project "
-            f"({where}: {first['msg']}); get the adapter again"
+            f"({where}: {what}); get the adapter again"
         ) from None

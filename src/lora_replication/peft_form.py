@@ -15,7 +15,7 @@ from torch import Tensor
 from lora_replication.adapter import Base, Description, read_description
 from lora_replication.allowed import TARGETS, Dropout, Rank
 from lora_replication.encoders import Encoder, locate_encoder
-from lora_replication.errors import DataError, ParameterError
+from lora_replication.errors import DataError, ParameterError, first_problem
 from lora_replication.pins import PINS
 from lora_replication.predict import Trained
 from lora_replication.record import Settings
@@ -206,10 +206,9 @@ def _read_config(folder: Path) -> PeftConfig:
     try:
         config = PeftConfig.model_validate_json(file.read_bytes())
     except ValidationError as problem:
-        first = problem.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        given = f"{key} is {repr(first['input'])[:80]}; " if key else ""
-        raise DataError(f"{file}: {given}{first['msg']}; allowed: LoRA, IA3 or VeRA") from None
+        key, found, what = first_problem(problem)
+        given = f"{key} is {found}; " if key else ""
+        raise DataError(f"{file}: {given}{what}; allowed: LoRA, IA3 or VeRA") from None
     for key, value in (config.model_extra or {}).items():
         if value and key not in HARMLESS:
             raise DataError(f"{file}: {key} is {json.dumps(value)[:80]}; allowed: none")
