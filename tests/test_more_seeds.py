@@ -17,6 +17,7 @@ from lora_replication.training import run as training
 from tests.study_files import write_params
 
 SINGLES = ("singles", "tiny")
+METHODS = ("last_layers", "full")
 
 
 @pytest.fixture
@@ -87,6 +88,31 @@ def test_seeds_by_which_something_was_chosen_are_left_out(root) -> None:
     assert more_seeds._seeds(study.model_copy(update={"run": run}), 4) == [99, 100, 102, 103]
 
 
+def test_both_are_tuned_first_by_equal_trials_and_each_runs_at_its_own_rate(
+    root, monkeypatch
+) -> None:
+    monkeypatch.setattr(more_seeds, "HALF_DECADES", range(-1, 2))
+    options = {"most": None, "step": 5, "tune": True}
+    found = compare_training("last_layers", "full", "tiny", 60.0, root, **options)
+    runs = [record.asked for _, record in read_records(root.joinpath(*SINGLES))]
+    trials = {name: [r for r in runs if (r.role, r.name) == ("trial", name)] for name in METHODS}
+    seeds = [{run.seed for run in own} for own in trials.values()]
+    rates = {name: {r.settings.learning_rate for r in own} for name, own in trials.items()}
+    assert [len(own) for own in trials.values()] == [9, 9]
+    assert seeds[0] == seeds[1]
+    assert not seeds[0] & {1, 2, 3, 101}, "seeds of final runs and of the grid"
+    assert not any(run.settings.evaluate_test for own in trials.values() for run in own)
+    base = more_seeds.read_study("tiny", root).train.learning_rate
+    assert rates["full"] == rates["last_layers"] == {0.32 * base, base, 3.2 * base}
+    final = [run for run in runs if run.role != "trial"]
+    assert {(run.name, run.seed) for run in final} == {(m, s) for m in METHODS for s in (1, 2, 3)}
+    assert len({(r.name, r.settings.learning_rate) for r in final}) == 2
+    assert found.names == ("tuned last layers", "tuned full")
+    before = trained(root)
+    assert compare_training("last_layers", "full", "tiny", 60.0, root, **options) == found
+    assert trained(root) == before
+
+
 @pytest.mark.parametrize(
     ("words", "most", "message"),
     [
@@ -102,6 +128,15 @@ def test_seeds_by_which_something_was_chosen_are_left_out(root) -> None:
 def test_what_cannot_be_trained_is_refused(root, words, most, message) -> None:
     with pytest.raises(ParameterError, match=message):
         compare_training(*words, "tiny", None, root, most, 5)
+    with pytest.raises(ParameterError, match=message):
+        compare_training(*words, "tiny", None, root, most, 5, tune=True)
     with pytest.raises(ParameterError, match="--margin is 0; allowed"):
         compare_training("last_layers", "full", "tiny", 0, root, 3, 5)
+    assert not (root / "singles").exists()
+
+
+def test_a_rate_too_high_to_be_tuned_around_is_told_before_anything_runs(root) -> None:
+    write_params(root / "studies" / "tiny", root="../..", train={"learning_rate": 0.1})
+    with pytest.raises(ParameterError, match="32 times a method's own learning rate"):
+        compare_training("last_layers", "full", "tiny", None, root, None, 5, tune=True)
     assert not (root / "singles").exists()

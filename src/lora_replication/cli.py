@@ -130,6 +130,7 @@ def report(study: str, allow_partial: bool, publish: bool, show: bool, as_json: 
 @click.option("--study", default="article", help="Of a side that names none.")
 @click.option("--margin", type=float, help="As good within so many points; the study's by default.")
 @click.option("--seeds-at-most", type=int, help="Train both on more seeds until it is decided.")
+@click.option("--tune", is_flag=True, help="First find the learning rate of each, by equal trials.")
 @click.option("--step", default=5, help="Seeds between two looks, with --seeds-at-most.")
 @click.option("--page", type=PATH, help="Also write this HTML page, and JSON next to it.")
 @AS_JSON
@@ -139,6 +140,7 @@ def compare(
     study: str,
     margin: float | None,
     seeds_at_most: int | None,
+    tune: bool,
     step: int,
     page: Path | None,
     as_json: bool,
@@ -151,12 +153,13 @@ def compare(
     from lora_replication.compare.command import compare_recorded, terminal_text, write_page
 
     root = project_root()
-    if seeds_at_most is None:
+    if seeds_at_most is None and not tune:
         found = compare_recorded(first, second, study, margin, root)
     else:
         from lora_replication.compare.more_seeds import compare_training
 
-        found = compare_training(first, second, study, margin, root, seeds_at_most, step)
+        limits = (seeds_at_most, step)
+        found = compare_training(first, second, study, margin, root, *limits, tune=tune)
     if page:
         write_page(found, page)
     click.echo(found.model_dump_json(indent=1) if as_json else terminal_text(found))

@@ -44,8 +44,8 @@ def sweep(
     if before.stale:
         say(f"grid: skipping {before.stale} records of other parameters, data, weights or results")
     for role, title in SEARCHES.items():
-        _search([run for run in before.asked if run.role == role], before, title,
-                pack_size, executor, say)  # fmt: skip
+        search([run for run in before.asked if run.role == role], before, title,
+               pack_size, executor, say)  # fmt: skip
     between = progress(workspace)
     cells = [record for record in between.done if record.asked.role == "cell"]
     if cells:
@@ -63,15 +63,19 @@ def sweep(
         raise IncompleteError(f"fresh seeds: missing: {_some(missing)}; run again to continue")
 
 
-def _search(
-    asked: list[Run],
+def search(
+    asked: Sequence[Run],
     before: Progress,
     title: str,
     pack_size: Callable[[Sequence[Run]], int],
     executor: Executor,
     say: Callable[[str], None],
 ) -> None:
-    """Complete the runs ``asked``, in packs."""
+    """Complete the runs ``asked``, in packs, and tell as the ``title``; see ``sweep``.
+
+    Raises:
+        IncompleteError: some run has no result.
+    """
     places = {run.place for run in asked}
     records = {r.asked.place: r for r in before.done if r.asked.place in places}
     if not asked:
