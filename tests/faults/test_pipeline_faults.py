@@ -9,13 +9,14 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.process_tree import kill_tree, soon
-from tests.projects import COMMAND, SMALL, add_study, checkout, environment, run, tree
+from tests.projects import COMMAND, SMALL, add_study, checkout, environment, places, run, tree
 
 SECRETS = {
     "HF_TOKEN": "canary-of-the-hub",
@@ -66,6 +67,29 @@ def test_a_study_without_a_tracking_server_is_whole_and_tracked_afterwards(finis
         finished = database.execute("select count(*) from runs where status = 'FINISHED'")
         assert finished.fetchone() == (6,)
     assert "lora-replication sync" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.fault(34)
+@pytest.mark.parametrize("where", ["50%25 #1?x ü", "with carriage returns", "of another owner"])
+def test_a_study_runs_to_its_report_in_a_folder(where, tmp_path):
+    root, made = tmp_path / where, checkout(tmp_path)
+    if "returns" in where:
+        clone = ["git", "clone", "-q", "-c", "core.autocrlf=true", made, root]
+        subprocess.run(clone, check=True)
+    else:
+        made.rename(root)
+    if "owner" in where:
+        if os.geteuid():
+            pytest.skip("needs root, who may give files away")
+        subprocess.run(["chown", "-R", "12345:12345", root], check=True)
+    done = run(root, "run", "small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(places(root)) == 5
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        assert database.execute("select count(*) from runs where status = 'FINISHED'").fetchone()[0]
+    again = run(root, "run", "small")
+    assert (again.returncode, again.stderr) == (0, "")
 
 
 MERGED = "<<<<<<< ours\nschema: '2.0'\n=======\nschema: '2.0'\n>>>>>>> theirs\nstages: {}\n"

@@ -57,6 +57,8 @@ FOREIGN = {
     "alembic.util": "CommandError",
 }
 
+NO_SERVER = "what answers there is no server of MLflow"
+
 WHERE = f"tracking.uri or {VARIABLE}"
 
 REMEDIES = {
@@ -210,7 +212,12 @@ class Store:
 
                 prepare_database(self.uri)
                 self._client = MlflowClient(self.uri)
-            return getattr(self._client, method)(*arguments)
+            try:
+                return getattr(self._client, method)(*arguments)
+            except failures():
+                raise
+            except Exception as problem:  # its parser of answers raises what it likes
+                raise ConnectionError(f"{NO_SERVER} ({type(problem).__name__})") from None
 
     def experiment(self, study: str) -> Any:
         """The experiment of a study, None where there is none yet."""
@@ -218,7 +225,7 @@ class Store:
         if not (found := self._experiments.get(study)):
             found = self.call("get_experiment_by_name", name)
             if found and not found.experiment_id:
-                raise ConnectionError("what answers there is no server of MLflow")
+                raise ConnectionError(NO_SERVER)
             if found and found.lifecycle_stage == "deleted":  # it keeps its name
                 self.call("restore_experiment", found.experiment_id)
             self._experiments[study] = found
