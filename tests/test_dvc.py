@@ -1,11 +1,13 @@
 """DVC's own commands, as its users know them, in a study's folder and in a fresh clone."""
 
 import json
+import shutil
 import subprocess
 
 import pytest
 
 from tests.projects import changed, checkout, commit, dvc, metrics, places, run
+from tests.study_files import read_params
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +60,20 @@ def test_a_change_is_compared_with_what_was_committed(root):
     subprocess.run(["git", "checkout", "-q", "--", "."], cwd=root, check=True)
     ok(dvc(root, "checkout", "dvc.yaml", "--force"))
     assert "up to date" in ok(dvc(root, "status", "dvc.yaml"))
+
+
+def test_an_encoder_folder_among_the_dependencies_is_looked_into(root):
+    params, graph = root / "studies/small/params.yaml", root / "studies/small/dvc.yaml"
+    shared = read_params(params)["model"]["path"]
+    encoder = shutil.copytree(shared, root / "encoder")
+    params.write_text(params.read_text().replace(shared, str(encoder)))
+    graph.write_text(graph.read_text().replace("deps:", "deps:\n      - ${model.path}", 1))
+    ok(dvc(root, "commit", "--force", "prepare"))
+    assert "up to date" in ok(dvc(root, "status", "prepare"))
+    (encoder / "vocab.txt").write_text("[PAD]\n")
+    assert "modified" in ok(dvc(root, "status", "prepare"))
+    subprocess.run(["git", "checkout", "-q", "--", "."], cwd=root, check=True)
+    shutil.rmtree(encoder)
 
 
 def test_experiments_set_parameters_and_wait_in_a_queue(root):
