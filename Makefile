@@ -107,7 +107,7 @@ $(SITE_TOOLS)/.ready: docs/requirements.lock
 docs: export PYTHONPATH := src
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(SITE_TOOLS)/.ready ## build the documentation and the reports as pages into build/site
-	$(SITE_TOOLS)/bin/mkdocs build --strict --quiet
+	$(SITE_TOOLS)/bin/mkdocs build --strict
 	@echo "written to build/site; open build/site/index.html"
 
 audit: $(TOOLS)/.ready ## known vulnerabilities of the locked versions, less supply_chain/waivers.toml; needs the network

@@ -5,11 +5,13 @@ other folders of the repository. MkDocs calls the functions named ``on_...``.
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
+from urllib.parse import unquote, urlsplit
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -19,7 +21,8 @@ from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ("minilm-small", "published")
-SHOWN = {".html", ".svg", ".csv", ".json", ".tex", ".bib"}
+LOG = logging.getLogger("mkdocs.hooks.docs")
+SHOWN = {".html", ".svg", ".csv", ".json", ".tex", ".bib", ".parquet"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -46,6 +49,26 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return markdown.replace("](../README.md)", "](../../statistics.md)")
     linked = re.sub(r"\]\(\.\./reports/([\w-]+)/report\.md\)", r"](reports/\1.md)", markdown)
     return linked.replace("](../benchmarks/results/", "](benchmarks/results/")
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Links of the notebook, which MkDocs leaves as they are, lead to pages of the site."""
+    return re.sub(r'href="(\w+)\.md"', r'href="\1.html"', html)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Warn of each link that leads nowhere in the site; ``--strict`` makes it an error."""
+    site = Path(config.site_dir).resolve()
+    for page in sorted(site.rglob("*.html")):
+        if page.name == "404.html":  # its links are from the root of a server
+            continue
+        for link in sorted(set(re.findall(r'\b(?:href|src)="([^"]+)"', page.read_text("utf-8")))):
+            address = urlsplit(link)
+            if address.scheme or not address.path:
+                continue
+            target = page.parent / unquote(address.path)
+            if not (target / "index.html" if target.is_dir() else target).is_file():
+                LOG.warning("%s: no file for the link %s", page.relative_to(site), link)
 
 
 def _report(name: str) -> str:

@@ -126,7 +126,7 @@ def make_records(workspace: Workspace) -> list[Record]:
     for place, run in enumerate(grid_runs(workspace)):
         correct = 875 if place == 2 else 840 + 3 * place % 24
         records.append(make_record(run, correct, 36_864 * (place + 1)))
-    return records + make_fresh(workspace, records)
+    return records + (make_fresh(workspace, records) if workspace.study.grid else [])
 
 
 def make_fresh(workspace: Workspace, records: list[Record]) -> list[Record]:

@@ -21,8 +21,8 @@ TEXTS = {
     "learning_curves.csv", "table.tex", "table_wide.tex", "citation.bib",
 }  # fmt: skip
 METRICS = [f"metrics/{name}.json" for name in ("last_layers", "lora_default", "lora_tuned", "full")]
-DRAWN = ("accuracy_by_method", "learning_curves")
-WITH_RUNS = ("paired_differences", "grid_heatmaps", "grid_collapse")
+DRAWN = ("accuracy_by_method", "learning_curves", "paired_differences", "grid_heatmaps",
+         "grid_collapse", "chosen_again")  # fmt: skip
 
 
 def drawn(figures: tuple[str, ...]) -> set[str]:
@@ -52,7 +52,7 @@ def test_the_same_workspace_gives_the_same_files_and_old_figures_go(tmp_path: Pa
     stale.write_text("{}")
     build_report(workspace, tmp_path / "one")
     results = build_report(workspace, tmp_path / "two")
-    names = TEXTS | drawn(DRAWN + WITH_RUNS) | {*METRICS, "metrics/grid_winner.json"}
+    names = TEXTS | drawn(DRAWN) | {*METRICS, "metrics/grid_winner.json"}
     assert set(files(tmp_path / "one")) == names
     assert files(tmp_path / "one") == files(tmp_path / "two")
     assert read_results(tmp_path / "one") == results
@@ -111,7 +111,11 @@ def test_a_study_without_any_run_gets_a_report_where_asked_for(tmp_path: Path) -
     workspace = made.make_workspace(made.make_study(), tmp_path)
     made.write_study(workspace, [], Predictions())
     build_report(workspace, tmp_path / "report", allow_partial=True)
-    assert set(files(tmp_path / "report")) == TEXTS | drawn(DRAWN) | {*METRICS}
+    found = files(tmp_path / "report")
+    assert set(found) == TEXTS | {*METRICS}
+    for text in (b"No table of runs: it would be empty.", b"No curves are drawn: no run has a"):
+        assert text in found["report.md"]
+        assert text in found["report.html"]
 
 
 def test_metrics_and_curves_for_dvc(tmp_path: Path) -> None:

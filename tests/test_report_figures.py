@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lora_replication.report import figures
+from lora_replication.report.build import report_files
 from lora_replication.report.figures import collapse_by_alpha, draw_figures, heatmaps
 from lora_replication.report.rendering import Drawing
 from lora_replication.report.results import Results
@@ -98,7 +99,31 @@ def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(tmp_p
         names = [[f"r{rank}-a{alpha}-{targets}" for rank in (2, 8)] for alpha in (1, 16)]
         expected = [[by_name.get(name, math.nan) for name in row] for row in names]
         assert drawn == [pytest.approx(row, nan_ok=True) for row in expected]
+        shown = [f"{value:.1f}".replace("nan", "") for row in expected for value in row]
+        assert [text.get_text() for text in panel.texts] == shown
     assert len(by_name) == 7
+
+
+def test_a_chosen_setting_is_drawn_as_it_was_chosen_and_on_fresh_seeds(results: Results) -> None:
+    lines = figures.chosen_again(results).axes[0].lines
+    # 438 of 500 reviews in the grid; 434, 430 and 437 with the fresh seeds.
+    before, after = 87.6, 1301 / 15
+    drawn = [list(line.get_xdata()) for line in lines]
+    assert drawn == [pytest.approx(xs) for xs in ([before, after], [before], [after])]
+
+
+def test_a_study_without_room_or_need_for_a_figure_has_none_and_says_so(tmp_path: Path) -> None:
+    names = [f"lora_variant_number_{place}" for place in range(20)]
+    methods = dict.fromkeys(names, made.make_study().methods["lora_default"])
+    study = made.make_study(methods=methods, run={"methods": names, "seeds": [1]}, grid=None)
+    runs = made.method_runs(made.make_workspace(study))
+    records = [made.make_record(run, 850, 73_728) for run in runs]
+    records = [made.altered(one, epochs=one.happened.epochs[:1], best_epoch=1) for one in records]
+    found = made.results_of(study, records, tmp_path, made.make_predictions(records))
+    files = report_files(found)
+    assert [name for name in files if name.endswith(".svg")] == ["figures/accuracy_by_method.svg"]
+    for words in (b"No curves are drawn", b"The 190 differences are too many for a figure"):
+        assert words in files["report.html"]
 
 
 def test_collapse_has_an_exact_interval(tmp_path: Path) -> None:
@@ -113,7 +138,7 @@ def test_collapse_has_an_exact_interval(tmp_path: Path) -> None:
 
 def test_the_same_results_give_the_same_bytes_and_say_what_they_are_not(results, drawings):
     assert draw_figures(results) == drawings
-    assert len(drawings) == 5
+    assert len(drawings) == 6
     for drawing in drawings.values():
         assert drawing.png.startswith(b"\x89PNG")
         assert b"<dc:date>" not in drawing.svg

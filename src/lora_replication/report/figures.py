@@ -29,6 +29,13 @@ DODGE = 1.05
 """Ratio of neighbours at one learning rate, so that no interval hides another."""
 
 WIDTH_INCHES = 4.9
+MOST_PAIRS = 21
+"""Of seven methods; more are a table alone."""
+MOST_NUMBERS = 64
+"""Configurations in a heat map with numbers: in smaller cells they would overlap (see study.j2)."""
+CLOSE = 15.0
+"""Points between accuracies, beyond which the best ones are shown a second time, enlarged."""
+
 CIRCLES_BELOW = {"run": 0.06, "seed": 0.08}
 CURVES = (
     ("train_accuracy", ORANGE, "--", "s", "training"),
@@ -40,16 +47,22 @@ def draw_figures(results: Results) -> dict[str, Drawing]:
     """Those for which there is something to draw, by name."""
     cells = [run for run in results.cells if run.test_accuracy is not None]
     tried = results.tuning.tried if results.tuning else []
+    tested = any(row.test for row in results.rows)
+    curves = any(len(run.epochs) > 1 for run in results.single_runs)
     made: dict[str, tuple[str, Callable[[], Figure], bool]] = {
         "accuracy_by_method": (
-            "Test accuracy by method", partial(accuracy_by_method, results), True),
+            "Test accuracy by method", partial(accuracy_by_method, results), tested),
         "accuracy_by_rate": (
             "Validation accuracy by learning rate", partial(accuracy_by_rate, tried), bool(tried)),
         "best_of_trials": (
             "Best of so many trials", partial(best_of_trials, tried), bool(tried)),
-        "learning_curves": ("Accuracy by epoch", partial(learning_curves, results), True),
+        "learning_curves": ("Accuracy by epoch", partial(learning_curves, results), curves),
         "paired_differences": (
-            "Paired differences", partial(paired_differences, results), bool(results.comparisons)),
+            "Paired differences", partial(paired_differences, results),
+            0 < len(results.comparisons) <= MOST_PAIRS),
+        "chosen_again": (
+            "Validation accuracy when chosen and on fresh seeds",
+            partial(chosen_again, results), bool(results.chosen)),
         "grid_heatmaps": (
             "Validation accuracy by alpha and rank", partial(heatmaps, cells), bool(cells)),
         "grid_collapse": (
@@ -64,7 +77,7 @@ def accuracy_by_method(results: Results) -> Figure:
     article's number where comparable.
     """
     rows = results.rows
-    figure, (plot,) = axes(1, 1, height=1.3 + 0.56 * len(rows))
+    figure, (plot,) = axes(1, 1, height=1.3 + min(0.56 * len(rows), 6))
     for y, row in enumerate(rows):
         if row.test_sampling:
             accuracies = [run.test.fraction for run in results.runs_of(row) if run.test]
@@ -74,8 +87,6 @@ def accuracy_by_method(results: Results) -> Figure:
             plot.plot(at, [y - 0.24], "D", color=VERMILLION, markersize=5, label=label)
     name_rows(plot, [method_in_words(row.name) for row in rows], "test accuracy, %")
     _legend(figure, plot)
-    if not any(row.test_sampling for row in rows):
-        plot.text(0.5, 0.5, "no runs yet", transform=plot.transAxes, ha="center")
     return figure
 
 
@@ -94,11 +105,42 @@ def paired_differences(results: Results) -> Figure:
     return figure
 
 
+def chosen_again(results: Results) -> Figure:
+    """Validation accuracy in percent of each chosen setting: by which it was chosen, and its mean
+    over fresh seeds.
+    """
+    figure, (plot,) = axes(1, 1, height=1.2 + 0.36 * len(results.chosen))
+    for y, (row, before) in enumerate(results.chosen):
+        after = row.val.estimate if row.val else before
+        plot.plot([100 * before, 100 * after], [y, y], color=INK, linewidth=1.2, alpha=0.5)
+        plot.plot(100 * before, y, "o", color=VERMILLION, fillstyle="none", label="when chosen")
+        plot.plot(100 * after, y, "o", color=BLUE, label="on fresh seeds, mean")
+    names = [row.configuration or method_in_words(row.name) for row, _ in results.chosen]
+    name_rows(plot, names, "validation accuracy, %")
+    _legend(figure, plot)
+    return figure
+
+
 def accuracy_by_rate(tried: Sequence[Tried]) -> Figure:
     """Validation accuracy in percent by learning rate, of each method its best setting at each rate
     with its interval; the chosen one is filled. Methods at one rate stand ``DODGE`` apart.
     """
-    figure, (plot,) = axes(1, 1, height=3.6)
+    best = max(100 * one.val.estimate for one in tried)
+    zoom = best - min(100 * one.val.estimate for one in tried) > CLOSE
+    figure = Figure(figsize=(WIDTH_INCHES, 5.6 if zoom else 3.6), layout="constrained")
+    panels = figure.subplots(1 + zoom, 1, squeeze=False, sharex=True)[:, 0]
+    for plot in panels:
+        _rates(plot, tried)
+    if zoom:
+        panels[1].set_ylim(best - CLOSE / 3, best + 2)
+        panels[1].set_title("the best, enlarged", fontsize=9, loc="left")
+    panels[-1].set_xlabel("learning rate")
+    figure.supylabel("validation accuracy, %", fontsize=10)
+    _legend(figure, panels[0])
+    return figure
+
+
+def _rates(plot: Axes, tried: Sequence[Tried]) -> None:
     methods = _by_method(tried)
     for place, (method, (color, marker)) in enumerate(zip(methods, LINES, strict=False)):
         own, aside = methods[method], DODGE ** (place - (len(methods) - 1) / 2)
@@ -116,9 +158,7 @@ def accuracy_by_rate(tried: Sequence[Tried]) -> Figure:
         chosen = next(one for one in own if one.chosen)
         at = [chosen.learning_rate * aside], [100 * chosen.val.estimate]
         plot.plot(*at, marker, color=color, markersize=7)
-    plot.set(xscale="log", xlabel="learning rate", ylabel="validation accuracy, %")
-    _legend(figure, plot)
-    return figure
+    plot.set_xscale("log")
 
 
 def best_of_trials(tried: Sequence[Tried]) -> Figure:
@@ -190,6 +230,11 @@ def heatmaps(cells: Sequence[RunRow]) -> Figure:
         plot.set_yticks(np.arange(len(alphas)) + 0.5, [f"{a:g}" for a in alphas], fontsize=7)
         plot.grid(visible=False)
         mesh = plot.pcolormesh(grid, cmap=colours, vmin=low, vmax=high)
+        if len(cells) <= MOST_NUMBERS:
+            for (y, x), value in np.ndenumerate(grid):
+                color = "white" if value < (low + high) / 2 else "black"
+                style = {"color": color, "fontsize": 7, "ha": "center", "va": "center"}
+                plot.text(x + 0.5, y + 0.5, "" if math.isnan(value) else f"{value:.1f}", style)
         extra = [name for name in targets if name not in ("query", "value")]
         both = {"query", "value"} <= set(targets)
         plot.set_title(" ".join(["q v", *extra] if both else targets), fontsize=7, loc="left")
@@ -236,7 +281,8 @@ def _row(
 ) -> None:
     """A row of a plot in percent: a bar where the interval has ends, circles, and their mean."""
     if interval and interval.low is not None and interval.high is not None:
-        ends, label = (100 * interval.low, 100 * interval.high), "interval, new seeds and reviews"
+        ends = (100 * interval.low, 100 * interval.high)
+        label = f"interval, new {interval.source.split(',')[0]}"
         plot.hlines(y + 0.2, *ends, BLUE, linewidth=3.2, label=label)
     xs, ys = [100 * value for value in values], [y - CIRCLES_BELOW[unit]] * len(values)
     circle: dict[str, Any] = {"fillstyle": "none", "markersize": 4.5, "markeredgewidth": 0.9}

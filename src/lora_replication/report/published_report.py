@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lora_replication.article import article
 from lora_replication.article.published_file import ALPHAS, RANKS
 from lora_replication.report import words
 from lora_replication.report.build import drawing_files, write_report
@@ -84,7 +85,8 @@ def build_published_report(
     means = results.by_alpha_and_rank
     columns = [Column("", name, name=name) for name in means[0]]
     about = f"{results.found} runs of {results.setting}"
-    facts = {"title": TITLE, "description": about, "files": FILES, "tables": _tables(results)}
+    facts: dict[str, Any] = {"title": TITLE, "description": about, "files": FILES}
+    facts |= {"tables": _tables(results), "learning_rate": article().training["learning_rate"]}
     files = {
         "report.html": page("published.j2", drawings, r=results, **facts),
         "report.md": markdown("published.j2", drawings, r=results, **facts),

@@ -365,6 +365,16 @@ class Results(Facts):
         return self.methods + ([self.grid.winner] if self.grid.winner else [])
 
     @property
+    def chosen(self) -> list[tuple[MethodRow, float]]:
+        """What grid and sweeps chose, on fresh seeds, with the validation accuracy before them."""
+        rows = [row for row in (self.grid.winner, *self.grid.runners_up) if row]
+        tried = self.tuning.tried if self.tuning else []
+        before = {one.method: one.val.estimate for one in tried if one.chosen}
+        found = [(row, row.grid_val_accuracy) for row in rows]
+        found += [(row, before.get(row.name)) for row in self.tuned]
+        return [(row, value) for row, value in found if row.val and value is not None]
+
+    @property
     def confidence(self) -> float:
         """Of all intervals."""
         return float(self.study["report"]["confidence"])

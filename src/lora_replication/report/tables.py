@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,11 @@ class Table:
 
 
 def table(columns: Sequence[Column], rows: Iterable[Any]) -> Table:
-    """``rows`` as the page shows them."""
+    """``rows`` as the page shows them; a column without values is left out."""
     shown = [column for column in columns if column.heading]
     cells = [[Cell(c.show(c.of(row)), c.note(row), c.alert(row)) for c in shown] for row in rows]
-    return Table(shown, cells)
+    filled = [any(c.text != ABSENT or c.note for c in own) for own in zip(*cells, strict=True)]
+    return Table(list(compress(shown, filled)), [list(compress(row, filled)) for row in cells])
 
 
 def short_table(columns: Sequence[Column], rows: Sequence[Any], narrow: bool) -> list[list[str]]:
