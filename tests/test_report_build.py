@@ -56,6 +56,9 @@ def test_the_same_workspace_gives_the_same_files_and_old_figures_go(tmp_path: Pa
     assert set(files(tmp_path / "one")) == names
     assert files(tmp_path / "one") == files(tmp_path / "two")
     assert read_results(tmp_path / "one") == results
+    seen: list[str] = []
+    json.loads(files(tmp_path / "one")["results.json"], parse_float=seen.append)
+    assert [number for number in seen if float(f"{float(number):.12g}") != float(number)] == []
     assert "verdicts" in Results.model_json_schema()["properties"]
 
 

@@ -57,7 +57,7 @@ def build_report(workspace: Workspace, folder: Path, allow_partial: bool = False
             f"(lora-replication report {study.study} --allow-partial)"
         )
     tried = tuning(workspace, done, results, tested)
-    results = judge(results.model_copy(update={"tuning": tried}), tested, study)
+    results = judge(results.model_copy(update={"tuning": tried}), tested, study).rounded()
     write_report(folder, report_files(results, tested))
     return results
 

@@ -3,6 +3,7 @@
 Accuracies and interval ends are fractions from 0 to 1; durations are seconds; memory is bytes.
 """
 
+import json
 from collections.abc import Iterable
 from typing import Any, Literal, Self
 
@@ -16,6 +17,9 @@ from lora_replication.record import SEARCHED, Happened, Record, Role, Settings
 from lora_replication.statistics import Components, Interval
 
 PARTS = ("train", "val", "test")
+
+DIGITS = 12
+"""Significant ones of a number that is written; later ones depend on the processor."""
 
 Word = Literal[
     "reproduced", "consistent", "not reproduced", "inconclusive", "does not apply", "not judged"
@@ -392,6 +396,15 @@ class Results(Facts):
     def runs_of(self, row: MethodRow) -> list[RunRow]:
         """The runs of ``row`` that have a result."""
         return done_runs(self.runs, row.role, row.name)
+
+    def rounded(self) -> Self:
+        """The same to ``DIGITS``, so that any machine writes the same bytes."""
+
+        def short(number: str) -> float:
+            return float(f"{float(number):.{DIGITS}g}")
+
+        content = json.loads(self.model_dump_json(), parse_float=short)
+        return self.model_validate_json(json.dumps(content))
 
     def to_json(self) -> bytes:
         """The content of ``results.json``."""
