@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from lora_replication.allowed import CLASSES
 from lora_replication.record import Count, Happened, Record, Run, Where, write_record
 from lora_replication.study import Study
 from lora_replication.workspace import Workspace
@@ -22,7 +23,7 @@ def make_workspace(root: Path = Path(), digest: str = "d" * 64, **changes: Any) 
     """Of the tiny study with ``changes``; ``digest`` is the manifest's."""
     workspace = Workspace(Study.model_validate(study_params(**changes)), root)
     encoder = SimpleNamespace(weights_sha256="e" * 64)
-    workspace.manifest = SimpleNamespace(digest=digest, encoder=encoder)
+    workspace.manifest = SimpleNamespace(digest=digest, encoder=encoder, classes=CLASSES)
     return workspace
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,6 +22,7 @@ from lora_replication.adapter import METADATA, read_description
 from lora_replication.article.published_file import parse_published_grid
 from lora_replication.compare import foreign
 from lora_replication.data.imdb import read_parquet_folder
+from lora_replication.data.table import load_table
 from lora_replication.data.tokens import load_tokenizer
 from lora_replication.encoders import locate_encoder
 from lora_replication.errors import DataError, ParameterError
@@ -47,6 +49,7 @@ from lora_replication.training.run import perform
 from lora_replication.workspace import Workspace
 from tests.published_files import made_up, text_of
 from tests.study_files import link_data, study_params, write_params
+from tests.test_table import asked, write
 from tests.tiny_encoders import tiny_encoder
 
 ENCODER = tiny_encoder("distilbert")
@@ -192,6 +195,14 @@ def table_of_texts(place, draw):
     read_parquet_folder(folder)
 
 
+def own_table(place, draw):
+    form = draw(st.sampled_from(["csv", "jsonl", "parquet"]))
+    frame = pd.DataFrame({"text": ["a", "b", "c", "d"] * 9, "label": [0, 1] * 18})
+    write(frame, place.folder / f"own.{form}")
+    content = draw(spoiled((place.folder / f"own.{form}").read_bytes()))
+    load_table(asked(place.write(f"own.{form}", content)))
+
+
 def foreign_predictions(place, draw):
     lines = [f"test,{row},{row % 2},0.25,0.5" for row in range(3)]
     whole = "\n".join(["split,row,label,score_0,score_1", *lines]).encode()
@@ -206,7 +217,7 @@ def authors_results(place, draw):
 
 KINDS = [
     study, encoder, record, adapter, described_adapter, peft_adapter, predictions, checkpoint,
-    table_of_texts, authors_results, foreign_predictions,
+    table_of_texts, own_table, authors_results, foreign_predictions,
 ]  # fmt: skip
 FUZZED = {
     "deadline": timedelta(seconds=10),

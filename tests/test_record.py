@@ -29,7 +29,7 @@ CHANGES = {
     "encoder": "minilm", "max_tokens": 65, "epochs": 3, "batch_size": 5, "learning_rate": 1e-3,
     "precision": "bf16-mixed", "device": "cuda", "trains": "all", "evaluate_train": False,
     "evaluate_test": False, "stop_one_class": True, "train_head": True, "options": {"x": 1},
-    "file_sha256": "ab",
+    "file_sha256": "ab", "classes": ("a", "b", "c"),
 }  # fmt: skip
 LORA_CHANGES = {
     "rank": 4, "alpha": 1.0, "targets": ("query",), "scaling": "paper", "dropout": 0.05,

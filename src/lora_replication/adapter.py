@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
-from lora_replication.allowed import LINE, Part
+from lora_replication.allowed import CLASSES, LINE, Classes, Part
 from lora_replication.errors import DataError, first_problem
 from lora_replication.record import Run, Settings
 
@@ -16,8 +16,6 @@ METADATA = "lora_replication"
 
 MOST_CHARACTERS = 2**16
 """Of the description; one has 1,200."""
-
-CLASSES = ("negative", "positive")
 
 Words = Annotated[str, Field(pattern=LINE, max_length=200)]
 
@@ -39,7 +37,7 @@ class Description(Part):
         settings: the run's, without defaults: what trains, rank, alpha, targets, precision ...;
             epochs, batch size and learning rate are 0 where an import doesn't know them.
         head: names of the two layers after the encoder, which are in the file, trained or not.
-        classes: names of the classes 0 and 1.
+        classes: names of the classes 0, 1 ..., as many as in the settings.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -53,7 +51,13 @@ class Description(Part):
     base: Base
     settings: Settings
     head: list[Words] = Field(default_factory=list)
-    classes: tuple[Words, Words] = CLASSES
+    classes: Classes = CLASSES
+
+    @model_validator(mode="after")
+    def _classes_are_as_many(self) -> Self:
+        if len(self.classes) != len(self.settings.classes):
+            raise ValueError(f"classes are {len(self.classes)}, not {len(self.settings.classes)}")
+        return self
 
     @classmethod
     def of(cls, run: Run, revision: str | None, head: tuple[str, ...] = ()) -> Self:
@@ -61,7 +65,8 @@ class Description(Part):
         names = ("study", "title", "name", "seed", "key")
         base = Base(name=run.settings.encoder, revision=revision, sha256=run.weights)
         own: dict[str, Any] = {name: getattr(run, name) for name in names}
-        return cls(base=base, settings=run.settings, head=list(head), **own)
+        settings = run.settings
+        return cls(base=base, settings=settings, head=list(head), classes=settings.classes, **own)
 
     @property
     def scale(self) -> float | None:

@@ -22,6 +22,13 @@ METHOD_RULE = "1 to 64 of the characters A-Z a-z 0-9 _ -, not starting with -"
 """Names of methods become items of a DVC stage too, which can't hold a dot."""
 
 
+CLASSES = ("negative", "positive")
+"""Names of the classes 0 and 1 of reviews."""
+
+MOST_CLASSES, MOST_NAME = 150, 200
+"""Of a table of one's own, and characters of the name of one."""
+
+
 def _distinct(values: list[Any]) -> list[Any]:
     if len(set(values)) != len(values):
         raise ValueError("no value twice")
@@ -59,6 +66,8 @@ MethodName = Annotated[
 ByMethod = Annotated[
     dict[MethodName, T], Field(min_length=1, description="method names, each with its keys")
 ]
+Column = Annotated[str, Field(pattern=LINE, max_length=MOST_NAME, description="a column's name")]
+Classes = Annotated[tuple[Column, ...], Field(strict=False, min_length=2, max_length=MOST_CLASSES)]
 File = Annotated[str, Field(pattern=LINE, description="a path")]
 Seed = Annotated[int, whole(0, 2**32 - 1)]
 Rank = Annotated[int, whole(1, LARGEST_RANK)]

@@ -157,7 +157,7 @@ def from_peft(
         base = Base(name=encoder.name, revision=encoder.revision, sha256=encoder.weights_sha256)
         settings = Settings(
             encoder=encoder.name, max_tokens=max_tokens, epochs=0, batch_size=0, learning_rate=0.0,
-            precision="fp32", device="cpu", trains="head",
+            precision="fp32", device="cpu", trains="head", classes=classes,
         )  # fmt: skip
         described = Description(base=base, settings=settings, classes=classes)
     else:

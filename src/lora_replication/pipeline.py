@@ -186,7 +186,8 @@ def forget_undone(workspace: Workspace, folder: Path) -> list[str]:
     """Take out of ``dvc.lock`` in ``folder`` what it calls done and the records do not.
 
     DVC writes down the parameters that it finds after a stage, not those that the stage has read,
-    and it does not look into an encoder's folder. A stage that runs again skips what is recorded.
+    and it looks into neither an encoder's folder nor a table. A stage that runs again skips what
+    is recorded.
 
     Returns options for ``dvc repro``: none, or not to take stale data out of its cache of runs.
     Raises ``DataError`` where the lock, the encoder or a record is damaged.
@@ -197,7 +198,8 @@ def forget_undone(workspace: Workspace, folder: Path) -> list[str]:
     if not (content and (workspace.data / MANIFEST).is_file()):
         return []
     is_stale = bool(workspace.manifest.differences(study))
-    if study.model.path and expanded(study.model.path).is_dir():
+    is_there = not study.model.path or expanded(study.model.path).is_dir()
+    if is_there and (study.model.path or study.data.source == "table"):
         is_stale |= not is_prepared(study, locate_encoder(study.model), workspace.data)
     missing = [] if is_stale else progress(workspace).missing
     undone = {f"train@{r.name}" if r.role == "method" else "gridsearch" for r in missing}

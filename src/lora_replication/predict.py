@@ -55,16 +55,15 @@ def predict_texts(
         if not text.strip():
             print(f"{origin} is empty and not answered", file=sys.stderr)
             continue
-        probability, is_cut = next(answers)
-        label = trained.description.classes[probability > 0.5]
-        sure = max(probability, 1 - probability)
+        predicted, probability, is_cut = next(answers)
+        label = trained.description.classes[predicted]
         if as_json:
-            content = {"label": label, "probability": sure, "text": text, "origin": origin}
+            content = {"label": label, "probability": probability, "text": text, "origin": origin}
             content["cut_at_tokens"] = settings.max_tokens if is_cut else None
             print(json.dumps(content, ensure_ascii=False))
         else:
             note = f"  (cut at {settings.max_tokens} tokens)" if is_cut else ""
-            print(f"{label}  {sure:6.1%}  {' '.join(text.split())[:100]}{note}")
+            print(f"{label}  {probability:6.1%}  {' '.join(text.split())[:100]}{note}")
 
 
 @dataclass(frozen=True)
@@ -197,8 +196,8 @@ def _asked(texts: Iterable[str], file: Path | None) -> dict[str, str]:
 
 def _answers(
     classifier: "Classifier", encoder: Encoder, texts: list[str]
-) -> Iterator[tuple[float, bool]]:
-    """For each text the probability of class 1, and whether the text was cut."""
+) -> Iterator[tuple[int, float, bool]]:
+    """For each text the predicted class, its probability, and whether the text was cut."""
     from lora_replication.data.tokens import load_tokenizer, tokenise
     from lora_replication.training.evaluation import predict_logits
 
@@ -207,6 +206,7 @@ def _answers(
         chunk = texts[start : start + AT_ONCE]
         tokens, _ = tokenise(chunk, [0] * len(chunk), tokenizer)
         logits = predict_logits(classifier, tokens)[0].astype(np.float64)
-        probabilities = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
+        odds = np.exp(logits - logits.max(1, keepdims=True))  # to those of the predicted class
+        probabilities, predicted = 1 / odds.sum(1), logits.argmax(1)
         cut = [bool(tokenizer.encode(text).overflowing) for text in chunk]
-        yield from zip(probabilities.tolist(), cut, strict=True)
+        yield from zip(predicted.tolist(), probabilities.tolist(), cut, strict=True)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, computed_field, model_validator
 
+from lora_replication import allowed
 from lora_replication.allowed import Measured, Nudges, Part, Positive, Seed, Time, Whole
 from lora_replication.errors import DataError, first_problem
 from lora_replication.files import digest, file_digest, project_root, readable, write_whole
@@ -59,6 +60,7 @@ class Settings(MethodExtras):
         lora: the configuration of LoRA, or of a method that has the same settings.
         evaluate_train, evaluate_test: whether the best epoch is also evaluated on these reviews.
         stop_one_class: whether training ends after an epoch that predicts a single class.
+        classes: their names, in the order of the logits.
     """
 
     encoder: str
@@ -73,6 +75,7 @@ class Settings(MethodExtras):
     evaluate_train: bool = True
     evaluate_test: bool = True
     stop_one_class: bool = False
+    classes: allowed.Classes = Field(allowed.CLASSES, exclude_if=allowed.CLASSES.__eq__)
 
     @model_validator(mode="after")
     def _method_is_known(self) -> Self:
@@ -82,7 +85,7 @@ class Settings(MethodExtras):
         return self
 
     @classmethod
-    def of(cls, study: Study, method: MethodParams, **others: bool) -> Self:
+    def of(cls, study: Study, method: MethodParams, **others: Any) -> Self:
         """The settings of ``method`` with all that it takes from ``study``; ``others`` as given."""
         values: dict[str, Any] = dict(study.train)
         values |= {"encoder": study.model.encoder, "max_tokens": study.model.max_tokens}
@@ -203,7 +206,9 @@ def method_words(asked: MethodParams | Settings) -> str:
 
 
 class Count(Part):
-    """An accuracy as counted: ``correct`` of ``reviews``; ``ones`` were predicted 1 (positive)."""
+    """An accuracy as counted: ``correct`` of ``reviews``; ``ones`` were predicted 1 (positive), or
+    of more than two classes, the one that was predicted most.
+    """
 
     correct: Whole
     reviews: Positive

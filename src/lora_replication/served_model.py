@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 
 class Answer(BaseModel):
-    """A class and its probability, from 0.5 to 1."""
+    """A class and its probability."""
 
     label: str
     probability: float

@@ -34,28 +34,45 @@ class Reviews(Part):
     test: allowed.Reviewed
 
 
-class DataParams(Part):
-    """Where the reviews come from."""
+class TableParams(Part):
+    """Columns of a table; ``seed`` draws parts that neither ``split`` nor names of files give."""
 
-    source: Literal["hub", "archive", "folder", "parquet", "generated"]
+    text: allowed.Column = "text"
+    label: allowed.Column = "label"
+    split: allowed.Column | None = None
+    seed: allowed.Seed = 1
+
+
+class DataParams(Part):
+    """Where the reviews, or other texts, come from."""
+
+    source: Literal["hub", "archive", "folder", "parquet", "generated", "table"]
     path: allowed.File | None = None
     reviews: Reviews
     generated_seed: allowed.Seed
+    table: TableParams | None = Field(default=None, exclude_if=not_)
+
+    @property
+    def is_imdb(self) -> bool:
+        """Whether they are IMDb's reviews."""
+        return self.source not in ("generated", "table")
 
     @model_validator(mode="after")
     def _sizes_fit_source(self) -> Self:
         for part, most in ARTICLE_REVIEWS.items():
             size = getattr(self.reviews, part)
-            if size > most and self.source != "generated":
+            if size > most and self.is_imdb:
                 raise ValueError(
                     f"reviews.{part} is {size}; the article's split of IMDb has {most}"
                 )
-        if self.source in ("folder", "parquet") and not self.path:
+        if self.source in ("folder", "parquet", "table") and not self.path:
             raise ValueError(f"source {self.source} needs data.path")
         if self.source in ("hub", "generated") and self.path:
             raise ValueError(
                 f"data.path is {self.path!r}, but source {self.source} reads none; set it to null"
             )
+        if self.table and self.source != "table":
+            raise ValueError(f"data.table is for source table; source is {self.source}")
         return self
 
 
@@ -326,4 +343,4 @@ class Study(Part):
         """
         about = (self.model.encoder, self.model.max_tokens, self.data.reviews.model_dump())
         theirs = ("distilbert-base-uncased", 512, ARTICLE_REVIEWS)
-        return about == theirs and self.data.source != "generated"
+        return about == theirs and self.data.is_imdb

@@ -79,13 +79,13 @@ class Workspace:
         return {part: read_tokens(self.data, part, self.manifest) for part in PARTS}
 
     def run(self, role: Role, name: str, settings: Settings, seed: int, nudge: int = 0) -> Run:
-        """A run on this study's prepared data."""
+        """A run on this study's prepared data, with its classes."""
         return Run(
             study=self.study.study,
             title=self.study.title,
             role=role,
             name=name,
-            settings=settings,
+            settings=settings.model_copy(update={"classes": self.manifest.classes}),
             seed=seed,
             nudge=nudge,
             data=self.manifest.digest,

@@ -50,8 +50,8 @@ class Decision(Facts):
 
     Attributes:
         word: of the second side; ``why``: why it is undecided: "few_runs", "few_reviews", "alike"
-            (all pairs differ equally), "diverged" (counting diverged runs as 50 % right would
-            change the word) or "open".
+            (all pairs differ equally), "diverged" (counting diverged runs as right by chance
+            would change the word) or "open".
         seeds: pairs of runs that did not diverge; ``reviews``: of test; ``clusters``: their movies,
             or as many as reviews where no movies are known.
         difference: of the accuracies, a fraction, with its interval for new seeds and new reviews
@@ -75,10 +75,13 @@ class Decision(Facts):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of runs on the same test reviews; ``movies``: of these, None where unknown."""
+    """Pairs of runs on the same test reviews; ``movies``: of these, None where unknown;
+    ``guessed``: chance that a diverged run is right.
+    """
 
     runs: tuple[Pair, ...]
     movies: NDArray[np.str_] | None = None
+    guessed: float = GUESSED
 
     @classmethod
     def of(cls, first: Side, second: Side) -> Self:
@@ -98,7 +101,8 @@ class Pairs:
         if len(shared) >= FEWEST:
             sides = [{seed: own[seed] for seed in shared} for own in sides]
         runs = zip(*([own[seed] for seed in sorted(own)] for own in sides), strict=False)
-        return cls(tuple(runs), second.movies if first.movies is None else first.movies)
+        movies = second.movies if first.movies is None else first.movies
+        return cls(tuple(runs), movies, 1 / len(second.workspace.manifest.classes))
 
     def components(self, diverged: float | None) -> Components | None:
         """Of the second's answers minus the first's, with diverged runs left out, or right with
@@ -119,7 +123,7 @@ def decide(pairs: Pairs, rule: Rule, look: int = 0) -> Decision:
     decided = _decide(pairs.components(None), rule, look)
     decisive = decided.word != "undecided"
     if decisive and any(answers is None for pair in pairs.runs for answers in pair):
-        counted = _decide(pairs.components(GUESSED), rule, look)
+        counted = _decide(pairs.components(pairs.guessed), rule, look)
         if counted.word != decided.word:
             return decided.model_copy(update={"word": "undecided", "why": "diverged"})
     return decided

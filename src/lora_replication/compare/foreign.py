@@ -2,9 +2,9 @@
 
 ``predictions.json`` is ``{"name": "my method", "study": "minilm-small"}``: a name for people, and
 the study whose test reviews were predicted. ``seed-<k>.csv`` or ``seed-<k>.parquet`` has the
-columns split (train, val or test; only test is read), row (from 0, as in the split), label (0 or
-1), score_0 and score_1 (any finite numbers; a review is positive where score_1 is larger), in any
-order of rows.
+columns split (train, val or test; only test is read), row (from 0, as in the split), label (0, 1
+...), score_0, score_1 ... (one for each class, any finite numbers; the largest is predicted), in
+any order of rows.
 """
 
 import re
@@ -26,7 +26,7 @@ from lora_replication.report.predictions import read_columns, read_predictions
 from lora_replication.workspace import Workspace
 
 DESCRIPTION = "predictions.json"
-COLUMNS = ("split", "row", "label", "score_0", "score_1")
+COLUMNS = ("split", "row", "label")
 FILES = re.compile(r"seed-(0|[1-9][0-9]{0,9})\.(csv|parquet)")
 MOST_BYTES = 2**28
 """Of a table; one of 3 million rows has less."""
@@ -99,23 +99,24 @@ def _labels(workspace: Workspace, records: list[Any]) -> NDArray[np.float64]:
 
 def read_answers(file: Path, labels: NDArray[np.float64]) -> NDArray[np.float64]:
     """(reviews,), 1 where right, of the test rows in ``file``. Raises ``DataError``."""
-    split, *numbers = _columns(file)
+    names = [f"score_{label}" for label in range(max(2, int(labels.max()) + 1))]
+    split, *numbers = _columns(file, [*COLUMNS, *names])
     if other := sorted(set(split.tolist()) - set(PARTS), key=str):
         raise DataError(f"{file}: split is {other[0]!r}; allowed: {', '.join(PARTS)}")
     tested = split == "test"
-    row, label, zeros, ones = (column[tested] for column in numbers)
+    row, label, *scores = (column[tested] for column in numbers)
     places, times = np.unique(row, return_counts=True)
     expected = np.arange(len(labels))
     _refuse(file, places[~np.isin(places, expected)], f"allowed: 0 to {len(labels) - 1}")
     _refuse(file, places[times > 1], "there twice; allowed: once each")
     _refuse(file, np.setdiff1d(expected, places), "missing; allowed: each test review once")
-    for name, scores in (("score_0", zeros), ("score_1", ones)):
-        odd = np.sort(row[~np.isfinite(scores)])
+    for name, own in zip(names, scores, strict=True):
+        odd = np.sort(row[~np.isfinite(own)])
         _refuse(file, odd, f"{name} is no finite number; allowed: any other")
     order = np.argsort(row)
     wrong = expected[label[order] != labels]
     _refuse(file, wrong, "label is not the study's; allowed: the order of the study's test reviews")
-    return np.asarray((ones > zeros) == (label == 1), dtype=np.float64)[order]
+    return np.asarray(np.argmax(scores, axis=0) == label, dtype=np.float64)[order]
 
 
 def _refuse(file: Path, rows: Iterable[float], reason: str) -> None:
@@ -125,25 +126,25 @@ def _refuse(file: Path, rows: Iterable[float], reason: str) -> None:
         raise DataError(f"{file}: test rows {', '.join(named[:FIRST])}{more}: {reason}")
 
 
-def _columns(file: Path) -> list[NDArray[Any]]:
-    """The ``COLUMNS``, all but the first as numbers."""
+def _columns(file: Path, names: list[str]) -> list[NDArray[Any]]:
+    """The columns ``names``, all but the first as numbers."""
     import pyarrow as pa
     from pyarrow import csv
 
-    remedy = f"allowed: a table of {', '.join(COLUMNS)}"
+    remedy = f"allowed: a table of {', '.join(names)}"
     with readable(file, remedy, KeyError, ValueError, pa.ArrowException):
         if (size := file.stat().st_size) > MOST_BYTES:
             raise OSError(f"it has {size:,} bytes; allowed: {MOST_BYTES:,}")
         if file.suffix == ".csv":
-            types = dict(zip(COLUMNS, [pa.string(), *[pa.float64()] * 4], strict=True))
+            types = {name: pa.float64() for name in names} | {"split": pa.string()}
             table = csv.read_csv(
                 file,
                 csv.ReadOptions(use_threads=False),
-                convert_options=csv.ConvertOptions(column_types=types, include_columns=COLUMNS),
+                convert_options=csv.ConvertOptions(column_types=types, include_columns=names),
             )
             if table.num_rows > MOST_ROWS:
                 raise OSError(f"it has {table.num_rows:,} rows; allowed: {MOST_ROWS:,}")
         else:
-            table = read_table(file, list(COLUMNS))
+            table = read_table(file, names)
         split = table["split"].cast(pa.string()).to_numpy(zero_copy_only=False)
-        return [split, *(table[name].cast(pa.float64()).to_numpy() for name in COLUMNS[1:])]
+        return [split, *(table[name].cast(pa.float64()).to_numpy() for name in names[1:])]

@@ -4,17 +4,18 @@ A file's sha256 is taken from the same bytes that are then used, each time it is
 """
 
 import hashlib
+from operator import not_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from lora_replication.allowed import Part
+from lora_replication.allowed import CLASSES, Classes, Part
 from lora_replication.data.reviews import PARTS, PartName, read_table
 from lora_replication.data.tokens import Tokens, tokens_from_bytes
 from lora_replication.errors import DataError, first_problem
 from lora_replication.files import digest, readable
-from lora_replication.study import Study
+from lora_replication.study import Study, TableParams
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,12 +26,15 @@ AGAIN = "prepare the data again (dvc repro prepare)"
 
 
 class SplitPart(Part):
-    """One part of the split, with the share of its reviews that are negative (label 0)."""
+    """One part of the split, with the share of its reviews that are negative (label 0); of a table
+    of one's own, ``classes`` has how many are of each.
+    """
 
     reviews: int
     negative_fraction: float
     reviews_sha256: str
     tokens_sha256: str
+    classes: dict[str, int] = Field(default={}, exclude_if=not_)
 
 
 class EncoderNote(Part):
@@ -56,7 +60,7 @@ class Repeats(Part):
     Attributes:
         of_earlier: reviews whose text an earlier review has too, in the order train, val, test.
         test_in_train: test reviews whose text is also in train.
-        conflicting: texts that occur with both labels.
+        conflicting: texts that occur with both labels, or several.
     """
 
     of_earlier: int
@@ -68,12 +72,13 @@ class Manifest(Part):
     """What a study's reviews and tokens are.
 
     Attributes:
-        source: as in ``study.DataParams``; ``generated_seed`` likewise, None for other sources.
+        source: as in ``study.DataParams``; ``generated_seed`` and ``table`` likewise, None for
+            other sources; ``classes``: names of the labels 0, 1 ...
         revision: the commit of the hub's repository, or None.
         source_files: sha256 of each file that was read, where there are few.
         parts: train, val and test.
         article_csv_sha256: of the article's three CSV files, which the whole split was found equal
-            to; None for generated reviews.
+            to; None for others.
         encoder: whose vocabulary, with ``vocabulary_sha256``, made the tokens.
         max_tokens: longer reviews were cut there.
         lengths, repeats: over the study's own reviews.
@@ -96,6 +101,8 @@ class Manifest(Part):
     repeats: Repeats
     test_reviews_sha256: str
     test_movies_in_train_fraction: float | None
+    table: TableParams | None = Field(default=None, exclude_if=not_)
+    classes: Classes = Field(CLASSES, exclude_if=CLASSES.__eq__)
 
     @property
     def digest(self) -> str:
@@ -114,6 +121,7 @@ class Manifest(Part):
             "data.source": (data.source, self.source),
             "data.reviews": (data.reviews.model_dump(), sizes),
             "data.generated_seed": (seed, self.generated_seed),
+            "data.table": (data.table, self.table),
             "model.encoder": (model.encoder, self.encoder.name),
             "model.max_tokens": (model.max_tokens, self.max_tokens),
         }
@@ -122,7 +130,7 @@ class Manifest(Part):
 
 def reviews_file(folder: Path, part: PartName) -> Path:
     """Where the reviews of ``part`` are: text, label (0 negative, 1 positive), review
-    (``test/pos/10_7`` or null), movie (``tt0453418`` or null).
+    (``test/pos/10_7``, ``texts.csv:7`` or null), movie (``tt0453418`` or null).
     """
     return folder / f"{part}.parquet"
 

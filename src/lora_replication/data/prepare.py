@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lora_replication.allowed import CLASSES
 from lora_replication.data.generated import generate
 from lora_replication.data.imdb import load_imdb
 from lora_replication.data.manifest import (
@@ -24,9 +25,10 @@ from lora_replication.data.manifest import (
 )
 from lora_replication.data.reviews import NEGATIVE, PARTS, Loaded, PartName, Review, table_to_bytes
 from lora_replication.data.split import CSV_DIGESTS, article_split
+from lora_replication.data.table import load_table, source_digests
 from lora_replication.data.tokens import Tokens, load_tokenizer, tokenise, tokens_to_bytes
 from lora_replication.errors import DataError
-from lora_replication.files import file_digest, write_whole
+from lora_replication.files import expanded, file_digest, write_whole
 from lora_replication.study import DataParams, Study
 
 if TYPE_CHECKING:
@@ -62,8 +64,9 @@ def prepare(study: Study, encoder: "Encoder", folder: Path) -> Manifest:
         **_asked(study, encoder),
         revision=loaded.revision,
         source_files=loaded.files,
-        parts={part: _write_part(folder, part, split[part], tokens[part]) for part in PARTS},
-        article_csv_sha256=None if study.data.source == "generated" else CSV_DIGESTS,
+        classes=loaded.classes or CLASSES,
+        parts={p: _write_part(folder, p, split[p], tokens[p], loaded.classes) for p in PARTS},
+        article_csv_sha256=CSV_DIGESTS if study.data.is_imdb else None,
         lengths=Lengths(
             mean=float(lengths.mean()),
             median=float(np.median(lengths)),
@@ -81,11 +84,14 @@ def prepare(study: Study, encoder: "Encoder", folder: Path) -> Manifest:
 
 def is_prepared(study: Study, encoder: "Encoder", folder: Path) -> bool:
     """Whether ``folder`` holds what ``study`` and ``encoder`` ask for now, by its manifest."""
+    asked = _asked(study, encoder)
     try:
         manifest = read_manifest(folder)
     except DataError:
         return False
-    same = (getattr(manifest, key) == value for key, value in _asked(study, encoder).items())
+    if study.data.source == "table" and expanded(study.data.path or "").exists():
+        asked["source_files"] = source_digests(study.data)
+    same = (getattr(manifest, key) == value for key, value in asked.items())
     return all(same) and not manifest.differences(study)
 
 
@@ -100,6 +106,7 @@ def _asked(study: Study, encoder: "Encoder") -> dict[str, Any]:
         ),
         "vocabulary_sha256": file_digest(encoder.vocabulary),
         "max_tokens": study.model.max_tokens,
+        "table": data.table,
     }
 
 
@@ -129,10 +136,13 @@ def summary(manifest: Manifest, folder: Path) -> str:
     """A few lines on what is in ``folder``, for people."""
     lengths, repeats = manifest.lengths, manifest.repeats
     parts = ", ".join(
-        f"{part.reviews:,} {name} ({part.negative_fraction:.2%} negative)"
+        f"{part.reviews:,} {name} ({part.negative_fraction:.2%} {manifest.classes[0]})"
         for name, part in manifest.parts.items()
     )
     source = "generated reviews, not IMDb"
+    if manifest.source == "table":
+        classes = f"{len(manifest.classes)} classes: {', '.join(manifest.classes)[:500]}"
+        source = f"{', '.join(manifest.source_files)}; {classes}"
     if manifest.article_csv_sha256 is not None:
         source = f"IMDb ({manifest.source}); the whole split is the article's, bit for bit"
     movies = "unknown"
@@ -155,17 +165,21 @@ def _reviews(data: DataParams) -> tuple[Split, Loaded]:
         made = generate(sizes, data.generated_seed)
         composed = {part: [Review(*review) for review in made[part]] for part in PARTS}
         return composed, Loaded([], None, {})
+    if data.source == "table":
+        return load_table(data)
     loaded = load_imdb(data)
     split = article_split(loaded.reviews)
     return {part: split[part][: sizes[part]] for part in PARTS}, loaded
 
 
 def _write_part(
-    folder: Path, part: PartName, reviews: Sequence[Review], tokens: Tokens
+    folder: Path, part: PartName, reviews: Sequence[Review], tokens: Tokens, classes: Sequence[str]
 ) -> SplitPart:
+    labels = [review.label for review in reviews]
     return SplitPart(
         reviews=len(reviews),
-        negative_fraction=sum(review.label == NEGATIVE for review in reviews) / len(reviews),
+        negative_fraction=labels.count(NEGATIVE) / len(reviews),
+        classes={name: labels.count(label) for label, name in enumerate(classes)},
         reviews_sha256=_write(reviews_file(folder, part), reviews_to_bytes(reviews)),
         tokens_sha256=_write(tokens_file(folder, part), tokens_to_bytes(tokens)),
     )

@@ -21,9 +21,9 @@ class Review(NamedTuple):
 
     Attributes:
         text: as its author wrote it, ``<br />`` included.
-        label: 0 (negative) or 1 (positive).
-        name: where IMDb's archive keeps it, such as ``test/pos/10_7``; None where the source
-            doesn't say.
+        label: 0 (negative) or 1 (positive); of a table of one's own, the number of its class.
+        name: where IMDb's archive keeps it, such as ``test/pos/10_7``, or a table, ``texts.csv:7``;
+            None where the source doesn't say.
         movie: the movie's number at IMDb, such as ``tt0453418``; None where the source doesn't say.
     """
 
@@ -41,11 +41,13 @@ class Loaded:
         reviews: both of IMDb's halves.
         revision: the commit of the source, where it has one.
         files: sha256 of each file that was read, by file name; empty for a folder of 50,000 files.
+        classes: names of the labels of a table.
     """
 
     reviews: list[Review]
     revision: str | None
     files: dict[str, str]
+    classes: tuple[str, ...] = ()
 
 
 MOST_ROWS = 3_000_000

@@ -26,7 +26,7 @@ class Tokens:
     Attributes:
         ids: (tokens,) int32, each review from its [CLS] to its [SEP].
         starts: (reviews + 1,) int64; review i is ``ids[starts[i]:starts[i + 1]]``.
-        labels: (reviews,) int64, 0 negative or 1 positive.
+        labels: (reviews,) int64, 0 negative or 1 positive, or the number of a class.
     """
 
     ids: NDArray[np.int32]

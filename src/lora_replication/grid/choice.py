@@ -50,7 +50,7 @@ def runners_up(workspace: Workspace, cells: Iterable[Record]) -> list[Record]:
         return p_value > 1 - study.report.confidence
 
     chosen = list(filter(is_near, others))[: study.grid.runners_up]
-    theirs = article().methods[ARTICLES_CHOICE].lora
+    theirs = None if study.data.source == "table" else article().methods[ARTICLES_CHOICE].lora
     return chosen + [
         cell for cell in others if cell.asked.settings.lora == theirs and cell not in chosen
     ]
@@ -90,7 +90,7 @@ class Trial:
 
     Attributes:
         records: its runs, one a seed, then the nudged ones.
-        accuracy: mean on validation over its seeds, 0 to 1; a diverged run counts as 0.5.
+        accuracy: mean on validation over its seeds, 0 to 1; a diverged run is right by chance.
         spread: between the highest and the lowest of all its runs, nudged ones included; the
             ``nudged`` one between the runs of the first seed alone, None where nothing is nudged.
         diverged: how many of all its runs.
@@ -124,7 +124,8 @@ def trials_of(records: Iterable[Record]) -> dict[str, list[Trial]]:
 
 
 def _trial(records: list[Record]) -> Trial:
-    accuracies = [r.happened.val.fraction if r.happened.val else 0.5 for r in records]
+    chance = 1 / len(records[0].asked.settings.classes)
+    accuracies = [r.happened.val.fraction if r.happened.val else chance for r in records]
     plain = [a for r, a in zip(records, accuracies, strict=True) if not r.asked.nudge]
     first = [
         a for r, a in zip(records, accuracies, strict=True) if r.asked.seed == records[0].asked.seed
@@ -164,6 +165,7 @@ def tuned_runs(workspace: Workspace, records: Iterable[Record]) -> list[Run]:
         chosen = chosen_trial(trials, study.sweeps.unstable_beyond).settings
         update = {"evaluate_train": True, "evaluate_test": True}
         settings = chosen.model_copy(update=update)
-        if settings != Settings.of(study, study.methods[name]) or name not in study.run.methods:
+        own = Settings.of(study, study.methods[name], classes=settings.classes)
+        if settings != own or name not in study.run.methods:
             runs += [workspace.run("tuned", name, settings, *repeat) for repeat in final]
     return runs

@@ -257,7 +257,8 @@ def collapse_by_alpha(rows: Sequence[Collapse]) -> Figure:
         plot.plot([x, x], ends, color=BLUE, linewidth=3.2, solid_capstyle="butt")
     xs = range(len(rows))
     shares = [100 * row.share.estimate for row in rows]
-    plot.plot(xs, shares, "o", color=BLUE, label="below 60 % on test")
+    label = f"below {120 / len(results.data.classes):.3g} % on test"
+    plot.plot(xs, shares, "o", color=BLUE, label=label)
     single = [100 * row.one_class / row.configurations for row in rows]
     plot.plot(xs, single, "s", color=VERMILLION, fillstyle="none", label="predicts a single class")
     plot.set_xticks(xs, [f"{row.alpha:g}" for row in rows])

@@ -15,6 +15,7 @@ from lora_replication.files import readable
 from lora_replication.record import PREDICTIONS, Record, Run, checked_file
 from lora_replication.report.results import RunRow
 from lora_replication.statistics import Components, Scores, crossed_components, scores
+from lora_replication.statistics.scores import class_scores
 from lora_replication.workspace import Workspace
 
 RunName = tuple[str, str, int]
@@ -103,13 +104,14 @@ def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predict
 
 
 def read_columns(file: Path, record: Record) -> tuple[NDArray[Any], ...]:
-    """Split, row, label and both logits of the predictions in ``file``, next to ``record``.
+    """Split, row, label and the logits of the predictions in ``file``, next to ``record``.
 
     Raises ``DataError`` where they are altered, or no finite numbers.
     """
     import pyarrow as pa
 
-    columns = ["split", "row", "label", "logit_0", "logit_1"]
+    logits = [f"logit_{label}" for label, _ in enumerate(record.asked.settings.classes)]
+    columns = ["split", "row", "label", *logits]
     remedy = "delete the run's folder to run it again"
     with readable(file, remedy, KeyError, ValueError, pa.ArrowException):
         table = read_table(checked_file(file.parent, record, PREDICTIONS), columns)
@@ -125,9 +127,9 @@ def right_answers(
     """Which reviews of ``part`` are right, by the ``columns`` of ``file``; ``DataError`` where
     ``record`` counts otherwise.
     """
-    split, rows, labels, zeros, ones = columns
+    split, rows, labels, *logits = columns
     chosen = split == part
-    right: NDArray[np.bool_] = np.asarray((ones - zeros > 0) == (labels == 1))[chosen]
+    right: NDArray[np.bool_] = (np.argmax(logits, axis=0) == labels)[chosen]
     counted = getattr(record.happened, part)
     expected = (counted.correct, counted.reviews) if counted else (0, 0)
     whole = np.array_equal(rows[chosen], np.arange(expected[1]))
@@ -141,6 +143,9 @@ def right_answers(
 
 
 def _scores(columns: Sequence[NDArray[Any]]) -> Scores:
-    split, _, labels, zeros, ones = columns
-    margins, tested, val = ones - zeros, split == "test", split == "val"
+    split, _, labels, *logits = columns
+    tested, val = split == "test", split == "val"
+    if len(logits) > 2:
+        return class_scores(np.array(logits).T[tested], labels[tested].astype(int))
+    margins = logits[1] - logits[0]
     return scores(margins[tested], labels[tested], margins[val], labels[val])

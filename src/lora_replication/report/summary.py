@@ -40,7 +40,7 @@ from lora_replication.study import Study
 
 COLLAPSED_BELOW = 0.6
 """A run whose test accuracy ends below this has collapsed; a single predicted class gives about one
-half.
+half. Of more classes it is as much above chance: 1.2 over their number.
 """
 
 PRIVATE: dict[str, Any] = dict.fromkeys(("root", "execution", "tracking"), True)
@@ -110,7 +110,8 @@ class _Summary:
     level: float
 
     def method(self, name: str) -> MethodRow:
-        method, known = self.study.methods[name], article().methods.get(name)
+        own, method = self.study.data.source == "table", self.study.methods[name]
+        known = None if own else article().methods.get(name)
         comparable = article().compares(self.study, name)
         unlike = known and not comparable
         return self.row(
@@ -129,6 +130,7 @@ class _Summary:
         ends = [
             (r.settings.lora and r.settings.lora.alpha, r.test_accuracy, r.one_class) for r in cells
         ]
+        below = 2 * COLLAPSED_BELOW / max((len(c.settings.classes) for c in cells), default=2)
         whole = bool(cells) and len(cells) == asked and cells[0].val is not None
         fresh = [(r.role, r.name) for r in self.runs if r.role in ("winner", "runner_up")]
         rows = [row for names in dict.fromkeys(fresh) if (row := self.chosen(*names))]
@@ -138,7 +140,7 @@ class _Summary:
             done=len(cells),
             diverged=sum(run.status == "diverged" for run in cells),
             one_class=sum(run.one_class for run in cells),
-            collapse=collapse(ends, self.level),
+            collapse=collapse(ends, self.level, below),
             winner_by_validation=cells[0].name if whole else None,
             not_excluded=self.not_excluded(),
             winner=winner,
@@ -283,7 +285,9 @@ def _spread(runs: Iterable[RunRow]) -> float | None:
     return max(found) - min(found) if len(found) > 1 else None
 
 
-def collapse(ends: Iterable[tuple[Any, float | None, bool]], level: float) -> list[Collapse]:
+def collapse(
+    ends: Iterable[tuple[Any, float | None, bool]], level: float, below: float = COLLAPSED_BELOW
+) -> list[Collapse]:
     """Collapsed configurations by alpha, from the alpha of each, its test accuracy (None where
     diverged) and whether it predicts a single class.
     """
@@ -291,7 +295,7 @@ def collapse(ends: Iterable[tuple[Any, float | None, bool]], level: float) -> li
     rows = []
     for alpha, mine in table.groupby("alpha"):
         n, one_class = len(mine), int(mine["one_class"].sum())
-        k = n - int((mine["accuracy"].astype(float) >= COLLAPSED_BELOW).sum())
+        k = n - int((mine["accuracy"].astype(float) >= below).sum())
         share = stats.exact_interval(k, n, level, "configurations")
         facts = {"alpha": alpha, "configurations": n, "collapsed": k, "one_class": one_class}
         rows.append(Collapse(**facts, share=share))

@@ -47,6 +47,7 @@ class Column:
             not there.
         short: heading in LaTeX and the terminal; empty: not there.
         narrow: also in LaTeX's one-column table and in the terminal.
+        reviews_only: it says nothing about texts of one's own.
         field, kind, about: of ``runs.parquet``: its name, type and meaning; empty: not there.
     """
 
@@ -59,6 +60,7 @@ class Column:
     name: str = ""
     short: str = ""
     narrow: bool = False
+    reviews_only: bool = False
     field: str = ""
     kind: str = ""
     about: str = ""
@@ -148,7 +150,9 @@ def _expression(source: str) -> Callable[..., Any]:
 
 def columns(results: Results | None, name: str) -> list[Column]:
     """Of the table or file ``name`` of the report; without ``results`` they have no values."""
-    return [_column(one, results) for one in _stated()[name]["columns"]]
+    every = [_column(one, results) for one in _stated()[name]["columns"]]
+    is_own = results is not None and results.data.source == "table"
+    return [column for column in every if not (is_own and column.reviews_only)]
 
 
 def _column(stated: dict[str, Any] | str, results: Results | None) -> Column:

@@ -24,7 +24,7 @@ from lora_replication.study import Study
 from lora_replication.workspace import Workspace
 
 Answers = NDArray[np.float64]
-"""(seeds, reviews): right or wrong on validation; a diverged run is 0.5 throughout."""
+"""(seeds, reviews): right or wrong on validation; a diverged run is right by chance throughout."""
 
 Bounded = tuple[float, float, float]
 """What was measured, and its bounds."""
@@ -69,8 +69,8 @@ def tuning(
 
 def _answers(workspace: Workspace, trial: Trial) -> Answers:
     rows = [_right(workspace, r) for r in trial.records if not r.asked.nudge]
-    reviews = workspace.study.data.reviews.val
-    return np.array([np.full(reviews, 0.5) if row is None else row for row in rows], np.float64)
+    guessed = np.full(workspace.study.data.reviews.val, 1 / len(trial.settings.classes))
+    return np.array([guessed if row is None else row for row in rows], np.float64)
 
 
 def _right(workspace: Workspace, record: Record) -> NDArray[np.bool_] | None:

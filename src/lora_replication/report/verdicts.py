@@ -39,7 +39,9 @@ UNDECIDED = {"value": ("wide", "holm"), "order": ("no_difference", "holm"),
 
 
 def judge(results: Results, tested: Predictions, study: Study) -> Results:
-    """``results`` with the verdicts on all claims, in the order of the article's."""
+    """``results`` with the verdicts on all claims, in the article's order; none on own texts."""
+    if study.data.source == "table":
+        return results
     verdicts = _Judge(results, tested, study).verdicts()
     if any(run.status == "diverged" and run.is_final for run in results.runs):
         counted = _Judge(results, tested, study, GUESSED).verdicts()

@@ -1,11 +1,11 @@
-"""More than accuracy, from the two logits of each review: ranking, calibration, threshold."""
+"""More than accuracy, from the logits of each review: ranking, calibration, threshold."""
 
 from dataclasses import dataclass, fields
 from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, log_softmax
 from scipy.stats import rankdata
 
 BINS = 15
@@ -20,11 +20,12 @@ class Scores:
 
     Attributes:
         auroc: chance that a positive review has a larger logit difference than a negative one, ties
-            halved; None where one class is absent.
-        log_loss: mean cross-entropy in nats. brier: mean squared error of the probability.
+            halved; None where one class is absent, or there are more than two.
+        log_loss: mean cross-entropy in nats. brier: mean squared error of the probability (of more
+            classes, half of their sum).
         calibration_error: mean distance of confidence from accuracy over bins of confidence.
         accuracy_at_threshold: at the threshold with the best validation accuracy; None without
-            validation predictions.
+            validation predictions, or of more than two classes.
     """
 
     auroc: float | None
@@ -51,6 +52,14 @@ def scores(
         _calibration_error(np.maximum(probability, 1 - probability), (margins > 0) == positive),
         shifted,
     )
+
+
+def class_scores(logits: Array, labels: NDArray[np.int64]) -> Scores:
+    """Of a run, from the logits (reviews, classes) of the test reviews and their labels."""
+    logs, truth = log_softmax(logits, axis=1), np.eye(logits.shape[1])[labels]
+    brier = float(((np.exp(logs) - truth) ** 2).sum(axis=1).mean() / 2)
+    error = _calibration_error(np.exp(logs.max(axis=1)), logs.argmax(axis=1) == labels)
+    return Scores(None, float(-logs[truth == 1].mean()), brier, error, None)
 
 
 def mean_scores(runs: list[Scores]) -> dict[str, float | None]:

@@ -45,6 +45,8 @@ class Point(NamedTuple):
 def parameters(run: Run) -> dict[str, str]:
     """The settings with dotted keys (``lora.rank``), the seed, the method and the study."""
     flat = run.settings.model_dump(mode="json", exclude={"file"})
+    if classes := flat.pop("classes", None):
+        flat["classes"] = len(classes)
     for part in ("lora", "options"):
         own = flat.pop(part, None) or {}
         flat |= {f"{part}.{key}": value for key, value in own.items()}

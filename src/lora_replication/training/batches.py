@@ -49,7 +49,7 @@ class Batch:
         rows: (reviews,) their indices in the split, by ascending length.
         ids, positions: (tokens,) token ids and their positions inside their reviews.
         first: (reviews,) the index of each review's first token, [CLS].
-        labels: (reviews,) 0 negative, 1 positive.
+        labels: (reviews,) 0 negative, 1 positive, or the number of a class.
         groups: the reviews, in order, as groups of attention.
     """
 

@@ -28,7 +28,7 @@ class Training:
     Attributes:
         epochs: in order; ``best_epoch``: the first with the highest validation accuracy, None if
             none was finite.
-        val_logits: (reviews, 2) of the best epoch.
+        val_logits: (reviews, classes) of the best epoch.
         first_bad_step: the first step, from 1, whose loss was not finite, or None.
         diverged: the loss or a trained weight ended up not finite.
         stopped_early: a single class was predicted, and ``Settings.stop_one_class`` is on.

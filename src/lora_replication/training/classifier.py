@@ -60,7 +60,7 @@ class Classifier:
         settings: Settings,
         seed: int,
         others: Sequence[Settings] = (),
-        load: Callable[[Encoder], nn.Module] = load_classifier,
+        load: Callable[[Encoder, int], nn.Module] = load_classifier,
     ) -> None:
         self.pack = pack = (settings, *others)
         shared = {shared_in_pack(own) for own in pack}
@@ -70,7 +70,7 @@ class Classifier:
             )
         self.settings, self.layout = settings, encoder.layout
         self.device = device_for(settings)
-        model = load(encoder)
+        model = load(encoder, len(settings.classes))
         _draw_head(model, self.layout, seed)
         model.to(self.device)
         self._dropouts = [Dropout(seed, "encoder", device=self.device)]
@@ -116,7 +116,7 @@ class Classifier:
             dropout.active = False
 
     def parts(self, batch: Batch) -> Iterator[Tensor]:
-        """Logits (configurations, reviews, 2) in float32, of one chunk after another."""
+        """Logits (configurations, reviews, classes) in float32, of one chunk after another."""
         bits = self._dropouts[0].bits
         start = bits.position()
         for forward in self._forwards:
@@ -126,7 +126,7 @@ class Classifier:
             yield logits
 
     def logits(self, batch: Batch) -> Tensor:
-        """(active configurations, reviews, 2), see ``parts``."""
+        """(active configurations, reviews, classes), see ``parts``."""
         return torch.cat(list(self.parts(batch)))
 
     def trainable(self, index: int = 0) -> dict[str, nn.Parameter]:

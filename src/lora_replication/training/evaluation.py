@@ -13,9 +13,10 @@ TOKEN_BUDGET = 8192
 
 
 def predict_logits(classifier: Classifier, tokens: Tokens) -> np.ndarray:
-    """Logits (active configurations, reviews, 2), float32, in the order of ``tokens``."""
+    """Logits (active configurations, reviews, classes), float32, in the order of ``tokens``."""
     classifier.stop_dropout()
-    result = np.empty((len(classifier.active), len(tokens), 2), np.float32)
+    shape = len(classifier.active), len(tokens), len(classifier.settings.classes)
+    result = np.empty(shape, np.float32)
     with torch.inference_mode():
         for rows in evaluation_rows(tokens, TOKEN_BUDGET // classifier.chunk_size):
             batch = collate(tokens, rows, classifier.device)
@@ -26,8 +27,9 @@ def predict_logits(classifier: Classifier, tokens: Tokens) -> np.ndarray:
 def count(logits: np.ndarray, labels: np.ndarray) -> Count:
     """How many of the reviews have their label predicted; a tie predicts 0, as argmax does."""
     predicted = logits.argmax(axis=1)
-    correct = int((predicted == labels).sum())
-    return Count(correct=correct, reviews=len(labels), ones=int(predicted.sum()))
+    correct, times = int((predicted == labels).sum()), np.bincount(predicted, minlength=2)
+    ones = int(times[1] if logits.shape[1] == 2 else times.max())
+    return Count(correct=correct, reviews=len(labels), ones=ones)
 
 
 def mean_loss(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -16,8 +16,8 @@ from lora_replication.errors import DataError
 from lora_replication.training.layouts import Layout
 
 
-def load_classifier(encoder: Encoder) -> nn.Module:
-    """The classifier with two classes, in float32 on the CPU; its head is yet to be drawn.
+def load_classifier(encoder: Encoder, classes: int = 2) -> nn.Module:
+    """The classifier with so many classes, in float32 on the CPU; its head is yet to be drawn.
 
     Its class comes from ``LAYOUTS``, never from the folder, so no code of the folder can run.
 
@@ -27,7 +27,7 @@ def load_classifier(encoder: Encoder) -> nn.Module:
     import transformers  # takes longer than everything else that a prediction needs
 
     kind = getattr(transformers, encoder.layout.classifier)
-    config = kind.config_class(**encoder.config, num_labels=2)
+    config = kind.config_class(**encoder.config, num_labels=classes)
     # Without memory, until the sizes are known to be those of the weights.
     with torch.device("meta"):
         shapes: dict[str, Tensor] = kind(config).to(torch.float32).state_dict()
@@ -37,18 +37,18 @@ def load_classifier(encoder: Encoder) -> nn.Module:
     return model
 
 
-def load_layers(encoder: Encoder) -> nn.Module:
+def load_layers(encoder: Encoder, classes: int = 2) -> nn.Module:
     """What ``load_classifier`` returns, without ``transformers``: the same parameters under the
     same names, but no forward pass of its own. Its head has no values yet.
     """
     with torch.device("meta"):
-        model = _layers(encoder.layout, encoder.config)
+        model = _layers(encoder.layout, encoder.config, classes)
     found = _fitting(encoder, model.state_dict())
     model.to_empty(device="cpu").load_state_dict(found, strict=False)
     return model
 
 
-def _layers(layout: Layout, config: Mapping[str, Any]) -> nn.Module:
+def _layers(layout: Layout, config: Mapping[str, Any], classes: int) -> nn.Module:
     model = nn.Module()
     model.config = SimpleNamespace(**config)  # type: ignore[assignment]  # no module, as in theirs
     width, inner = config[layout.width], config[layout.inner]
@@ -69,8 +69,8 @@ def _layers(layout: Layout, config: Mapping[str, Any]) -> nn.Module:
         _place(model, prefix + layout.mlp_input, linear(inner))
         _place(model, prefix + layout.mlp_output, nn.Linear(inner, width))
         _place(model, prefix + layout.mlp_norm, norm())
-    for name, classes in zip(layout.head, (width, 2), strict=True):
-        _place(model, name, linear(classes))
+    for name, outputs in zip(layout.head, (width, classes), strict=True):
+        _place(model, name, linear(outputs))
     return model
 
 

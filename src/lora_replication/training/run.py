@@ -41,7 +41,7 @@ OUT_OF_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
 """Parts of the message of the plain ``RuntimeError`` that torch raises for it on some devices."""
 
 Logits = Mapping[str, np.ndarray]
-"""(reviews, 2) by part of the split; nothing for a run that diverged."""
+"""(reviews, classes) by part of the split; nothing for a run that diverged."""
 
 
 class Mirror(Protocol):
@@ -202,19 +202,20 @@ def _evaluate(
 
 
 def write_predictions(file: Path, logits: Logits, tokens: Mapping[str, Tokens]) -> None:
-    """Write a table of split, row, label, logit_0, logit_1, in the order train, val, test."""
+    """Write a table of split, row, label, logit_0, logit_1 ..., in the order train, val, test."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parts = [logits.get(part, np.empty((0, 2), np.float32)) for part in PARTS]
-    sizes, both = [len(part) for part in parts], np.concatenate(parts)
+    classes = max((own.shape[1] for own in logits.values()), default=2)
+    parts = [logits.get(part, np.empty((0, classes), np.float32)) for part in PARTS]
+    sizes, every = [len(part) for part in parts], np.concatenate(parts)
     labels = [tokens[part].labels for part in PARTS if part in logits]
+    kind = np.int8 if classes <= 127 else np.int16
     columns = {
         "split": pa.array(np.repeat(PARTS, sizes), pa.string()).dictionary_encode(),
         "row": np.concatenate([np.arange(size, dtype=np.int32) for size in sizes]),
-        "label": np.concatenate([np.empty(0, np.int8), *labels]).astype(np.int8),
-        "logit_0": both[:, 0],
-        "logit_1": both[:, 1],
+        "label": np.concatenate([np.empty(0, np.int8), *labels]).astype(kind),
+        **{f"logit_{label}": every[:, label] for label in range(classes)},
     }
     pq.write_table(pa.table(columns), file, compression="zstd")
 
