@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -49,7 +48,7 @@ from lora_replication.training.run import perform
 from lora_replication.workspace import Workspace
 from tests.published_files import made_up, text_of
 from tests.study_files import link_data, study_params, write_params
-from tests.test_table import asked, write
+from tests.test_table import asked, texts, write
 from tests.tiny_encoders import tiny_encoder
 
 ENCODER = tiny_encoder("distilbert")
@@ -197,10 +196,8 @@ def table_of_texts(place, draw):
 
 def own_table(place, draw):
     form = draw(st.sampled_from(["csv", "jsonl", "parquet"]))
-    frame = pd.DataFrame({"text": ["a", "b", "c", "d"] * 9, "label": [0, 1] * 18})
-    write(frame, place.folder / f"own.{form}")
-    content = draw(spoiled((place.folder / f"own.{form}").read_bytes()))
-    load_table(asked(place.write(f"own.{form}", content)))
+    content = write(texts(12), place.folder / f"own.{form}").read_bytes()
+    load_table(asked(place.write(f"own.{form}", draw(spoiled(content)))))
 
 
 def foreign_predictions(place, draw):

@@ -89,7 +89,7 @@ WRONG = {
     ("run__seeds", f"{LIST} {SEED}"): ["1", "[]", "[1, 1]"],
     ("grid__key", f"{LIST} true or false"): [("[true, true]", "[True, True]")],
     ("grid__stop_one_class", "true or false"): ["1"],
-    ("data__source", "one of hub, archive, folder, parquet, generated"): [("web", "'web'")],
+    ("data__source", "one of hub, archive, folder, parquet, generated, table"): [("web", "'web'")],
     ("data__reviews__train", "a whole number of reviews from 1 to 1000000"): ["0"],
     ("model__encoder", "one of distilbert-base-uncased, minilm, folder"): [("tiny", "'tiny'")],
     ("execution__pack", "a whole number of configurations from 1 to 1024, or null"): ["0", "1025"],

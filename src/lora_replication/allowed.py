@@ -22,11 +22,8 @@ METHOD_RULE = "1 to 64 of the characters A-Z a-z 0-9 _ -, not starting with -"
 """Names of methods become items of a DVC stage too, which can't hold a dot."""
 
 
-CLASSES = ("negative", "positive")
-"""Names of the classes 0 and 1 of reviews."""
-
-MOST_CLASSES, MOST_NAME = 150, 200
-"""Of a table of one's own, and characters of the name of one."""
+CLASSES, MOST_CLASSES, MOST_NAME = ("negative", "positive"), 150, 200
+"""Of reviews, by number; how many a table may have; characters of the name of one, or a column."""
 
 
 def _distinct(values: list[Any]) -> list[Any]:

@@ -90,9 +90,8 @@ class Settings(MethodExtras):
         values: dict[str, Any] = dict(study.train)
         values |= {"encoder": study.model.encoder, "max_tokens": study.model.max_tokens}
         values |= {name: getattr(method, name) for name in ("lora", *MethodExtras.model_fields)}
+        values |= {"learning_rate": method.learning_rate or study.train.learning_rate}
         values |= {"trains": method.trains or Path(method.file or "").stem, **others}
-        if method.learning_rate is not None:
-            values["learning_rate"] = method.learning_rate
         return cls(**values)
 
     @property
@@ -169,9 +168,8 @@ class Run(Part):
         lora = self.settings.lora
         is_named_by_lora = self.role in ("cell", "runner_up")
         name = lora.words if lora and is_named_by_lora else method_in_words(self.name)
-        rate = (
-            f" at rate {self.settings.learning_rate:g}" if self.role in ("trial", "tuned") else ""
-        )
+        is_swept = self.role in ("trial", "tuned")
+        rate = f" at rate {self.settings.learning_rate:g}" if is_swept else ""
         return f"{name[0].upper()}{name[1:]}{rate}, {self._repeat}"
 
     @property

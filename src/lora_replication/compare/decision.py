@@ -75,9 +75,7 @@ class Decision(Facts):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of runs on the same test reviews; ``movies``: of these, None where unknown;
-    ``guessed``: chance that a diverged run is right.
-    """
+    """Pairs of runs on the same test reviews, their movies if known, and the chance of a guess."""
 
     runs: tuple[Pair, ...]
     movies: NDArray[np.str_] | None = None

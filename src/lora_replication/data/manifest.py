@@ -26,9 +26,7 @@ AGAIN = "prepare the data again (dvc repro prepare)"
 
 
 class SplitPart(Part):
-    """One part of the split, with the share of its reviews that are negative (label 0); of a table
-    of one's own, ``classes`` has how many are of each.
-    """
+    """One part, with its share of negative reviews (label 0); of a table, the counts of classes."""
 
     reviews: int
     negative_fraction: float

@@ -84,14 +84,13 @@ def prepare(study: Study, encoder: "Encoder", folder: Path) -> Manifest:
 
 def is_prepared(study: Study, encoder: "Encoder", folder: Path) -> bool:
     """Whether ``folder`` holds what ``study`` and ``encoder`` ask for now, by its manifest."""
-    asked = _asked(study, encoder)
     try:
         manifest = read_manifest(folder)
     except DataError:
         return False
+    same = [getattr(manifest, key) == value for key, value in _asked(study, encoder).items()]
     if study.data.source == "table" and expanded(study.data.path or "").exists():
-        asked["source_files"] = source_digests(study.data)
-    same = (getattr(manifest, key) == value for key, value in asked.items())
+        same.append(manifest.source_files == source_digests(study.data))
     return all(same) and not manifest.differences(study)
 
 
@@ -141,8 +140,7 @@ def summary(manifest: Manifest, folder: Path) -> str:
     )
     source = "generated reviews, not IMDb"
     if manifest.source == "table":
-        classes = f"{len(manifest.classes)} classes: {', '.join(manifest.classes)[:500]}"
-        source = f"{', '.join(manifest.source_files)}; {classes}"
+        source = f"{', '.join(manifest.source_files)}; classes {', '.join(manifest.classes)}"
     if manifest.article_csv_sha256 is not None:
         source = f"IMDb ({manifest.source}); the whole split is the article's, bit for bit"
     movies = "unknown"

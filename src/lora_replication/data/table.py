@@ -35,8 +35,7 @@ def load_table(data: DataParams) -> tuple[dict[PartName, list[Review]], Loaded]:
     Labels become numbers of the classes, which are in the order of their names, numbers first.
 
     Raises:
-        DataError: a file is missing, damaged, too large or not what its name says; a row lacks
-            something; there is one class, or too many; a part lacks a class.
+        DataError: a file can't be read, a row lacks something, or a part lacks a class.
         ParameterError: ``data.reviews`` asks for more rows than there are.
     """
     table = data.table or TableParams()
@@ -76,8 +75,9 @@ def table_files(data: DataParams) -> dict[str, Path]:
         return {"": path}
     found = {part: [f for f in path.glob(f"{part}.*") if f.suffix in FORMS] for part in PARTS}
     if any(len(files) != 1 for files in found.values()):
-        allowed = f"one file for each of {', '.join(PARTS)}, as {', '.join(FORMS)}"
-        raise DataError(f"{path}: its files are others; allowed: {allowed}")
+        raise DataError(
+            f"{path}: allowed: a file for each part, such as train.csv; see docs/usage.md"
+        )
     return {part: file for part, (file,) in found.items()}
 
 

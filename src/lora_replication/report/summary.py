@@ -64,8 +64,7 @@ def summarise(study: Study, manifest: Manifest, progress: Progress, tested: Pred
     methods = [summary.method(name) for name in study.run.methods]
     tuned = summary.tuned(progress)
     words: dict[str, Any] = {name: say(name, study) for name in ("title", "subject")}
-    for name in ("reservation", "stamp", "remark"):
-        words[name] = say(name, study, article().setting)
+    words |= {n: say(n, study, article().setting) for n in ("reservation", "stamp", "remark")}
     shown = [run for run in runs if run.is_final and run.test]
     return Results(
         **words,
@@ -130,7 +129,6 @@ class _Summary:
         ends = [
             (r.settings.lora and r.settings.lora.alpha, r.test_accuracy, r.one_class) for r in cells
         ]
-        below = 2 * COLLAPSED_BELOW / max((len(c.settings.classes) for c in cells), default=2)
         whole = bool(cells) and len(cells) == asked and cells[0].val is not None
         fresh = [(r.role, r.name) for r in self.runs if r.role in ("winner", "runner_up")]
         rows = [row for names in dict.fromkeys(fresh) if (row := self.chosen(*names))]
@@ -140,7 +138,7 @@ class _Summary:
             done=len(cells),
             diverged=sum(run.status == "diverged" for run in cells),
             one_class=sum(run.one_class for run in cells),
-            collapse=collapse(ends, self.level, below),
+            collapse=collapse(ends, self.level, len(cells[0].settings.classes) if cells else 2),
             winner_by_validation=cells[0].name if whole else None,
             not_excluded=self.not_excluded(),
             winner=winner,
@@ -285,17 +283,15 @@ def _spread(runs: Iterable[RunRow]) -> float | None:
     return max(found) - min(found) if len(found) > 1 else None
 
 
-def collapse(
-    ends: Iterable[tuple[Any, float | None, bool]], level: float, below: float = COLLAPSED_BELOW
-) -> list[Collapse]:
+def collapse(ends: Iterable[tuple[Any, ...]], level: float, classes: int = 2) -> list[Collapse]:
     """Collapsed configurations by alpha, from the alpha of each, its test accuracy (None where
-    diverged) and whether it predicts a single class.
+    diverged) and whether it predicts a single class of so many ``classes``.
     """
     table = pd.DataFrame(ends, columns=["alpha", "accuracy", "one_class"])
     rows = []
     for alpha, mine in table.groupby("alpha"):
         n, one_class = len(mine), int(mine["one_class"].sum())
-        k = n - int((mine["accuracy"].astype(float) >= below).sum())
+        k = n - int((mine["accuracy"].astype(float) >= 2 * COLLAPSED_BELOW / classes).sum())
         share = stats.exact_interval(k, n, level, "configurations")
         facts = {"alpha": alpha, "configurations": n, "collapsed": k, "one_class": one_class}
         rows.append(Collapse(**facts, share=share))
