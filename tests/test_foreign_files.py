@@ -164,10 +164,8 @@ def peft_adapter(place, draw):
     export_run(place.run, "peft", folder, ENCODER)
     name = draw(st.sampled_from(["adapter_config.json", "adapter_model.safetensors", "values"]))
     if name == "values":
-        name, config = (
-            "adapter_config.json",
-            json.loads((folder / "adapter_config.json").read_bytes()),
-        )
+        name = "adapter_config.json"
+        config = json.loads((folder / name).read_bytes())
         (folder / name).write_text(json.dumps(draw(altered(config | {"use_dora": False}))))
     else:
         (folder / name).write_bytes(draw(spoiled((folder / name).read_bytes())))

@@ -46,6 +46,7 @@ CURVES = (
 def draw_figures(results: Results) -> dict[str, Drawing]:
     """Those for which there is something to draw, by name."""
     cells = [run for run in results.cells if run.test_accuracy is not None]
+    collapse = partial(collapse_by_alpha, results.grid.collapse, len(results.data.classes))
     tried = results.tuning.tried if results.tuning else []
     tested = any(row.test for row in results.rows)
     curves = any(len(run.epochs) > 1 for run in results.single_runs)
@@ -66,7 +67,7 @@ def draw_figures(results: Results) -> dict[str, Drawing]:
         "grid_heatmaps": (
             "Validation accuracy by alpha and rank", partial(heatmaps, cells), bool(cells)),
         "grid_collapse": (
-            "Collapse by alpha", partial(collapse_by_alpha, results.grid.collapse), bool(cells)),
+            "Collapse by alpha", collapse, bool(cells)),
     }  # fmt: skip
     shown = {name: (heading, draw) for name, (heading, draw, is_there) in made.items() if is_there}
     return {name: render(heading, results.stamp, draw) for name, (heading, draw) in shown.items()}
@@ -247,7 +248,7 @@ def heatmaps(cells: Sequence[RunRow]) -> Figure:
     return figure
 
 
-def collapse_by_alpha(rows: Sequence[Collapse]) -> Figure:
+def collapse_by_alpha(rows: Sequence[Collapse], classes: int = 2) -> Figure:
     """Share of collapsed configurations in percent by alpha with exact intervals, and of those that
     predict a single class.
     """
@@ -257,8 +258,7 @@ def collapse_by_alpha(rows: Sequence[Collapse]) -> Figure:
         plot.plot([x, x], ends, color=BLUE, linewidth=3.2, solid_capstyle="butt")
     xs = range(len(rows))
     shares = [100 * row.share.estimate for row in rows]
-    label = f"below {120 / len(results.data.classes):.3g} % on test"
-    plot.plot(xs, shares, "o", color=BLUE, label=label)
+    plot.plot(xs, shares, "o", color=BLUE, label=f"below {120 / classes:.3g} % on test")
     single = [100 * row.one_class / row.configurations for row in rows]
     plot.plot(xs, single, "s", color=VERMILLION, fillstyle="none", label="predicts a single class")
     plot.set_xticks(xs, [f"{row.alpha:g}" for row in rows])
