@@ -16,7 +16,7 @@ from tests import report_records as made
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = {
-    "report.html", "report.md", "results.json", "verdicts.json", "table.csv", "runs.csv",
+    "report.html", "report.md", "card.md", "results.json", "verdicts.json", "table.csv", "runs.csv",
     "runs.parquet",
     "learning_curves.csv", "table.tex", "table_wide.tex", "citation.bib",
 }  # fmt: skip

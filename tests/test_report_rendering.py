@@ -20,7 +20,7 @@ HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script> | a_b $x^2$ \
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Of a study that says something hostile wherever it can."""
-    study = made.make_study(title=f"Title {HOSTILE}")
+    study = made.make_study(title=f"Title {HOSTILE}", report={"easy": ["A_b", HOSTILE]})
     records = made.make_records(made.make_workspace(study))
     records[0] = made.altered(records[0], status="failed", error=HOSTILE, notes=[HOSTILE])
     where = {"cpu": HOSTILE, "versions": {HOSTILE: HOSTILE}, "git_commit": HOSTILE}

@@ -65,6 +65,10 @@ ByMethod = Annotated[
 ]
 Column = Annotated[str, Field(pattern=LINE, max_length=MOST_NAME, description="a column's name")]
 Classes = Annotated[tuple[Column, ...], Field(strict=False, min_length=2, max_length=MOST_CLASSES)]
+Note = Annotated[
+    str,
+    Field(pattern=LINE, max_length=400, description="a line of at most 400 characters"),
+]
 File = Annotated[str, Field(pattern=LINE, description="a path")]
 Seed = Annotated[int, whole(0, 2**32 - 1)]
 Rank = Annotated[int, whole(1, LARGEST_RANK)]

@@ -268,13 +268,15 @@ class ExecutionParams(Part):
 
 
 class ReportParams(Part):
-    """What the report computes."""
+    """What the report computes; and, for its card, what was easy to replicate and what was not."""
 
     confidence: allowed.Share
     value_margin: allowed.Points
     sameness_margin: allowed.Points
     precision: allowed.Points
     power: allowed.Share
+    easy: Several[allowed.Note] | None = None
+    difficult: Several[allowed.Note] | None = None
 
 
 class TrackingParams(Part):

@@ -35,8 +35,8 @@ FILES = ("results.json", "verdicts.json", "table.csv", "runs.csv", RUNS,
 def build_report(workspace: Workspace, folder: Path, allow_partial: bool = False) -> Results:
     """Write the report of a workspace's study into ``folder``; the same input gives the same bytes.
 
-    The files are ``report.html``, ``report.md``, those of ``FILES``, each figure as SVG and PNG in
-    ``figures/`` and ``metrics/<method>.json``.
+    The files are ``report.html``, ``report.md``, ``card.md``, those of ``FILES``, each figure as
+    SVG and PNG in ``figures/`` and ``metrics/<method>.json``.
 
     Args:
         allow_partial: also of an incomplete study; it says throughout how many of how many runs.
@@ -109,6 +109,7 @@ def report_files(results: Results, tested: Predictions | None = None) -> dict[st
     return {
         "report.html": page("study.j2", drawings, **facts),
         "report.md": markdown("study.j2", drawings, **facts),
+        "card.md": markdown("card.j2", drawings, commit=commit, **facts),
         "results.json": results.to_json(),
         "verdicts.json": results.model_dump_json(include=verdicts, indent=1).encode() + b"\n",
         "table.csv": csv_bytes(columns(results, "methods"), results.rows),
