@@ -20,7 +20,7 @@ def gridsearch() -> None:
     from lora_replication.workspace import Workspace
 
     workspace = Workspace(study, Path(study.root).resolve())
-    mirror = partial(open_mirror, study.tracking)
+    mirror = partial(open_mirror, workspace)
     with only_writer(workspace.state / "grid.lock"), open_executor(workspace, mirror) as executor:
         for name in RESERVED:  # DVC wants each of them, and some may stay empty
             (workspace.runs / name).mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ def train() -> None:
     announce(workspace)
     for run in method_runs(workspace, method):
         if workspace.done(run) is None:
-            record = perform_one(workspace, run, partial(open_mirror, study.tracking))
+            record = perform_one(workspace, run, partial(open_mirror, workspace))
             print(run_line(workspace, record), flush=True)
 
 

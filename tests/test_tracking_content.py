@@ -15,7 +15,7 @@ def test_a_run_is_described_in_words_and_its_settings_are_flat():
     assert tags["record_key"] == run.key[:16]
     assert tags["mlflow.note.content"] == (
         "Toy reviews, not IMDb. Trains LoRA, rank 8, alpha 0.5, query + value, "
-        "at learning rate 0.0005, for 3 epochs in fp32."
+        "at learning rate 0.0005, in fp32; epochs: 3."
     )
     head = run.model_copy(update={"settings": run.settings.model_copy(
         update={"trains": "head", "lora": None})})  # fmt: skip
@@ -30,16 +30,19 @@ def test_a_run_is_described_in_words_and_its_settings_are_flat():
 def test_the_outcome_is_tags():
     tags = content.outcome_tags(a_record(a_run(), one_class=True))
     assert (tags["collapsed"], tags["git_dirty"], tags["git_commit"]) == ("true", "true", "abc123")
-    assert (tags["status"], tags["processor"], "gpu" in tags) == ("ok", "some", False)
+    assert (tags["status"], tags["processor"], tags["gpu"]) == ("ok", "some", "none")
+    assert tags["host"] == "2 cores, 0 GiB, Linux"
 
 
-def test_sweeps_are_what_configurations_share():
-    def sweep(**asked):
-        return content.sweep_tags(a_run("r", "cell", **asked))["sweep"]
+def test_a_parent_has_the_seeds_of_a_method_the_configurations_of_a_grid_or_all_trials():
+    def group(role, **asked):
+        name, tags = content.parent(a_run("r", role, **asked))
+        return name, tags["group"]
 
-    assert sweep(rank=1) == sweep(rank=2) != sweep(rank=1, seed=2)
-    trials = [content.sweep_tags(a_run("r", "trial", seed=seed))["sweep"] for seed in (1, 2)]
-    assert trials[0] == trials[1] != sweep(rank=1)
+    assert group("cell", rank=1) == group("cell", rank=2) != group("cell", rank=1, seed=2)
+    assert group("trial") == group("trial", seed=2) != group("cell")
+    assert group("method") == group("method", seed=2) != group("method", rank=2)
+    assert group("tuned")[0] == "R at rate 0.0005"
 
 
 def test_metrics_by_section_at_the_times_of_the_record():

@@ -20,15 +20,16 @@ from lora_replication.files import file_digest
 from lora_replication.tracking import store
 from lora_replication.tracking.mirror import Mirror, open_mirror
 from tests import tracking_runs
+from tests.report_records import make_manifest
 from tests.tracking_runs import (
     NO_RESULT,
-    TRACKING,
     a_record,
     a_run,
     client,
     curve,
     listener,
     mirrored,
+    prepared,
     runs,
     synced,
 )
@@ -41,7 +42,7 @@ import sys, time
 from tests.tracking_runs import *
 seed, epochs, pause = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 record = a_record(a_run(seed=seed))
-with open_mirror(TRACKING, record.asked) as mirror:
+with open_mirror(prepared(), record.asked) as mirror:
     for epoch in record.happened.epochs[:epochs]:
         mirror.epoch(epoch)
         print("epoch", flush=True)
@@ -77,6 +78,8 @@ def test_a_run_has_curves_results_settings_and_files_and_nothing_of_the_user(tra
     assert dict(curve(run, "validation_accuracy")) == pytest.approx({1: 0.7, 2: 0.8, 3: 0.9})
     assert run.data.metrics["accuracy/test"] == 0.75
     assert run.data.params["lora.rank"] == "8"
+    inputs = {one.tags[0].value: one.dataset.digest for one in run.inputs.dataset_inputs}
+    assert inputs == dict.fromkeys(("training", "validation", "test"), "a1" * 18)
     assert run.data.tags["record_sha256"] == file_digest(folder / "record.json")
     artifacts = tracked / "mlartifacts" / "toy" / run.info.run_id / "artifacts"
     copies, files = (
@@ -95,7 +98,7 @@ def test_a_run_has_curves_results_settings_and_files_and_nothing_of_the_user(tra
 def test_leaving_ends_the_run(raised, status):
     record = a_record(a_run())
     try:
-        with open_mirror(TRACKING, record.asked) as mirror:
+        with open_mirror(prepared(), record.asked) as mirror:
             assert [run.info.status for run in runs()] == ["RUNNING"]
             mirror.epoch(record.happened.epochs[0])
             if raised:
@@ -120,12 +123,12 @@ def test_the_status_of_the_record_decides(status, said):
 def test_a_running_run_of_the_same_place_is_dead_when_a_mirror_opens():
     others = [a_run(seed=2), a_run("r8", "cell")]
     with (
-        open_mirror(TRACKING, a_run()),
-        open_mirror(TRACKING, others[0]),
-        open_mirror(TRACKING, others[1]),
-        open_mirror(TRACKING, a_run()),
+        open_mirror(prepared(), a_run()),
+        open_mirror(prepared(), others[0]),
+        open_mirror(prepared(), others[1]),
+        open_mirror(prepared(), a_run()),
     ):
-        found = [(run.data.tags["place"], run.info.status) for run in runs("tags.role != 'sweep'")]
+        found = [(run.data.tags["place"], run.info.status) for run in runs()]
         place = "lora_default/seed-1"
         assert found[0] == (place, "KILLED") and found[3] == (place, "RUNNING")
         assert [status for _, status in found[1:3]] == ["RUNNING", "RUNNING"]
@@ -167,7 +170,7 @@ def test_a_silent_server_costs_one_call_which_is_short_when_the_process_is_stopp
         assert 4 <= time.monotonic() - begun < 30  # two tries, and what is promised
         assert len(capsys.readouterr().err.splitlines()) == 1
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        stopped = Mirror(store.Store(uri, "mirror"), a_run())
+        stopped = Mirror(store.Store(uri, "mirror"), a_run(), make_manifest())
         stopped._run_id = "begun"
         begun = time.monotonic()
         stopped.end("KILLED")

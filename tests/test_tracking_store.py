@@ -10,6 +10,7 @@ from lora_replication.tracking import store
 from lora_replication.tracking.mirror import Mirror
 from lora_replication.tracking.store import database_file, prepare_database, remedy, shown
 from tests import tracking_runs
+from tests.report_records import make_manifest
 from tests.tracking_runs import a_run
 
 empty_database, tracked = tracking_runs.empty_database, tracking_runs.tracked
@@ -102,9 +103,9 @@ def test_a_file_that_is_no_database_of_mlflow_is_left_as_it_is(tmp_path):
 def test_an_experiment_deleted_in_the_page_comes_back(tmp_path, capsys, monkeypatch):
     at = store.Store(f"sqlite:///{tmp_path}/mlflow.db", "e")
     at.call("delete_experiment", at.experiment_id(a_run()))
-    Mirror(at, a_run()).open()
+    Mirror(at, a_run(), make_manifest()).open()
     assert "the experiment was deleted; sync restores it" in capsys.readouterr().err
     monkeypatch.setattr(at, "_quiet_until", 0.0)
-    Mirror(at, a_run()).open()
+    Mirror(at, a_run(), make_manifest()).open()
     assert capsys.readouterr().err == ""
-    assert len(at.runs(at.experiment_id(a_run()))) == 1
+    assert len(at.runs(at.experiment_id(a_run()), "tags.role = 'method'")) == 1

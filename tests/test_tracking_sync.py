@@ -5,15 +5,18 @@ import json
 import shutil
 import zlib
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
 from lora_replication.errors import EnvironmentProblem, ParameterError, Stopped
 from lora_replication.files import only_writer
 from lora_replication.record import write_record
+from lora_replication.report.build import build_report
 from lora_replication.tracking import sync
 from lora_replication.tracking.mirror import open_mirror
 from lora_replication.tracking.store import Store, resolved
+from tests import report_records as made
 from tests import tracking_runs
 from tests.tracking_runs import (
     NOON,
@@ -24,6 +27,7 @@ from tests.tracking_runs import (
     curve,
     listener,
     mirrored,
+    prepared,
     runs,
     synced,
     written,
@@ -36,7 +40,7 @@ CURVE = [(1, 2.0), (2, 1.0), (3, 2 / 3)]
 
 def cut_off(record) -> None:
     """Log a run that is stopped after its first epoch, while MLflow can't be told the end."""
-    with pytest.raises(Stopped), open_mirror(TRACKING, record.asked) as mirror:
+    with pytest.raises(Stopped), open_mirror(prepared(), record.asked) as mirror:
         mirror.epoch(record.happened.epochs[0])
         raise Stopped(15)
 
@@ -105,7 +109,7 @@ def test_configurations_share_a_parent_however_they_come():
     written(a_record(a_run("r4", "cell", rank=4)))
     mirrored(a_record(a_run("r1", "cell", seed=2, rank=1)))
     assert synced() == {"added": 1, "already there": 3}
-    parents = {run.info.run_id: run.info.run_name for run in runs("tags.role = 'sweep'")}
+    parents = {run.info.run_id: run.info.run_name for run in runs("tags.role = 'parent'")}
     assert sorted(parents.values()) == ["Grid, seed 1", "Grid, seed 2"]
     for run in runs("tags.role = 'cell'"):
         parent = parents[run.data.tags["mlflow.parentRunId"]]
@@ -135,6 +139,47 @@ def test_published_records_count_where_there_is_no_other_and_copies_elsewhere_do
         "1": 3_600_000,
         "2": 65_000,
     }
+
+
+def test_parents_and_a_run_tell_what_the_report_says_and_are_in_no_mean_of_runs():
+    workspace = made.make_workspace(made.make_study(), Path())
+    records = made.make_records(workspace)
+    made.write_study(workspace, records, made.make_predictions(records))
+    results = build_report(workspace, workspace.report)
+    store, study = Store(resolved(TRACKING.uri), "mirror"), workspace.study.study
+
+    def all_runs():
+        sync.sync(workspace.study, Path(), store)
+        return {run.info.run_id: run for run in runs("", study)}
+
+    found = all_runs()
+    counted = runs(sync.VIEWS["by-method"]["searchFilter"], study)
+    assert len(counted) == 5 * 3
+    for row in results.rows:
+        below = [run for run in counted if run.data.params["method"] == row.name]
+        (parent,) = {run.data.tags["mlflow.parentRunId"] for run in below}
+        assert {run.data.tags["method"] for run in below} == {found[parent].info.run_name}
+        told = found[parent].data.metrics
+        mean = fmean(run.data.metrics["accuracy/test"] for run in below)
+        assert told["mean/test"] == pytest.approx(mean)
+        ends = (row.interval.low, row.interval.high)
+        assert (told["mean/test_low"], told["mean/test_high"]) == ends
+        assert told["seeds"] == len(below) == 3
+    (grid,) = (run for run in found.values() if run.info.run_name == "Grid, seed 1")
+    tags, counts = grid.data.tags, grid.data.metrics
+    assert (tags["axis_alpha"], tags["axis_rank"]) == ("1, 16", "2, 8")
+    assert tags["winner"] == results.grid.winner_by_validation
+    assert (counts["configurations/asked"], counts["configurations/done"]) == (8, 8)
+    (report,) = (run for run in found.values() if run.data.tags["role"] == "report")
+    artifacts = [client().list_artifacts(report.info.run_id, at) for at in (None, "figures")]
+    names = {file.path for each in artifacts for file in each}
+    assert {"report.html", "card.md", "table.csv", "figures/accuracy_by_method.png"} <= names
+    assert [run.to_dictionary() for run in all_runs().values()] == [
+        run.to_dictionary() for run in found.values()
+    ]
+    (workspace.report / "card.md").write_text("another")
+    again = all_runs()
+    assert found.keys() - again.keys() == {report.info.run_id} and len(again) == len(found)
 
 
 @pytest.fixture
@@ -193,18 +238,18 @@ def test_nothing_to_copy_makes_no_database(tracked):
 def test_of_two_parents_made_at_once_the_oldest_is_taken(monkeypatch):
     cells = [a_run(f"r{rank}", "cell", rank=rank) for rank in (1, 2)]
     mirrored(a_record(cells[0]))
-    (oldest,) = runs("tags.role = 'sweep'")
+    (oldest,) = runs("tags.role = 'parent'")
     tracking_runs._store.cache_clear()
     found, looks = Store.runs, []
 
     def unseen_at_first(store, experiment_id, condition):
         looks.append(condition)
-        first = looks.count(condition) == 1 and "sweep" in condition
+        first = looks.count(condition) == 1 and "group" in condition
         return [] if first else found(store, experiment_id, condition)
 
     monkeypatch.setattr(Store, "runs", unseen_at_first)
     mirrored(a_record(cells[1]))
-    assert [run.info.run_id for run in runs("tags.role = 'sweep'")] == [oldest.info.run_id]
+    assert [run.info.run_id for run in runs("tags.role = 'parent'")] == [oldest.info.run_id]
 
 
 def test_each_view_reads_back_as_it_was_meant_and_is_written_once(monkeypatch):
@@ -223,6 +268,7 @@ def test_each_view_reads_back_as_it_was_meant_and_is_written_once(monkeypatch):
         "By method": "metrics.`accuracy/test`",
         "Grid by validation": "metrics.`accuracy/validation`",
         "Cost": "metrics.`cost/training_minutes`",
+        "Means and intervals": "metrics.`mean/test`",
     }
     (run,) = client().search_runs(
         [experiment.experiment_id], views["Grid by validation"]["searchFilter"]
@@ -230,6 +276,7 @@ def test_each_view_reads_back_as_it_was_meant_and_is_written_once(monkeypatch):
     method_filter = views["By method"]["searchFilter"]
     assert client().search_runs([experiment.experiment_id], method_filter) == []
     logged = {"metrics": run.data.metrics, "params": run.data.params}
+    del views["Means and intervals"]  # of parents, which have them from a report
     for view in views.values():
         for column in view["selectedColumns"]:  # each is of something that runs have
             kind, _, name = column.partition(".")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lora_replication.data.manifest import MANIFEST
 from lora_replication.reading import load_study
 from lora_replication.record import (
     ADAPTER,
@@ -30,6 +31,7 @@ from lora_replication.tracking.mirror import _store, open_mirror
 from lora_replication.tracking.store import prepare_database, resolved
 from lora_replication.tracking.sync import sync
 from lora_replication.workspace import Workspace
+from tests.report_records import make_manifest
 
 TRACKING = TrackingParams(uri="sqlite:///mlflow.db", experiment="mirror")
 NOON = 1_706_702_400_000  # 2024-01-31T12:00:00 UTC
@@ -95,7 +97,7 @@ def a_run(
     )  # fmt: skip
     return Run(
         study=study, title="Toy reviews, not IMDb", role=role, name=name, settings=settings,
-        seed=seed, data="d" * 64, weights="e" * 64, results=1,
+        seed=seed, data=make_manifest().digest, weights="e" * 64, results=1,
     )  # fmt: skip
 
 
@@ -125,8 +127,16 @@ def a_study(name: str = "toy") -> Study:
     return article.model_copy(update={"study": name, "tracking": TRACKING})
 
 
+def prepared(study: str = "toy", runs: str = "runs") -> Workspace:
+    """The study's folders, with a manifest of its data."""
+    workspace = Workspace(a_study(study), Path(), runs)
+    workspace.data.mkdir(parents=True, exist_ok=True)
+    (workspace.data / MANIFEST).write_text(make_manifest().model_dump_json())
+    return workspace
+
+
 def written(record: Record, runs: str = "runs") -> Path:
-    folder = Workspace(a_study(record.asked.study), Path(), runs).folder(record.asked)
+    folder = prepared(record.asked.study, runs).folder(record.asked)
     write_record(record, folder)
     (folder / PREDICTIONS).write_bytes(b"predictions")
     (folder / ADAPTER).write_bytes(b"adapter")
@@ -135,7 +145,7 @@ def written(record: Record, runs: str = "runs") -> Path:
 
 def mirrored(record: Record) -> Path:
     """Log a run as training does."""
-    with open_mirror(TRACKING, record.asked) as mirror:
+    with open_mirror(prepared(), record.asked) as mirror:
         for epoch in record.happened.epochs:
             mirror.epoch(epoch)
         folder = written(record)
@@ -155,8 +165,8 @@ def client() -> Any:
     return MlflowClient(resolved(TRACKING.uri))
 
 
-def runs(condition: str = "", study: str = "toy") -> list[Any]:
-    """The runs in MLflow, the oldest first."""
+def runs(condition: str = "tags.role != 'parent'", study: str = "toy") -> list[Any]:
+    """The runs in MLflow, the oldest first; those of records."""
     experiment = client().get_experiment_by_name(f"mirror/{study}")
     places = [experiment.experiment_id] if experiment else []
     order = ["attributes.start_time ASC"]

@@ -71,7 +71,7 @@ def export_run(
     if register and trained.record:
         tracking = read_study(ARTICLE, project_root()).tracking
         store = Store(resolved(tracking.uri), tracking.experiment)
-        return register_model(folder, register, trained.record.asked, store)
+        return register_model(folder, register, trained.adapter.parent, trained.record, store)
     return str(folder)
 
 

@@ -1,5 +1,6 @@
 """A merged classifier as a model that MLflow loads, serves and registers."""
 
+import json
 import os
 import warnings
 from contextlib import suppress
@@ -7,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lora_replication.errors import EnvironmentProblem
+from lora_replication.files import file_digest
 from lora_replication.machine import versions
-from lora_replication.record import Run
-from lora_replication.tracking.store import Store, failures, load_mlflow
+from lora_replication.record import RECORD, Record
+from lora_replication.tracking import content
+from lora_replication.tracking.store import RECORD_DIGEST, Store, failures, load_mlflow
 
 SERVED = Path(__file__).with_name("served_model.py")
 
@@ -39,20 +42,33 @@ def save_model(folder: Path, merged: Path) -> None:
         model.save(str(folder / "MLmodel"))
 
 
-def register_model(folder: Path, name: str, run: Run, store: Store) -> str:
-    """Keep the model in ``folder`` in the experiment of ``run``'s study, as a version of ``name``.
+def register_model(folder: Path, name: str, run_folder: Path, record: Record, store: Store) -> str:
+    """Keep the model in ``folder`` as logged by the run of ``record``, as a version of ``name``.
 
-    Returns its address, ``models:/name/1``. Raises ``EnvironmentProblem`` where MLflow fails.
+    Where MLflow has no whole copy of the record in ``run_folder``, it is made. Returns the model's
+    address, ``models:/name/1``. Raises ``EnvironmentProblem`` where MLflow fails.
     """
+    tags, settings = content.run_tags(record.asked), content.parameters(record.asked)
+    accuracies = [p for p in content.record_points(record) if p.name.startswith("accuracy/")]
     try:
-        model = store.call("create_logged_model", store.experiment_id(run), name)
+        experiment_id = store.experiment_id(record.asked)
+        whole = f"tags.{RECORD_DIGEST} = '{file_digest(run_folder / RECORD)}'"
+        found = store.runs(experiment_id, whole)
+        run_id = found[0].info.run_id if found else store.copy(run_folder, record)
+        model = store.call("create_logged_model", experiment_id, name, run_id, tags, settings)
         store.call("log_model_artifacts", model.model_id, str(folder))
         store.call("finalize_logged_model", model.model_id, "READY")
+        from mlflow.entities import LoggedModelOutput
         from mlflow.exceptions import MlflowException
 
+        store.call("log_outputs", run_id, [LoggedModelOutput(model.model_id, step=0)])
+        store.log(run_id, accuracies, model_id=model.model_id)
         with suppress(MlflowException):  # there is one
             store.call("create_registered_model", name)
-        version = store.call("create_model_version", name, model.model_uri)
+        about = {"description": tags["mlflow.note.content"], "model_id": model.model_id}
+        version = store.call("create_model_version", name, model.model_uri, run_id, **about)
+        which = {"mlflow.modelVersions": json.dumps([{"name": name, "version": version.version}])}
+        store.call("set_logged_model_tags", model.model_id, which)
     except failures() as problem:
         raise EnvironmentProblem(store.give_up(problem)) from None
     return f"models:/{name}/{version.version}"

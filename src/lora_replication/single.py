@@ -51,7 +51,7 @@ def train_single(name: str, method: str | None, seed: int, switches: Mapping[str
     else:
         settings = Settings.of(workspace.study, MethodParams(trains="lora", lora=lora))
         run = workspace.run("method", cell_name(lora), settings, seed)
-    record = perform_one(workspace, run, partial(open_mirror, workspace.study.tracking))
+    record = perform_one(workspace, run, partial(open_mirror, workspace))
     print(f"{workspace.study.title}\n{run.label}: recorded in {workspace.folder(run)}")
     happened = record.happened
     if happened.status != "ok":

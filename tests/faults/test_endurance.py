@@ -228,7 +228,7 @@ def _runs(study: Study, root: Path, seeds: list[int]) -> None:
     workspace = Workspace(study, root)
     for seed in seeds:
         run = method_run(workspace, "last_layers", seed)
-        perform(workspace, [run], partial(open_mirror, study.tracking))
+        perform(workspace, [run], partial(open_mirror, workspace))
 
 
 @pytest.mark.fault(11)

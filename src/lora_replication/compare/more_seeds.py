@@ -183,7 +183,7 @@ def _train(place: Workspace, workspace: Workspace, run: Run) -> None:
     from lora_replication.tracking.mirror import open_mirror
     from lora_replication.training.run import perform_one
 
-    record = perform_one(place, run, partial(open_mirror, place.study.tracking))
+    record = perform_one(place, run, partial(open_mirror, place))
     test = record.happened.test
     result = f"test {100 * test.fraction:.1f} %" if test else record.happened.status
     _tell(f"{run.words}: {result}")

@@ -1,19 +1,31 @@
-"""What a run looks like in MLflow: its name, parameters, tags and metrics. Knows no MLflow."""
+"""What a run looks like in MLflow: its name, parameters, tags, metrics and data sets. Knows no
+MLflow.
+"""
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lora_replication.files import digest
-from lora_replication.record import Epoch, Record, Run, Status, method_words
-from lora_replication.study import method_in_words
+from lora_replication.record import SEARCHED, Epoch, Record, Run, Status, method_words
+
+if TYPE_CHECKING:
+    from lora_replication.data.manifest import Manifest
+    from lora_replication.report.results import Results, RunRow
 
 AUTHOR = "lora-replication"
+AUTHOR_TAGS = {"mlflow.user": AUTHOR, "mlflow.source.name": AUTHOR, "mlflow.source.type": "LOCAL"}
 """Instead of the login name and the path of the script."""
 
 SHORT = 16
 """Characters of a digest that is shown to people."""
+
+CONTEXTS = {"train": "training", "val": "validation", "test": "test"}
+"""What a part of the split is for, in MLflow's words."""
+
+SCHEMA = [{"name": "text", "type": "string"}, {"name": "label", "type": "long"}]
 
 RUN_STATUS: dict[Status, str] = {
     **dict.fromkeys(("ok", "diverged"), "FINISHED"),
@@ -31,6 +43,9 @@ COSTS = {
     "parameters/total": ("total_parameters", 1),
 }
 """Metrics by the field of ``record.Happened`` that each comes from, and their unit in its."""
+
+
+Metrics = dict[str, float | None]
 
 
 class Point(NamedTuple):
@@ -57,57 +72,101 @@ def parameters(run: Run) -> dict[str, str]:
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return " + ".join(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
+
+
+def datasets(run: Run, manifest: "Manifest") -> dict[str, dict[str, str]]:
+    """By MLflow's context, the fields of each part of the split as a data set of MLflow."""
+    source = {"source": manifest.source, "revision": manifest.revision, **manifest.source_files}
+    shared = {
+        "source_type": "code",  # MLflow's own word for data that a program made
+        "source": json.dumps({"tags": {key: value for key, value in source.items() if value}}),
+        "schema": json.dumps({"mlflow_colspec": SCHEMA}),
+    }
+    return {
+        CONTEXTS[name]: shared
+        | {
+            "name": f"{run.study} {CONTEXTS[name]}",
+            "digest": part.reviews_sha256[:36],  # as much as MLflow takes
+            "profile": json.dumps({"num_rows": part.reviews}),
+        }
+        for name, part in manifest.parts.items()
+    }
 
 
 def run_tags(run: Run) -> dict[str, str]:
     """What a run is and what it is made from; nothing of the machine or its user."""
-    settings = run.settings
-    trained = method_words(settings) + (f", {settings.lora.words}" if settings.lora else "")
-    return _common_tags(run) | {
-        "role": run.role,
-        "method": method_in_words(run.name),
-        "seed": str(run.seed),
-        "place": str(run.place),
-        "record_key": run.key[:SHORT],
-        "mlflow.note.content": f"{run.title}. Trains {trained}, at learning rate "
-        f"{settings.learning_rate:g}, for {settings.epochs} epochs in {settings.precision}.",
-    }
+    own = {"method": _without_seed(run), "seed": str(run.seed), "role": run.role}
+    which = {"place": str(run.place), "record_key": run.key[:SHORT]}
+    return own | _common_tags(run) | which
+
+
+def _without_seed(run: Run) -> str:
+    """``LoRA default``; runs of one such name differ by their seeds alone, or by their nudges."""
+    return run.words.rpartition(", ")[0] + (", nudged" if run.nudge else "")
 
 
 def _common_tags(run: Run) -> dict[str, str]:
+    settings = run.settings
+    trained = method_words(settings) + (f", {settings.lora.words}" if settings.lora else "")
     return {
         "study": run.study,
         "data": run.data[:SHORT],
         "weights": run.weights[:SHORT],
-        "mlflow.user": AUTHOR,
-        "mlflow.source.name": AUTHOR,
-        "mlflow.source.type": "LOCAL",
+        **AUTHOR_TAGS,
+        "mlflow.note.content": f"{run.title}. Trains {trained}, at learning rate "
+        f"{settings.learning_rate:g}, in {settings.precision}; epochs: {settings.epochs}.",
     }
 
 
-def sweep_tags(run: Run) -> dict[str, str]:
-    """Of the run under which a grid's, or all trials of a study, are nested; ``sweep`` digests what
-    these share.
+def parent(run: Run) -> tuple[str, dict[str, str]]:
+    """Name and tags of the run under which ``run`` is nested: with the other seeds of its method,
+    the other configurations of its grid, or all trials; ``group`` digests what these share.
     """
-    shared = run.settings.model_dump(mode="json", exclude={"lora", "learning_rate"})
-    own = [run.seed, shared] if run.role == "cell" else [run.role]
-    sweep = digest([*own, run.data, run.weights, run.results])[:SHORT]
-    return _common_tags(run) | {"role": "sweep", "sweep": sweep, "mlflow.note.content": run.title}
+    apart = {"lora", "learning_rate"} if run.role == "cell" else set()
+    shared = run.settings.model_dump(mode="json", exclude=apart | {"file"})
+    name = {"cell": f"Grid, seed {run.seed}", "trial": "Tuning"}.get(run.role, _without_seed(run))
+    own = [] if run.role == "trial" else [shared]
+    group = digest([run.role, name, *own, run.data, run.weights, run.results])[:SHORT]
+    about = {"mlflow.note.content": run.title} if run.role in SEARCHED else {}
+    return name, {"role": "parent"} | _common_tags(run) | about | {"group": group}
+
+
+def summaries(results: "Results") -> Iterator[tuple["RunRow", dict[str, str], Metrics]]:
+    """For each parent that a report knows: a run below it, its own tags and metrics."""
+    for row in (*results.rows, *results.grid.runners_up, *results.tuned):
+        metrics: Metrics = {
+            "mean/test": getattr(row.test, "estimate", None),
+            "mean/test_low": getattr(row.interval, "low", None),
+            "mean/test_high": getattr(row.interval, "high", None),
+            "mean/validation": getattr(row.val, "estimate", None),
+            "seeds": row.runs_done,
+        }
+        yield from ((run, {}, metrics) for run in results.runs_of(row)[:1])
+    grid, tried = results.grid, results.study["grid"] or {}
+    lists = ((k, v) for k, v in tried.items() if isinstance(v, list) and k != "winner_seeds")
+    tags = {f"axis_{k}": ", ".join(map(_text, v)) for k, v in lists if len(v) > 1}
+    counts = ("asked", "done", "diverged", "one_class")
+    metrics = {f"configurations/{name}": getattr(grid, name) for name in counts}
+    for best in results.cells[:1]:
+        tags["winner"] = grid.winner_by_validation or "none yet"
+        yield best, tags, metrics | {"best/validation": best.val_accuracy}
 
 
 def outcome_tags(record: Record) -> dict[str, str]:
     """How a run ended, and on what."""
     happened, where = record.happened, record.where
+    memory, fast = where.memory_bytes / 2**30, [f for f in where.cpu_features if "bf16" in f]
     tags = {
         "status": happened.status,
         "collapsed": happened.one_class,
         "best_epoch": happened.best_epoch,
-        "git_commit": where.git_commit,
-        "git_dirty": where.git_dirty,
-        "mlflow.source.git.commit": where.git_commit,
+        "gpu": where.gpu or "none",
+        "host": ", ".join([f"{where.cores} cores", f"{memory:.0f} GiB", where.platform, *fast]),
         "processor": where.cpu,
-        "gpu": where.gpu,
+        "git_dirty": where.git_dirty,
+        "git_commit": where.git_commit and where.git_commit[:SHORT],
+        "mlflow.source.git.commit": where.git_commit,
     }
     return {name: _text(value) for name, value in tags.items() if value is not None}
 
@@ -120,7 +179,7 @@ def epoch_points(epoch: Epoch, milliseconds: int) -> list[Point]:
         "curve/validation_loss": epoch.val_loss,
         "curve/validation_accuracy": epoch.val_accuracy,
     }
-    return _points(values, milliseconds, epoch.epoch)
+    return points(values, milliseconds, epoch.epoch)
 
 
 def record_points(record: Record) -> list[Point]:
@@ -133,7 +192,7 @@ def record_points(record: Record) -> list[Point]:
         curves = epoch_points(epoch, round(end)) + curves
         end -= 1000 * epoch.seconds
     counts = {"train": happened.train, "validation": happened.val, "test": happened.test}
-    values: dict[str, float | None] = {
+    values: Metrics = {
         f"accuracy/{part}": count.fraction for part, count in counts.items() if count
     }
     for best in happened.epochs:
@@ -142,7 +201,7 @@ def record_points(record: Record) -> list[Point]:
     for name, (field, unit) in COSTS.items():
         value = getattr(happened, field)
         values[name] = value if value is None else round(value / unit, 3)
-    return curves + _points(values, finished, 0)
+    return curves + points(values, finished, 0)
 
 
 def milliseconds(time: str) -> int:
@@ -150,6 +209,7 @@ def milliseconds(time: str) -> int:
     return round(datetime.fromisoformat(time).timestamp() * 1000)
 
 
-def _points(values: Mapping[str, float | None], at: int, step: int) -> list[Point]:
+def points(values: Metrics, at: int, step: int) -> list[Point]:
+    """Those of ``values`` that are finite numbers."""
     finite = ((name, value) for name, value in values.items() if value is not None)
     return [Point(name, value, at, step) for name, value in finite if math.isfinite(value)]

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from lora_replication.data.manifest import Manifest
 from lora_replication.errors import Stopped
 from lora_replication.record import Epoch, Record, Run
-from lora_replication.study import TrackingParams
 from lora_replication.tracking import content
 from lora_replication.tracking.store import Store, failures, resolved
+from lora_replication.workspace import Workspace
 
 _store = cache(Store)
 
@@ -20,9 +21,10 @@ _store = cache(Store)
 class Mirror:
     """The MLflow run of one training run. Nothing here raises because of MLflow."""
 
-    def __init__(self, store: Store, run: Run) -> None:
+    def __init__(self, store: Store, run: Run, manifest: Manifest) -> None:
         self._store = store
         self._run = run
+        self._manifest = manifest
         self._run_id = ""
         self._epochs: set[int] = set()
 
@@ -33,7 +35,7 @@ class Mirror:
             alike = f"tags.place = '{self._run.place}' AND attributes.status = 'RUNNING'"
             for dead in self._store.runs(self._store.experiment_id(self._run), alike):
                 self._store.call("set_terminated", dead.info.run_id, "KILLED")
-            self._run_id = self._store.create_run(self._run)
+            self._run_id = self._store.create_run(self._run, self._manifest)
 
         self._try(make)
 
@@ -79,13 +81,16 @@ class Mirror:
 
 
 @contextmanager
-def open_mirror(tracking: TrackingParams, run: Run) -> Iterator[Mirror]:
+def open_mirror(workspace: Workspace, run: Run) -> Iterator[Mirror]:
     """The MLflow run of a training run that is about to start, whose lock the caller holds.
 
-    The variable MLFLOW_TRACKING_URI overrules ``tracking.uri``. Left without ``finish``, the run
-    ends as FINISHED, by ``Stopped`` or Ctrl-C as KILLED, by another exception as FAILED.
+    The variable MLFLOW_TRACKING_URI overrules the study's ``tracking.uri``. Left without
+    ``finish``, the run ends as FINISHED, by ``Stopped`` or Ctrl-C as KILLED, by another exception
+    as FAILED.
     """
-    mirror = Mirror(_store(resolved(tracking.uri), tracking.experiment), run)
+    tracking = workspace.study.tracking
+    store = _store(resolved(tracking.uri), tracking.experiment)
+    mirror = Mirror(store, run, workspace.manifest)
     status = "FAILED"
     try:
         mirror.open()

@@ -9,10 +9,10 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from lora_replication.files import file_digest
@@ -20,12 +20,14 @@ from lora_replication.record import (
     ADAPTER,
     PREDICTIONS,
     RECORD,
-    SEARCHED,
     Record,
     Run,
     checked_file,
 )
 from lora_replication.tracking import content
+
+if TYPE_CHECKING:
+    from lora_replication.data.manifest import Manifest
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 
@@ -186,7 +188,7 @@ class Store:
         self._experiment = experiment
         self._client: Any = None
         self._experiments: dict[str, Any] = {}
-        self._sweeps: dict[str, str] = {}
+        self._parents: dict[str, str] = {}
         self._quiet_until = 0.0
 
     @property
@@ -203,7 +205,7 @@ class Store:
         self.trouble = f"MLflow at {shown(self.uri, self.uri)} failed ({short}); {remedy(told)}"
         return self.trouble
 
-    def call(self, method: str, *arguments: Any) -> Any:
+    def call(self, method: str, *arguments: Any, **named: Any) -> Any:
         """The result of a method of MLflow's client."""
         with warnings.catch_warnings(action="ignore"):
             if self._client is None:
@@ -213,7 +215,7 @@ class Store:
                 prepare_database(self.uri)
                 self._client = MlflowClient(self.uri)
             try:
-                return getattr(self._client, method)(*arguments)
+                return getattr(self._client, method)(*arguments, **named)
             except failures():
                 raise
             except Exception as problem:  # its parser of answers raises what it likes
@@ -249,50 +251,78 @@ class Store:
         order = ["attributes.start_time ASC", "attributes.run_id ASC"]
         return list(self.call("search_runs", [experiment_id], condition, 1, 50_000, order))
 
-    def create_run(self, run: Run, began: int | None = None) -> str:
-        """The id of a new RUNNING run that ``began`` at these milliseconds since 1970, or now."""
+    def create_run(
+        self, run: Run, manifest: "Manifest | None" = None, began: int | None = None
+    ) -> str:
+        """The id of a new RUNNING run on the data of ``manifest`` below its parent, which ``began``
+        at these milliseconds since 1970, or now.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
         experiment_id = self.experiment_id(run)
         tags = content.run_tags(run)
-        if run.role in SEARCHED:
-            tags["mlflow.parentRunId"] = self._sweep_id(experiment_id, run)
-        from mlflow.entities import Param
-
+        tags["mlflow.parentRunId"] = self._parent_id(experiment_id, run, began)
         made = self.call("create_run", experiment_id, began, tags, run.words)
         params = [Param(*setting) for setting in content.parameters(run).items()]
         self.call("log_batch", made.info.run_id, [], params)
+        if manifest:
+            inputs = [
+                DatasetInput(Dataset(**fields), [InputTag("mlflow.data.context", context)])
+                for context, fields in content.datasets(run, manifest).items()
+            ]
+            try:
+                self.call("log_inputs", made.info.run_id, inputs)
+            except failures() as problem:
+                if "unique" not in str(problem).lower():
+                    raise
+                # Another process has just made the same data sets.
+                self.call("log_inputs", made.info.run_id, inputs)
         return str(made.info.run_id)
 
-    def _sweep_id(self, experiment_id: str, run: Run) -> str:
-        tags = content.sweep_tags(run)
-        sweep = tags["sweep"]
-        if sweep not in self._sweeps:
-            condition, made = f"tags.sweep = '{sweep}'", None
+    def _parent_id(self, experiment_id: str, run: Run, began: int | None) -> str:
+        name, tags = content.parent(run)
+        group = tags["group"]
+        if group not in self._parents:
+            condition, made = f"tags.group = '{group}'", None
             if not self.runs(experiment_id, condition):
-                name = f"Grid, seed {run.seed}" if run.role == "cell" else "Tuning"
-                made = self.call("create_run", experiment_id, None, tags, name).info.run_id
-                self.call("set_terminated", made)  # its configurations tell how they ended
+                made = self.call("create_run", experiment_id, began, tags, name).info.run_id
+                # It takes no time: the runs below it tell how they ended.
+                self.call("set_terminated", made, None, began)
             # Of two processes each may have made one: both take the oldest, the other goes.
-            self._sweeps[sweep] = self.runs(experiment_id, condition)[0].info.run_id
-            if made and made != self._sweeps[sweep]:
+            self._parents[group] = self.runs(experiment_id, condition)[0].info.run_id
+            if made and made != self._parents[group]:
                 self.call("delete_run", made)
-        return self._sweeps[sweep]
+        return self._parents[group]
 
-    def log(self, run_id: str, points: Sequence[content.Point]) -> None:
-        """Log metrics in as few calls as MLflow allows."""
-        from mlflow.entities import Metric
+    def log(
+        self,
+        run_id: str,
+        points: Sequence[content.Point],
+        tags: Iterable[tuple[str, str]] = (),
+        model_id: str | None = None,
+    ) -> None:
+        """Log metrics, of the model too where one is given, in as few calls as MLflow allows; then
+        tags.
+        """
+        from mlflow.entities import Metric, RunTag
 
         for start in range(0, len(points), 1000):
-            self.call("log_batch", run_id, [Metric(*one) for one in points[start : start + 1000]])
+            some = [Metric(*point, model_id) for point in points[start : start + 1000]]
+            self.call("log_batch", run_id, some)
+        self.call("log_batch", run_id, [], [], [RunTag(*tag) for tag in tags])
+
+    def copy(self, folder: Path, record: Record, manifest: "Manifest | None" = None) -> str:
+        """The id of a new run that mirrors ``record`` in ``folder`` whole."""
+        began = content.milliseconds(record.where.started)
+        run_id = self.create_run(record.asked, manifest, began)
+        self.complete(run_id, folder, record, content.record_points(record))
+        return run_id
 
     def complete(
         self, run_id: str, folder: Path, record: Record, points: Sequence[content.Point]
     ) -> None:
         """Log ``points`` and the files of ``folder``, and end the run; then it is whole."""
-        from mlflow.entities import RunTag
-
-        self.log(run_id, points)
-        tags = [RunTag(*tag) for tag in content.outcome_tags(record).items()]
-        self.call("log_batch", run_id, [], [], tags)
+        self.log(run_id, points, content.outcome_tags(record).items())
         files = [n for n in (PREDICTIONS, ADAPTER) if (folder / n).exists()]
         for file in (folder / RECORD, *(checked_file(folder, record, name) for name in files)):
             self.call("log_artifact", run_id, str(file))

@@ -2,14 +2,16 @@
 
 import base64
 import json
+import time
 import zlib
 from collections import Counter, defaultdict
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lora_replication.data.manifest import Manifest, read_manifest
 from lora_replication.errors import DataError, EnvironmentProblem, ReplicationError
-from lora_replication.files import file_digest, is_locked, only_writer
+from lora_replication.files import digest, file_digest, is_locked, only_writer
 from lora_replication.reading import read_study, study_names
 from lora_replication.record import RECORD, SEARCHED, Record, read_records
 from lora_replication.study import Study
@@ -23,10 +25,19 @@ RUNNING, KILLED = "left to the process that runs it", "ended as killed"
 VIEW_TAG = "mlflow.sharedViewState."
 TEST, VALIDATION = "metrics.`accuracy/test`", "metrics.`accuracy/validation`"
 COST = [f"metrics.`{name}`" for name in content.COSTS if name.startswith("cost/")]
+MEANS = [f"metrics.`{name}`" for name in ("mean/test", "mean/test_low", "mean/test_high", "seeds")]
+
+REPORT_VERSION = "report_version"
+"""Tag of what is made from a report: digest of the report's files; set after everything else."""
+
+SHOWN = ("report.html", "card.md", "table.csv", "figures/*.png")
+"""Of a report, in MLflow."""
+
+RUNS_ONLY = "tags.role != 'parent' and tags.role != 'report'"
 
 VIEWS: dict[str, dict[str, Any]] = {
     "by-method": {
-        "searchFilter": " and ".join(f"tags.role != '{role}'" for role in (*SEARCHED, "sweep")),
+        "searchFilter": " and ".join([RUNS_ONLY, *(f"tags.role != '{r}'" for r in SEARCHED)]),
         "selectedColumns": [TEST, VALIDATION, "metrics.`parameters/trainable`"],
         "orderByKey": TEST,
         "groupBy": {
@@ -39,7 +50,16 @@ VIEWS: dict[str, dict[str, Any]] = {
         "selectedColumns": [VALIDATION, TEST, "params.`lora.rank`", "params.`lora.alpha`"],
         "orderByKey": VALIDATION,
     },
-    "cost": {"selectedColumns": [*COST, TEST], "orderByKey": COST[0]},
+    "cost": {
+        "searchFilter": RUNS_ONLY,
+        "selectedColumns": [*COST, TEST],
+        "orderByKey": COST[0],
+    },
+    "means-and-intervals": {
+        "searchFilter": f"{MEANS[0]} > 0",
+        "selectedColumns": MEANS,
+        "orderByKey": MEANS[0],
+    },
 }
 """By key, which names a view, what differs from MLflow's own. The first is what the link opens."""
 
@@ -134,33 +154,80 @@ def _rebuild(
         if place and run.info.status == "RUNNING"
     }
     alive = {run_id for run_id, locked in running.items() if locked}
+    data = _manifests(workspace.data, workspace.report / "data")
     for folder, record in records:
         tags = content.run_tags(record.asked)
-        done[_copy(store, folder, record, known[tags["place"], tags["record_key"]], alive)] += 1
+        found = _compare(store, folder, record, known[tags["place"], tags["record_key"]], alive)
+        if found in (ADDED, COMPLETED):
+            store.copy(folder, record, data.get(record.asked.data))
+        done[found] += 1
     for run_id in running.keys() - alive:
         # Asked again, as its process may have ended it since.
         if store.call("get_run", run_id).info.status == "RUNNING":
             store.call("set_terminated", run_id, "KILLED")
             done[KILLED] += 1
-    experiment = store.experiment(workspace.study.study)
-    return done, describe(store, experiment, _about(workspace)) if experiment else ""
+    experiment, about = store.experiment(workspace.study.study), workspace.study.title
+    if not experiment:
+        return done, ""
+    with suppress(DataError):  # there is no report yet
+        about = _show_report(store, experiment.experiment_id, workspace.report)
+    return done, describe(store, experiment, about)
 
 
-def _about(workspace: Workspace) -> str:
-    """The title of the study, with the table of its report where there is one."""
+def _manifests(*folders: Path) -> dict[str, Manifest]:
+    """The manifests that are in ``folders``, by the digest that runs name."""
+    found = []
+    for folder in folders:
+        with suppress(DataError):
+            found.append(read_manifest(folder))
+    return {manifest.digest: manifest for manifest in found}
+
+
+def _show_report(store: Store, experiment_id: str, folder: Path) -> str:
+    """Bring the parents' metrics and the run ``Report`` to what the report in ``folder`` says;
+    returns its title and table. Raises ``DataError`` where there is none.
+    """
     from lora_replication.report.build import read_results  # pandas takes a second
     from lora_replication.report.tables import terminal_table
 
-    with suppress(DataError):
-        table = terminal_table(read_results(workspace.report))
-        return f"{workspace.study.title}\n\n```\n{table[table.index('Method ') :]}\n```"
-    return workspace.study.title
+    results, now = read_results(folder), time.time_ns() // 1_000_000
+    files = [file for name in SHOWN for file in sorted(folder.glob(name))]
+    version = digest([file_digest(file) for file in files])[: content.SHORT]
+    runs = {run.info.run_id: run for run in store.runs(experiment_id)}
+    parents = {_which(run): run.data.tags.get("mlflow.parentRunId") for run in runs.values()}
+    for row, tags, metrics in content.summaries(results):
+        parent = runs.get(parents.get((row.role, row.name, row.key[: content.SHORT])))
+        if parent and parent.data.tags.get(REPORT_VERSION) != version:
+            own = {**tags, REPORT_VERSION: version}.items()
+            store.log(parent.info.run_id, content.points(metrics, now, 0), own)
+    old = [run for run in runs.values() if run.data.tags.get("role") == "report"]
+    if [run.data.tags.get(REPORT_VERSION) for run in old] != [version]:
+        for run in old:
+            store.call("delete_run", run.info.run_id)
+        about = {"role": "report", "mlflow.note.content": results.reservation or results.title}
+        tags = about | content.AUTHOR_TAGS
+        run_id = store.call("create_run", experiment_id, now, tags, "Report").info.run_id
+        for file in files:
+            inside = None if file.parent == folder else file.parent.name
+            store.call("log_artifact", run_id, str(file), inside)
+        store.call("set_tag", run_id, REPORT_VERSION, version)
+        store.call("set_terminated", run_id)
+    table = terminal_table(results)
+    return f"{results.title}\n\n```\n{table[table.index('Method ') :]}\n```"
 
 
-def _copy(store: Store, folder: Path, record: Record, runs: list[Any], alive: set[str]) -> str:
-    """See that one of ``runs``, all of this record's place and key, is its whole copy."""
-    digest = file_digest(folder / RECORD)
-    same = [run for run in runs if run.data.tags.get(RECORD_DIGEST) == digest]
+def _which(run: Any) -> tuple[Any, Any, Any]:
+    """Of a run in MLflow: role, name and start of the key of the record that it mirrors."""
+    tags = run.data.tags
+    return tags.get("role"), run.data.params.get("method"), tags.get("record_key")
+
+
+def _compare(store: Store, folder: Path, record: Record, runs: list[Any], alive: set[str]) -> str:
+    """Whether one of ``runs``, all of this record's place and key, is its whole copy; a partial one
+    is removed.
+    """
+    whole = file_digest(folder / RECORD)
+    same = [run for run in runs if run.data.tags.get(RECORD_DIGEST) == whole]
     status = content.RUN_STATUS[record.happened.status]
     if any(run.info.status == status for run in same):
         return PRESENT
@@ -172,14 +239,13 @@ def _copy(store: Store, folder: Path, record: Record, runs: list[Any], alive: se
         store.call("set_terminated", run.info.run_id, "KILLED")
         store.call("delete_run", run.info.run_id)
         runs.remove(run)
-    run_id = store.create_run(record.asked, content.milliseconds(record.where.started))
-    store.complete(run_id, folder, record, content.record_points(record))
     return COMPLETED if partial else ADDED
 
 
 def describe(store: Store, experiment: Any, about: str) -> str:
     """Give ``experiment`` its description and its views; returns the first one's link."""
-    tags = {"mlflow.note.content": about}
+    # Else pages that no view leads to are those for language models.
+    tags = {"mlflow.note.content": about, "mlflow.experimentKind": "custom_model_development"}
     for key, state in VIEWS.items():
         packed = zlib.compress(json.dumps(state | {"orderByAsc": False}).encode())
         made = {"createdAt": experiment.creation_time, "updatedAt": experiment.creation_time}
