@@ -72,6 +72,15 @@ def test_mlflow_loads_registers_and_serves_what_predict_answers(
     mlflow.set_tracking_uri(uri)
     loaded = mlflow.pyfunc.load_model("models:/sentiment/1").predict(TEXTS)
     assert [(each.label, each.probability) for each in loaded] == expected
+    client = mlflow.MlflowClient(uri)
+    version = client.get_model_version("sentiment", "1")
+    run, model_id = client.get_run(version.run_id), version.source.removeprefix("models:/")
+    model = client.get_logged_model(model_id)
+    assert model.source_run_id == run.info.run_id
+    assert [output.model_id for output in run.outputs.model_outputs] == [model_id]
+    told = {each.key: each.value for each in model.metrics}
+    assert told["accuracy/test"] == run.data.metrics["accuracy/test"]
+    assert model.params == run.data.params
     served = answers(folder, TEXTS, tmp_path / "log")
     assert [(each["label"], each["probability"]) for each in served] == expected
 

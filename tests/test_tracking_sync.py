@@ -153,7 +153,7 @@ def test_parents_and_a_run_tell_what_the_report_says_and_are_in_no_mean_of_runs(
         return {run.info.run_id: run for run in runs("", study)}
 
     found = all_runs()
-    counted = runs(sync.VIEWS["by-method"]["searchFilter"], study)
+    counted = runs(sync.views()["by-method"]["searchFilter"], study)
     assert len(counted) == 5 * 3
     for row in results.rows:
         below = [run for run in counted if run.data.params["method"] == row.name]

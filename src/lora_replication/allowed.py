@@ -65,9 +65,8 @@ ByMethod = Annotated[
 ]
 Column = Annotated[str, Field(pattern=LINE, max_length=MOST_NAME, description="a column's name")]
 Classes = Annotated[tuple[Column, ...], Field(strict=False, min_length=2, max_length=MOST_CLASSES)]
-Note = Annotated[
-    str,
-    Field(pattern=LINE, max_length=400, description="a line of at most 400 characters"),
+Line = Annotated[
+    str, Field(pattern=LINE, max_length=200, description="a line of at most 200 characters")
 ]
 File = Annotated[str, Field(pattern=LINE, description="a path")]
 Seed = Annotated[int, whole(0, 2**32 - 1)]

@@ -275,8 +275,8 @@ class ReportParams(Part):
     sameness_margin: allowed.Points
     precision: allowed.Points
     power: allowed.Share
-    easy: Several[allowed.Note] | None = None
-    difficult: Several[allowed.Note] | None = None
+    easy: Several[allowed.Line] | None = None
+    difficult: Several[allowed.Line] | None = None
 
 
 class TrackingParams(Part):
@@ -294,10 +294,7 @@ class Study(Part):
 
     study: allowed.Name
     root: Literal[".", "../.."]
-    title: Annotated[
-        str,
-        Field(pattern=allowed.LINE, max_length=200, description="a line of at most 200 characters"),
-    ]
+    title: allowed.Line
     data: DataParams
     model: ModelParams
     train: TrainParams

@@ -1,6 +1,4 @@
-"""What a run looks like in MLflow: its name, parameters, tags, metrics and data sets. Knows no
-MLflow.
-"""
+"""A run in MLflow: its name, parameters, tags, metrics and data sets. Knows no MLflow."""
 
 import json
 import math
@@ -25,8 +23,6 @@ SHORT = 16
 CONTEXTS = {"train": "training", "val": "validation", "test": "test"}
 """What a part of the split is for, in MLflow's words."""
 
-SCHEMA = [{"name": "text", "type": "string"}, {"name": "label", "type": "long"}]
-
 RUN_STATUS: dict[Status, str] = {
     **dict.fromkeys(("ok", "diverged"), "FINISHED"),
     **dict.fromkeys(("failed", "timeout"), "FAILED"),
@@ -43,7 +39,6 @@ COSTS = {
     "parameters/total": ("total_parameters", 1),
 }
 """Metrics by the field of ``record.Happened`` that each comes from, and their unit in its."""
-
 
 Metrics = dict[str, float | None]
 
@@ -77,11 +72,12 @@ def _text(value: Any) -> str:
 
 def datasets(run: Run, manifest: "Manifest") -> dict[str, dict[str, str]]:
     """By MLflow's context, the fields of each part of the split as a data set of MLflow."""
+    columns = [{"name": "text", "type": "string"}, {"name": "label", "type": "long"}]
     source = {"source": manifest.source, "revision": manifest.revision, **manifest.source_files}
     shared = {
         "source_type": "code",  # MLflow's own word for data that a program made
         "source": json.dumps({"tags": {key: value for key, value in source.items() if value}}),
-        "schema": json.dumps({"mlflow_colspec": SCHEMA}),
+        "schema": json.dumps({"mlflow_colspec": columns}),
     }
     return {
         CONTEXTS[name]: shared
@@ -156,13 +152,14 @@ def summaries(results: "Results") -> Iterator[tuple["RunRow", dict[str, str], Me
 def outcome_tags(record: Record) -> dict[str, str]:
     """How a run ended, and on what."""
     happened, where = record.happened, record.where
-    memory, fast = where.memory_bytes / 2**30, [f for f in where.cpu_features if "bf16" in f]
+    size = f"{where.cores} cores, {where.memory_bytes / 2**30:.0f} GiB"
+    fast = [feature for feature in where.cpu_features if "bf16" in feature]
     tags = {
         "status": happened.status,
         "collapsed": happened.one_class,
         "best_epoch": happened.best_epoch,
         "gpu": where.gpu or "none",
-        "host": ", ".join([f"{where.cores} cores", f"{memory:.0f} GiB", where.platform, *fast]),
+        "host": ", ".join([size, " ".join(where.platform.split()[::2]), *fast]),  # no release
         "processor": where.cpu,
         "git_dirty": where.git_dirty,
         "git_commit": where.git_commit and where.git_commit[:SHORT],

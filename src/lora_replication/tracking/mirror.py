@@ -84,9 +84,8 @@ class Mirror:
 def open_mirror(workspace: Workspace, run: Run) -> Iterator[Mirror]:
     """The MLflow run of a training run that is about to start, whose lock the caller holds.
 
-    The variable MLFLOW_TRACKING_URI overrules the study's ``tracking.uri``. Left without
-    ``finish``, the run ends as FINISHED, by ``Stopped`` or Ctrl-C as KILLED, by another exception
-    as FAILED.
+    The variable MLFLOW_TRACKING_URI overrules ``tracking.uri``. Left without ``finish``, the run
+    ends as FINISHED, by ``Stopped`` or Ctrl-C as KILLED, by another exception as FAILED.
     """
     tracking = workspace.study.tracking
     store = _store(resolved(tracking.uri), tracking.experiment)

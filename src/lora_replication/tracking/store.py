@@ -275,8 +275,7 @@ class Store:
             except failures() as problem:
                 if "unique" not in str(problem).lower():
                     raise
-                # Another process has just made the same data sets.
-                self.call("log_inputs", made.info.run_id, inputs)
+                self.call("log_inputs", made.info.run_id, inputs)  # another process was faster
         return str(made.info.run_id)
 
     def _parent_id(self, experiment_id: str, run: Run, began: int | None) -> str:
@@ -286,8 +285,7 @@ class Store:
             condition, made = f"tags.group = '{group}'", None
             if not self.runs(experiment_id, condition):
                 made = self.call("create_run", experiment_id, began, tags, name).info.run_id
-                # It takes no time: the runs below it tell how they ended.
-                self.call("set_terminated", made, None, began)
+                self.call("set_terminated", made, None, began)  # the runs below tell how they ended
             # Of two processes each may have made one: both take the oldest, the other goes.
             self._parents[group] = self.runs(experiment_id, condition)[0].info.run_id
             if made and made != self._parents[group]:
@@ -301,15 +299,13 @@ class Store:
         tags: Iterable[tuple[str, str]] = (),
         model_id: str | None = None,
     ) -> None:
-        """Log metrics, of the model too where one is given, in as few calls as MLflow allows; then
-        tags.
-        """
+        """Log metrics, of the model too where one is given, and tags, at most 1,000 in a call."""
         from mlflow.entities import Metric, RunTag
 
-        for start in range(0, len(points), 1000):
-            some = [Metric(*point, model_id) for point in points[start : start + 1000]]
-            self.call("log_batch", run_id, some)
-        self.call("log_batch", run_id, [], [], [RunTag(*tag) for tag in tags])
+        told = [RunTag(*tag) for tag in tags]
+        for start in range(0, len(points) or 1, 900):
+            some = [Metric(*point, model_id) for point in points[start : start + 900]]
+            self.call("log_batch", run_id, some, [], told)
 
     def copy(self, folder: Path, record: Record, manifest: "Manifest | None" = None) -> str:
         """The id of a new run that mirrors ``record`` in ``folder`` whole."""

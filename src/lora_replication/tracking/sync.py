@@ -6,14 +6,17 @@ import time
 import zlib
 from collections import Counter, defaultdict
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from ruamel.yaml import YAML
 
 from lora_replication.data.manifest import Manifest, read_manifest
 from lora_replication.errors import DataError, EnvironmentProblem, ReplicationError
 from lora_replication.files import digest, file_digest, is_locked, only_writer
 from lora_replication.reading import read_study, study_names
-from lora_replication.record import RECORD, SEARCHED, Record, read_records
+from lora_replication.record import RECORD, Record, read_records
 from lora_replication.study import Study
 from lora_replication.tracking import content
 from lora_replication.tracking.store import RECORD_DIGEST, Store, database_file, failures, resolved
@@ -23,45 +26,17 @@ ADDED, COMPLETED, PRESENT = "added", "completed", "already there"
 RUNNING, KILLED = "left to the process that runs it", "ended as killed"
 
 VIEW_TAG = "mlflow.sharedViewState."
-TEST, VALIDATION = "metrics.`accuracy/test`", "metrics.`accuracy/validation`"
-COST = [f"metrics.`{name}`" for name in content.COSTS if name.startswith("cost/")]
-MEANS = [f"metrics.`{name}`" for name in ("mean/test", "mean/test_low", "mean/test_high", "seeds")]
-
 REPORT_VERSION = "report_version"
 """Tag of what is made from a report: digest of the report's files; set after everything else."""
 
 SHOWN = ("report.html", "card.md", "table.csv", "figures/*.png")
 """Of a report, in MLflow."""
 
-RUNS_ONLY = "tags.role != 'parent' and tags.role != 'report'"
 
-VIEWS: dict[str, dict[str, Any]] = {
-    "by-method": {
-        "searchFilter": " and ".join([RUNS_ONLY, *(f"tags.role != '{r}'" for r in SEARCHED)]),
-        "selectedColumns": [TEST, VALIDATION, "metrics.`parameters/trainable`"],
-        "orderByKey": TEST,
-        "groupBy": {
-            "aggregateFunction": "average",
-            "groupByKeys": [{"mode": "tag", "groupByData": "method"}],
-        },
-    },
-    "grid-by-validation": {
-        "searchFilter": "tags.role = 'cell'",
-        "selectedColumns": [VALIDATION, TEST, "params.`lora.rank`", "params.`lora.alpha`"],
-        "orderByKey": VALIDATION,
-    },
-    "cost": {
-        "searchFilter": RUNS_ONLY,
-        "selectedColumns": [*COST, TEST],
-        "orderByKey": COST[0],
-    },
-    "means-and-intervals": {
-        "searchFilter": f"{MEANS[0]} > 0",
-        "selectedColumns": MEANS,
-        "orderByKey": MEANS[0],
-    },
-}
-"""By key, which names a view, what differs from MLflow's own. The first is what the link opens."""
+@cache
+def views() -> dict[str, dict[str, Any]]:
+    """What ``views.yaml`` says."""
+    return dict(YAML(typ="safe", pure=True).load(Path(__file__).with_name("views.yaml")))
 
 
 def sync_all(root: Path, page: str) -> None:
@@ -244,9 +219,8 @@ def _compare(store: Store, folder: Path, record: Record, runs: list[Any], alive:
 
 def describe(store: Store, experiment: Any, about: str) -> str:
     """Give ``experiment`` its description and its views; returns the first one's link."""
-    # Else pages that no view leads to are those for language models.
-    tags = {"mlflow.note.content": about, "mlflow.experimentKind": "custom_model_development"}
-    for key, state in VIEWS.items():
+    tags = {"mlflow.note.content": about}
+    for key, state in views().items():
         packed = zlib.compress(json.dumps(state | {"orderByAsc": False}).encode())
         made = {"createdAt": experiment.creation_time, "updatedAt": experiment.creation_time}
         name = key.replace("-", " ").capitalize()
@@ -255,5 +229,5 @@ def describe(store: Store, experiment: Any, about: str) -> str:
     for tag, value in tags.items():
         if experiment.tags.get(tag) != value:
             store.call("set_experiment_tag", experiment.experiment_id, tag, value)
-    query = f"viewStateShareKey={next(iter(VIEWS))}&workflowType=machine_learning"
+    query = f"viewStateShareKey={next(iter(views()))}&workflowType=machine_learning"
     return f"#/experiments/{experiment.experiment_id}/runs?{query}"
