@@ -58,11 +58,11 @@ def register_model(folder: Path, name: str, run_folder: Path, record: Record, st
         model = store.call("create_logged_model", experiment_id, name, run_id, tags, settings)
         store.call("log_model_artifacts", model.model_id, str(folder))
         store.call("finalize_logged_model", model.model_id, "READY")
-        from mlflow.entities import LoggedModelOutput
+        from mlflow.entities import LoggedModelOutput, Metric
         from mlflow.exceptions import MlflowException
 
         store.call("log_outputs", run_id, [LoggedModelOutput(model.model_id, step=0)])
-        store.log(run_id, accuracies, model_id=model.model_id)
+        store.call("log_batch", run_id, [Metric(*point, model.model_id) for point in accuracies])
         with suppress(MlflowException):  # there is one
             store.call("create_registered_model", name)
         about = {"description": tags["mlflow.note.content"], "model_id": model.model_id}

@@ -141,7 +141,7 @@ def _tuned(place: Workspace, workspace: Workspace) -> list[Record]:
 
     trials, state = trial_runs(place), progress(place)
     state = replace(state, records={**progress(workspace).records, **state.records})
-    mirror = partial(open_mirror, place.study.tracking)
+    mirror = partial(open_mirror, place)
     with only_writer(place.state / "grid.lock"), open_executor(place, mirror) as executor:
         search(trials, state, "tuning", partial(pack_size, place), executor, _tell)
     return [record for run in trials if (record := place.done(run) or workspace.done(run))]

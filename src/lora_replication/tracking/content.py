@@ -152,14 +152,13 @@ def summaries(results: "Results") -> Iterator[tuple["RunRow", dict[str, str], Me
 def outcome_tags(record: Record) -> dict[str, str]:
     """How a run ended, and on what."""
     happened, where = record.happened, record.where
-    size = f"{where.cores} cores, {where.memory_bytes / 2**30:.0f} GiB"
-    fast = [feature for feature in where.cpu_features if "bf16" in feature]
+    system = " ".join(where.platform.split()[::2])  # without its release
     tags = {
         "status": happened.status,
         "collapsed": happened.one_class,
         "best_epoch": happened.best_epoch,
         "gpu": where.gpu or "none",
-        "host": ", ".join([size, " ".join(where.platform.split()[::2]), *fast]),  # no release
+        "host": f"{where.cores} cores, {where.memory_bytes / 2**30:.0f} GiB, {system}",
         "processor": where.cpu,
         "git_dirty": where.git_dirty,
         "git_commit": where.git_commit and where.git_commit[:SHORT],

@@ -16,18 +16,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from lora_replication.files import file_digest
-from lora_replication.record import (
-    ADAPTER,
-    PREDICTIONS,
-    RECORD,
-    Record,
-    Run,
-    checked_file,
-)
+from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, Record, Run, checked_file
 from lora_replication.tracking import content
+from lora_replication.tracking.content import Point
 
 if TYPE_CHECKING:
     from lora_replication.data.manifest import Manifest
+
+Tags = Iterable[tuple[str, str]]
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 
@@ -251,9 +247,7 @@ class Store:
         order = ["attributes.start_time ASC", "attributes.run_id ASC"]
         return list(self.call("search_runs", [experiment_id], condition, 1, 50_000, order))
 
-    def create_run(
-        self, run: Run, manifest: "Manifest | None" = None, began: int | None = None
-    ) -> str:
+    def create_run(self, run: Run, manifest: "Manifest | None", began: int | None = None) -> str:
         """The id of a new RUNNING run on the data of ``manifest`` below its parent, which ``began``
         at these milliseconds since 1970, or now.
         """
@@ -261,7 +255,7 @@ class Store:
 
         experiment_id = self.experiment_id(run)
         tags = content.run_tags(run)
-        tags["mlflow.parentRunId"] = self._parent_id(experiment_id, run, began)
+        tags["mlflow.parentRunId"] = self.parent_id(run, began)
         made = self.call("create_run", experiment_id, began, tags, run.words)
         params = [Param(*setting) for setting in content.parameters(run).items()]
         self.call("log_batch", made.info.run_id, [], params)
@@ -278,8 +272,9 @@ class Store:
                 self.call("log_inputs", made.info.run_id, inputs)  # another process was faster
         return str(made.info.run_id)
 
-    def _parent_id(self, experiment_id: str, run: Run, began: int | None) -> str:
-        name, tags = content.parent(run)
+    def parent_id(self, run: Run, began: int | None = None) -> str:
+        """The run under which ``run`` is nested, made where there is none."""
+        experiment_id, (name, tags) = self.experiment_id(run), content.parent(run)
         group = tags["group"]
         if group not in self._parents:
             condition, made = f"tags.group = '{group}'", None
@@ -292,20 +287,13 @@ class Store:
                 self.call("delete_run", made)
         return self._parents[group]
 
-    def log(
-        self,
-        run_id: str,
-        points: Sequence[content.Point],
-        tags: Iterable[tuple[str, str]] = (),
-        model_id: str | None = None,
-    ) -> None:
-        """Log metrics, of the model too where one is given, and tags, at most 1,000 in a call."""
+    def log(self, run_id: str, points: Sequence[Point], tags: Tags = ()) -> None:
+        """Log metrics and tags in as few calls as MLflow allows."""
         from mlflow.entities import Metric, RunTag
 
-        told = [RunTag(*tag) for tag in tags]
-        for start in range(0, len(points) or 1, 900):
-            some = [Metric(*point, model_id) for point in points[start : start + 900]]
-            self.call("log_batch", run_id, some, [], told)
+        metrics, told = [Metric(*point) for point in points], [RunTag(*tag) for tag in tags]
+        for start in range(0, len(metrics) or 1, 900):  # it takes 1,000 of both
+            self.call("log_batch", run_id, metrics[start : start + 900], [], told)
 
     def copy(self, folder: Path, record: Record, manifest: "Manifest | None" = None) -> str:
         """The id of a new run that mirrors ``record`` in ``folder`` whole."""
@@ -314,9 +302,7 @@ class Store:
         self.complete(run_id, folder, record, content.record_points(record))
         return run_id
 
-    def complete(
-        self, run_id: str, folder: Path, record: Record, points: Sequence[content.Point]
-    ) -> None:
+    def complete(self, run_id: str, folder: Path, record: Record, points: Sequence[Point]) -> None:
         """Log ``points`` and the files of ``folder``, and end the run; then it is whole."""
         self.log(run_id, points, content.outcome_tags(record).items())
         files = [n for n in (PREDICTIONS, ADAPTER) if (folder / n).exists()]

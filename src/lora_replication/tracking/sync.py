@@ -145,7 +145,7 @@ def _rebuild(
     if not experiment:
         return done, ""
     with suppress(DataError):  # there is no report yet
-        about = _show_report(store, experiment.experiment_id, workspace.report)
+        about = _show_report(store, experiment.experiment_id, workspace.report, records)
     return done, describe(store, experiment, about)
 
 
@@ -158,29 +158,31 @@ def _manifests(*folders: Path) -> dict[str, Manifest]:
     return {manifest.digest: manifest for manifest in found}
 
 
-def _show_report(store: Store, experiment_id: str, folder: Path) -> str:
-    """Bring the parents' metrics and the run ``Report`` to what the report in ``folder`` says;
-    returns its title and table. Raises ``DataError`` where there is none.
+def _show_report(
+    store: Store, experiment_id: str, folder: Path, records: list[tuple[Path, Record]]
+) -> str:
+    """Bring the parents of ``records`` and the run ``Report`` to what the report in ``folder``
+    says; returns its title and table. Raises ``DataError`` where there is none.
     """
     from lora_replication.report.build import read_results  # pandas takes a second
     from lora_replication.report.tables import terminal_table
 
     results, now = read_results(folder), time.time_ns() // 1_000_000
+    asked = {(r.asked.role, r.asked.name, r.asked.key): r.asked for _, r in records}
     files = [file for name in SHOWN for file in sorted(folder.glob(name))]
     version = digest([file_digest(file) for file in files])[: content.SHORT]
-    runs = {run.info.run_id: run for run in store.runs(experiment_id)}
-    parents = {_which(run): run.data.tags.get("mlflow.parentRunId") for run in runs.values()}
     for row, tags, metrics in content.summaries(results):
-        parent = runs.get(parents.get((row.role, row.name, row.key[: content.SHORT])))
-        if parent and parent.data.tags.get(REPORT_VERSION) != version:
-            own = {**tags, REPORT_VERSION: version}.items()
-            store.log(parent.info.run_id, content.points(metrics, now, 0), own)
-    old = [run for run in runs.values() if run.data.tags.get("role") == "report"]
+        if run := asked.get((row.role, row.name, row.key)):
+            parent = store.call("get_run", store.parent_id(run))
+            if parent.data.tags.get(REPORT_VERSION) != version:
+                own = {**tags, REPORT_VERSION: version}.items()
+                store.log(parent.info.run_id, content.points(metrics, now, 0), own)
+    old = store.runs(experiment_id, "tags.role = 'report'")
     if [run.data.tags.get(REPORT_VERSION) for run in old] != [version]:
         for run in old:
             store.call("delete_run", run.info.run_id)
-        about = {"role": "report", "mlflow.note.content": results.reservation or results.title}
-        tags = about | content.AUTHOR_TAGS
+        about = results.reservation or results.title
+        tags = content.AUTHOR_TAGS | {"role": "report", "mlflow.note.content": about}
         run_id = store.call("create_run", experiment_id, now, tags, "Report").info.run_id
         for file in files:
             inside = None if file.parent == folder else file.parent.name
@@ -191,16 +193,8 @@ def _show_report(store: Store, experiment_id: str, folder: Path) -> str:
     return f"{results.title}\n\n```\n{table[table.index('Method ') :]}\n```"
 
 
-def _which(run: Any) -> tuple[Any, Any, Any]:
-    """Of a run in MLflow: role, name and start of the key of the record that it mirrors."""
-    tags = run.data.tags
-    return tags.get("role"), run.data.params.get("method"), tags.get("record_key")
-
-
 def _compare(store: Store, folder: Path, record: Record, runs: list[Any], alive: set[str]) -> str:
-    """Whether one of ``runs``, all of this record's place and key, is its whole copy; a partial one
-    is removed.
-    """
+    """Whether one of ``runs``, all of its place and key, is its copy; half a copy is removed."""
     whole = file_digest(folder / RECORD)
     same = [run for run in runs if run.data.tags.get(RECORD_DIGEST) == whole]
     status = content.RUN_STATUS[record.happened.status]
