@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lora_replication.compare.foreign import read_answers
@@ -86,6 +88,28 @@ def test_a_given_split_comes_from_a_column_or_from_a_file_for_each_part(tmp_path
         assert [r[:2] for r in by_file[part]] == [r[:2] for r in by_column[part]]
     with pytest.raises(DataError, match="row 1 has no part: one of train, val, test; 6 of 12 rows"):
         load_table(asked(write(rows.replace("train", "dev"), file), split="name"))
+
+
+def test_a_file_of_the_hub_has_an_address_with_its_commit_and_its_classes_names(
+    tmp_path, monkeypatch
+):
+    noted = {"info": {"features": {"label": {"names": list(WORDS), "_type": "ClassLabel"}}}}
+    numbered = pa.table({"text": texts(30)["text"], "label": [row % 3 for row in range(30)]})
+    snapshot = tmp_path / "datasets--someone--news" / "snapshots" / ("ab" * 20)
+    (snapshot / "data").mkdir(parents=True)
+    table = numbered.replace_schema_metadata({"huggingface": json.dumps(noted)})
+    pq.write_table(table, snapshot / "data" / "train-0.parquet")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    address = f"hub://someone/news@{'ab' * 20}/data/train-0.parquet"
+    split, loaded = load_table(asked(address))
+    assert loaded.classes == tuple(sorted(WORDS))
+    for review in split["train"]:
+        assert WORDS[loaded.classes[review.label]] in review.text
+    study = write_params(tmp_path, data={"source": "table", "path": address})
+    assert load_study(study).data.path == address
+    for wrong in (address.replace("@ab", "@"), address.replace("data/", "../")):
+        with pytest.raises(ValueError, match="allowed: for source table, hub://OWNER/NAME@COMMIT"):
+            asked(wrong)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What is pinned: encoders that a study may name, one an entry; files of the hub at a commit."""
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,12 @@ FOLDER = "folder"
 ENCODERS = (*PINS, FOLDER)
 
 
+HUB = "hub://"
+"""How the address of a file of a hub's data set begins, where a path may be one."""
+
+HUB_FORM = "hub://OWNER/NAME@COMMIT/FILE with the 40 hexadecimal digits of a commit"
+
+
 @dataclass(frozen=True)
 class HubFiles:
     """Some files of a repository of the hub at a commit."""
@@ -113,3 +120,10 @@ class HubFiles:
                 f"{constants.HF_HUB_CACHE} holds no whole copy; connect once, or {instead}, or "
                 "bring a copy of that cache from another machine and set HF_HUB_OFFLINE=1"
             ) from None
+
+
+def hub_file(address: str) -> HubFiles | None:
+    """The file of a data set that an address of ``HUB_FORM`` names; None where it is none."""
+    part = r"[\w-][\w.-]*"
+    found = re.fullmatch(rf"{HUB}({part}/{part})@([0-9a-f]{{40}})/({part}(?:/{part})*)", address)
+    return HubFiles(found[1], found[2], (found[3],), "dataset") if found else None

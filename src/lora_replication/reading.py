@@ -21,6 +21,7 @@ from ruamel.yaml.nodes import MappingNode
 from lora_replication.allowed import METHOD_RULE, Part
 from lora_replication.errors import ParameterError
 from lora_replication.files import expanded, file_digest, project_root
+from lora_replication.pins import HUB
 from lora_replication.study import MethodParams, Study
 from lora_replication.tracking.store import absolute
 
@@ -79,7 +80,9 @@ def load_study(file: Path) -> Study:
     folder = file.absolute().parent
     methods = {name: _method(name, study, file, text) for name in study.methods}
     data, model = (
-        part.model_copy(update={"path": str(folder / expanded(part.path))}) if part.path else part
+        part.model_copy(update={"path": str(folder / expanded(part.path))})
+        if part.path and not part.path.startswith(HUB)
+        else part
         for part in (study.data, study.model)
     )
     uri = absolute(study.tracking.uri, (folder / study.root).resolve())

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from lora_replication import allowed
 from lora_replication.allowed import TARGETS, Part, Several, whole
-from lora_replication.pins import ENCODERS, FOLDER
+from lora_replication.pins import ENCODERS, FOLDER, HUB, HUB_FORM, hub_file
 
 ARTICLE_REVIEWS = {"train": 35_000, "val": 5_000, "test": 10_000}
 """Sizes of the article's split of the 50,000 labelled reviews."""
@@ -71,6 +71,9 @@ class DataParams(Part):
             raise ValueError(
                 f"data.path is {self.path!r}, but source {self.source} reads none; set it to null"
             )
+        known = self.source == "table" and hub_file(self.path or "")
+        if (self.path or "").startswith(HUB) and not known:
+            raise ValueError(f"data.path is {self.path!r}; allowed: for source table, {HUB_FORM}")
         if self.table and self.source != "table":
             raise ValueError(f"data.table is for source table; source is {self.source}")
         return self

@@ -21,10 +21,11 @@ from lora_replication.allowed import LINE, MOST_CLASSES, MOST_NAME
 from lora_replication.data.reviews import PARTS, Loaded, PartName, Review, read_table
 from lora_replication.errors import DataError, ParameterError
 from lora_replication.files import expanded, file_digest, readable
+from lora_replication.pins import hub_file
 from lora_replication.study import DataParams, TableParams
 
 FORMS = (".csv", ".jsonl", ".parquet")
-WRONG = (LookupError, ValueError, TypeError, RecursionError)
+WRONG = (LookupError, ValueError, TypeError, AttributeError, RecursionError)
 MOST_BYTES, MOST_CHARACTERS = 2**30, 2**20
 """Of a file, which is held in memory; of a text, of which an encoder reads 512 tokens."""
 
@@ -69,7 +70,14 @@ def load_table(data: DataParams) -> tuple[dict[PartName, list[Review]], Loaded]:
 
 
 def table_files(data: DataParams) -> dict[str, Path]:
-    """The file of each part, or the only one under an empty name. Raises ``DataError``."""
+    """The file of each part, or the only one under an empty name.
+
+    Raises:
+        DataError: a folder without a file for each part.
+        EnvironmentProblem: the hub's file can't be had.
+    """
+    if hub := hub_file(data.path or ""):
+        return {"": hub.fetched("name a copy of the file in data.path")[0]}
     path = expanded(data.path or "")
     if not path.is_dir():
         return {"": path}
@@ -83,8 +91,9 @@ def table_files(data: DataParams) -> dict[str, Path]:
 
 def source_digests(data: DataParams) -> dict[str, str]:
     """sha256 by name of the files that hold the table. Raises ``DataError``."""
+    files = table_files(data).values()
     with readable(Path(data.path or ""), "name the table in data.path"):
-        return {file.name: file_digest(file) for file in table_files(data).values()}
+        return {file.name: file_digest(file) for file in files}
 
 
 def _spread(reviews: list[Review], seed: int) -> list[Review]:
@@ -137,7 +146,7 @@ def _read(file: Path, table: TableParams) -> list[Any]:
         if not file.is_file() or file.suffix not in FORMS or size > MOST_BYTES:
             raise OSError(f"it is no {' or '.join(FORMS)} of at most {MOST_BYTES:,} bytes")
         try:
-            rows.extend(_found(file, columns))
+            rows.extend(_found(file, columns, table.label))
         except (*WRONG, csv.Error, pa.ArrowException) as problem:
             raise ValueError(f"after row {len(rows):,}: {problem}") from None
         if absent := [name for name in columns if not any(name in row for row in rows)]:
@@ -145,9 +154,15 @@ def _read(file: Path, table: TableParams) -> list[Any]:
     return rows
 
 
-def _found(file: Path, columns: list[str]) -> Iterator[Any]:
+def _found(file: Path, columns: list[str], label: str) -> Iterator[Any]:
     if file.suffix == ".parquet":
-        yield from read_table(file, columns).to_pylist()
+        table = read_table(file, columns)
+        # A data set of the hub keeps the names of its numbered classes there; -1 is none.
+        noted = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+        names = noted.get("info", {}).get("features", {}).get(label, {}).get("names")
+        named = dict(enumerate(names or ()))
+        for row in table.to_pylist():
+            yield row | {label: named.get(row[label])} if names else row
         return
     csv.field_size_limit(MOST_CHARACTERS)
     with file.open(encoding="utf-8-sig", newline="") as stream:
