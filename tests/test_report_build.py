@@ -17,8 +17,7 @@ from tests import report_records as made
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = {
     "report.html", "report.md", "card.md", "results.json", "verdicts.json", "table.csv", "runs.csv",
-    "runs.parquet",
-    "learning_curves.csv", "table.tex", "table_wide.tex", "citation.bib",
+    "runs.parquet", "learning_curves.csv", "table.tex", "table_wide.tex", "citation.bib",
 }  # fmt: skip
 METRICS = [f"metrics/{name}.json" for name in ("last_layers", "lora_default", "lora_tuned", "full")]
 DRAWN = ("accuracy_by_method", "learning_curves", "paired_differences", "grid_heatmaps",

@@ -74,11 +74,8 @@ def test_a_study_without_a_tracking_server_is_whole_and_tracked_afterwards(finis
 @pytest.mark.parametrize("where", ["50%25 #1?x ü", "with carriage returns", "of another owner"])
 def test_a_study_runs_to_its_report_in_a_folder(where, tmp_path):
     root, made = tmp_path / where, checkout(tmp_path)
-    if "returns" in where:
-        clone = ["git", "clone", "-q", "-c", "core.autocrlf=true", made, root]
-        subprocess.run(clone, check=True)
-    else:
-        made.rename(root)
+    crlf = ["-c", "core.autocrlf=true"] if "returns" in where else []
+    subprocess.run(["git", "clone", "-q", *crlf, made, root], check=True)
     if "owner" in where:
         if os.geteuid():
             pytest.skip("needs root, who may give files away")
