@@ -35,21 +35,35 @@ def results(name: str) -> dict[str, Any]:
 
 
 def test_the_table_of_the_study_is_that_of_its_report(text):
-    found = results("minilm-small")
-    for row in [*found["methods"], found["grid"]["winner"]]:
-        cells = [f"{row['trainable_parameters']:,}", str(row["runs_done"])]
-        cells += [f"{100 * row[part]['estimate']:.1f}" for part in ("val", "test")]
-        low, high = (100 * row["interval"][end] for end in ("low", "high"))
-        assert f" | {' | '.join(cells)} | {low:.1f} to {high:.1f} |" in text, row["name"]
+    found = results("minilm-rates")
+    for row, own in zip(found["methods"], found["tuned"], strict=True):
+        assert (row["name"], row["runs_done"], own["runs_done"]) == (own["name"], 10, 10)
+        at_one, at_own = (
+            f"{100 * one['test']['estimate']:.1f} "
+            f"({100 * one['interval']['low']:.1f} to {100 * one['interval']['high']:.1f})"
+            for one in (row, own)
+        )
+        cells = (f"{row['trainable_parameters']:,}", at_one, f"{own['learning_rate']:g}", at_own)
+        assert f" | {' | '.join(cells)} |" in text, row["name"]
 
 
 def test_the_differences_in_the_first_table_are_those_of_the_report(text):
-    judged = {v["claim"]["name"]: v for v in results("minilm-small")["verdicts"]}
-    for name in ("lora_above_last_layers", "full_above_lora", "tuned_above_default"):
-        measured, word = judged[name]["measured_percent"], judged[name]["word"]
-        ends = f"{measured['low']:+.1f} to {measured['high']:+.1f})"
-        points = re.escape(f"{measured['estimate']:+.1f} points (")
-        assert re.search(rf"{points}[^|]*{re.escape(ends)} \| {word} \|", text), name
+    found = results("minilm-rates")
+    judged = {v["claim"]["name"]: v for v in found["verdicts"]}
+    own_rates = {(c["first"], c["second"]): c["interval"] for c in found["tuned_comparisons"]}
+
+    def ends(interval: dict[str, float], unit: int) -> str:
+        return f"({unit * interval['low']:+.1f} to {unit * interval['high']:+.1f})"
+
+    for name, first, second in (
+        ("lora_above_last_layers", "last_layers", "lora_default"),
+        ("full_above_lora", "lora_default", "full"),
+        ("tuned_above_default", "lora_default", "lora_tuned"),
+    ):
+        measured, own = judged[name]["measured_percent"], own_rates[first, second]
+        row = f"{measured['estimate']:+.1f} points {ends(measured, 1)} | {judged[name]['word']} | "
+        row += f"{100 * own['estimate']:+.1f} {ends(own, 100)} |"
+        assert row in text, name
 
 
 def test_what_the_grids_say_is_in_their_reports(text):
