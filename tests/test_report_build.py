@@ -146,8 +146,9 @@ def test_generated_reviews_are_named_in_every_file(tmp_path: Path) -> None:
             assert b"enerated reviews, not IMDb" in content, name
 
 
-def test_a_committed_report_is_what_its_records_give(tmp_path: Path) -> None:
-    workspace = Workspace.published(read_study("minilm-small", ROOT), ROOT)
+@pytest.mark.parametrize("name", ["minilm-small", "minilm-rates"])
+def test_a_committed_report_is_what_its_records_give(tmp_path: Path, name: str) -> None:
+    workspace = Workspace.published(read_study(name, ROOT), ROOT)
     build_report(workspace, tmp_path)
     old, new = files(workspace.report), files(tmp_path)
     beside = {name for name in old if name.startswith(("records/", "data/"))}

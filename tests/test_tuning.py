@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from lora_replication.grid.choice import chosen_trial, trials_of
 from lora_replication.grid.space import trial_runs
 from lora_replication.grid.sweep import sweep
 from lora_replication.plan import method_runs, progress
+from lora_replication.record import read_records
 from lora_replication.training.randomness import NUDGE, nudge
 from tests.made_runs import DIVERGED, make_record, make_workspace, write
 
@@ -129,3 +131,15 @@ def test_a_nudge_moves_one_element_of_each_tensor_another_for_another_number():
         assert one[name].max().item() == pytest.approx(NUDGE)
         assert torch.equal(one[name], again[name])
     assert not torch.equal(one["A"], other["A"])
+
+
+def test_committed_sweeps_have_equal_budgets_seeds_of_their_own_and_no_test_count():
+    root = Path(__file__).resolve().parents[1]
+    records = [one for _, one in read_records(root / "reports" / "minilm-rates" / "records")]
+    trials = [record for record in records if record.asked.role == "trial"]
+    assert set(Counter(trial.asked.name for trial in trials).values()) == {7 * 3}
+    assert len({trial.asked.name for trial in trials}) == 4
+    final = {record.asked.seed for record in records if record.asked.role != "trial"}
+    assert final == set(range(31, 41))
+    assert {trial.asked.seed for trial in trials} == {21, 22, 23}
+    assert not any(trial.happened.test for trial in trials)
