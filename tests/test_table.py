@@ -14,7 +14,7 @@ import pytest
 from lora_replication.compare.foreign import read_answers
 from lora_replication.data.prepare import is_prepared, prepare
 from lora_replication.data.reviews import PARTS
-from lora_replication.data.table import load_table
+from lora_replication.data.table import is_of_table, load_table
 from lora_replication.encoders import locate_encoder
 from lora_replication.errors import DataError, ParameterError
 from lora_replication.export import export_run, import_adapter
@@ -107,6 +107,9 @@ def test_a_file_of_the_hub_has_an_address_with_its_commit_and_its_classes_names(
         assert WORDS[loaded.classes[review.label]] in review.text
     study = write_params(tmp_path, data={"source": "table", "path": address})
     assert load_study(study).data.path == address
+    assert is_of_table(asked(address), loaded.files)
+    for other in (address.replace("ab" * 20, "cd" * 20), address.replace("-0", "-1")):
+        assert not is_of_table(asked(other), loaded.files)
     for wrong in (address.replace("@ab", "@"), address.replace("data/", "../")):
         with pytest.raises(ValueError, match="allowed: for source table, hub://OWNER/NAME@COMMIT"):
             asked(wrong)

@@ -24,6 +24,8 @@ def test_a_run_is_described_in_words_and_its_settings_are_flat():
     settings = content.parameters(run)
     assert settings["lora.targets"] == "query + value"
     assert settings["evaluate_train"] == "true"
+    named = content.parameters(run.model_copy(update={"study": "study-1.0"}))
+    assert (named["study"], named["lora.alpha"]) == ("study-1.0", "0.5")
     assert (settings["method"], settings["seed"], settings["lora.rank"]) == (run.name, "1", "8")
 
 

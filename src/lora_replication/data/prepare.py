@@ -25,10 +25,10 @@ from lora_replication.data.manifest import (
 )
 from lora_replication.data.reviews import NEGATIVE, PARTS, Loaded, PartName, Review, table_to_bytes
 from lora_replication.data.split import CSV_DIGESTS, article_split
-from lora_replication.data.table import load_table, source_digests
+from lora_replication.data.table import is_of_table, load_table
 from lora_replication.data.tokens import Tokens, load_tokenizer, tokenise, tokens_to_bytes
 from lora_replication.errors import DataError
-from lora_replication.files import expanded, file_digest, write_whole
+from lora_replication.files import file_digest, write_whole
 from lora_replication.study import DataParams, Study
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ def is_prepared(study: Study, encoder: "Encoder", folder: Path) -> bool:
     except DataError:
         return False
     same = [getattr(manifest, key) == value for key, value in _asked(study, encoder).items()]
-    if study.data.source == "table" and expanded(study.data.path or "").exists():
-        same.append(manifest.source_files == source_digests(study.data))
+    same.append(study.data.source != "table" or is_of_table(study.data, manifest.source_files))
     return all(same) and not manifest.differences(study)
 
 

@@ -69,6 +69,13 @@ def load_table(data: DataParams) -> tuple[dict[PartName, list[Review]], Loaded]:
     return {part: found[part] for part in PARTS}, loaded
 
 
+def is_of_table(data: DataParams, files: dict[str, str]) -> bool:
+    """Whether ``files`` are the table that ``data`` names now; true of one that is not here."""
+    if hub_file(data.path or ""):  # its address has its commit
+        return [*files] == [data.path]
+    return not expanded(data.path or "").exists() or files == source_digests(data)
+
+
 def table_files(data: DataParams) -> dict[str, Path]:
     """The file of each part, or the only one under an empty name.
 
@@ -90,10 +97,10 @@ def table_files(data: DataParams) -> dict[str, Path]:
 
 
 def source_digests(data: DataParams) -> dict[str, str]:
-    """sha256 by name of the files that hold the table. Raises ``DataError``."""
-    files = table_files(data).values()
-    with readable(Path(data.path or ""), "name the table in data.path"):
-        return {file.name: file_digest(file) for file in files}
+    """sha256 by name, or address in the hub, of the table's files. Raises ``DataError``."""
+    path, files = data.path or "", table_files(data).values()
+    with readable(Path(path), "name the table in data.path"):
+        return {path if hub_file(path) else file.name: file_digest(file) for file in files}
 
 
 def _spread(reviews: list[Review], seed: int) -> list[Review]:
@@ -118,7 +125,8 @@ def _rows(file: Path, part: str, table: TableParams) -> list[tuple[Any, ...]]:
         rows.append((text, label, own, f"{file.name}:{number}"))
         if problem := "too many cells" if None in row else _problem(text, label, own):
             wrong.append((number, problem))
-    for first, problem in wrong:
+    if wrong:
+        first, problem = wrong[0]
         count = f"{len(wrong):,} of {len(rows):,} rows are wrong"
         raise DataError(f"{file}: row {first:,} has {problem}; {count}; mend or remove them")
     return rows

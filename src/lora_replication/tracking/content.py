@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lora_replication.files import digest
 from lora_replication.record import SEARCHED, Epoch, Record, Run, Status, method_words
+from lora_replication.study import shortest
 
 if TYPE_CHECKING:
     from lora_replication.data.manifest import Manifest
@@ -67,7 +68,8 @@ def parameters(run: Run) -> dict[str, str]:
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return " + ".join(value)
-    return str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
+    text = shortest(value) if isinstance(value, float) else str(value)
+    return text.lower() if isinstance(value, bool) else text
 
 
 def datasets(run: Run, manifest: "Manifest") -> dict[str, dict[str, str]]:
