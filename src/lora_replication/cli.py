@@ -158,8 +158,7 @@ def compare(
     else:
         from lora_replication.compare.more_seeds import compare_training
 
-        limits = (seeds_at_most, step)
-        found = compare_training(first, second, study, margin, root, *limits, tune=tune)
+        found = compare_training(first, second, study, margin, root, seeds_at_most, step, tune=tune)
     if page:
         write_page(found, page)
     click.echo(found.model_dump_json(indent=1) if as_json else terminal_text(found))

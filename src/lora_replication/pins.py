@@ -67,9 +67,8 @@ ENCODERS = (*PINS, FOLDER)
 
 
 HUB = "hub://"
-"""How the address of a file of a hub's data set begins, where a path may be one."""
-
-HUB_FORM = "hub://OWNER/NAME@COMMIT/FILE with the 40 hexadecimal digits of a commit"
+HUB_FORM = f"{HUB}OWNER/NAME@COMMIT/FILE with the 40 hexadecimal digits of a commit"
+"""How the address of a file of a hub's data set begins, and what it is, where a path may be one."""
 
 
 @dataclass(frozen=True)

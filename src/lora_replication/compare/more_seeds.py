@@ -28,8 +28,7 @@ MOST_SEEDS = 1_000
 HALF_DECADES = range(-3, 4)
 """What a sweep tries where the study has none: a method's own rate times 10^(k/2)."""
 
-TUNING_SEEDS = 3
-UNSTABLE_BEYOND = 10.0
+TUNING_SEEDS, UNSTABLE_BEYOND = 3, 10.0
 """Seeds of each of these trials, and the points beyond which they are too far apart."""
 
 
@@ -141,14 +140,10 @@ def _tuned(place: Workspace, workspace: Workspace) -> list[Record]:
 
     trials, state = trial_runs(place), progress(place)
     state = replace(state, records={**progress(workspace).records, **state.records})
-    mirror = partial(open_mirror, place)
+    mirror, tell = partial(open_mirror, place), partial(print, file=sys.stderr, flush=True)
     with only_writer(place.state / "grid.lock"), open_executor(place, mirror) as executor:
-        search(trials, state, "tuning", partial(pack_size, place), executor, _tell)
+        search(trials, state, "tuning", partial(pack_size, place), executor, tell)
     return [record for run in trials if (record := place.done(run) or workspace.done(run))]
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _example(method: str, records: Sequence[Record], place: Workspace) -> Run:
@@ -186,7 +181,7 @@ def _train(place: Workspace, workspace: Workspace, run: Run) -> None:
     record = perform_one(place, run, partial(open_mirror, place))
     test = record.happened.test
     result = f"test {100 * test.fraction:.1f} %" if test else record.happened.status
-    _tell(f"{run.words}: {result}")
+    print(f"{run.words}: {result}", file=sys.stderr, flush=True)
 
 
 def _side(method: str, runs: Sequence[Run], workspaces: Sequence[Workspace]) -> Side:

@@ -47,7 +47,7 @@ REGIONS = {"all": ALPHAS, "alpha up to 8": (1, 4, 8), "alpha 1 and 4": (1, 4)}
 too, so that the rest is the scatter of single runs.
 """
 
-DIGITS = 12
+DECIMALS = 12
 """Kept of what is computed: later ones depend on the processor and its threads."""
 
 LEAST_SHARE = 0.02
@@ -179,7 +179,7 @@ def _rows(frame: pd.DataFrame) -> Rows:
 
 
 def _number(value: float) -> float | None:
-    return None if math.isnan(value) else round(float(value), DIGITS)
+    return None if math.isnan(value) else round(float(value), DECIMALS)
 
 
 def _spearman(first: pd.Series, second: pd.Series) -> float | None:
@@ -204,7 +204,7 @@ def _variance(runs: pd.DataFrame) -> Rows:
     table.loc["other pairs"] = shares[~named].sum()
     table.loc["interactions of three"] = [fit.triples for fit in fits.values()]
     table.loc["rest"] = [fit.rest for fit in fits.values()]
-    return _rows(table.round(DIGITS).rename_axis("source"))
+    return _rows(table.round(DECIMALS).rename_axis("source"))
 
 
 def _fitted_scatter(runs: pd.DataFrame) -> Rows:
@@ -212,7 +212,7 @@ def _fitted_scatter(runs: pd.DataFrame) -> Rows:
     val, test = (_fit(runs, region, part) for part in ("val", "test"))
     if not (val and test and val.sd and test.sd):
         return []
-    found = {"val": round(val.sd, DIGITS), "test": round(test.sd, DIGITS)}
+    found = {"val": round(val.sd, DECIMALS), "test": round(test.sd, DECIMALS)}
     row = {"source": f"factorial fit, {region}", **found, "freedom": val.freedom}
     return [row] if all(found.values()) else []
 
@@ -231,7 +231,7 @@ def _repeated_scatter(grid: PublishedGrid) -> dict[str, Any]:
     groups = [np.array(sorted(mine)) / 100 for mine in found.values()]
     freedom = sum(len(mine) - 1 for mine in groups)
     squares = sum(np.square(mine - mine.mean(axis=0)).sum(axis=0) for mine in groups)
-    _, val, test = np.sqrt(squares / freedom).round(DIGITS).tolist()
+    _, val, test = np.sqrt(squares / freedom).round(DECIMALS).tolist()
     return {"source": "repeated runs", "val": val, "test": test, "freedom": freedom}
 
 
@@ -277,7 +277,7 @@ def _random_search(runs: pd.DataFrame) -> Rows:
         chances = stats.selection_chances(ordered["val"], trials)
         # Rounding may leave the last sum below 1.
         low, high = np.searchsorted(np.cumsum(chances), BAND).clip(max=len(runs) - 1)
-        mean, ends = round(float(chances @ tests), DIGITS), tests[[low, high]].tolist()
+        mean, ends = round(float(chances @ tests), DECIMALS), tests[[low, high]].tolist()
         rows.append({"trials": trials, "test": mean, "low": ends[0], "high": ends[1]})
     return rows
 

@@ -110,7 +110,7 @@ def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
 
 
 def csv_bytes(columns: Sequence[Column], rows: Sequence[Any]) -> bytes:
-    """``rows`` at full precision as CSV in UTF-8; no text is one that a spreadsheet computes."""
+    """``rows`` as CSV, unrounded in UTF-8; no text is one that a spreadsheet computes."""
     written: dict[str, list[Any]] = {}
     for column in (column for column in columns if column.name):
         values = [column.of(row) for row in rows]
