@@ -28,7 +28,7 @@ def test_logits_are_in_the_order_of_the_reviews_whatever_the_batches(settings, m
     tokens = random_tokens([9, 30, 4, 64, 30, 12, 5])
     classifier = Classifier(encoder_of(), settings(), 1)
     in_one_batch = predict_logits(classifier, tokens)
-    monkeypatch.setattr(evaluation, "TOKEN_BUDGET", 1)
+    monkeypatch.setattr(evaluation, "TOKEN_BUDGET", {"cpu": 1})
     one_by_one = predict_logits(classifier, tokens)
     assert in_one_batch.shape == (1, 7, 2)
     assert np.allclose(in_one_batch, one_by_one, atol=1e-6)

@@ -78,7 +78,8 @@ def measure(workspace: Workspace, job: Job) -> Cost:
         if step >= WARM_UP_STEPS and time.monotonic() - begun > MOST_SECONDS:
             break
     wait()
-    training, some = (time.monotonic() - begun) / trained, first_reviews(tokens, 2 * TOKEN_BUDGET)
+    training = (time.monotonic() - begun) / trained
+    some = first_reviews(tokens, 2 * TOKEN_BUDGET[settings.device])
     begun = time.monotonic()
     predict_logits(classifier, some)
     return Cost(build, training, (time.monotonic() - begun) / len(some.ids))

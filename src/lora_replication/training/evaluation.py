@@ -8,8 +8,8 @@ from lora_replication.record import Count
 from lora_replication.training.batches import collate, evaluation_rows
 from lora_replication.training.classifier import Classifier
 
-TOKEN_BUDGET = 8192
-"""Of an evaluation batch: they keep the processor busy in less memory than training takes."""
+TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}
+"""Of an evaluation batch: more no longer fit a processor's cache, fewer leave a GPU idle."""
 
 
 def predict_logits(classifier: Classifier, tokens: Tokens) -> np.ndarray:
@@ -18,7 +18,8 @@ def predict_logits(classifier: Classifier, tokens: Tokens) -> np.ndarray:
     shape = len(classifier.active), len(tokens), len(classifier.settings.classes)
     result = np.empty(shape, np.float32)
     with torch.inference_mode():
-        for rows in evaluation_rows(tokens, TOKEN_BUDGET // classifier.chunk_size):
+        budget = TOKEN_BUDGET[classifier.settings.device] // classifier.chunk_size
+        for rows in evaluation_rows(tokens, budget):
             batch = collate(tokens, rows, classifier.device)
             result[:, batch.rows] = classifier.logits(batch).cpu().numpy()
     return result
