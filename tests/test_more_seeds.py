@@ -66,7 +66,7 @@ def test_seeds_are_added_until_decided_and_an_interrupted_start_goes_on(root, mo
     assert (again, trained(root)) == (found, after)
     assert not (root / "runs").exists()
     words = " ".join(terminal_text(found).split())
-    assert "of at most 5 seeds; all looks together have a chance of at most 5 % of a" in words
+    assert "at most 5 seeds; over all looks the chance of a false verdict is at most 5 %" in words
 
 
 def test_runs_of_the_study_are_taken_and_too_few_reviews_end_it(root, monkeypatch) -> None:

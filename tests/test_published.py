@@ -114,10 +114,11 @@ def test_the_report_is_whole_and_the_same_each_time(file: Path, tmp_path: Path) 
         build_published_report(file, tmp_path / folder, 0.95)
     first = tmp_path / "one"
     found = {path.relative_to(first): path.read_bytes() for path in first.rglob("*.*")}
-    assert len(found) == 4 + 5 * 2
+    assert len(found) == 5 + 5 * 2
     assert all((tmp_path / "two" / name).read_bytes() == text for name, text in found.items())
     text = found[Path("report.md")].decode()
     assert "384 of 576 configurations are missing from the file" in text
+    assert "32 of 192 runs collapsed" in found[Path("card.md")].decode()
     assert "32 of 192 runs collapsed: they end below 60 % test accuracy, and 32 of them" in text
     rows = list(csv.DictReader(found[Path("alpha_by_rank.csv")].decode().splitlines()))
     content = json.loads(found[Path("results.json")])

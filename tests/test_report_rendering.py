@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lora_replication.article import article
 from lora_replication.report.build import FILES, report_files
 from lora_replication.report.rendering import _in_latex, _in_markdown
 from tests import report_records as made
@@ -79,10 +80,13 @@ def test_nothing_from_outside_becomes_an_element(reader: Reader, files: dict[str
 
 def test_nothing_is_fetched_and_only_the_one_script_may_run(reader, files):
     text = files["report.html"]
-    places = ("src", "href", "xlink:href", "action")
-    addresses = [a[name] for _, a in reader.elements for name in places if name in a]
-    inside = [str(address) for address in addresses if address not in ("data:,", *FILES)]
-    assert all(address.startswith("#") for address in inside)
+    places = ("src", "srcset", "href", "xlink:href", "action", "poster", "data", "ping")
+    loaded = [
+        str(a[name]) for tag, a in reader.elements for name in places if name in a and tag != "a"
+    ]
+    assert all(address == "data:," or address.startswith("#") for address in loaded)
+    assert {a["href"] for a in reader.all("a") if ":" in str(a["href"])} == {article().url}
+    assert all(f"]({article().url})" in files[name] for name in ("report.md", "card.md"))
     assert not re.search(r"@import|url\((?!#)", text)
     script = text[text.index("<script>") + len("<script>") : text.rindex("</script>")]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -97,7 +101,7 @@ def test_sections_links_and_ids(reader: Reader) -> None:
     assert len(ids) == len(set(ids))
     sections = [str(a["id"]) for a in reader.all("section")]
     assert (sections[0], len(sections)) == ("summary", 15)
-    linked = {str(a["href"]) for a in reader.all("a")} - set(FILES)
+    linked = {str(a["href"]) for a in reader.all("a")} - {*FILES, article().url}
     shown = {name for name in map(str, ids) if name.startswith(("figure-", "table-"))}
     assert linked == {f"#{name}" for name in {*sections, *shown}}
     assert [tag for tag, _ in reader.elements if tag in ("h1", "h2")] == ["h1", *["h2"] * 15]

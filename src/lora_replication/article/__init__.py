@@ -98,6 +98,7 @@ class Article(Facts):
     """
 
     citation: str
+    url: str
     setting: str
     training: dict[str, int | float | str]
     methods: dict[str, PublishedMethod]

@@ -8,14 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lora_replication import URL
 from lora_replication.data.manifest import MANIFEST, TEST_REVIEWS
 from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError
 from lora_replication.files import write_whole
 from lora_replication.plan import progress
 from lora_replication.reading import read_study
 from lora_replication.record import PREDICTIONS, RECORD
-from lora_replication.report.figures import draw_figures
+from lora_replication.report.figures import MOST_NUMBERS, draw_figures
 from lora_replication.report.predictions import Predictions, read_predictions
 from lora_replication.report.rendering import Drawing, latex, markdown, page
 from lora_replication.report.results import PARTS, MethodRow, Results
@@ -99,9 +98,9 @@ def report_files(results: Results, tested: Predictions | None = None) -> dict[st
     drawings = draw_figures(results)
     # The commit that made most of the runs, in the year of the last.
     commit = results.machines[0].get("git_commit") if results.machines else None
-    citation = latex("citation.bib.j2", r=results, url=URL, year=results.year, commit=commit)
+    citation = latex("citation.bib.j2", r=results, year=results.year, commit=commit)
     facts: dict[str, Any] = {"r": results, "files": FILES, "tables": tables(results)}
-    facts |= {"title": results.title, "description": results.subject}
+    facts |= {"title": results.title, "description": results.subject, "most_numbers": MOST_NUMBERS}
     facts["citation"] = citation.decode().strip()
     curves = ((run, epoch) for run in results.single_runs for epoch in run.epochs)
     epochs = [{"run": run, "epoch": epoch} for run, epoch in curves]

@@ -32,7 +32,7 @@ WIDTH_INCHES = 4.9
 MOST_PAIRS = 21
 """Of seven methods; more are a table alone."""
 MOST_NUMBERS = 64
-"""Configurations in a heat map with numbers: in smaller cells they would overlap (see study.j2)."""
+"""Configurations in a heat map with numbers: in smaller cells they would overlap."""
 CLOSE = 15.0
 """Points between accuracies, beyond which the best ones are shown a second time, enlarged."""
 
@@ -56,7 +56,7 @@ def draw_figures(results: Results) -> dict[str, Drawing]:
         "accuracy_by_rate": (
             "Validation accuracy by learning rate", partial(accuracy_by_rate, tried), bool(tried)),
         "best_of_trials": (
-            "Best of so many trials", partial(best_of_trials, tried), bool(tried)),
+            "Best of n trials", partial(best_of_trials, tried), bool(tried)),
         "learning_curves": ("Accuracy by epoch", partial(learning_curves, results), curves),
         "paired_differences": (
             "Paired differences", partial(paired_differences, results),

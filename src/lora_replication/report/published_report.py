@@ -84,12 +84,12 @@ def build_published_report(
     drawings = _draw(results, runs)
     means = results.by_alpha_and_rank
     columns = [Column("", name, name=name) for name in means[0]]
-    about = f"{results.found} runs of {results.setting}"
-    facts: dict[str, Any] = {"title": TITLE, "description": about, "files": FILES}
-    facts |= {"tables": _tables(results), "learning_rate": article().training["learning_rate"]}
+    facts: dict[str, Any] = {"r": results, "title": TITLE, "files": FILES, "article": article()}
+    facts |= {"tables": _tables(results), "description": f"{results.found} runs, {results.setting}"}
     files = {
-        "report.html": page("published.j2", drawings, r=results, **facts),
-        "report.md": markdown("published.j2", drawings, r=results, **facts),
+        "report.html": page("published.j2", drawings, **facts),
+        "report.md": markdown("published.j2", drawings, **facts),
+        "card.md": markdown("published_card.j2", drawings, **facts),
         "results.json": results.model_dump_json(indent=1).encode() + b"\n",
         "alpha_by_rank.csv": csv_bytes(columns, means),
     }

@@ -22,7 +22,6 @@ from markupsafe import Markup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lora_replication import __version__
 from lora_replication.report.words import environment
 
 SPACE = re.compile(r"\s+")
@@ -96,7 +95,6 @@ def page(template: str, drawings: Mapping[str, Drawing], **facts: Any) -> bytes:
         sections=re.findall(r'<section id="([^"]+)" aria-label="([^"]+)"', body),
         script=Markup(script),  # noqa: S704  # a file of this package
         script_hash=f"sha256-{digest}",
-        version=__version__,
         **facts,
     )
     return whole.encode() + b"\n"
@@ -129,7 +127,7 @@ def latex(template: str, **facts: Any) -> bytes:
     marks: dict[str, Any] = {"variable_start_string": "<<", "variable_end_string": ">>"}
     marks |= {"block_start_string": "<%", "block_end_string": "%>"}
     made = environment(autoescape=True, finalize=_in_latex, **marks)
-    return made.get_template(template).render(version=__version__, **facts).encode("ascii") + b"\n"
+    return made.get_template(template).render(**facts).encode("ascii") + b"\n"
 
 
 def _in_latex(value: Any) -> Any:

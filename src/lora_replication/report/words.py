@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from lora_replication import URL, __version__
 from lora_replication.record import Settings, method_words
 from lora_replication.statistics import Interval
 from lora_replication.study import MethodParams, method_in_words
@@ -119,6 +120,7 @@ def environment(kind: type[Environment] = Environment, **options: Any) -> Enviro
         **options,
     )
     made.filters.update(FORMATS)
+    made.globals.update(version=__version__, url=URL)
     return made
 
 
