@@ -2,9 +2,11 @@ import getpass
 import json
 import socket
 import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -95,3 +97,13 @@ def test_time_is_utc_and_versions_and_sizes_are_real():
     held = bytearray(before + 100 * 2**20)
     held[::4096] = b"x" * len(held[::4096])
     assert machine.peak_memory_bytes("cpu") >= before + 50 * 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is the process's")
+def test_what_an_earlier_run_has_freed_is_not_in_the_peak_of_the_next():
+    machine.reset_peak_memory("cpu")
+    before = machine.peak_memory_bytes("cpu")
+    kept = [np.ones(10_000) for _ in range(2_000)]
+    del kept[:-1]  # the last one keeps what is below it in the process
+    machine.reset_peak_memory("cpu")
+    assert machine.peak_memory_bytes("cpu") < before + 50 * 2**20

@@ -1,5 +1,6 @@
 """What the machine and the checkout are, for the *where* of a record: no user, no host, no path."""
 
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -119,6 +120,8 @@ def reset_peak_memory(device: str) -> None:
         if torch.cuda.is_available():  # the model's loader tells of a missing GPU
             torch.cuda.reset_peak_memory_stats()
     else:
+        with suppress(OSError, AttributeError):  # what earlier runs have freed must not count
+            ctypes.CDLL(None).malloc_trim(0)
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", "ascii")
 
