@@ -118,6 +118,8 @@ def expected_method(facts: Facts, name: str) -> Found:
         "runs_done": len(runs),
         "runs_diverged": sum(run["happened"]["status"] == "diverged" for run in runs),
         "runs_one_class": sum(run["happened"]["one_class"] for run in runs),
+        "seconds": np.mean([seconds_of(run["happened"]) for run in runs]),
+        "peak_memory_bytes": max(run["happened"]["peak_memory_bytes"] for run in runs),
         **{
             part: over_seeds([*facts.accuracies(name, part).values()], 0, 1)
             for part in ("train", "val", "test")
@@ -136,6 +138,10 @@ def expected_method(facts: Facts, name: str) -> Found:
     }
 
 
+def seconds_of(happened: dict[str, float]) -> float:
+    return happened["training_seconds"] + happened["evaluation_seconds"]
+
+
 def scores(margins: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Of logits that are 3 apart, so that all confidences are equal."""
     sure, right = 1 / (1 + math.exp(-3)), np.mean((margins > 0) == (labels == 1))
@@ -152,12 +158,13 @@ def expected_comparison(facts: Facts, first: str, second: str) -> Found:
     one, two = facts.accuracies(first), facts.accuracies(second)
     differences = {seed: two[seed] - one[seed] for seed in one if seed in two}
     found = crossed(facts.differences(first, second), facts.reviews["movie"])
-    pairs = np.subtract.outer([*two.values()], [*one.values()])
+    pairs, beyond = np.subtract.outer([*two.values()], [*one.values()]), abs(found["mean"]) - 0.005
     return {
         "seeds": list(differences),
         "differences": list(differences.values()),
         "interval": new_seeds_and_reviews(found),
         "p_value": 2 * tail_beyond(found, abs(found["mean"])),
+        "p_sameness": 1.0 if beyond >= 0 else tail_beyond(found, -beyond),
         "seeds_share": found["of_seeds"] / (found["of_seeds"] + found["of_reviews"]),
         "over_seeds": over_seeds([*differences.values()]),
         "probability_of_improvement": np.mean((pairs > 0) + 0.5 * (pairs == 0)),

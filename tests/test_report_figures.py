@@ -1,5 +1,6 @@
 """Figures: what is drawn where, and the same bytes each time."""
 
+import csv
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -77,11 +78,55 @@ def test_curves_of_all_seeds_and_their_mean_end_before_the_epoch_in_which_a_run_
 
 
 def test_differences_with_their_interval(results: Results) -> None:
-    plot = figures.paired_differences(results).axes[0]
+    plot = figures.paired_differences(results.comparisons).axes[0]
     pair = results.comparisons[0]
     assert bars(plot)[0] == percents(pair.interval)
     assert list(plot.lines[0].get_xdata()) == pytest.approx([7.2, 8.2, 5.9])
     assert (len(bars(plot)), len(plot.lines)) == (6, 6 * 2 + 1)
+
+
+def at_own_rates(results: Results) -> Results:
+    """As if a sweep had found all these rates."""
+    rows = [row.model_copy(update={"role": "tuned"}) for row in results.methods]
+    again = [run.model_copy(update={"role": "tuned"}) for run in results.runs]
+    both = {"tuned": rows, "tuned_comparisons": results.comparisons, "grid": results.grid}
+    return results.model_copy(update={**both, "runs": [*results.runs, *again]})
+
+
+def test_methods_at_both_rates_are_in_every_table_and_figure_that_travels_alone(results):
+    both = at_own_rates(results)
+    names = [
+        label.get_text() for label in figures.accuracy_by_method(both).axes[0].get_yticklabels()
+    ]
+    assert names[3:7] == ["full", "grid winner", "last layers, own rate", "LoRA default, own rate"]
+    files = report_files(both)
+    for name, times in {
+        "table.tex": 1,
+        "table_wide.tex": 1,
+        "card.md": 1,
+        "report.html": 2,
+    }.items():
+        assert files[name].decode().count("LoRA default, own rate") == times, name
+    rows = list(csv.DictReader(files["table.csv"].decode().splitlines()))
+    assert [row["role"] for row in rows] == ["method"] * 4 + ["winner"] + ["tuned"] * 4
+    assert "Each at its own learning rate: full 87.4 %" in files["report.md"].decode()
+    assert "figures/own_rate_differences.svg" in files
+
+
+def test_accuracy_by_parameters_and_time_of_each_method(results: Results) -> None:
+    sizes, times = figures.accuracy_by_cost(results.methods).axes
+    for plot, costs in (
+        (sizes, [148_610, 73_728, 258_048, 22_713_986]),
+        (times, [row.seconds / 60 for row in results.methods]),
+    ):
+        assert [line.get_xdata()[0] for line in plot.lines] == costs
+        means = [100 * row.test.estimate for row in results.methods]
+        assert [line.get_ydata()[0] for line in plot.lines] == pytest.approx(means)
+        assert len({(line.get_color(), line.get_marker()) for line in plot.lines}) == 4
+        ends = [list(bar.get_segments()[0][:, 1]) for bar in plot.collections]
+        assert ends == [percents(row.interval) for row in results.methods]
+    first = results.runs_of(results.methods[0])
+    assert results.methods[0].seconds == pytest.approx(sum(run.seconds for run in first) / 3)
 
 
 def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(tmp_path):

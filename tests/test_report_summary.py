@@ -6,7 +6,7 @@ import pytest
 from statsmodels.stats.proportion import proportion_confint
 
 from lora_replication.errors import DataError
-from lora_replication.report.summary import collapse
+from lora_replication.report.results import Collapse
 from lora_replication.statistics import clipped, t_interval
 from lora_replication.study import MethodParams, Study
 from tests import report_records as made
@@ -88,13 +88,13 @@ def test_the_grid_is_ranked_by_validation_with_ties_to_fewer_parameters(tmp_path
 
 def test_collapse_counts_diverged_and_low_runs_and_has_the_exact_interval() -> None:
     ends = [(16.0, None, False), (16.0, 0.599, True), (16.0, 0.6, False), (1.0, 0.9, False)]
-    one, other = collapse(ends, 0.95)
+    one, other = Collapse.by_alpha(ends, 0.95)
     assert (one.alpha, one.configurations, one.collapsed, one.one_class) == (1, 1, 0, 0)
     assert (other.alpha, other.configurations, other.collapsed, other.one_class) == (16, 3, 2, 1)
     exact = proportion_confint(2, 3, 0.05, "beta")
     assert (other.share.low, other.share.high) == pytest.approx(exact)
     # All of 10: the lower end solves p^10 = 0.025.
-    share = collapse([(1.0, None, False)] * 10, 0.95)[0].share
+    share = Collapse.by_alpha([(1.0, None, False)] * 10, 0.95)[0].share
     assert (share.low, share.high) == (pytest.approx(0.025 ** (1 / 10)), 1.0)
 
 

@@ -14,7 +14,7 @@ from lora_replication.files import write_whole
 from lora_replication.plan import progress
 from lora_replication.reading import read_study
 from lora_replication.record import PREDICTIONS, RECORD
-from lora_replication.report.figures import MOST_NUMBERS, draw_figures
+from lora_replication.report.figures import MOST_NUMBERS, MOST_PAIRS, draw_figures
 from lora_replication.report.predictions import Predictions, read_predictions
 from lora_replication.report.rendering import Drawing, latex, markdown, page
 from lora_replication.report.results import PARTS, MethodRow, Results
@@ -100,7 +100,8 @@ def report_files(results: Results, tested: Predictions | None = None) -> dict[st
     commit = results.machines[0].get("git_commit") if results.machines else None
     citation = latex("citation.bib.j2", r=results, year=results.year, commit=commit)
     facts: dict[str, Any] = {"r": results, "files": FILES, "tables": tables(results)}
-    facts |= {"title": results.title, "description": results.subject, "most_numbers": MOST_NUMBERS}
+    facts |= {"title": results.title, "description": results.subject}
+    facts |= {"most_numbers": MOST_NUMBERS, "most_pairs": MOST_PAIRS}
     facts["citation"] = citation.decode().strip()
     curves = ((run, epoch) for run in results.single_runs for epoch in run.epochs)
     epochs = [{"run": run, "epoch": epoch} for run, epoch in curves]
@@ -111,7 +112,7 @@ def report_files(results: Results, tested: Predictions | None = None) -> dict[st
         "card.md": markdown("card.j2", drawings, commit=commit, **facts),
         "results.json": results.to_json(),
         "verdicts.json": results.model_dump_json(include=verdicts, indent=1).encode() + b"\n",
-        "table.csv": csv_bytes(columns(results, "methods"), results.rows),
+        "table.csv": csv_bytes(columns(results, "methods"), results.cited),
         "runs.csv": csv_bytes(columns(results, "runs.csv"), results.runs),
         RUNS: runs_file(results, tested or Predictions()),
         "learning_curves.csv": csv_bytes(columns(results, "learning_curves.csv"), epochs),
@@ -144,7 +145,7 @@ def write_report(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def _latex_table(results: Results, *, wide: bool) -> bytes:
-    rows = short_table(columns(results, "methods"), results.rows, narrow=not wide)
+    rows = short_table(columns(results, "methods"), results.cited, narrow=not wide)
     dashed = [[cell.replace(" to ", "\N{EN DASH}") for cell in row] for row in rows]
     return latex("table.tex.j2", r=results, rows=dashed, wide=wide)
 

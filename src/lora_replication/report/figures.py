@@ -1,34 +1,34 @@
-"""Figures of the methods and of a grid, each drawn by a function that returns it.
-
-Colours are those of Okabe and Ito, for all kinds of colour vision; markers differ as well.
-"""
+"""Figures of the methods, of tuning and of a grid, each drawn by a function that returns it."""
 
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lora_replication.report.plots import (
+    BLUE,
+    LINES,
+    ORANGE,
+    VERMILLION,
+    WIDTH_INCHES,
+    axes,
+    legend,
+    name_rows,
+    row_of,
+)
 from lora_replication.report.rendering import INK, Drawing, render
-from lora_replication.report.results import Collapse, Results, RunRow, Tried
+from lora_replication.report.results import Collapse, Comparison, MethodRow, Results, RunRow, Tried
 from lora_replication.report.words import MINUS
-from lora_replication.statistics import Interval
 from lora_replication.statistics.selection import selection_chances
 from lora_replication.study import method_in_words
-
-BLUE, ORANGE, VERMILLION = "#0072B2", "#E69F00", "#D55E00"
-LINES = ((BLUE, "o"), (ORANGE, "s"), (VERMILLION, "^"), ("#009E73", "D"), ("#CC79A7", "v"),
-         ("#56B4E9", "P"))  # fmt: skip
-"""Of methods, up to six."""
 
 DODGE = 1.05
 """Ratio of neighbours at one learning rate, so that no interval hides another."""
 
-WIDTH_INCHES = 4.9
 MOST_PAIRS = 21
 """Of seven methods; more are a table alone."""
 MOST_NUMBERS = 64
@@ -36,7 +36,6 @@ MOST_NUMBERS = 64
 CLOSE = 15.0
 """Points between accuracies, beyond which the best ones are shown a second time, enlarged."""
 
-CIRCLES_BELOW = {"run": 0.06, "seed": 0.08}
 CURVES = (
     ("train_accuracy", ORANGE, "--", "s", "training"),
     ("val_accuracy", BLUE, "-", "o", "validation"),
@@ -48,7 +47,11 @@ def draw_figures(results: Results) -> dict[str, Drawing]:
     cells = [run for run in results.cells if run.test_accuracy is not None]
     collapse = partial(collapse_by_alpha, results.grid.collapse, len(results.data.classes))
     tried = results.tuning.tried if results.tuning else []
-    tested = any(row.test for row in results.rows)
+    tested = any(row.test for row in results.cited)
+    costly = [row for row in results.tuned if row.test and row.seconds]
+    own_pairs = results.tuned_comparisons
+    if len(own_pairs) > MOST_PAIRS:
+        own_pairs = [pair for pair in own_pairs if pair.first == results.tuned[0].name]
     curves = any(len(run.epochs) > 1 for run in results.single_runs)
     made: dict[str, tuple[str, Callable[[], Figure], bool]] = {
         "accuracy_by_method": (
@@ -59,8 +62,14 @@ def draw_figures(results: Results) -> dict[str, Drawing]:
             "Best of n trials", partial(best_of_trials, tried), bool(tried)),
         "learning_curves": ("Accuracy by epoch", partial(learning_curves, results), curves),
         "paired_differences": (
-            "Paired differences", partial(paired_differences, results),
+            "Paired differences", partial(paired_differences, results.comparisons),
             0 < len(results.comparisons) <= MOST_PAIRS),
+        "own_rate_differences": (
+            "Paired differences, each method at its own rate",
+            partial(paired_differences, own_pairs), 0 < len(own_pairs) <= MOST_PAIRS),
+        "accuracy_by_cost": (
+            "Test accuracy by parameters and time", partial(accuracy_by_cost, costly),
+            len(costly) > 1),
         "chosen_again": (
             "Validation accuracy when chosen and on fresh seeds",
             partial(chosen_again, results), bool(results.chosen)),
@@ -77,32 +86,55 @@ def accuracy_by_method(results: Results) -> Figure:
     """Test accuracy in percent of each method and the grid's winner: runs, mean, interval, the
     article's number where comparable.
     """
-    rows = results.rows
+    rows = results.cited
     figure, (plot,) = axes(1, 1, height=1.3 + min(0.56 * len(rows), 6))
     for y, row in enumerate(rows):
         if row.test_sampling:
             accuracies = [run.test.fraction for run in results.runs_of(row) if run.test]
-            _row(plot, y, row.interval, accuracies, row.test_sampling.estimate, "run")
+            row_of(plot, y, row.interval, accuracies, row.test_sampling.estimate, "run")
         if row.comparable and row.published:
             at, label = [row.published.test_percent], "the article's run"
             plot.plot(at, [y - 0.24], "D", color=VERMILLION, markersize=5, label=label)
-    name_rows(plot, [method_in_words(row.name) for row in rows], "test accuracy, %")
-    _legend(figure, plot)
+    name_rows(plot, [row.words for row in rows], "test accuracy, %")
+    legend(figure, plot)
     return figure
 
 
-def paired_differences(results: Results) -> Figure:
-    """Difference of test accuracy in points of every two methods: seeds, mean, interval."""
-    pairs = results.comparisons
+def paired_differences(pairs: Sequence[Comparison]) -> Figure:
+    """Difference of test accuracy in points of these pairs of methods: seeds, mean, interval."""
     figure, (plot,) = axes(1, 1, height=1.2 + 0.5 * len(pairs))
     for y, pair in enumerate(pairs):
-        _row(plot, y, pair.interval, pair.differences, pair.over_seeds.estimate, "seed")
+        row_of(plot, y, pair.interval, pair.differences, pair.over_seeds.estimate, "seed")
     plot.axvline(0, color=VERMILLION, linewidth=1, linestyle="--")
     names = [
         f"{method_in_words(pair.second)}\n{MINUS} {method_in_words(pair.first)}" for pair in pairs
     ]
     name_rows(plot, names, "difference of test accuracy, points")
-    _legend(figure, plot)
+    legend(figure, plot)
+    return figure
+
+
+def accuracy_by_cost(rows: Sequence[MethodRow]) -> Figure:
+    """Mean test accuracy in percent of each row with its interval, against trainable parameters and
+    against minutes of a run.
+    """
+    figure = Figure(figsize=(WIDTH_INCHES, 6.2 + 0.1 * len(rows)), layout="constrained")
+    panels = figure.subplots(2, 1, sharey=True)
+    words = ("trainable parameters", "minutes of a run, training and evaluation")
+    for row, (color, marker) in zip(rows, LINES, strict=False):
+        accuracy = row.interval or row.test
+        if accuracy is None or row.seconds is None:
+            continue
+        ends = [100 * (getattr(accuracy, end) or accuracy.estimate) for end in ("low", "high")]
+        for plot, cost in zip(panels, (row.trainable_parameters, row.seconds / 60), strict=True):
+            plot.vlines([cost], *ends, color=color, linewidth=2, alpha=0.35)
+            at, style = ([cost], [100 * accuracy.estimate]), {"color": color, "fillstyle": "none"}
+            plot.plot(*at, marker, **style, label=method_in_words(row.name))
+    panels[0].set_xscale("log")
+    for plot, word in zip(panels, words, strict=True):
+        plot.set_xlabel(word)
+    figure.supylabel("test accuracy, %", fontsize=10)
+    legend(figure, panels[0])
     return figure
 
 
@@ -118,7 +150,7 @@ def chosen_again(results: Results) -> Figure:
         plot.plot(100 * after, y, "o", color=BLUE, label="on fresh seeds, mean")
     names = [row.configuration or method_in_words(row.name) for row, _ in results.chosen]
     name_rows(plot, names, "validation accuracy, %")
-    _legend(figure, plot)
+    legend(figure, plot)
     return figure
 
 
@@ -137,7 +169,7 @@ def accuracy_by_rate(tried: Sequence[Tried]) -> Figure:
         panels[1].set_title("the best, enlarged", fontsize=9, loc="left")
     panels[-1].set_xlabel("learning rate")
     figure.supylabel("validation accuracy, %", fontsize=10)
-    _legend(figure, panels[0])
+    legend(figure, panels[0])
     return figure
 
 
@@ -172,7 +204,7 @@ def best_of_trials(tried: Sequence[Tried]) -> Figure:
         label, style = method_in_words(method), f"-{marker}"
         plot.plot(xs, means, style, color=color, fillstyle="none", markersize=4, label=label)
     plot.set(xlabel="trials", ylabel="validation accuracy, %")
-    _legend(figure, plot)
+    legend(figure, plot)
     return figure
 
 
@@ -205,7 +237,7 @@ def learning_curves(results: Results) -> Figure:
         plot.tick_params(labelbottom=True)
     for plot in panels[count:]:
         plot.remove()
-    _legend(figure, panels[0])
+    legend(figure, panels[0])
     figure.supylabel("accuracy, %", fontsize=10)
     return figure
 
@@ -264,43 +296,5 @@ def collapse_by_alpha(rows: Sequence[Collapse], classes: int = 2) -> Figure:
     plot.set_xticks(xs, [f"{row.alpha:g}" for row in rows])
     plot.set(xlim=(-0.5, len(rows) - 0.5), ylim=(-4, 104))
     plot.set(xlabel="alpha", ylabel="configurations, %")
-    _legend(figure, plot)
+    legend(figure, plot)
     return figure
-
-
-def axes(
-    rows: int, columns: int, height: float, *, width: float = WIDTH_INCHES
-) -> tuple[Figure, list[Axes]]:
-    """A figure of ``height`` inches with its panels, row by row, on the same axes."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    return figure, list(panels.flat)
-
-
-def _row(
-    plot: Axes, y: int, interval: Interval | None, values: Sequence[float], mean: float, unit: str
-) -> None:
-    """A row of a plot in percent: a bar where the interval has ends, circles, and their mean."""
-    if interval and interval.low is not None and interval.high is not None:
-        ends = (100 * interval.low, 100 * interval.high)
-        label = f"interval, new {interval.source.split(',')[0]}"
-        plot.hlines(y + 0.2, *ends, BLUE, linewidth=3.2, label=label)
-    xs, ys = [100 * value for value in values], [y - CIRCLES_BELOW[unit]] * len(values)
-    circle: dict[str, Any] = {"fillstyle": "none", "markersize": 4.5, "markeredgewidth": 0.9}
-    plot.plot(xs, ys, "o", color=INK, label=unit, **circle)
-    plot.plot([100 * mean] * 2, [y - 0.2, y + 0.34], color=INK, linewidth=1.4, label="mean")
-
-
-def name_rows(plot: Axes, labels: Sequence[str], axis: str) -> None:
-    """Name the rows of a plot from top to bottom, and its horizontal axis."""
-    plot.set_yticks(range(len(labels)), labels, fontsize=9)
-    plot.set_ylim(len(labels) - 0.4, -0.6)
-    plot.grid(visible=False, axis="y")
-    plot.set_xlabel(axis)
-
-
-def _legend(figure: Figure, plot: Axes) -> None:
-    """The key below a figure, each label of ``plot`` once."""
-    handles, labels = plot.get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))
-    figure.legend(once.values(), once, loc="outside lower center", ncols=2, fontsize=9)

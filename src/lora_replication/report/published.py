@@ -26,7 +26,7 @@ from lora_replication.article.published_file import (
 from lora_replication.grid.space import cell_name
 from lora_replication.plan import progress
 from lora_replication.record import Record
-from lora_replication.report.summary import COLLAPSED_BELOW
+from lora_replication.report.results import COLLAPSED_BELOW
 from lora_replication.report.words import listed
 from lora_replication.study import ARTICLE_REVIEWS
 from lora_replication.workspace import Workspace

@@ -12,7 +12,7 @@ from lora_replication.article import article
 from lora_replication.article.published_file import ALPHAS, RANKS
 from lora_replication.report import words
 from lora_replication.report.build import drawing_files, write_report
-from lora_replication.report.figures import BLUE, ORANGE, VERMILLION, WIDTH_INCHES, axes, name_rows
+from lora_replication.report.plots import BLUE, ORANGE, VERMILLION, WIDTH_INCHES, axes, name_rows
 from lora_replication.report.published import (
     EXTRA,
     PublishedResults,

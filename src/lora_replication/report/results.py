@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Literal, Self
 
+import pandas as pd
 from pydantic import Field
 
 from lora_replication import __version__
@@ -14,12 +15,18 @@ from lora_replication.allowed import Facts
 from lora_replication.article import Article, Claim, PublishedMethod, RateClaim
 from lora_replication.data.manifest import Manifest
 from lora_replication.record import SEARCHED, Happened, Record, Role, Settings
-from lora_replication.statistics import Components, Interval
+from lora_replication.statistics import Components, Interval, exact_interval
+from lora_replication.study import method_in_words
 
 PARTS = ("train", "val", "test")
 
 DIGITS = 12
 """Significant ones of a number that is written; later ones depend on the processor."""
+
+COLLAPSED_BELOW = 0.6
+"""A run whose test accuracy ends below this has collapsed; a single predicted class gives about one
+half. Of more classes it is as much above chance: 1.2 over their number.
+"""
 
 Word = Literal[
     "reproduced", "consistent", "not reproduced", "inconclusive", "does not apply", "not judged"
@@ -108,6 +115,7 @@ class MethodRow(Facts):
         learning_rate: of its runs, None before the first.
         spread: of test accuracy between the best and the worst seed; ``nudged``: between the first
             seed's run and its repeats from almost the same weights, None without any.
+        seconds, peak_memory_bytes: mean time, and greatest memory, of its runs.
         seeds: asked for; ``runs_done``, ``runs_diverged``, ``runs_one_class``: how many of them.
         train, val, test: mean accuracy over the ok runs with its t interval over seeds, clipped to
             [0, 1]; diverged runs have no accuracy, runs that predict a single class are included.
@@ -132,6 +140,8 @@ class MethodRow(Facts):
     learning_rate: float | None
     spread: float | None
     nudged: float | None
+    seconds: float | None
+    peak_memory_bytes: int | None
     seeds: list[int]
     runs_done: int
     runs_diverged: int
@@ -150,6 +160,11 @@ class MethodRow(Facts):
     note: str = ""
     grid_val_accuracy: float | None = None
     difference_from_winner: Interval | None = None
+
+    @property
+    def words(self) -> str:
+        """``LoRA default``, or ``LoRA default, own rate`` for what a sweep chose."""
+        return method_in_words(self.name) + (", own rate" if self.role == "tuned" else "")
 
     @property
     def is_unstable(self) -> bool:
@@ -198,8 +213,9 @@ class Comparison(Facts):
 
     Attributes:
         differences: of test accuracy, one per seed.
-        interval, p_value: for new seeds and new reviews, uncorrected; None without predictions, p
-            also for one seed; ``seeds_share``: of the variance.
+        interval, p_value, p_sameness: for new seeds and new reviews, uncorrected, of a difference
+            and of less than ``report.sameness_margin``; None without predictions, p also for one
+            seed; ``seeds_share``: of the variance.
         over_seeds: the t interval on these reviews.
         probability_of_improvement: that a run of the second is better than one of the first.
     """
@@ -210,6 +226,7 @@ class Comparison(Facts):
     differences: list[float]
     interval: Interval | None
     p_value: float | None
+    p_sameness: float | None
     seeds_share: float | None
     over_seeds: Interval
     probability_of_improvement: float
@@ -239,6 +256,23 @@ class Collapse(Facts):
     collapsed: int
     share: Interval
     one_class: int
+
+    @classmethod
+    def by_alpha(
+        cls, ends: Iterable[tuple[Any, ...]], level: float, classes: int = 2
+    ) -> list[Self]:
+        """One for each alpha, from the alpha, the test accuracy (None where diverged) and whether a
+        single class is predicted, of each configuration, for so many ``classes``.
+        """
+        table = pd.DataFrame(ends, columns=["alpha", "accuracy", "one_class"])
+        rows = []
+        for alpha, mine in table.groupby("alpha"):
+            n, one_class = len(mine), int(mine["one_class"].sum())
+            k = n - int((mine["accuracy"].astype(float) >= 2 * COLLAPSED_BELOW / classes).sum())
+            share = exact_interval(k, n, level, "configurations")
+            facts = {"alpha": alpha, "configurations": n, "collapsed": k, "one_class": one_class}
+            rows.append(cls(**facts, share=share))
+        return rows
 
 
 class Grid(Facts):
@@ -367,6 +401,11 @@ class Results(Facts):
     def rows(self) -> list[MethodRow]:
         """The methods, and the grid's winner where it was trained on fresh seeds."""
         return self.methods + ([self.grid.winner] if self.grid.winner else [])
+
+    @property
+    def cited(self) -> list[MethodRow]:
+        """``rows``, and each method at its own rate where that is another one."""
+        return self.rows + [row for row in self.tuned if row.role == "tuned"]
 
     @property
     def chosen(self) -> list[tuple[MethodRow, float]]:

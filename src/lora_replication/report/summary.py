@@ -5,11 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, compress
-from statistics import median
+from statistics import fmean, median
 from typing import Any, get_args
 
 import numpy as np
-import pandas as pd
 from scipy.stats import trim_mean
 
 from lora_replication import statistics as stats
@@ -37,11 +36,6 @@ from lora_replication.report.results import (
 from lora_replication.report.words import say, trains_in_words
 from lora_replication.statistics import Components
 from lora_replication.study import Study
-
-COLLAPSED_BELOW = 0.6
-"""A run whose test accuracy ends below this has collapsed; a single predicted class gives about one
-half. Of more classes it is as much above chance: 1.2 over their number.
-"""
 
 PRIVATE: dict[str, Any] = dict.fromkeys(("root", "execution", "tracking"), True)
 PRIVATE |= {key: {"path"} for key in ("data", "model")}
@@ -129,6 +123,7 @@ class _Summary:
         ends = [
             (r.settings.lora and r.settings.lora.alpha, r.test_accuracy, r.one_class) for r in cells
         ]
+        classes = len(cells[0].settings.classes) if cells else 2
         whole = bool(cells) and len(cells) == asked and cells[0].val is not None
         fresh = [(r.role, r.name) for r in self.runs if r.role in ("winner", "runner_up")]
         rows = [row for names in dict.fromkeys(fresh) if (row := self.chosen(*names))]
@@ -138,7 +133,7 @@ class _Summary:
             done=len(cells),
             diverged=sum(run.status == "diverged" for run in cells),
             one_class=sum(run.one_class for run in cells),
-            collapse=collapse(ends, self.level, len(cells[0].settings.classes) if cells else 2),
+            collapse=Collapse.by_alpha(ends, self.level, classes),
             winner_by_validation=cells[0].name if whole else None,
             not_excluded=self.not_excluded(),
             winner=winner,
@@ -196,6 +191,9 @@ class _Summary:
         again = [run for run in self.runs if (run.role, run.name) == (role, name) and run.nudge]
         facts["spread"] = _spread(runs)
         facts["nudged"] = _spread([*runs[:1], *again]) if again else None
+        spent = [run.seconds for run in runs if run.seconds]
+        facts["seconds"] = fmean(spent) if spent else None
+        facts["peak_memory_bytes"] = max((run.peak_memory_bytes or 0 for run in runs), default=None)
         sizes = sorted({test.reviews for test in tests})
         if len(sizes) > 1:
             raise DataError(f"{name}: tested on {sizes} reviews; train it again on one data folder")
@@ -261,7 +259,7 @@ class _Summary:
         seeds = [seed for seed in one if seed in two]
         if not seeds:
             return None
-        found = self.between(first, second)
+        found, margin = self.between(first, second), self.study.report.sameness_margin / 100
         differences = [two[seed] - one[seed] for seed in seeds]
         wins = np.subtract.outer(list(two.values()), list(one.values()))
         return Comparison(
@@ -271,6 +269,7 @@ class _Summary:
             differences=differences,
             interval=found.interval(self.level) if found else None,
             p_value=found.p_value() if found else None,
+            p_sameness=found.equivalence(margin) if found else None,
             seeds_share=found.seeds_share if found else None,
             over_seeds=stats.t_interval(differences, self.level),
             probability_of_improvement=float(np.mean((wins > 0) + 0.5 * (wins == 0))),
@@ -281,21 +280,6 @@ def _spread(runs: Iterable[RunRow]) -> float | None:
     """Between the highest and the lowest test accuracy; None where fewer than two have one."""
     found = [run.test.fraction for run in runs if run.test]
     return max(found) - min(found) if len(found) > 1 else None
-
-
-def collapse(ends: Iterable[tuple[Any, ...]], level: float, classes: int = 2) -> list[Collapse]:
-    """Collapsed configurations by alpha, from the alpha of each, its test accuracy (None where
-    diverged) and whether it predicts a single class of so many ``classes``.
-    """
-    table = pd.DataFrame(ends, columns=["alpha", "accuracy", "one_class"])
-    rows = []
-    for alpha, mine in table.groupby("alpha"):
-        n, one_class = len(mine), int(mine["one_class"].sum())
-        k = n - int((mine["accuracy"].astype(float) >= 2 * COLLAPSED_BELOW / classes).sum())
-        share = stats.exact_interval(k, n, level, "configurations")
-        facts = {"alpha": alpha, "configurations": n, "collapsed": k, "one_class": one_class}
-        rows.append(Collapse(**facts, share=share))
-    return rows
 
 
 def _machines(records: Sequence[Record]) -> list[dict[str, Any]]:

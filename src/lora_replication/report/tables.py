@@ -184,7 +184,7 @@ def terminal_table(results: Results) -> str:
     """The main table for a terminal: title, one line per method with its test accuracy in percent,
     and what the study is not; in 60 columns for names of common length.
     """
-    body = aligned(short_table(columns(results, "methods"), results.rows, narrow=True))
+    body = aligned(short_table(columns(results, "methods"), results.cited, narrow=True))
     words = filter(None, [results.title, results.remark, say("accuracies", results.confidence)])
     title, *notes = (textwrap.fill(text, TERMINAL_WIDTH) for text in words)
     return "\n".join([title, *body, *notes])

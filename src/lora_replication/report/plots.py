@@ -1,0 +1,59 @@
+"""What figures share: colours, panels, rows and keys.
+
+Colours are those of Okabe and Ito, for all kinds of colour vision; markers differ as well.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lora_replication.report.rendering import INK
+from lora_replication.statistics import Interval
+
+BLUE, ORANGE, VERMILLION = "#0072B2", "#E69F00", "#D55E00"
+COLORS, MARKERS = (BLUE, ORANGE, VERMILLION, "#009E73", "#CC79A7", "#56B4E9"), "os^DvPX"
+LINES = [(COLORS[place % 6], MARKERS[place % 7]) for place in range(42)]
+"""Of methods, up to 42."""
+
+WIDTH_INCHES = 4.9
+CIRCLES_BELOW = {"run": 0.06, "seed": 0.08}
+
+
+def axes(
+    rows: int, columns: int, height: float, *, width: float = WIDTH_INCHES
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``height`` inches with its panels, row by row, on the same axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    return figure, list(panels.flat)
+
+
+def row_of(
+    plot: Axes, y: int, interval: Interval | None, values: Sequence[float], mean: float, unit: str
+) -> None:
+    """A row of a plot in percent: a bar where the interval has ends, circles, and their mean."""
+    if interval and interval.low is not None and interval.high is not None:
+        ends = (100 * interval.low, 100 * interval.high)
+        label = f"interval, new {interval.source.split(',')[0]}"
+        plot.hlines(y + 0.2, *ends, BLUE, linewidth=3.2, label=label)
+    xs, ys = [100 * value for value in values], [y - CIRCLES_BELOW[unit]] * len(values)
+    circle: dict[str, Any] = {"fillstyle": "none", "markersize": 4.5, "markeredgewidth": 0.9}
+    plot.plot(xs, ys, "o", color=INK, label=unit, **circle)
+    plot.plot([100 * mean] * 2, [y - 0.2, y + 0.34], color=INK, linewidth=1.4, label="mean")
+
+
+def name_rows(plot: Axes, labels: Sequence[str], axis: str) -> None:
+    """Name the rows of a plot from top to bottom, and its horizontal axis."""
+    plot.set_yticks(range(len(labels)), labels, fontsize=9)
+    plot.set_ylim(len(labels) - 0.4, -0.6)
+    plot.grid(visible=False, axis="y")
+    plot.set_xlabel(axis)
+
+
+def legend(figure: Figure, plot: Axes) -> None:
+    """The key below a figure, each label of ``plot`` once."""
+    handles, labels = plot.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    figure.legend(once.values(), once, loc="outside lower center", ncols=2, fontsize=9)
