@@ -8,8 +8,8 @@ from lora_replication.record import Count
 from lora_replication.training.batches import collate, evaluation_rows
 from lora_replication.training.classifier import Classifier
 
-TOKEN_BUDGET = {"cpu": 4096, "cuda": 65536}
-"""Of an evaluation batch: more no longer fit a processor's cache, fewer leave a GPU idle."""
+TOKEN_BUDGET = {"cpu": 8192, "cuda": 65536}
+"""Of an evaluation batch: they keep the processor busy in less memory than training takes."""
 
 
 def predict_logits(classifier: Classifier, tokens: Tokens) -> np.ndarray:
