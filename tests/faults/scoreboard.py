@@ -60,9 +60,7 @@ def figures(table: str, counts: dict[tuple[str, object], Counter]) -> str:
     faults = [int(number) for _, number in ROW.findall(table)]
     totals = [f"{sum(('fault', n) in met for n in faults)} of {len(faults)} faults survived"]
     for name, wanted in GOALS.items():
-        totals.append(
-            f"{sum(kind == 'goal' and goal[0] == name for kind, goal in met)} {wanted}"
-        )
+        totals.append(f"{sum(kind == 'goal' and goal[0] == name for kind, goal in met)} {wanted}")
 
     def counted(row: re.Match) -> str:
         count = counts["fault", int(row[2])]
