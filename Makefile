@@ -25,7 +25,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help setup demo study reproduce publish ui sync docs test test-faults test-slow test-endurance lint audit lock bench gpu clean
 .DEFAULT_GOAL := help
 
-help: ## this list
+help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 setup: $(VENV)/.ready ## prepare .venv with the versions of requirements.lock
@@ -45,7 +45,7 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	@mkdir -p -m 700 .dvc/site-cache && $(BIN)/dvc config --quiet --local core.site_cache_dir "$(CURDIR)/.dvc/site-cache"
 	@touch $@
 
-demo: setup ## run MiniLM on generated reviews from start to report, without a hub
+demo: setup ## run a whole study of MiniLM on generated reviews; needs no hub
 	$(BIN)/lora-replication run demo
 
 study: setup ## bring STUDY=name up to date; IMDB_ARCHIVE names the archive of reviews
@@ -68,29 +68,29 @@ ui: setup ## show all runs in MLflow's page on 127.0.0.1, PORT=5000; prints the 
 sync: setup ## rebuild the MLflow database from the records
 	$(BIN)/lora-replication sync
 
-lint: setup ## ruff and mypy --strict
+lint: setup ## run ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint ## lint, then the tests that take seconds each; IMDB_ARCHIVE adds those on real reviews
+test: lint ## run the linters and the fast tests; IMDB_ARCHIVE adds those on real reviews
 	$(PYTEST) -m 'not slow and not endurance' --numprocesses auto --dist loadfile
 
-bench: setup ## time this project, the article's loop and the HF Trainer: on two cores a quarter of an hour; BENCH="--device cuda" on a GPU
+bench: setup ## time this project, the article's loop and the HF Trainer, in a quarter of an hour on two cores; BENCH="--device cuda" on a GPU
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 # In the Python that is there: a machine with a GPU may have no network to make an environment from.
 gpu: export PYTHONPATH := src:.
-gpu: ## all that a GPU is asked, in MINUTES=9, with GPU="--inputs FOLDER --out FOLDER"; GPU=--dry-run prints the plan
+gpu: ## check and measure a GPU in MINUTES=9, with GPU="--inputs FOLDER --out FOLDER"; GPU=--dry-run prints the plan
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu --minutes $(MINUTES) $(GPU)
 
-test-faults: setup ## the suite of faults: what was survived, as a table here and in docs/reliability.md; ten minutes
+test-faults: setup ## run the fault tests and update the table in docs/reliability.md; ten minutes
 	$(SCORED) --reliability $(FIGURES) -m '(fault or goal) and not endurance' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test-slow: setup ## the tests that take long: Ray, benchmarks, whole studies, DVC from a clone; ten minutes or more
+test-slow: setup ## run the slow tests: Ray, benchmarks, whole studies, DVC from a clone; ten minutes or more
 	$(PYTEST) -m 'slow and not (fault or goal or endurance)' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test-endurance: setup ## 150 kills of the pipeline at random moments, 50 of them with edits between, and 500 runs of four processes into one database; half an hour
+test-endurance: setup ## kill the pipeline 150 times at random, and write 500 runs from four processes into one database; half an hour
 	KILLS=100 SOAK=500 $(SCORED) tests/faults/test_endurance.py --numprocesses 2
 
 $(TOOLS)/.ready:
@@ -110,10 +110,10 @@ docs: $(SITE_TOOLS)/.ready ## build the documentation and the reports as pages i
 	$(SITE_TOOLS)/bin/mkdocs build --strict
 	@echo "written to build/site; open build/site/index.html"
 
-audit: $(TOOLS)/.ready ## known vulnerabilities of the locked versions, less supply_chain/waivers.toml; needs the network
+audit: $(TOOLS)/.ready ## report known vulnerabilities of the locked versions, except supply_chain/waivers.toml; needs the network
 	$(TOOLS)/bin/python supply_chain/audit.py $(TORCH) $(AUDIT)
 
-lock: setup ## bring requirements.lock up to date with pyproject.toml; UPGRADE=--upgrade takes the newest versions
+lock: setup ## update requirements.lock from pyproject.toml; UPGRADE=--upgrade takes the newest versions
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group lock --universal --python-version 3.11 --only-binary :all: \
 	  --no-binary antlr4-python3-runtime --generate-hashes --no-emit-index-url --no-annotate \
 	  --custom-compile-command 'make lock' $(UPGRADE) --quiet --output-file requirements.lock

@@ -1,6 +1,4 @@
-"""A headless Chromium driven over its debugging pipe, for the tests of pages: no driver, no port,
-nothing installed.
-"""
+"""A headless Chromium driven over its debugging pipe, without driver or port."""
 
 import json
 import os
@@ -14,9 +12,7 @@ CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 
 
 class Browser:
-    """One page in a browser of its own; collects what the console says and what the page asks
-    for.
-    """
+    """One page in a browser of its own; collects console messages and requests."""
 
     def __init__(self, profile: Path) -> None:
         to_browser, self._write = os.pipe()

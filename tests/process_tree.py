@@ -17,9 +17,7 @@ def is_running(pid: int) -> bool:
 
 
 def descendants(pid: int, about: str) -> dict[int, Any]:
-    """What psutil's method ``about`` says of each process that ``pid`` or one of its descendants
-    started.
-    """
+    """What psutil's method ``about`` says of ``pid`` and of each of its descendants."""
     found = {}
     for child in psutil.Process(pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):

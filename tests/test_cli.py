@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 from lora_replication import __version__
+from lora_replication.cli import cli
 
 COMMAND = Path(sys.executable).with_name("lora-replication")
-COMMANDS = (
-    "article-grid", "compare", "doctor", "list", "predict", "report", "run", "status", "sync",
-    "train",
-)  # fmt: skip
+USAGE = Path(__file__).parents[1] / "docs" / "usage.md"
 
 
 def call(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -31,11 +29,13 @@ def test_without_arguments_it_shows_the_help_with_first_steps():
     done = call()
     assert done.returncode == 0
     assert "lora-replication run demo" in done.stdout
-    assert all(f"\n  {command} " in done.stdout for command in COMMANDS)
+    assert all(f"\n  {command} " in done.stdout for command in cli.commands)
     assert call("--version").stdout == f"lora-replication, version {__version__}\n"
+    name, shell = re.search(r"`eval .*\((\w+)=(\w+) lora-replication\)", USAGE.read_text()).groups()
+    assert "complete -o nosort -F" in call(**{name: shell}).stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", cli.commands)
 def test_every_help_has_an_example_and_fits_a_narrow_terminal(command):
     shown = call(command, "--help", COLUMNS="60", TERM="xterm-256color", LC_ALL="C").stdout
     assert f"Example: lora-replication {command}" in shown

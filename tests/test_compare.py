@@ -145,7 +145,7 @@ def test_the_page_has_the_sentence_and_its_numbers_next_to_it(tmp_path, monkeypa
     words = ("lora_default", "full", "--study", "minilm-small", "--page")
     assert command(*words, str(tmp_path / "a.html")).exit_code == 0
     page = (tmp_path / "a.html").read_text()
-    assert '<h1 dir="auto">full compared with LoRA default</h1>' in page
+    assert '<h1 dir="auto">Comparison of full with LoRA default</h1>' in page
     assert "Full is better than LoRA default; difference +4.79 points" in page
     assert re.search(r"LoRA default</th>.*not DistilBERT.*>10<.*>74\.89<", page, re.DOTALL)
     assert '<a href="a.json">a.json</a>' in page

@@ -1,6 +1,4 @@
-"""The promises of docs/statistics.md: simulated studies, in a size for every day, and the committed
-result of the whole.
-"""
+"""The numbers of docs/statistics.md: small simulated studies, and the committed result."""
 
 import math
 import re

@@ -72,7 +72,7 @@ NAN = np.nan
         (table(label=LABELS[::-1]), "test rows 1, 5: label is not the study's; allowed: the"),
         (table(label=[NAN, *LABELS[1:]]), "test rows 0: label is not the study's"),
         (table(score_1=[NAN, 1, 1, 1, np.inf, 1, 1]),
-         "test rows 0, 4: score_1 is no finite number"),
+         "test rows 0, 4: score_1 is not a finite number"),
         (table(split="Test"), "split is 'Test'; allowed: train, val, test"),
         (table(score_0="high"), "can't be read"),
         (table().drop(columns="score_1"),

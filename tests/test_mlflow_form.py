@@ -2,13 +2,13 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ import pytest
 from lora_replication.errors import ParameterError
 from lora_replication.export import export_run
 from lora_replication.predict import predict_texts
+from tests.study_files import ROOT
 from tests.tiny_encoders import tiny_encoder
 
 ENCODER = tiny_encoder("distilbert")
@@ -34,20 +35,15 @@ def answers(folder: Path, texts: list[str], log: Path) -> list[dict[str, object]
             [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)],
             stdout=stream, stderr=stream, env=os.environ | found, start_new_session=True,
         )  # fmt: skip
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/invocations",
-        json.dumps({"inputs": texts}).encode(),
-        {"Content-Type": "application/json"},
-    )
+    curl = re.search(r"^curl .*$", (ROOT / "docs/usage.md").read_text("utf-8"), re.MULTILINE)[0]
+    words = shlex.split(curl.replace(":5000", f":{port}").replace('["A joy."]', json.dumps(texts)))
     try:
         while server.poll() is None:
-            try:
-                with urllib.request.urlopen(request) as answer:  # noqa: S310  # its own server
-                    return json.load(answer)["predictions"]
-            except urllib.error.URLError as problem:
-                if not isinstance(problem.reason, ConnectionRefusedError):
-                    raise
-                time.sleep(0.5)
+            answer = subprocess.run([*words, "--silent"], capture_output=True, check=False)
+            if answer.returncode == 0:
+                return json.loads(answer.stdout)["predictions"]
+            assert answer.returncode == 7, answer  # nobody listens yet
+            time.sleep(0.5)
         raise AssertionError(log.read_text()[-2000:])
     finally:
         os.killpg(server.pid, signal.SIGTERM)

@@ -1,12 +1,13 @@
-"""Training more seeds until a comparison is decided: which runs, where, when it stops and
-resumes.
-"""
+"""Training more seeds until a comparison is decided: which runs, where, stop and resume."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from lora_replication.cli import cli
 from lora_replication.compare import more_seeds
 from lora_replication.compare.command import terminal_text
 from lora_replication.compare.more_seeds import compare_training
@@ -14,7 +15,7 @@ from lora_replication.errors import ParameterError, Stopped
 from lora_replication.record import read_records
 from lora_replication.report import verdicts
 from lora_replication.training import run as training
-from tests.study_files import write_params
+from tests.study_files import ROOT, write_params
 
 SINGLES = ("singles", "tiny")
 METHODS = ("last_layers", "full")
@@ -70,7 +71,12 @@ def test_seeds_are_added_until_decided_and_an_interrupted_start_goes_on(root, mo
 
 
 def test_runs_of_the_study_are_taken_and_too_few_reviews_end_it(root, monkeypatch) -> None:
-    compare_training("last_layers", "full", "tiny", 1e-3, root, most=3, step=5)
+    (root / "dvc.yaml").touch()
+    monkeypatch.chdir(root)
+    (line,) = re.findall(r"compare .*--seeds-at-most \d.*", (ROOT / "docs/usage.md").read_text())
+    words = line.replace("demo", "tiny").split()
+    shown = CliRunner().invoke(cli, words, catch_exceptions=False).output
+    assert "Looked at 3, 6 of at most 6 seeds" in shown
     mine = root.joinpath(*SINGLES)
     shutil.move(mine, root / "runs" / "tiny")
     found = compare_training("last_layers", "full", "tiny", 1e-3, root, most=3, step=5)

@@ -5,6 +5,7 @@ driver is a process of its own.
 import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -170,6 +171,21 @@ def test_two_nodes_one_killed_in_mid_sweep(tiny_root, unbroken, tmp_path):
     assert [len(list(cache.rglob("model.safetensors"))) for cache in caches] == [1, 1]
     for folder in (tiny_root / "runs").rglob("seed-*"):
         assert sorted(file.name for file in folder.iterdir()) == FILES
+
+
+@needs_ray
+@pytest.mark.slow
+def test_the_commands_of_the_documents_start_a_head_and_list_it(tmp_path):
+    page = (ROOT / "docs" / "cluster.md").read_text("utf-8").replace("10.0.0.1", "127.0.0.1")
+    page = page.replace("6379", str(free_port()))
+    page = page.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+    variables, token, head = re.findall(r"^```\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[:3]
+    (status,) = re.findall(r"`(\S+/ray status .*?)`", page)
+    wait = f"for _ in $(seq 60); do {status} | grep -A1 ^Active && break; sleep 1; done"
+    script = f"set -m\n{variables}{token}{head.strip()} >&2 &\n{wait}; kill -INT $!; wait"
+    options = {"env": os.environ | {"HOME": str(tmp_path)}, "text": True}
+    assert "\n 1 node_" in subprocess.check_output(["bash", "-c", script], **options)
+    assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
 
 
 def changed(workspace, run, name, rank=None, **settings):

@@ -197,7 +197,7 @@ def test_the_articles_study_from_the_hub_to_its_report(tmp_path: Path) -> None:
 
     with served(hub) as variables["HF_ENDPOINT"]:
         code, text = start()
-        assert (code, f"{PIN.revision}: can't be had from the hub" in text) == (4, True), text
+        assert (code, f"{PIN.revision}: can't be downloaded from" in text) == (4, True), text
         hub.cut = ""
         code, text = start()
         wrong = re.search(r"; remove (\S+/blobs/\w+) and run again to fetch it anew", text)

@@ -68,9 +68,7 @@ def test_every_requirement_has_hashes_no_address_and_no_known_hole():
 
 
 def test_all_that_is_needed_here_is_in_it():
-    """The metadata of what is installed in the locked versions asks for nothing that the lock
-    lacks.
-    """
+    """What is installed in the locked versions needs nothing that the lock lacks."""
     import importlib.metadata
 
     lacking = set()

@@ -23,7 +23,7 @@ First steps:
 PATH: click.Path = click.Path(path_type=Path)
 STUDY = click.argument("study")
 ENCODER_PATH = click.option(
-    "--encoder-path", type=PATH, help="For runs whose encoder was a local folder."
+    "--encoder-path", type=PATH, help="The folder of an encoder that is local."
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -74,11 +74,11 @@ def list_studies(as_json: bool) -> None:
 
 @cli.command(epilog="Example: lora-replication run demo")
 @STUDY
-@click.option("--from-published", is_flag=True, help="Take the runs next to its report as done.")
+@click.option("--from-published", is_flag=True, help="Take its published runs as done.")
 @click.option("--without-grid", is_flag=True, help="Leave out the grid; the report is partial.")
-@click.option("--verbose", is_flag=True, help="Show what DVC says.")
+@click.option("--verbose", is_flag=True, help="Show DVC's output.")
 def run(study: str, from_published: bool, without_grid: bool, verbose: bool) -> None:
-    """Run STUDY to its report. Recorded runs are skipped; it is dvc repro in the study's folder."""
+    """Run all stages of STUDY. Recorded runs are skipped."""
     from lora_replication.pipeline import run_study
 
     run_study(study, from_published=from_published, without_grid=without_grid, verbose=verbose)
@@ -106,12 +106,12 @@ def doctor(study: str, as_json: bool) -> None:
 
 @cli.command(epilog="Example: lora-replication report minilm-small --open")
 @STUDY
-@click.option("--allow-partial", is_flag=True, help="Also where runs are missing; it says so.")
-@click.option("--publish", is_flag=True, help="Copy the records next to it, to be committed.")
+@click.option("--allow-partial", is_flag=True, help="Report even if runs are missing.")
+@click.option("--publish", is_flag=True, help="Copy the records next to the report.")
 @click.option("--open", "show", is_flag=True, help="Show the page in the browser.")
 @AS_JSON
 def report(study: str, allow_partial: bool, publish: bool, show: bool, as_json: bool) -> None:
-    """Rebuild the report of STUDY. From its records, or else from those committed with it."""
+    """Rebuild the report of STUDY from its records. In a fresh clone, from the committed ones."""
     from lora_replication.report.build import report_study
     from lora_replication.report.tables import terminal_table
 
@@ -127,10 +127,10 @@ def report(study: str, allow_partial: bool, publish: bool, show: bool, as_json: 
 @cli.command(epilog="Example: lora-replication compare lora_default full --study minilm-small")
 @click.argument("first")
 @click.argument("second")
-@click.option("--study", default="article", help="Of a side that names none.")
-@click.option("--margin", type=float, help="As good within so many points; the study's by default.")
-@click.option("--seeds-at-most", type=int, help="Train both on more seeds until it is decided.")
-@click.option("--tune", is_flag=True, help="First find the learning rate of each, by equal trials.")
+@click.option("--study", default="article", help="Study of a side that names none.")
+@click.option("--margin", type=float, help="Points within which both are as good; the study's.")
+@click.option("--seeds-at-most", type=int, help="Train on up to this many seeds until decided.")
+@click.option("--tune", is_flag=True, help="First tune both learning rates, with equal trials.")
 @click.option("--step", default=5, help="Seeds between two looks, with --seeds-at-most.")
 @click.option("--page", type=PATH, help="Also write this HTML page, and JSON next to it.")
 @AS_JSON
@@ -145,7 +145,7 @@ def compare(
     page: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare FIRST with SECOND, for new seeds and new reviews.
+    """Say whether SECOND is better than FIRST, worse or as good.
 
     Each is METHOD, STUDY:METHOD, FOLDER:METHOD with the folder of a published report, or a folder
     of foreign predictions.
@@ -176,11 +176,11 @@ def _switches(command: Any) -> Any:
 
 
 @cli.command(epilog="Example: lora-replication train --study demo --lora-r 4 --lora-mlp")
-@click.option("--study", default="article", help="Gives data, encoder, settings.")
+@click.option("--study", default="article", help="Study with the data, encoder and settings.")
 @click.option("--method", help="A method of the study; without it, LoRA with the switches below.")
 @click.option("--seed", default=1, help="Random seed.")
-@click.option("--lora-r", "--lora_r", "rank", default=8, help="Rank.")
-@click.option("--lora-alpha", "--lora_alpha", "alpha", default=16.0, help="Factor of its term.")
+@click.option("--lora-r", "--lora_r", "rank", default=8, help="Rank of LoRA.")
+@click.option("--lora-alpha", "--lora_alpha", "alpha", default=16.0, help="Factor of the term.")
 @_switches
 @click.pass_context
 def train(
@@ -213,10 +213,10 @@ def train(
 )
 @click.argument("run", type=PATH)
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
-@click.option("--file", type=PATH, help="A file with one text a line; - is standard input.")
+@click.option("--file", type=PATH, help="A file with one text per line; - is standard input.")
 @ENCODER_PATH
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="The run's own by default.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def predict(run: Path, texts: tuple[str, ...], **options: Any) -> None:
     """Predict the class of each TEXT. RUN is a run's folder, or an adapter file."""
     from lora_replication.predict import predict_texts
@@ -229,9 +229,9 @@ def predict(run: Path, texts: tuple[str, ...], **options: Any) -> None:
 @click.argument("folder", type=PATH)
 @click.option("--to", "form", type=click.Choice(["peft", "merged", "mlflow"]), required=True)
 @ENCODER_PATH
-@click.option("--register", help="The name of a model in the project's MLflow to add this to.")
+@click.option("--register", help="Also add it to this model in the project's MLflow.")
 def export(run: Path, folder: Path, form: str, **options: Any) -> None:
-    """Write RUN into a new FOLDER. In PEFT's form, merged for transformers, or for MLflow."""
+    """Export RUN for PEFT, transformers or MLflow. FOLDER must be new or empty."""
     from lora_replication.export import export_run
 
     click.echo(f"written: {export_run(run, form, folder, **options)}")
@@ -241,10 +241,10 @@ def export(run: Path, folder: Path, form: str, **options: Any) -> None:
 @click.argument("folder", type=PATH)
 @click.argument("run", type=PATH)
 @ENCODER_PATH
-@click.option("--max-tokens", default=512, type=click.IntRange(3, 512), help="Of a text.")
-@click.option("--classes", nargs=2, default=("negative", "positive"), help="Names of 0 and 1.")
+@click.option("--max-tokens", default=512, type=click.IntRange(3, 512), help="Cuts longer texts.")
+@click.option("--classes", nargs=2, default=("negative", "positive"), help="Class names, 0 and 1.")
 def import_(folder: Path, run: Path, **options: Any) -> None:
-    """Turn the PEFT adapter in FOLDER into RUN, a new folder. Then predict and export read it."""
+    """Import the PEFT adapter in FOLDER as a new RUN. predict and export read it."""
     from lora_replication.export import import_adapter
 
     import_adapter(folder, run, **options)
@@ -272,7 +272,7 @@ def article_grid(file: Path, folder: Path | None, study: str | None) -> None:
 @cli.command(epilog="Example: lora-replication sync")
 @click.option("--ui", default="http://127.0.0.1:5000", help="Address of MLflow's page.")
 def sync(ui: str) -> None:
-    """Rebuild the MLflow copy from all records. Those of committed reports are included."""
+    """Rebuild the MLflow copy from all records. Committed reports are included."""
     from lora_replication.tracking.sync import sync_all
 
     sync_all(project_root(), ui)

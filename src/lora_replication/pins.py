@@ -114,7 +114,7 @@ class HubFiles:
         except (HTTPError, OSError) as problem:
             reason = str(problem).strip().split("\n", maxsplit=1)[0]
             raise EnvironmentProblem(
-                f"{name} at revision {revision}: can't be had from the hub at "
+                f"{name} at revision {revision}: can't be downloaded from the hub at "
                 f"{constants.ENDPOINT} ({type(problem).__name__}: {reason}), and "
                 f"{constants.HF_HUB_CACHE} holds no whole copy; connect once, or {instead}, or "
                 "bring a copy of that cache from another machine and set HF_HUB_OFFLINE=1"

@@ -52,9 +52,7 @@ def starters(root: Path) -> list[tuple[list[str], Path]]:
 
 
 def is_marked(root: Path) -> bool:
-    """Whether the system has yet to clear away a killed DVC: DVC alone would take its remains for
-    one at work.
-    """
+    """Whether the system still shows a killed DVC, which DVC alone would take for a running one."""
     try:
         marks = json.loads((root / IN_USE).read_text())
     except (FileNotFoundError, ValueError):
@@ -88,9 +86,7 @@ def end(process: subprocess.Popen, number: int, *, group: bool) -> None:
 
 
 def outcome(root: Path) -> tuple[object, ...]:
-    """All that is left but times: the table, records with their files, and the tracked runs that
-    ended well.
-    """
+    """All that is left but times: table, records with files, tracked runs that ended well."""
     synced = run(root, "sync")  # a kill may come between a record and its mirror
     assert synced.returncode == 0, synced.stderr
     with sqlite3.connect(root / "mlflow.db") as database:

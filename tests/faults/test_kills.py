@@ -1,6 +1,4 @@
-"""Faults 1 and 2, and the goals of resuming and determinism: whatever ends a run, the next start
-comes to the same bits.
-"""
+"""Faults 1 and 2, resuming and determinism: whatever ends a run, the next start ends alike."""
 
 import random
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""Faults of the whole pipeline, with real processes: secrets, two at once, DVC killed, the reviews
-prepared twice.
-"""
+"""Faults of the whole pipeline with real processes: secrets, two at once, DVC killed."""
 
 import os
 import shutil
@@ -28,9 +26,7 @@ ADDRESS = "http://somebody:canary-in-an-address@127.0.0.1:9"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A checkout in which a study ran with secrets in the environment and no tracking server, and
-    all that was printed.
-    """
+    """A study that ran with secrets in the environment and no tracking server, and its output."""
     root = checkout(tmp_path_factory.mktemp("secrets"))
     done = run(root, "run", "small", MLFLOW_TRACKING_URI=ADDRESS, **SECRETS)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,6 +1,4 @@
-"""The security checklist, as far as a look at the files can hold it; what runs is tested beside its
-module.
-"""
+"""The security checklist, as far as files can show it; the rest is tested with its modules."""
 
 import ast
 import os

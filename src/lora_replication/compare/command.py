@@ -130,7 +130,7 @@ def write_page(found: Compared, file: Path) -> None:
         raise ParameterError(f"--page is {file}; allowed: a name that ends in .html")
     numbers = file.with_suffix(".json")
     facts: dict[str, Any] = {
-        "title": f"{found.names[1]} compared with {found.names[0]}",
+        "title": f"Comparison of {found.names[1]} with {found.names[0]}",
         "subtitle": "; ".join(dict.fromkeys(found.titles)),
         "description": found.texts[0],
         "texts": found.texts,

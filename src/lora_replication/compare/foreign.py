@@ -112,7 +112,7 @@ def read_answers(file: Path, labels: NDArray[np.float64]) -> NDArray[np.float64]
     _refuse(file, np.setdiff1d(expected, places), "missing; allowed: each test review once")
     for name, own in zip(names, scores, strict=True):
         odd = np.sort(row[~np.isfinite(own)])
-        _refuse(file, odd, f"{name} is no finite number; allowed: any other")
+        _refuse(file, odd, f"{name} is not a finite number; allowed: finite numbers")
     order = np.argsort(row)
     wrong = expected[label[order] != labels]
     _refuse(file, wrong, "label is not the study's; allowed: the order of the study's test reviews")

@@ -1,6 +1,6 @@
 """Texts of one's own: a table with a text and a label a row, in one file or in one for each part.
 
-Nothing is mended: what is missing, empty or too long is refused. JSON and CSV are read by the
+Nothing is repaired: what is missing, empty or too long is refused. JSON and CSV are read by the
 standard library: Arrow's reader of JSON ends the process at deep nesting, and its reader of CSV,
 like pandas', takes a broken quote for a part of the text.
 """
@@ -128,7 +128,7 @@ def _rows(file: Path, part: str, table: TableParams) -> list[tuple[Any, ...]]:
     if wrong:
         first, problem = wrong[0]
         count = f"{len(wrong):,} of {len(rows):,} rows are wrong"
-        raise DataError(f"{file}: row {first:,} has {problem}; {count}; mend or remove them")
+        raise DataError(f"{file}: row {first:,} has {problem}; {count}; fix or remove them")
     return rows
 
 

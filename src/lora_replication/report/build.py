@@ -188,7 +188,7 @@ def publish_records(workspace: Workspace) -> None:
     except OSError as problem:
         raise EnvironmentProblem(
             f"{workspace.report}: could not be published ({problem}); "
-            "mend that, then report again with --publish"
+            "fix that, then report again with --publish"
         ) from problem
 
 
