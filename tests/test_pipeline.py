@@ -10,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lora_replication import pipeline
 from lora_replication.errors import IncompleteError, ReplicationError
+from tests.process_tree import kill_tree, soon
 from tests.projects import (
     COMMAND,
     PLACES,
@@ -234,6 +236,33 @@ _wait([sys.executable, "-c", {DEAF_AT_FIRST!r}], Path(), {{}})
         _, message = process.communicate(timeout=30)
     assert "Stopped" in message
     assert "KeyboardInterrupt" in message, "the child was stopped, not left behind"
+
+
+HALTED_BY_A_TERMINAL = """
+import signal, time
+print(signal.getsignal(signal.SIGTTOU) == signal.SIG_IGN, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.fault(4)
+def test_ctrl_z_halts_what_it_waits_for_too_and_the_terminal_alone_does_not():
+    waiting = f"""
+import sys
+from pathlib import Path
+from lora_replication.pipeline import _wait
+_wait([sys.executable, "-c", {HALTED_BY_A_TERMINAL!r}], Path(), {{}})
+"""
+    command = [sys.executable, "-c", waiting]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "True\n", "a line written does not halt it"
+            both = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
+            for number, state in ((signal.SIGTSTP, {"stopped"}), (signal.SIGCONT, {"sleeping"})):
+                process.send_signal(number)
+                assert soon(lambda wanted=state: {one.status() for one in both} == wanted)
+        finally:
+            kill_tree(process.pid)
 
 
 @pytest.mark.slow

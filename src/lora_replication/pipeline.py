@@ -289,26 +289,34 @@ def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
 
     A signal reaches the whole group, DVC and its stage, as SIGINT: on any other DVC would leave its
     stage behind. And again until it has ended: DVC hears none while a stage runs, and begins the
-    next one if that stage had just come to its end.
+    next one if that stage had just come to its end. Ctrl-Z halts the group too.
 
     Raises:
         Stopped: a signal came; everything in the group has ended.
     """
     received: list[int] = []
+    halts = [signal.SIGTSTP] if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL else []
     before = {
         number: signal.signal(number, lambda number, _frame: received.append(number))
-        for number in stop_signals()
+        for number in (*stop_signals(), *halts)
     }
+    # Not the terminal's own group, which "stty tostop" would halt at its first line.
+    before[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     again = 0.0
     try:
         with subprocess.Popen(  # noqa: S603  # fixed words
             command, cwd=folder, env=environment, process_group=0
         ) as process:
             while (code := process.poll()) is None:
-                if received and time.monotonic() >= again:
-                    with suppress(OSError):  # it has ended by itself
+                with suppress(OSError):  # it has ended by itself
+                    if signal.SIGTSTP in received:
+                        received.remove(signal.SIGTSTP)
+                        os.killpg(process.pid, signal.SIGSTOP)
+                        os.kill(os.getpid(), signal.SIGSTOP)
+                        os.killpg(process.pid, signal.SIGCONT)
+                    if received and time.monotonic() >= again:
+                        again = time.monotonic() + SECONDS_BETWEEN_INTERRUPTS
                         os.killpg(process.pid, signal.SIGINT)
-                    again = time.monotonic() + SECONDS_BETWEEN_INTERRUPTS
                 time.sleep(0.1)
     finally:
         for number, handler in before.items():

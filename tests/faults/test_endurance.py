@@ -16,6 +16,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -26,9 +27,11 @@ from ruamel.yaml import YAML
 
 from lora_replication.files import write_whole
 from lora_replication.pipeline import IN_USE
-from lora_replication.plan import method_run
+from lora_replication.plan import method_run, progress
+from lora_replication.reading import read_study
 from lora_replication.record import read_records
 from lora_replication.study import Study
+from lora_replication.tracking.store import RECORD_DIGEST
 from lora_replication.workspace import Workspace
 from tests.grid_faults import left_behind
 from tests.process_tree import is_running, soon
@@ -41,6 +44,18 @@ KILLS = int(os.environ.get("KILLS", "4"))
 SHARES = 2
 RUNS = int(os.environ.get("SOAK", "24"))
 PROCESSES = 4
+PATIENCE = 120.0
+"""Seconds for what a busy machine does in two; how fast a stop is, other tests show."""
+
+PARAMETERS = {
+    ("data", "generated_seed"): [8, 9],
+    ("model", "max_tokens"): [32, 64],
+    ("train", "learning_rate"): [0.01, 0.02],
+    ("run", "methods"): [["last_layers"], ["last_layers", "full"]],
+    ("run", "seeds"): [[1], [1, 2]],
+    ("grid", "alpha"): [[1], [1, 2]],
+}
+"""What is edited of a study, and to what."""
 
 
 def starters(root: Path) -> list[tuple[list[str], Path]]:
@@ -80,11 +95,11 @@ def end(process: subprocess.Popen, number: int, *, group: bool) -> None:
     else:
         process.send_signal(number)
     try:
-        process.wait(12)
+        process.wait(12 if number == signal.SIGINT else PATIENCE)
     except subprocess.TimeoutExpired:
         assert number == signal.SIGINT  # DVC leaves it to its stage, as a terminal sends it to both
         process.terminate()
-        process.wait(12)
+        process.wait(PATIENCE)
 
 
 def outcome(root: Path) -> tuple[object, ...]:
@@ -102,40 +117,50 @@ def outcome(root: Path) -> tuple[object, ...]:
     return table, left_behind(root / "runs" / "small"), tracked, running
 
 
-def start(root: Path, moments: random.Random, longest: float) -> tuple[int | None, str]:
+def start(
+    root: Path, moments: random.Random, longest: float, meanwhile: Callable[[], None] | None = None
+) -> tuple[int | None, str]:
     """Bring the study up to date in one of the two ways, or kill that at a random moment before
-    ``longest`` seconds (0: let it end). Returns its exit code, None if killed, and its output.
+    ``longest`` seconds (0: let it end), with ``meanwhile`` called at one before that. Returns its
+    exit code, None if killed, and its output.
     """
     command, place = starters(root)[moments.randrange(2)]
-    assert place == root or soon(lambda: not is_marked(root), 30)
+    assert place == root or soon(lambda: not is_marked(root), PATIENCE)
     env = environment(root, DVC_SITE_CACHE_DIR=str(root / ".dvc/site-cache"))
     printed = root.parent / "output"
     with printed.open("wb") as output:
         options = {"stdout": output, "stderr": output, "start_new_session": True}
         process = subprocess.Popen(command, cwd=place, env=env, **options)
+    lasts = moments.uniform(0.1, longest) if longest else 10 * PATIENCE
+    if meanwhile:
+        before = lasts * moments.random()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(before)
+        meanwhile()
+        lasts -= before
     try:
-        process.wait(moments.uniform(0.1, longest) if longest else 300)
+        process.wait(lasts)
     except subprocess.TimeoutExpired:
         number = moments.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
         end(process, number, group=moments.random() < 0.5)
-        assert soon(lambda: not alive_in(root), 12), alive_in(root)
+        assert soon(lambda: not alive_in(root), PATIENCE), alive_in(root)
         read_records(root / "runs" / "small")  # none is half
         return None, ""
     return process.returncode, printed.read_text("utf-8", "replace")
 
 
 def edit(root: Path, moments: random.Random) -> None:
-    """What a person could change: a parameter, the seeds, a module that decides results (here
-    without effect on any), or the weights of the encoder.
+    """What a person could change: a parameter, the study's graph or a module that decides results
+    (these without effect on any), or the weights of the encoder.
     """
     kind = moments.randrange(4)
     if kind == 0:
-        change(root, "train", learning_rate=moments.choice([0.01, 0.02]))
-    if kind == 1:
-        change(root, "run", seeds=moments.choice([[1], [1, 2]]))
-    if kind == 2:
-        with (root / "src/lora_replication/training/loop.py").open("a") as module:
-            module.write("# edited\n")
+        section, key = moments.choice(list(PARAMETERS))
+        change(root, section, **{key: moments.choice(PARAMETERS[section, key])})
+    if kind in (1, 2):
+        files = ("src/lora_replication/training/loop.py", "studies/small/dvc.yaml")
+        with (root / files[kind - 1]).open("a") as file:
+            file.write("# edited\n")
     if kind == 3:
         weights = (root / "encoder" / f"weights-{moments.randrange(2)}").read_bytes()
         write_whole(root / "encoder/model.safetensors", weights)
@@ -151,41 +176,70 @@ def change(root: Path, section: str, **values: object) -> None:
     write_whole(params, written.getvalue())
 
 
-def own_encoder(root: Path) -> None:
+def own_encoder(root: Path) -> Path:
     """Give the study an encoder of its own, with two sets of weights to choose from."""
     own = shutil.copytree(tiny_encoder("distilbert"), root / "encoder")
     weights = (own / "model.safetensors").read_bytes()
     (own / "weights-0").write_bytes(weights)
     (own / "weights-1").write_bytes(weights[:-4] + b"\0\0\0\0")
     change(root, "model", path=str(own))
+    return root
 
 
-@pytest.mark.fault(20, 30, 38)
-def test_kills_and_edits_at_random_moments_end_in_the_table_of_an_unbroken_run(tmp_path):
-    (tmp_path / "edited").mkdir()
-    (tmp_path / "unbroken").mkdir()
-    root, moments = checkout(tmp_path / "edited"), random.Random(50)  # noqa: S311
-    own_encoder(root)
-    for _ in range(KILLS // 2):
-        start(root, moments, 20)
-        edit(root, moments)
-    done = run(root, "run", "small")
+def timed_run(root: Path) -> float:
+    """Seconds that a start takes, which must end well."""
+    began = time.monotonic()
+    done = run(root, "run", "small", timeout=10 * PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
-    unbroken = checkout(tmp_path / "unbroken")
-    own_encoder(unbroken)
+    return time.monotonic() - began
+
+
+def assert_as_unbroken(root: Path, unbroken: Path) -> None:
+    """Bring ``unbroken`` to the parameters and weights of ``root``: table and records are equal,
+    and nothing is half, double or RUNNING.
+    """
     shutil.copy(root / "studies/small/params.yaml", unbroken / "studies/small")
     shutil.copy(root / "encoder/model.safetensors", unbroken / "encoder")
     change(unbroken, "model", path=str(unbroken / "encoder"))
-    done = run(unbroken, "run", "small")
-    assert done.returncode == 0, done.stdout + done.stderr
+    timed_run(unbroken)
     found, wanted = (
         {place: (record["asked"], record["happened"], files) for place, (record, files) in left}
         for left in (left_behind(one / "runs" / "small").items() for one in (root, unbroken))
     )
-    assert {place: found[place] for place in wanted} == wanted
+    asked = {
+        run.place for run in progress(Workspace(read_study("small", unbroken), unbroken)).asked
+    }
+    assert asked and {found[str(place)] == wanted[str(place)] for place in asked} == {True}
     tables = [(one / "reports/small/table.csv").read_text() for one in (root, unbroken)]
     assert tables[0] == tables[1]
     assert not list((root / "runs").rglob(".*.*"))
+    run(root, "sync")  # a kill may come between a record and its mirror
+    twice = "select r.run_uuid from runs r join tags t on t.run_uuid = r.run_uuid and t.key = '{}'"
+    twice += " where status = 'FINISHED' and lifecycle_stage = 'active' group by t.value"
+    with sqlite3.connect(root / "mlflow.db") as database:
+        double = database.execute(f"{twice.format(RECORD_DIGEST)} having count(*) > 1").fetchall()
+        running = database.execute("select * from runs where status = 'RUNNING'").fetchall()
+    assert (double, running) == ([], [])
+
+
+@pytest.mark.fault(20, 30, 38)
+def test_kills_and_edits_at_random_moments_end_in_the_table_of_an_unbroken_run(tmp_path):
+    for name in ("edited", "unbroken"):
+        (tmp_path / name).mkdir()
+    root, unbroken = (own_encoder(checkout(tmp_path / name)) for name in ("edited", "unbroken"))
+    longest = 0.4 * timed_run(unbroken)  # each start goes on from the last
+    moments, kills = random.Random(50), 0  # noqa: S311
+    while kills < KILLS // 2:
+        code, output = start(root, moments, longest, lambda: edit(root, moments))
+        assert code == 0 or "Traceback" not in output, output
+        if code is not None:
+            continue
+        kills += 1
+        if kills % 10 == 0 or kills == KILLS // 2:
+            code, output = start(root, moments, 0.0)
+            assert code == 0 or "run again" in output or "lora-replication run" in output, output
+            timed_run(root)
+            assert_as_unbroken(root, unbroken)
 
 
 @pytest.mark.fault(1, 3, 4, 5, 6)
@@ -194,10 +248,7 @@ def test_kills_at_random_moments_end_in_the_table_of_the_unbroken_run(tmp_path, 
     (tmp_path / "unbroken").mkdir()
     (tmp_path / "killed").mkdir()
     unbroken, root = checkout(tmp_path / "unbroken"), checkout(tmp_path / "killed")
-    began = time.monotonic()
-    done = run(unbroken, "run", "small")
-    assert done.returncode == 0, done.stdout + done.stderr
-    took = time.monotonic() - began
+    took = timed_run(unbroken)
     moments, kills, finished = random.Random(20 + share), 0, 0  # noqa: S311  # not for secrets
     while kills < KILLS // SHARES or not finished:
         longest = 0.7 * took if kills < KILLS // SHARES else 0.0
