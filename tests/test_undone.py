@@ -77,12 +77,13 @@ def test_data_prepared_for_other_parameters_is_not_used(workspace, tmp_path, cha
 
 
 @pytest.mark.fault(38)
-@pytest.mark.parametrize("name", ["model.safetensors", "vocab.txt"])
+@pytest.mark.parametrize("name", ["model.safetensors", "vocab.txt", "config.json"])
 def test_an_encoder_whose_files_are_replaced_is_prepared_for_again(workspace, tmp_path, name):
     other = shutil.copytree(tiny_encoder("distilbert"), tmp_path / "encoder")
     content = (other / name).read_bytes()
-    changed = content[:-4] + b"\0\0\0\0" if name != "vocab.txt" else content[:-2] + b"\xc3\xa9\n"
-    write_whole(other / name, changed)
+    ends = {"model": content[:-4] + b"\0\0\0\0", "vocab": content[:-2] + b"\xc3\xa9\n"}
+    ends["config"] = content.replace(b'"n_heads": 2', b'"n_heads": 4')
+    write_whole(other / name, ends[name.partition(".")[0]])
     now = workspace_of(tmp_path, model={"path": str(other)})
     assert forget_undone(now, tmp_path) == ["--no-run-cache"]
     assert "prepare" not in locked(tmp_path)

@@ -32,7 +32,7 @@ from lora_replication.files import expanded, only_writer, project_root, write_wh
 from lora_replication.machine import GIT
 from lora_replication.plan import progress
 from lora_replication.process import QUIET, STATUS_VARIABLE, stop_signals
-from lora_replication.reading import read_study, study_folder
+from lora_replication.reading import PARAMS, read_study, study_folder
 from lora_replication.record import (
     PREDICTIONS,
     RECORD,
@@ -204,6 +204,9 @@ def forget_undone(workspace: Workspace, folder: Path) -> list[str]:
     missing = [] if is_stale else progress(workspace).missing
     undone = {f"train@{r.name}" if r.role == "method" else "gridsearch" for r in missing}
     undone |= {"prepare"} if is_stale else set()
+    page = workspace.report / "results.json"
+    if page.is_file() and page.stat().st_mtime_ns < (folder / PARAMS).stat().st_mtime_ns:
+        undone |= {"report"}  # edited after its last look at them, before DVC's
     if undone & content["stages"].keys():
         content["stages"] = {k: v for k, v in content["stages"].items() if k not in undone}
         text = io.StringIO()
@@ -327,17 +330,18 @@ def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
 
 
 def _failure(status: Path, code: int) -> ReplicationError:
-    """The error that the failed stage wrote down, or DVC's own."""
+    """The error that the failed stage wrote down, or DVC's own, or of its death."""
     told: dict[str, Any] = {"exit_code": 1, "message": "its message is above"}
     with suppress(OSError, ValueError):
         told = json.loads(status.read_text("utf-8"))
     for kind in (ParameterError, DataError, EnvironmentProblem, IncompleteError):
         if kind.exit_code == told["exit_code"]:
             return kind(told["message"])
-    if killed := re.search(r"'([^']+)'.*exited with -(\d+)", told["message"], re.DOTALL):
-        name = signal.Signals(int(killed[2])).name
+    killed = re.search(r"'([^']+)'.*exited with -(\d+)", told["message"], re.DOTALL)
+    if killed or code < 0:
+        name = signal.Signals(int(killed[2]) if killed else -code).name
         return IncompleteError(
-            f"stage {killed[1]} was killed by {name}"
+            f"{f'stage {killed[1]}' if killed else 'DVC'} was killed by {name}"
             f"{', often by the system when memory runs out' if name == 'SIGKILL' else ''}; "
             "what is finished is kept, run again to continue (a smaller train.batch_size or "
             "execution.pack takes less memory)"
