@@ -210,6 +210,16 @@ def test_what_dvc_alone_knows_is_put_in_words(tmp_path, message, kind, words):
     assert words in str(failure)
 
 
+def test_a_stage_or_dvc_that_somebody_else_stops_is_no_bug(tmp_path):
+    status = tmp_path / "status.json"
+    told = {"command": "train", "exit_code": 143, "message": "stopped by signal 15; run again"}
+    status.write_text(json.dumps(told))
+    assert str(pipeline._failure(status, 255)) == "train was stopped by signal 15; run again"
+    killed = pipeline._failure(tmp_path / "none", -signal.SIGKILL)
+    assert type(killed) is IncompleteError
+    assert str(killed).startswith("DVC was killed by SIGKILL, often by the system")
+
+
 DEAF_AT_FIRST = """
 import signal, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # as DVC while a stage ends by itself just then

@@ -337,6 +337,8 @@ def _failure(status: Path, code: int) -> ReplicationError:
     for kind in (ParameterError, DataError, EnvironmentProblem, IncompleteError):
         if kind.exit_code == told["exit_code"]:
             return kind(told["message"])
+    if told["exit_code"] > 128:  # by somebody else than us
+        return IncompleteError(f"{told['command']} was {told['message']}")
     killed = re.search(r"'([^']+)'.*exited with -(\d+)", told["message"], re.DOTALL)
     if killed or code < 0:
         name = signal.Signals(int(killed[2]) if killed else -code).name
