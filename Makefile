@@ -90,7 +90,7 @@ test-faults: setup ## the suite of faults: what was survived, as a table here an
 test-slow: setup ## the tests that take long: Ray, benchmarks, whole studies, DVC from a clone; ten minutes or more
 	$(PYTEST) -m 'slow and not (fault or goal or endurance)' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test-endurance: setup ## 150 kills of the pipeline at random moments, 50 of them with edits between, and 500 runs of four processes into one database; half an hour
+test-endurance: setup ## 100 kills of the pipeline at random moments, 50 edits while it works with a kill soon after, and 500 runs of four processes into one database; an hour
 	KILLS=100 SOAK=500 $(SCORED) tests/faults/test_endurance.py --numprocesses 2
 
 $(TOOLS)/.ready:
