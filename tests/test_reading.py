@@ -3,10 +3,12 @@
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 
-from lora_replication.errors import EnvironmentProblem, ParameterError
+from lora_replication import reading
+from lora_replication.errors import EnvironmentProblem, IncompleteError, ParameterError
 from lora_replication.files import project_root
 from lora_replication.reading import read_study, study_folder, study_names
 from tests.projects import ROOT, add_study, tree
@@ -51,6 +53,17 @@ def test_relative_paths_are_of_the_studys_folder_and_the_database_is_the_project
     study = read_study("own", root)
     assert study.data.path == str(root / "studies" / "own" / "texts")
     assert study.tracking.uri == f"sqlite:///{root}/mlflow.db"
+
+
+@pytest.mark.parametrize("what", ["nothing", "parameters", "code"])
+def test_what_is_edited_while_a_stage_works_is_not_noted_as_read(root, monkeypatch, what):
+    file, versions = root / "studies/small/params.yaml", iter([[1], [2 if what == "code" else 1]])
+    monkeypatch.setattr(reading, "_changed", lambda: next(versions))
+    is_told = pytest.raises(IncompleteError, match="changed meanwhile; run again")
+    with nullcontext() if what == "nothing" else is_told, reading.unchanged(file) as study:
+        if what == "parameters":
+            add_study(root, "small", title="Another")
+    assert study.study == "small"
 
 
 BAD = """

@@ -1,5 +1,6 @@
 """What DVC's lock calls done and the records do not: it is computed by the next start."""
 
+import os
 import shutil
 
 import pytest
@@ -57,6 +58,17 @@ def test_runs_that_the_parameters_ask_for_now_are_not_done(workspace, tmp_path, 
     write_lock(tmp_path)
     forget_undone(workspace_of(tmp_path, grid={"runners_up": 0, "rank": [1]}), tmp_path)
     assert "gridsearch" not in locked(tmp_path)
+
+
+def test_a_report_older_than_the_parameters_is_made_again(workspace, tmp_path, mirror):
+    perform(workspace, [method_run(workspace, "last_layers", 1)], mirror)
+    write_whole(tmp_path / "params.yaml", b"")
+    write_whole(workspace.report / "results.json", b"")
+    forget_undone(workspace, tmp_path)
+    assert "report" in locked(tmp_path)
+    os.utime(workspace.report / "results.json", (1, 1))
+    forget_undone(workspace, tmp_path)
+    assert "report" not in locked(tmp_path)
 
 
 @pytest.mark.fault(20, 30)
