@@ -74,14 +74,14 @@ def environment(root: Path, **more: str) -> dict[str, str]:
 
 
 def run(
-    root: Path, *arguments: str, timeout: float = 240, cwd: Path | None = None, **more: str
+    root: Path, *arguments: str, timeout: float = 900, cwd: Path | None = None, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """``lora-replication`` with these arguments in the project."""
     return _call([COMMAND, *arguments], cwd or root, environment(root, **more), timeout)
 
 
 def _call(
-    command: list[Any], cwd: Path, env: dict[str, str], timeout: float = 240
+    command: list[Any], cwd: Path, env: dict[str, str], timeout: float = 900
 ) -> subprocess.CompletedProcess[str]:
     options = {"capture_output": True, "text": True, "timeout": timeout}
     return subprocess.run(command, cwd=cwd, env=env, check=False, **options)

@@ -33,13 +33,7 @@ from lora_replication.machine import GIT
 from lora_replication.plan import progress
 from lora_replication.process import QUIET, STATUS_VARIABLE, stop_signals
 from lora_replication.reading import PARAMS, read_study, study_folder
-from lora_replication.record import (
-    PREDICTIONS,
-    RECORD,
-    checked_file,
-    read_records,
-    write_record,
-)
+from lora_replication.record import PREDICTIONS, RECORD, checked_file, read_records, write_record
 from lora_replication.study import Study
 from lora_replication.tracking.store import VARIABLE, resolved
 from lora_replication.workspace import Workspace
@@ -156,11 +150,10 @@ def _scratch_lock(workspace: Workspace, root: Path, folder: Path) -> Iterator[No
     """
     lock, kept = root / folder / DVC_LOCK, workspace.state / DVC_LOCK
     ignored = [*GIT, "check-ignore", "--quiet", f"{workspace.report}/"]
-    try:
+    is_scratch = False
+    with suppress(OSError):  # no git
         done = subprocess.run(ignored, cwd=root, capture_output=True, check=False)  # noqa: S603
         is_scratch = done.returncode == 0
-    except OSError:  # no git
-        is_scratch = False
     if is_scratch and kept.is_file() and not lock.exists():
         shutil.copy(kept, lock)
     try:
@@ -218,10 +211,8 @@ def forget_undone(workspace: Workspace, folder: Path) -> list[str]:
 def check_lock(folder: Path) -> dict[str, Any]:
     """The content of ``dvc.lock`` in ``folder``; nothing where there is none.
 
-    Without it DVC takes each stage up again, and a stage runs nothing that is recorded.
-
-    Raises:
-        DataError: it is cut, badly merged or something else.
+    Without it DVC takes each stage up again, and a stage runs nothing that is recorded. Raises
+    ``DataError`` where it is cut, badly merged or something else.
     """
     file = folder / DVC_LOCK
     if not file.exists():
@@ -294,8 +285,7 @@ def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
     stage behind. And again until it has ended: DVC hears none while a stage runs, and begins the
     next one if that stage had just come to its end. Ctrl-Z halts the group too.
 
-    Raises:
-        Stopped: a signal came; everything in the group has ended.
+    Raises ``Stopped`` where a signal came, once everything in the group has ended.
     """
     received: list[int] = []
     halts = [signal.SIGTSTP] if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL else []

@@ -96,19 +96,17 @@ def load_study(file: Path) -> Study:
 def unchanged(params: Path) -> Iterator[Study]:
     """The study in the file ``params``, for a stage whose outputs do not all say what it has read.
 
-    Raises:
-        IncompleteError: it or the code was changed meanwhile; DVC would note the new as read.
+    Raises ``IncompleteError`` where it or the code was changed meanwhile: DVC would note the new.
     """
-    before = load_study(params), _changed()
+
+    def now() -> tuple[Study, list[int]]:
+        code = sorted(Path(__file__).parent.rglob("*.*"))
+        return load_study(params), [f.stat().st_mtime_ns for f in code if f.suffix != ".pyc"]
+
+    before = now()
     yield before[0]
-    if (load_study(params), _changed()) != before:
+    if now() != before:
         raise IncompleteError(f"{params} or the code was changed meanwhile; run again")
-
-
-def _changed() -> list[int]:
-    """When each file of the package was last changed."""
-    files = sorted(Path(__file__).parent.rglob("*.*"))
-    return [file.stat().st_mtime_ns for file in files if file.suffix != ".pyc"]
 
 
 def _method(name: str, study: Study, file: Path, text: str) -> MethodParams:

@@ -57,11 +57,7 @@ class Workspace:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """Found and checked.
-
-        Raises:
-            DataError: it is not the one that the data was prepared for.
-        """
+        """Found and checked. Raises ``DataError`` unless the data was prepared for it."""
         encoder = locate_encoder(self.study.model)
         if encoder.sha256 != self.manifest.encoder.weights_sha256:
             raise DataError(
