@@ -1,30 +1,18 @@
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
 
 from lora_replication import __version__
+from tests.projects import ROOT, run
 
-COMMAND = Path(sys.executable).with_name("lora-replication")
+call = partial(run, ROOT)
+
 COMMANDS = (
     "article-grid", "compare", "doctor", "list", "predict", "report", "run", "status", "sync",
     "train",
 )  # fmt: skip
-
-
-def call(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, *arguments],
-        env=os.environ | more,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
 
 
 def test_without_arguments_it_shows_the_help_with_first_steps():
