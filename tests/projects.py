@@ -25,12 +25,9 @@ SMALL = {
 """Five runs: two methods, two configurations of the grid, the winner on a fresh seed."""
 
 PLACES = [
-    "full/seed-1",
-    "grid/r1-a1-query-value/seed-1",
-    "grid/r2-a1-query-value/seed-1",
-    "grid_winner/seed-101",
-    "last_layers/seed-1",
-]
+    "full/seed-1", "grid/r1-a1-query-value/seed-1", "grid/r2-a1-query-value/seed-1",
+    "grid_winner/seed-101", "last_layers/seed-1",
+]  # fmt: skip
 
 
 def checkout(folder: Path, *, git: bool = True) -> Path:

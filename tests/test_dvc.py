@@ -77,12 +77,11 @@ def test_an_encoder_folder_among_the_dependencies_is_looked_into(root):
 
 
 def test_parameters_that_no_command_has_checked_run_nothing_in_a_shell(root):
-    params, hostile = root / "studies/small/params.yaml", '"$(touch X)"'
+    params = root / "studies/small/params.yaml"
     text = params.read_text()
     params.write_text(text.replace("../..", "$(touch X)"))
     assert "No such file or directory" in dvc(root, "repro", "prepare").stderr
-    named = text.replace("last_layers:", f"{hostile}:").replace("last_layers", hostile)
-    params.write_text(named)
+    params.write_text(text.replace("last_layers", '"$(touch X)"'))
     shown = dvc(root, "repro", "--dry", "--force", "train").stdout
     assert "train.py --method '$(touch X)'\n" in shown
     assert not list(root.rglob("X"))

@@ -152,9 +152,8 @@ def test_output_that_nobody_reads_ends_quietly(lines):
 
 
 def test_where_output_is_ascii_other_characters_are_written_out():
-    printing = "print('é \\U0001f600 \\udce9')"
     code = "from lora_replication.process import run_command\n"
-    code += f'run_command(lambda: {printing}, "list")'
+    code += "run_command(lambda: print('é \\U0001f600 \\udce9'), 'list')"
     env = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
     assert done.stdout == rb"\xe9 \U0001f600 \udce9" + b"\n"

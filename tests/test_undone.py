@@ -107,12 +107,10 @@ def test_an_edit_while_a_stage_works_is_computed_by_the_next_start(tmp_path):
     root = checkout(tmp_path)
     params, stage = root / "studies/small/params.yaml", root / "stages/train.py"
     edit = "sed -i 's/learning_rate: 0.01/learning_rate: 0.02/' params.yaml"
-    marked = 'if __name__ == "__main__":'
-    text = stage.read_text()
-    assert marked in text
-    end = "    code = run_command(train, 'train')\n"
-    end += f'    import os\n    os.system("{edit}")\n    sys.exit(code)\n'
-    stage.write_text(text.partition(marked)[0] + f"{marked}\n{end}")
+    text, end = stage.read_text(), 'sys.exit(run_command(train, "train"))'
+    assert end in text
+    edits = f'code = run_command(train, "train"); import os; os.system("{edit}"); sys.exit(code)'
+    stage.write_text(text.replace(end, edits))
     done = dvc(root, "repro")
     assert done.returncode != 0
     assert "run them (lora-replication run small)" in done.stdout + done.stderr

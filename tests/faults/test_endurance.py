@@ -14,7 +14,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -58,14 +57,6 @@ PARAMETERS = {
 """What is edited of a study, and to what."""
 
 
-def starters(root: Path) -> list[tuple[list[str], Path]]:
-    """The two ways to bring the study up to date: ours, and DVC alone in the study's folder."""
-    return [
-        ([str(COMMAND), "run", "small"], root),
-        ([sys.executable, "-m", "dvc", "repro"], root / "studies" / "small"),
-    ]
-
-
 def is_marked(root: Path) -> bool:
     """Whether the system has yet to clear away a killed DVC: DVC alone would take its remains for
     one at work.
@@ -103,11 +94,12 @@ def end(process: subprocess.Popen, number: int, *, group: bool) -> None:
 def start(
     root: Path, moments: random.Random, longest: float, meanwhile: Edit | None = None
 ) -> tuple[int | None, str]:
-    """Bring the study up to date in one of the two ways, or kill that at a random moment before
-    ``longest`` seconds (0: let it end), with ``meanwhile`` called at one before that. Returns its
-    exit code, None if killed, and its output.
+    """Bring the study up to date, by our command or by DVC alone in its folder; or kill that at a
+    random moment before ``longest`` seconds (0: let it end), with ``meanwhile`` called at one
+    before. Returns its exit code, None if killed, and its output.
     """
-    command, place = starters(root)[moments.randrange(2)]
+    ways = ([COMMAND, "run", "small"], root), (["dvc", "repro"], root / "studies/small")
+    command, place = moments.choice(ways)
     assert place == root or soon(lambda: not is_marked(root), PATIENCE)
     env = environment(root, DVC_SITE_CACHE_DIR=str(root / ".dvc/site-cache"))
     printed = root.parent / "output"
