@@ -90,7 +90,7 @@ test-faults: setup ## run the fault tests and update the table in docs/reliabili
 test-slow: setup ## run the slow tests: Ray, benchmarks, whole studies, DVC from a clone; ten minutes or more
 	$(PYTEST) -m 'slow and not (fault or goal or endurance)' --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test-endurance: setup ## kill the pipeline 150 times at random, and write 500 runs from four processes into one database; half an hour
+test-endurance: setup ## kill the pipeline 100 times at random, edit it 50 times while it works and kill it soon after, and write 500 runs from four processes into one database; an hour
 	KILLS=100 SOAK=500 $(SCORED) tests/faults/test_endurance.py --numprocesses 2
 
 $(TOOLS)/.ready:

@@ -25,12 +25,9 @@ SMALL = {
 """Five runs: two methods, two configurations of the grid, the winner on a fresh seed."""
 
 PLACES = [
-    "full/seed-1",
-    "grid/r1-a1-query-value/seed-1",
-    "grid/r2-a1-query-value/seed-1",
-    "grid_winner/seed-101",
-    "last_layers/seed-1",
-]
+    "full/seed-1", "grid/r1-a1-query-value/seed-1", "grid/r2-a1-query-value/seed-1",
+    "grid_winner/seed-101", "last_layers/seed-1",
+]  # fmt: skip
 
 
 def checkout(folder: Path, *, git: bool = True) -> Path:
@@ -74,14 +71,14 @@ def environment(root: Path, **more: str) -> dict[str, str]:
 
 
 def run(
-    root: Path, *arguments: str, timeout: float = 240, cwd: Path | None = None, **more: str
+    root: Path, *arguments: str, timeout: float = 900, cwd: Path | None = None, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """``lora-replication`` with these arguments in the project."""
     return _call([COMMAND, *arguments], cwd or root, environment(root, **more), timeout)
 
 
 def _call(
-    command: list[Any], cwd: Path, env: dict[str, str], timeout: float = 240
+    command: list[Any], cwd: Path, env: dict[str, str], timeout: float = 900
 ) -> subprocess.CompletedProcess[str]:
     options = {"capture_output": True, "text": True, "timeout": timeout}
     return subprocess.run(command, cwd=cwd, env=env, check=False, **options)

@@ -1,28 +1,16 @@
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
 
 from lora_replication import __version__
 from lora_replication.cli import cli
+from tests.projects import ROOT, run
 
-COMMAND = Path(sys.executable).with_name("lora-replication")
-USAGE = Path(__file__).parents[1] / "docs" / "usage.md"
+call = partial(run, ROOT)
 
-
-def call(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, *arguments],
-        env=os.environ | more,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+USAGE = ROOT / "docs" / "usage.md"
 
 
 def test_without_arguments_it_shows_the_help_with_first_steps():

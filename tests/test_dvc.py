@@ -76,6 +76,18 @@ def test_an_encoder_folder_among_the_dependencies_is_looked_into(root):
     shutil.rmtree(encoder)
 
 
+def test_parameters_that_no_command_has_checked_run_nothing_in_a_shell(root):
+    params = root / "studies/small/params.yaml"
+    text = params.read_text()
+    params.write_text(text.replace("../..", "$(touch X)"))
+    assert "No such file or directory" in dvc(root, "repro", "prepare").stderr
+    params.write_text(text.replace("last_layers", '"$(touch X)"'))
+    shown = dvc(root, "repro", "--dry", "--force", "train").stdout
+    assert "train.py --method '$(touch X)'\n" in shown
+    assert not list(root.rglob("X"))
+    subprocess.run(["git", "checkout", "-q", "--", "."], cwd=root, check=True)
+
+
 def test_experiments_set_parameters_and_wait_in_a_queue(root):
     ok(dvc(root, "exp", "run", "--set-param", "train.learning_rate=0.03", "--name", "faster"))
     shown = ok(dvc(root, "exp", "show", "--csv"))

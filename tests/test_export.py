@@ -83,7 +83,7 @@ def save_trained(folder: Path, kind: str, settings) -> Path:
     with torch.no_grad():
         for parameter in classifier.adapter().values():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
-    base = Base(name="folder", revision=None, sha256=encoder.weights_sha256)
+    base = Base(name="folder", revision=None, sha256=encoder.sha256)
     described = Description(base=base, settings=settings, seed=1, classes=CLASSES)
     classifier.save_adapter(folder / ADAPTER, metadata=described.metadata())
     return folder
@@ -168,9 +168,9 @@ def test_an_export_comes_back_from_peft_with_its_classes_and_scale(runs, kind, c
 def test_another_base_is_refused(runs, tmp_path):
     run = runs / "distilbert" / "article"
     other = encoder_of("bert").folder
-    with pytest.raises(DataError, match="the run was trained on"):
+    with pytest.raises(DataError, match="not those that the run was trained on"):
         import_adapter(run / "peft", tmp_path / "run", other, 64, CLASSES)
-    with pytest.raises(DataError, match="the run was trained on"):
+    with pytest.raises(DataError, match="not those that the run was trained on"):
         export_run(run / "run", "merged", tmp_path / "merged", other)
     with pytest.raises(DataError, match=r"none.config\.json is missing"):
         export_run(run / "run", "merged", tmp_path / "merged", tmp_path / "none")

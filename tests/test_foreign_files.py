@@ -21,6 +21,8 @@ from lora_replication.adapter import METADATA, read_description
 from lora_replication.article.published_file import parse_published_grid
 from lora_replication.compare import foreign
 from lora_replication.data.imdb import read_parquet_folder
+from lora_replication.data.manifest import read_manifest
+from lora_replication.data.prepare import summary
 from lora_replication.data.table import load_table
 from lora_replication.data.tokens import load_tokenizer
 from lora_replication.encoders import locate_encoder
@@ -73,6 +75,7 @@ def place(tiny_study, tiny_data, tmp_path_factory):
 class Place:
     def __init__(self, workspace: Workspace, early: Record) -> None:
         self.run, self.early = workspace.folder(early.asked), early
+        self.data = workspace.data
         self.folder = workspace.state / "file"
         self.folder.mkdir(parents=True)
         encoder = workspace.encoder
@@ -139,6 +142,13 @@ def record(place, draw):
     tracked.outcome_tags(read)
     tracked.record_points(read)
     tracked.milliseconds(read.where.started)
+
+
+def manifest(place, draw):
+    content = json.loads((place.data / "manifest.json").read_bytes())
+    place.write("manifest.json", json.dumps(draw(altered(content))).encode())
+    read = read_manifest(place.folder)
+    assert read.digest and summary(read, place.folder)
 
 
 def adapter(place, draw):
@@ -211,8 +221,8 @@ def authors_results(place, draw):
 
 
 KINDS = [
-    study, encoder, record, adapter, described_adapter, peft_adapter, predictions, checkpoint,
-    table_of_texts, own_table, authors_results, foreign_predictions,
+    study, encoder, record, manifest, adapter, described_adapter, peft_adapter, predictions,
+    checkpoint, table_of_texts, own_table, authors_results, foreign_predictions,
 ]  # fmt: skip
 FUZZED = {
     "deadline": timedelta(seconds=10),

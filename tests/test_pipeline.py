@@ -10,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lora_replication import pipeline
 from lora_replication.errors import IncompleteError, ReplicationError
+from tests.process_tree import kill_tree, soon
 from tests.projects import (
     COMMAND,
     PLACES,
@@ -162,7 +164,7 @@ def test_without_the_grid_the_report_is_partial(tmp_path):
 @pytest.mark.slow
 def test_it_runs_without_git_and_without_a_home_for_nobody(tmp_path):
     root = checkout(tmp_path, git=False)
-    done = run(root, "run", "small")
+    done = run(root, "run", "small", HOME="/proc/none")  # where even root makes no folder
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no_scm" in (root / ".dvc/config.local").read_text()
 
@@ -188,24 +190,41 @@ def test_a_gpu_that_is_asked_for_and_missing_ends_with_4(tmp_path):
     assert tree(root) == before
 
 
+KILLED = (
+    "failed to reproduce 'small/dvc.yaml:train@full': failed to run: exec python, exited with -9"
+)
+
+
 @pytest.mark.parametrize(
-    ("message", "kind", "words"),
+    ("told", "code", "kind", "words"),
     [
         (
-            "failed to reproduce 'studies/small/dvc.yaml:train@full': failed to run: exec python "
-            "x.py, exited with -9",
+            (1, KILLED),
+            255,
             IncompleteError,
-            "train@full was killed by SIGKILL, often by the system when memory runs out",
+            "train@full was killed by SIGKILL, often by the system",
         ),
-        ("YAML file structure is corrupted", ReplicationError, "dvc repro ended with 255: YAML"),
+        ((1, "YAML is corrupted"), 255, ReplicationError, "dvc repro ended with 255: YAML"),
+        ((143, "stopped by signal 15"), 255, IncompleteError, "train was stopped by signal 15"),
+        (None, -signal.SIGKILL, IncompleteError, "DVC was killed by SIGKILL, often by the system"),
     ],
 )
-def test_what_dvc_alone_knows_is_put_in_words(tmp_path, message, kind, words):
+def test_what_ended_without_a_word_of_ours_is_put_in_words(tmp_path, told, code, kind, words):
     status = tmp_path / "status.json"
-    status.write_text(json.dumps({"exit_code": 1, "message": message}))
-    failure = pipeline._failure(status, 255)
+    if told:
+        content = {"command": "train", "exit_code": told[0], "message": told[1]}
+        status.write_text(json.dumps(content))
+    failure = pipeline._failure(status, code)
     assert type(failure) is kind
     assert words in str(failure)
+
+
+def waiting_for(code: str) -> subprocess.Popen[str]:
+    """A process that waits, as for DVC, for one that runs ``code``."""
+    waiting = "import sys\nfrom pathlib import Path\nfrom lora_replication.pipeline import _wait\n"
+    waiting += f'_wait([sys.executable, "-c", {code!r}], Path(), {{}})'
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", waiting], stdout=pipe, stderr=pipe, text=True)
 
 
 DEAF_AT_FIRST = """
@@ -220,20 +239,32 @@ time.sleep(60)
 
 @pytest.mark.fault(4, 5)
 def test_a_stop_that_dvc_does_not_hear_at_the_end_of_a_stage_still_stops_it():
-    waiting = f"""
-import sys
-from pathlib import Path
-from lora_replication.pipeline import _wait
-_wait([sys.executable, "-c", {DEAF_AT_FIRST!r}], Path(), {{}})
-"""
-    pipe = subprocess.PIPE
-    command = [sys.executable, "-c", waiting]
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+    with waiting_for(DEAF_AT_FIRST) as process:
         assert process.stdout.readline() == "deaf\n"
         process.send_signal(signal.SIGTERM)
         _, message = process.communicate(timeout=30)
     assert "Stopped" in message
     assert "KeyboardInterrupt" in message, "the child was stopped, not left behind"
+
+
+HALTED_BY_A_TERMINAL = """
+import signal, time
+print(signal.getsignal(signal.SIGTTOU) == signal.SIG_IGN, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.fault(4)
+def test_ctrl_z_halts_what_it_waits_for_too_and_the_terminal_alone_does_not():
+    with waiting_for(HALTED_BY_A_TERMINAL) as process:
+        try:
+            assert process.stdout.readline() == "True\n", "a line written does not halt it"
+            both = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
+            for number, state in ((signal.SIGTSTP, {"stopped"}), (signal.SIGCONT, {"sleeping"})):
+                process.send_signal(number)
+                assert soon(lambda wanted=state: {one.status() for one in both} == wanted)
+        finally:
+            kill_tree(process.pid)
 
 
 @pytest.mark.slow
@@ -244,15 +275,9 @@ def test_a_stop_in_the_middle_keeps_what_is_done_and_the_next_start_continues(
 ):
     root = checkout(tmp_path)
     first = root / "runs/small/last_layers/seed-1/record.json"
-    with subprocess.Popen(
-        [COMMAND, "run", "small"],
-        cwd=root,
-        env=environment(root),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
+    options = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    command, env = [COMMAND, "run", "small"], environment(root)
+    with subprocess.Popen(command, cwd=root, env=env, **options) as process:
         while not list((root / "runs").rglob("record.json")) and process.poll() is None:
             time.sleep(0.2)
         if number == signal.SIGINT:

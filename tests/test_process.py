@@ -151,6 +151,14 @@ def test_output_that_nobody_reads_ends_quietly(lines):
     assert (process.returncode, message) == (141, "")
 
 
+def test_where_output_is_ascii_other_characters_are_written_out():
+    code = "from lora_replication.process import run_command\n"
+    code += "run_command(lambda: print('é \\U0001f600 \\udce9'), 'list')"
+    env = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
+    assert done.stdout == rb"\xe9 \U0001f600 \udce9" + b"\n"
+
+
 def test_a_bug_is_not_swallowed():
     with pytest.raises(ZeroDivisionError):
         run_command(lambda: 1 / 0, "train")

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from lora_replication.errors import EnvironmentProblem, ParameterError
-from lora_replication.files import project_root
+from lora_replication import reading
+from lora_replication.errors import EnvironmentProblem, IncompleteError, ParameterError
+from lora_replication.files import project_root, write_whole
 from lora_replication.reading import read_study, study_folder, study_names
 from tests.projects import ROOT, add_study, tree
 
@@ -51,6 +52,20 @@ def test_relative_paths_are_of_the_studys_folder_and_the_database_is_the_project
     study = read_study("own", root)
     assert study.data.path == str(root / "studies" / "own" / "texts")
     assert study.tracking.uri == f"sqlite:///{root}/mlflow.db"
+
+
+@pytest.mark.parametrize("what", ["parameters", "code"])
+def test_what_is_edited_while_a_stage_works_is_not_noted_as_read(root, monkeypatch, what):
+    monkeypatch.setattr(reading, "__file__", str(root / "package/reading.py"))
+    is_told = pytest.raises(IncompleteError, match="changed meanwhile; run again")
+    params = root / "studies/small/params.yaml"
+    with reading.unchanged(params):
+        pass
+    with is_told, reading.unchanged(params):
+        if what == "parameters":
+            add_study(root, "small", title="Another")
+        else:
+            write_whole(root / "package/loop.py", b"")
 
 
 BAD = """

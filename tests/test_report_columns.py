@@ -50,12 +50,9 @@ def test_the_main_table_by_hand(results: Results) -> None:
         "last layers", "LoRA default", "LoRA tuned", "full", "grid winner",
     ]  # fmt: skip
     assert [row[5] for row in rows] == [
-        ("2 of 3", "", True),
-        ("3 of 3", "1 diverged", True),
-        ("3 of 3", "1 collapsed", True),
-        ("2 of 3", "", True),
-        ("3 of 3", "", False),
-    ]
+        ("2 of 3", "", True), ("3 of 3", "1 diverged", True), ("3 of 3", "1 collapsed", True),
+        ("2 of 3", "", True), ("3 of 3", "", False),
+    ]  # fmt: skip
     # Test: 779 and 790 of 1,000.
     assert rows[0][0] == ("last layers", "the two layers after the encoder", False)
     interval = results.methods[0].interval

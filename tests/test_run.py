@@ -126,6 +126,6 @@ def test_altered_tokens_and_another_encoder_are_refused(tiny_study, tiny_data, t
         one(Workspace(tiny_study, tmp_path), mirror)
     minilm = {"encoder": "minilm", "path": None, "max_tokens": 64}
     other = Study.model_validate(study_params() | {"model": minilm})
-    with pytest.raises(DataError, match="the data was prepared for weights with"):
+    with pytest.raises(DataError, match="not those that the data was prepared for"):
         one(Workspace(other, tmp_path), mirror)
     assert not (tmp_path / "runs").exists()

@@ -30,13 +30,10 @@ ARTICLE = {
 # In the article's order: test before train, pos before neg, names as plain strings. "same" stands
 # twice with label 1, once with 0.
 IN_ORDER = [
-    Review("a", 1, "test/pos/10_7"),
-    Review("same", 1, "test/pos/2_9"),
-    Review("same", 0, "test/neg/1_1"),
-    Review("b", 1, "train/pos/0_8"),
-    Review("same", 1, "train/pos/11_8"),
-    Review("c", 0, "train/neg/5_3"),
-]
+    Review("a", 1, "test/pos/10_7"), Review("same", 1, "test/pos/2_9"),
+    Review("same", 0, "test/neg/1_1"), Review("b", 1, "train/pos/0_8"),
+    Review("same", 1, "train/pos/11_8"), Review("c", 0, "train/neg/5_3"),
+]  # fmt: skip
 
 
 def order_of(reviews: list[Review]) -> bytes:

@@ -67,6 +67,8 @@ def test_credentials_are_not_shown(uri, text, said):
         ("CommandError: Can't locate revision identified by 'x'", "newer MLflow"),
         ("MlflowException: API request to http://x failed with exception", "start the server"),
         ("MlflowException: API request to /x failed with error code 401", "MLFLOW_TRACKING_USER"),
+        ("MlflowException: Invalid model name ('a/b') provided", "another name for --register"),
+        ("ModuleNotFoundError: No module named 'psycopg'", "install that module"),
         ("MlflowException: whatever", "correct tracking.uri"),
     ],
 )

@@ -1,5 +1,6 @@
 """What DVC's lock calls done and the records do not: it is computed by the next start."""
 
+import os
 import shutil
 
 import pytest
@@ -59,6 +60,17 @@ def test_runs_that_the_parameters_ask_for_now_are_not_done(workspace, tmp_path, 
     assert "gridsearch" not in locked(tmp_path)
 
 
+def test_a_report_older_than_the_parameters_is_made_again(workspace, tmp_path, mirror):
+    perform(workspace, [method_run(workspace, "last_layers", 1)], mirror)
+    write_whole(tmp_path / "params.yaml", b"")
+    write_whole(workspace.report / "results.json", b"")
+    forget_undone(workspace, tmp_path)
+    assert "report" in locked(tmp_path)
+    os.utime(workspace.report / "results.json", (1, 1))
+    forget_undone(workspace, tmp_path)
+    assert "report" not in locked(tmp_path)
+
+
 @pytest.mark.fault(20, 30)
 @pytest.mark.parametrize(
     "changes",
@@ -77,12 +89,13 @@ def test_data_prepared_for_other_parameters_is_not_used(workspace, tmp_path, cha
 
 
 @pytest.mark.fault(38)
-@pytest.mark.parametrize("name", ["model.safetensors", "vocab.txt"])
+@pytest.mark.parametrize("name", ["model.safetensors", "vocab.txt", "config.json"])
 def test_an_encoder_whose_files_are_replaced_is_prepared_for_again(workspace, tmp_path, name):
     other = shutil.copytree(tiny_encoder("distilbert"), tmp_path / "encoder")
     content = (other / name).read_bytes()
-    changed = content[:-4] + b"\0\0\0\0" if name != "vocab.txt" else content[:-2] + b"\xc3\xa9\n"
-    write_whole(other / name, changed)
+    ends = {"model": content[:-4] + b"\0\0\0\0", "vocab": content[:-2] + b"\xc3\xa9\n"}
+    ends["config"] = content.replace(b'"n_heads": 2', b'"n_heads": 4')
+    write_whole(other / name, ends[name.partition(".")[0]])
     now = workspace_of(tmp_path, model={"path": str(other)})
     assert forget_undone(now, tmp_path) == ["--no-run-cache"]
     assert "prepare" not in locked(tmp_path)
@@ -94,12 +107,10 @@ def test_an_edit_while_a_stage_works_is_computed_by_the_next_start(tmp_path):
     root = checkout(tmp_path)
     params, stage = root / "studies/small/params.yaml", root / "stages/train.py"
     edit = "sed -i 's/learning_rate: 0.01/learning_rate: 0.02/' params.yaml"
-    marked = 'if __name__ == "__main__":'
-    text = stage.read_text()
-    assert marked in text
-    end = "    code = run_command(train, 'train')\n"
-    end += f'    import os\n    os.system("{edit}")\n    sys.exit(code)\n'
-    stage.write_text(text.partition(marked)[0] + f"{marked}\n{end}")
+    text, end = stage.read_text(), 'sys.exit(run_command(train, "train"))'
+    assert end in text
+    edits = f'code = run_command(train, "train"); import os; os.system("{edit}"); sys.exit(code)'
+    stage.write_text(text.replace(end, edits))
     done = dvc(root, "repro")
     assert done.returncode != 0
     assert "run them (lora-replication run small)" in done.stdout + done.stderr

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from lora_replication.errors import DataError, EnvironmentProblem, first_problem
-from lora_replication.files import expanded, file_digest
+from lora_replication.files import digest, expanded, file_digest
 from lora_replication.pins import PINS, HubFiles, Pin
 from lora_replication.study import ModelParams
 from lora_replication.training.layouts import LAYOUTS, Layout
@@ -41,6 +41,12 @@ class Encoder:
     layout: Layout
     weights_sha256: str
     config: dict[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """Of what decides an output: the pinned weights, or a local folder's weights and config."""
+        own = {"weights": self.weights_sha256, "config": self.config}
+        return self.weights_sha256 if self.name in PINS else digest(own)
 
     @property
     def weights(self) -> Path:

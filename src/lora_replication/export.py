@@ -76,11 +76,7 @@ def export_run(
 
 
 def import_adapter(
-    folder: Path,
-    to: Path,
-    encoder_path: Path | None,
-    max_tokens: int,
-    classes: tuple[str, str],
+    folder: Path, to: Path, encoder_path: Path | None, max_tokens: int, classes: tuple[str, str]
 ) -> None:
     """Write the PEFT adapter in ``folder`` to ``to``, as an adapter that describes itself.
 

@@ -133,8 +133,7 @@ def _not_written(
 def only_writer(lock: Path) -> Iterator[None]:
     """Hold ``lock`` while writing an output; the lock goes with the process, however it ends.
 
-    Raises:
-        EnvironmentProblem: another process holds it; its PID is named. Or it can't be made.
+    Raises ``EnvironmentProblem`` where another process holds it, with its PID; or it can't be made.
     """
     with ExitStack() as opened:
         try:

@@ -154,7 +154,7 @@ def from_peft(
     described = read_description(file)
     if described is None:
         encoder = _base_of(config, folder, encoder_path, max_tokens)
-        base = Base(name=encoder.name, revision=encoder.revision, sha256=encoder.weights_sha256)
+        base = Base(name=encoder.name, revision=encoder.revision, sha256=encoder.sha256)
         settings = Settings(
             encoder=encoder.name, max_tokens=max_tokens, epochs=0, batch_size=0, learning_rate=0.0,
             precision="fp32", device="cpu", trains="head", classes=classes,

@@ -32,14 +32,8 @@ from lora_replication.files import expanded, only_writer, project_root, write_wh
 from lora_replication.machine import GIT
 from lora_replication.plan import progress
 from lora_replication.process import QUIET, STATUS_VARIABLE, stop_signals
-from lora_replication.reading import read_study, study_folder
-from lora_replication.record import (
-    PREDICTIONS,
-    RECORD,
-    checked_file,
-    read_records,
-    write_record,
-)
+from lora_replication.reading import PARAMS, read_study, study_folder
+from lora_replication.record import PREDICTIONS, RECORD, checked_file, read_records, write_record
 from lora_replication.study import Study
 from lora_replication.tracking.store import VARIABLE, resolved
 from lora_replication.workspace import Workspace
@@ -156,11 +150,10 @@ def _scratch_lock(workspace: Workspace, root: Path, folder: Path) -> Iterator[No
     """
     lock, kept = root / folder / DVC_LOCK, workspace.state / DVC_LOCK
     ignored = [*GIT, "check-ignore", "--quiet", f"{workspace.report}/"]
-    try:
+    is_scratch = False
+    with suppress(OSError):  # no git
         done = subprocess.run(ignored, cwd=root, capture_output=True, check=False)  # noqa: S603
         is_scratch = done.returncode == 0
-    except OSError:  # no git
-        is_scratch = False
     if is_scratch and kept.is_file() and not lock.exists():
         shutil.copy(kept, lock)
     try:
@@ -204,6 +197,9 @@ def forget_undone(workspace: Workspace, folder: Path) -> list[str]:
     missing = [] if is_stale else progress(workspace).missing
     undone = {f"train@{r.name}" if r.role == "method" else "gridsearch" for r in missing}
     undone |= {"prepare"} if is_stale else set()
+    page = workspace.report / "results.json"
+    if page.is_file() and page.stat().st_mtime_ns < (folder / PARAMS).stat().st_mtime_ns:
+        undone |= {"report"}  # edited after its last look at them, before DVC's
     if undone & content["stages"].keys():
         content["stages"] = {k: v for k, v in content["stages"].items() if k not in undone}
         text = io.StringIO()
@@ -215,10 +211,8 @@ def forget_undone(workspace: Workspace, folder: Path) -> list[str]:
 def check_lock(folder: Path) -> dict[str, Any]:
     """The content of ``dvc.lock`` in ``folder``; nothing where there is none.
 
-    Without it DVC takes each stage up again, and a stage runs nothing that is recorded.
-
-    Raises:
-        DataError: it is cut, badly merged or something else.
+    Without it DVC takes each stage up again, and a stage runs nothing that is recorded. Raises
+    ``DataError`` where it is cut, badly merged or something else.
     """
     file = folder / DVC_LOCK
     if not file.exists():
@@ -289,26 +283,33 @@ def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
 
     A signal reaches the whole group, DVC and its stage, as SIGINT: on any other DVC would leave its
     stage behind. And again until it has ended: DVC hears none while a stage runs, and begins the
-    next one if that stage had just come to its end.
+    next one if that stage had just come to its end. Ctrl-Z halts the group too.
 
-    Raises:
-        Stopped: a signal came; everything in the group has ended.
+    Raises ``Stopped`` where a signal came, once everything in the group has ended.
     """
     received: list[int] = []
+    halts = [signal.SIGTSTP] if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL else []
     before = {
         number: signal.signal(number, lambda number, _frame: received.append(number))
-        for number in stop_signals()
+        for number in (*stop_signals(), *halts)
     }
+    # Not the terminal's own group, which "stty tostop" would halt at its first line.
+    before[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     again = 0.0
     try:
         with subprocess.Popen(  # noqa: S603  # fixed words
             command, cwd=folder, env=environment, process_group=0
         ) as process:
             while (code := process.poll()) is None:
-                if received and time.monotonic() >= again:
-                    with suppress(OSError):  # it has ended by itself
+                with suppress(OSError):  # it has ended by itself
+                    if signal.SIGTSTP in received:
+                        received.remove(signal.SIGTSTP)
+                        os.killpg(process.pid, signal.SIGSTOP)
+                        os.kill(os.getpid(), signal.SIGSTOP)
+                        os.killpg(process.pid, signal.SIGCONT)
+                    if received and time.monotonic() >= again:
+                        again = time.monotonic() + SECONDS_BETWEEN_INTERRUPTS
                         os.killpg(process.pid, signal.SIGINT)
-                    again = time.monotonic() + SECONDS_BETWEEN_INTERRUPTS
                 time.sleep(0.1)
     finally:
         for number, handler in before.items():
@@ -319,17 +320,20 @@ def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
 
 
 def _failure(status: Path, code: int) -> ReplicationError:
-    """The error that the failed stage wrote down, or DVC's own."""
+    """The error that the failed stage wrote down, or DVC's own, or of its death."""
     told: dict[str, Any] = {"exit_code": 1, "message": "its message is above"}
     with suppress(OSError, ValueError):
         told = json.loads(status.read_text("utf-8"))
     for kind in (ParameterError, DataError, EnvironmentProblem, IncompleteError):
         if kind.exit_code == told["exit_code"]:
             return kind(told["message"])
-    if killed := re.search(r"'([^']+)'.*exited with -(\d+)", told["message"], re.DOTALL):
-        name = signal.Signals(int(killed[2])).name
+    if told["exit_code"] > 128:  # by somebody else than us
+        return IncompleteError(f"{told['command']} was {told['message']}")
+    killed = re.search(r"'([^']+)'.*exited with -(\d+)", told["message"], re.DOTALL)
+    if killed or code < 0:
+        name = signal.Signals(int(killed[2]) if killed else -code).name
         return IncompleteError(
-            f"stage {killed[1]} was killed by {name}"
+            f"{f'stage {killed[1]}' if killed else 'DVC'} was killed by {name}"
             f"{', often by the system when memory runs out' if name == 'SIGKILL' else ''}; "
             "what is finished is kept, run again to continue (a smaller train.batch_size or "
             "execution.pack takes less memory)"

@@ -77,10 +77,8 @@ def checked_seed(seed: int) -> int:
 
 
 def progress(workspace: Workspace) -> Progress:
-    """Compare what the study asks for with the records on disk.
-
-    Raises:
-        DataError: a file is not a record, or was altered.
+    """Compare what the study asks for with the records on disk. Raises ``DataError`` where a file
+    is not a record, or was altered.
     """
     records = read_records(workspace.runs)
     found = [folder.relative_to(workspace.runs) for folder, _ in records]

@@ -43,8 +43,6 @@ def predict_texts(
         EnvironmentProblem: the device is missing.
         ParameterError: no text was given.
     """
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode
     trained = find_trained(run)
     settings = _settings(trained.description.settings, device)
     asked = _asked(texts, file)
@@ -93,10 +91,10 @@ class Trained:
         except ValidationError as problem:
             key, value, wrong = first_problem(problem)
             raise DataError(f"{self.adapter}: {key} is {value}; {wrong}; get it again") from None
-        if encoder.weights_sha256 != base.sha256:
+        if encoder.sha256 != base.sha256:
             raise DataError(
-                f"{encoder.weights} has sha256 {encoder.weights_sha256}; "
-                f"the run was trained on {base.sha256}"
+                f"{encoder.folder}: its weights or config are not those that the run was trained "
+                f"on (sha256 {encoder.sha256}, not {base.sha256}); name another encoder"
             )
         return encoder
 

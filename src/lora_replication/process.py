@@ -46,6 +46,8 @@ def run_command(command: Callable[[], None], name: str) -> int:
     else is our bug and raised. Where nobody reads the output any more (``| head``) it ends quietly.
     """
     set_up_libraries()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without Unicode
     stop_on_signals()
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     if "DVC_STAGE" in os.environ:  # a stage; what a person starts may outlive its terminal

@@ -6,7 +6,8 @@ A study is a folder with ``params.yaml``; the article's is the project's root.
 
 import difflib
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -19,7 +20,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode
 
 from lora_replication.allowed import METHOD_RULE, Part
-from lora_replication.errors import ParameterError
+from lora_replication.errors import IncompleteError, ParameterError
 from lora_replication.files import expanded, file_digest, project_root
 from lora_replication.pins import HUB
 from lora_replication.study import MethodParams, Study
@@ -89,6 +90,23 @@ def load_study(file: Path) -> Study:
     tracking = study.tracking.model_copy(update={"uri": uri})
     changed = {"data": data, "model": model, "tracking": tracking, "methods": methods}
     return study.model_copy(update=changed)
+
+
+@contextmanager
+def unchanged(params: Path) -> Iterator[Study]:
+    """The study in the file ``params``, for a stage whose outputs do not all say what it has read.
+
+    Raises ``IncompleteError`` where it or the code was changed meanwhile: DVC would note the new.
+    """
+
+    def now() -> tuple[Study, list[int]]:
+        code = sorted(Path(__file__).parent.rglob("*.*"))
+        return load_study(params), [f.stat().st_mtime_ns for f in code if f.suffix != ".pyc"]
+
+    before = now()
+    yield before[0]
+    if now() != before:
+        raise IncompleteError(f"{params} or the code was changed meanwhile; run again")
 
 
 def _method(name: str, study: Study, file: Path, text: str) -> MethodParams:

@@ -186,10 +186,8 @@ class Run(Part):
 
 
 def method_words(asked: MethodParams | Settings) -> str:
-    """What the method calls itself: ``words`` in its file, of which nothing is run.
-
-    Raises:
-        DataError: there is no such file any more.
+    """What the method calls itself: ``words`` in its file, of which nothing is run. Raises
+    ``DataError`` where there is no such file any more.
     """
     file = project_root() / asked.file if asked.file else METHODS / f"{asked.trains}.py"
     try:

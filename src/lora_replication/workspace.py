@@ -57,18 +57,12 @@ class Workspace:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """Found and checked.
-
-        Raises:
-            DataError: its weights are not those that the data was prepared for.
-        """
+        """Found and checked. Raises ``DataError`` unless the data was prepared for it."""
         encoder = locate_encoder(self.study.model)
-        prepared = self.manifest.encoder.weights_sha256
-        if encoder.weights_sha256 != prepared:
+        if encoder.sha256 != self.manifest.encoder.weights_sha256:
             raise DataError(
-                f"{encoder.weights} has sha256 {encoder.weights_sha256}; the data was prepared for "
-                f"weights with {prepared}; prepare again (dvc repro --force prepare) "
-                "or restore the weights"
+                f"{encoder.folder}: its weights or config are not those that the data was prepared "
+                f"for; restore them, or run lora-replication run {self.study.study}"
             )
         return encoder
 

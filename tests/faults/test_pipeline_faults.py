@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.process_tree import kill_tree, soon
-from tests.projects import COMMAND, SMALL, add_study, checkout, environment, places, run, tree
+from tests.projects import COMMAND, ROOT, SMALL, add_study, checkout, environment, places, run, tree
 
 SECRETS = {
     "HF_TOKEN": "canary-of-the-hub",
@@ -106,6 +106,7 @@ def test_a_badly_merged_lock_is_named_and_without_it_nothing_is_trained_again(fi
 
 def test_dvcs_site_cache_is_open_to_its_owner_alone(finished):
     """Who can write there can have us run his code: CVE-2025-69872, supply_chain/waivers.toml."""
+    assert "dvc config --quiet --local core.site_cache_dir" in (ROOT / "Makefile").read_text()
     folder = finished[0] / ".dvc" / "site-cache"
     assert list(folder.rglob("cache.db"))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700

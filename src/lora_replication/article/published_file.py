@@ -147,8 +147,7 @@ def read_published_grid(file: Path) -> PublishedGrid:
 def parse_published_grid(content: bytes, name: str = "results") -> PublishedGrid:
     """Turn the bytes of a results file into its runs; ``name`` stands in messages.
 
-    Raises:
-        DataError: with line and reason.
+    Raises ``DataError`` with line and reason.
     """
     if len(content) > LARGEST_BYTES:
         raise DataError(

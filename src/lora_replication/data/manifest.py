@@ -36,7 +36,7 @@ class SplitPart(Part):
 
 
 class EncoderNote(Part):
-    """The encoder that the data was prepared for."""
+    """The encoder that the data was prepared for; ``weights_sha256`` is ``Encoder.sha256``."""
 
     name: str
     revision: str | None

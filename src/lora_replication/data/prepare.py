@@ -100,7 +100,7 @@ def _asked(study: Study, encoder: "Encoder") -> dict[str, Any]:
         "source": data.source,
         "generated_seed": data.generated_seed if data.source == "generated" else None,
         "encoder": EncoderNote(
-            name=encoder.name, revision=encoder.revision, weights_sha256=encoder.weights_sha256
+            name=encoder.name, revision=encoder.revision, weights_sha256=encoder.sha256
         ),
         "vocabulary_sha256": file_digest(encoder.vocabulary),
         "max_tokens": study.model.max_tokens,

@@ -63,8 +63,7 @@ def run_locally(
 def attempt(workspace: Workspace, task: Task, mirror: OpenMirror) -> Outcome:
     """Run ``task`` here. Errors are returned, so that they can travel between processes.
 
-    Raises:
-        GpuLost: this process can run nothing more.
+    Raises ``GpuLost`` where this process can run nothing more.
     """
     settings = task.runs[0].settings
     try:

@@ -79,8 +79,7 @@ def send(workspace: Workspace, put: Callable[[dict[str, bytes]], Any]) -> Inputs
 def receive(inputs: Inputs, fetch: Callable[[Any], dict[str, bytes]]) -> Workspace:
     """A workspace on this machine's copy, in the user's cache folder; fetched if need be.
 
-    Raises:
-        DataError: what was fetched is not what was sent.
+    Raises ``DataError`` where what was fetched is not what was sent.
     """
     cache = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     folder = cache / "lora-replication" / "inputs" / digest(inputs.digests)

@@ -5,7 +5,6 @@ Recorded runs are skipped, so a second start continues.
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from pathlib import Path
 
 from lora_replication.errors import IncompleteError
 from lora_replication.grid.choice import winner_by_validation
@@ -73,8 +72,7 @@ def search(
 ) -> None:
     """Complete the runs ``asked``, in packs, and tell as the ``title``; see ``sweep``.
 
-    Raises:
-        IncompleteError: some run has no result.
+    Raises ``IncompleteError`` where some run has no result.
     """
     places = {run.place for run in asked}
     records = {r.asked.place: r for r in before.done if r.asked.place in places}
@@ -82,8 +80,10 @@ def search(
         return
     say(f"{title}: {tally(len(asked), records.values())}")
     packs = packs_of(asked, pack_size(asked)) if len(records) < len(asked) else []
+    # A pack of which nothing is done gives the bits of a whole sweep.
+    unfinished = [[run for run in pack if run.place not in records] for pack in packs]
     started = time.monotonic()
-    for ran, record in enumerate(executor(_unfinished(packs, set(records))), 1):
+    for ran, record in enumerate(executor([pack for pack in unfinished if pack]), 1):
         records[record.asked.place] = record
         left = (time.monotonic() - started) / ran * (len(asked) - len(records))
         rest = f", {rough_duration(left)} left" if left else ""
@@ -103,12 +103,6 @@ def tally(asked: int, records: Collection[Record]) -> str:
         f"{done} of {asked} runs done, {diverged} diverged, "
         f"{collapsed} predict a single class, {len(records) - done} failed"
     )
-
-
-def _unfinished(packs: Sequence[Sequence[Run]], done: set[Path]) -> list[list[Run]]:
-    """What is left of ``packs``; one of which nothing is done gives the bits of a whole sweep."""
-    left = [[run for run in pack if run.place not in done] for pack in packs]
-    return [pack for pack in left if pack]
 
 
 def _some(runs: list[Run]) -> str:

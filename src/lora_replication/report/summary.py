@@ -45,10 +45,8 @@ owner.
 
 
 def summarise(study: Study, manifest: Manifest, progress: Progress, tested: Predictions) -> Results:
-    """What the records and predictions say of what was asked.
-
-    Raises:
-        DataError: runs of one method were tested on different numbers of reviews.
+    """What the records and predictions say of what was asked. Raises ``DataError`` where runs of
+    one method were tested on different numbers of reviews.
     """
     records = [r for run in progress.asked if (r := progress.records.get(run.place))]
     cells = by_validation(record for record in records if record.asked.role == "cell")

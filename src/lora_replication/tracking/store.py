@@ -68,6 +68,8 @@ REMEDIES = {
     r"error code 40[13]": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     r"API request to|TimeoutError|no server": f"start the server, or correct {WHERE}",
     r"unable to open|readonly|Permission": "make its folder and file writable",
+    r"Invalid model name": "choose another name for --register",
+    r"No module named": f"install that module, or correct {WHERE}",
     r"ImportError": "install what requirements.lock says (make setup)",
 }
 """What to do, by words of the failure."""

@@ -186,11 +186,7 @@ def trained(settings: Settings, layout: Layout) -> Callable[[str], bool]:
 
 
 def make_trainable(
-    model: nn.Module,
-    layout: Layout,
-    settings: Settings,
-    seed: int,
-    keep: Callable[[Dropout], None],
+    model: nn.Module, layout: Layout, settings: Settings, seed: int, keep: Callable[[Dropout], None]
 ) -> list[str]:
     """Add to ``model``, in place, what the method adds, and let train what it trains.
 
