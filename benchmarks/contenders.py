@@ -109,15 +109,13 @@ class Ours:
 
     def train(self, clock: Clock) -> None:
         """As ``lora_replication.training.loop`` does."""
-        from lora_replication.training.batches import collate
         from lora_replication.training.loop import train_step
 
         self.classifier.start_epoch(1)
         rows = itertools.cycle(batch_rows(self.reviews))
         clock.batch_done(0)
         for own in itertools.islice(rows, clock.total):
-            batch = collate(self.reviews, own, self.classifier.device)
-            train_step(self.classifier, self.states, batch)
+            train_step(self.classifier, self.states, self.reviews, own)
             clock.batch_done()
 
     def evaluate(self, clock: Clock) -> None:

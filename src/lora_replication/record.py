@@ -47,7 +47,7 @@ Status = Literal["ok", "diverged", "failed", "killed", "timeout"]
 MOST_BYTES = 2**22
 """Of a record; one of a thousand epochs has 200,000."""
 
-ADDED = {"predictions_sha256", "adapter_sha256", "cpu_features", "load"}
+ADDED = {"predictions_sha256", "adapter_sha256", "cpu_features", "load", "cuda_paths"}
 """Fields that earlier records lack; they are written unless empty."""
 
 
@@ -316,6 +316,7 @@ class Where(Part):
             equal runs can differ by rounding.
         load: processes that wanted a CPU, this run's threads included, as a mean over the last 15
             minutes; above ``cores`` other work slowed it down.
+        cuda_paths: the settings of ``execution.cuda`` that were on.
         started, finished: UTC, ISO 8601.
         data_source, data_revision, encoder_revision: as the manifest names them.
     """
@@ -329,6 +330,7 @@ class Where(Part):
     load: float | None = None
     memory_bytes: int
     gpu: str | None
+    cuda_paths: list[str] = Field(default_factory=list)
     threads: int
     platform: str
     started: Time

@@ -54,7 +54,12 @@ class RandomBits:
         """The next ``count`` integers, (count,) int64."""
         if self._numpy:
             return torch.from_numpy(self._generator.random_raw(count).view(np.int64))
-        bits = torch.empty(count, dtype=torch.int64, device=self._generator.device)
+        return self.fill(torch.empty(count, dtype=torch.int64, device=self._generator.device))
+
+    def fill(self, bits: Tensor) -> Tensor:
+        """``bits``, (count,) int64, with the next integers, those of ``draw``, in place."""
+        if self._numpy:
+            return bits.copy_(self.draw(len(bits)))
         return bits.random_(-(2**63), None, generator=self._generator)
 
     def position(self) -> Any:
@@ -69,6 +74,67 @@ class RandomBits:
             self._generator.set_state(position)
 
 
+class HeldBits:
+    """The integers that a step draws from ``bits``, each draw in a place of its own in memory, so
+    that a replay of the step, which draws nothing, reads new ones after ``refill``.
+    """
+
+    def __init__(self, bits: RandomBits) -> None:
+        self.bits, self._draws, self._next = bits, list[Tensor](), 0
+
+    def refill(self) -> None:
+        """Draw all of them anew, in the same order, and begin with the first."""
+        for held in self._draws:
+            self.bits.fill(held)
+        self._next = 0
+
+    def draw(self, count: int) -> Tensor:
+        """The next of the draws, which is copied, for dropout works in place."""
+        if self._next == len(self._draws):
+            self._draws.append(self.bits.draw(count))
+        self._next += 1
+        return self._draws[self._next - 1].clone()
+
+    def position(self) -> int:
+        """Of the next draw."""
+        return self._next
+
+    def return_to(self, position: int) -> None:
+        """Go back to a ``position``."""
+        self._next = position
+
+
+class DefaultStream:
+    """What torch's own dropout on ``device`` draws from: its default generator, sent to a stream
+    named by seed, epoch and step at each step, so that nothing else that drew from it matters.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        on_cuda = device.type == "cuda"
+        generators = torch.cuda.default_generators if on_cuda else (torch.default_generator,)
+        self._generator = generators[torch.cuda.current_device() if on_cuda else 0]
+        self._seed, self._epoch, self._step = seed, 0, 0
+
+    def start_epoch(self, epoch: int) -> None:
+        """Go to where the steps of ``epoch`` are named from 1."""
+        self._epoch, self._step = epoch, -1
+        self.start_step()
+
+    def start_step(self) -> None:
+        """Go to the stream of the next step."""
+        self._step += 1
+        name = ("dropout", "attention", self._epoch, self._step)
+        self._generator.manual_seed(named_seed(self._seed, *name))
+
+    def position(self) -> Tensor:
+        """Where in the stream the next number is drawn."""
+        return self._generator.get_state()
+
+    def return_to(self, position: Tensor) -> None:
+        """Go back to a ``position``."""
+        self._generator.set_state(position)
+
+
 class Dropout:
     """Inverted dropout whose masks come from a named stream: reproducible, and shared by a pack.
 
@@ -80,12 +146,13 @@ class Dropout:
 
     def __init__(self, seed: int, *purpose: str, device: torch.device) -> None:
         self._seed, self._purpose = seed, purpose
-        self.bits = RandomBits(device)
+        self.stream = RandomBits(device)
+        self.bits: RandomBits | HeldBits = self.stream
         self.active = False
 
     def start_epoch(self, epoch: int) -> None:
         """Restart the stream for ``epoch`` and switch dropout on."""
-        self.bits.restart(named_seed(self._seed, "dropout", *self._purpose, epoch))
+        self.stream.restart(named_seed(self._seed, "dropout", *self._purpose, epoch))
         self.active = True
 
     def __call__(self, x: Tensor, probability: float) -> Tensor:

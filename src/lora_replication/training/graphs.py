@@ -1,0 +1,101 @@
+"""Training steps as CUDA graphs: of each size of batch one is captured, then replayed for all.
+
+A step of a few milliseconds launches some 1,500 kernels; a graph launches them as one. It computes
+the same on the same memory each time, whatever Python would do, so a batch, and the random bits of
+dropout, are copied to where the captured step reads them.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lora_replication.training.batches import Batch
+from lora_replication.training.randomness import Dropout, HeldBits
+
+Outputs = tuple[Tensor, Tensor]
+Step = Callable[[Batch], Outputs]
+
+
+@dataclass
+class Replay:
+    """A step on batches of one size.
+
+    Attributes:
+        batch: the one that it reads; others are copied into it.
+        held: the random bits that it reads, for each dropout.
+        is_warm: whether it was computed once, so that all memory that it keeps is there.
+        captured: the graph and what it writes.
+    """
+
+    batch: Batch
+    held: Sequence[HeldBits]
+    is_warm: bool = False
+    captured: tuple[torch.cuda.CUDAGraph, Outputs] | None = None
+
+
+class Replays:
+    """Takes steps on batches of few sizes, see ``collate``.
+
+    The first of a size is computed as any other, the second is captured, and all from there on are
+    replayed. On a CPU each is computed, from the memory that a graph would read.
+
+    Args:
+        dropouts: all that the step draws from.
+    """
+
+    def __init__(self, dropouts: Sequence[Dropout], device: torch.device) -> None:
+        self._dropouts, self._on_cuda = dropouts, device.type == "cuda"
+        self._known: dict[tuple[torch.Size, ...], Replay] = {}
+        self._active: list[int] = []
+        if self._on_cuda:
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            # Graphs that share it need the memory of the largest, for none reads what another left.
+            self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, step: Step, batch: Batch, active: Sequence[int]) -> Outputs:
+        """What ``step`` returns for ``batch``; equal ``active`` say that it is the same step."""
+        if active != self._active:
+            self._known, self._active = {}, list(active)
+        size = tuple(tensor.shape for tensor in batch.tensors)
+        if replay := self._known.get(size):
+            for own, new in zip(replay.batch.tensors, batch.tensors, strict=True):
+                own.copy_(new)
+        else:
+            replay = Replay(batch, [HeldBits(dropout.stream) for dropout in self._dropouts])
+            self._known[size] = replay
+        for dropout, held in zip(self._dropouts, replay.held, strict=True):
+            held.refill()
+            dropout.bits = held
+        try:
+            return self._take(step, replay)
+        finally:
+            for dropout in self._dropouts:
+                dropout.bits = dropout.stream
+
+    def _take(self, step: Step, replay: Replay) -> Outputs:
+        if not self._on_cuda:
+            return step(replay.batch)
+        if not replay.is_warm:
+            replay.is_warm = True
+            return self._warm_up(step, replay)
+        if replay.captured is None:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                outputs = step(replay.batch)
+            replay.captured = graph, outputs
+        graph, (losses, correct) = replay.captured
+        graph.replay()
+        return losses.clone(), correct.clone()
+
+    def _warm_up(self, step: Step, replay: Replay) -> Outputs:
+        """As torch asks before a capture: on another stream than the default."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream), warnings.catch_warnings():
+            # Adam warns that it may be captured and is not.
+            warnings.filterwarnings("ignore", message=".*capturable=True")
+            outputs = step(replay.batch)
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return outputs
