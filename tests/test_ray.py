@@ -11,7 +11,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -106,29 +106,23 @@ def test_a_worker_of_other_results_is_refused_and_one_whose_gpu_is_lost_ends(
 def test_runs_alone_are_locked_side_by_side_and_a_failed_one_ends_the_stage(workspace, monkeypatch):
     runs = [method_run(workspace, "full", seed) for seed in (1, 2)]
 
-    def fail(_workspace, _mirror):
-        def execute(packs):
-            assert packs == [[run] for run in runs]
-            assert all(is_locked(workspace.lock(run.place)) for run in runs)
-            yield record_failure(workspace, runs[0], "killed", "lost", None)
+    def fail(packs):
+        assert packs == [[run] for run in runs]
+        assert all(is_locked(workspace.lock(run.place)) for run in runs)
+        yield record_failure(workspace, runs[0], "killed", "lost", None)
 
-        return nullcontext(execute)
-
-    monkeypatch.setattr(attempts, "open_executor", fail)
+    monkeypatch.setattr(attempts, "open_executor", lambda *_: nullcontext(fail))
     with pytest.raises(IncompleteError, match="failed and recorded: full seed 1, full seed 2; run"):
         list(attempts.run_alone(workspace, Faults(Path()), runs))
     assert not is_locked(workspace.lock(runs[0].place))
 
 
 def test_a_run_takes_its_share_of_a_gpu(tiny_root):
-    large = make_workspace(tiny_root, "cuda", executor="ray", ray_gpu_share=0.125, ray_cpus=2)
-    executor, options = on_ray.RayExecutor(large, Faults(tiny_root)), []
-    executor.__dict__["_inputs"] = None
-    remote = SimpleNamespace(remote=lambda *_: None)
-    ray = SimpleNamespace(remote=lambda **own: options.append(own) or (lambda _: remote))
-    executor.__dict__["_ray"] = ray
+    options = {"executor": "ray", "ray_gpu_share": 0.125, "ray_cpus": 2}
+    executor = on_ray.RayExecutor(make_workspace(tiny_root, "cuda", **options), Faults(tiny_root))
+    vars(executor).update(_ray=(ray := MagicMock()), _inputs=None)
     executor._send(Task([]))
-    assert options == [{"num_cpus": 2, "num_gpus": 0.125, "max_retries": 0}]
+    ray.remote.assert_called_once_with(num_cpus=2, num_gpus=0.125, max_retries=0)
 
 
 def free_port() -> int:
@@ -268,26 +262,22 @@ def test_on_a_ray_of_its_own_packs_fail_hang_and_are_killed(tiny_root, tmp_path)
     assert soon(lambda: not any(is_running(pid) for pid in children))
 
 
-def train_on_ray(root: Path) -> None:
-    """A driver: two seeds of a method, side by side."""
-    workspace = make_workspace(root, executor="ray")
+def train(root: Path, executor: str = "ray") -> None:
+    """A driver: two seeds of a method, on Ray side by side."""
+    workspace = make_workspace(root, executor=executor)
     runs = [method_run(workspace, "full", seed) for seed in (1, 2)]
-    print(len(list(attempts.run_alone(workspace, Faults(root), runs))))
+    assert len(list(attempts.run_alone(workspace, Faults(root), runs))) == 2
 
 
 @needs_ray
 @pytest.mark.slow
 def test_runs_of_a_method_on_ray_are_those_in_this_process(tiny_root, tiny_data, tmp_path):
-    text = f"import sys, pathlib; sys.path.insert(0, {str(ROOT)!r}); from tests import test_ray; "
-    text += "test_ray.train_on_ray(pathlib.Path(sys.argv[1]))"
+    text = "import sys, pathlib; from tests.test_ray import train; train(pathlib.Path(sys.argv[1]))"
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", text, tiny_root], env=environment, check=True)
-    there = left_behind(tiny_root / "runs/tiny")
-    root = link_data(tmp_path / "local", tiny_data)
-    workspace = make_workspace(root)
-    runs = [method_run(workspace, "full", seed) for seed in (1, 2)]
-    assert len(list(attempts.run_alone(workspace, Faults(root), runs))) == 2
-    assert left_behind(root / "runs/tiny") == there
+    words = [sys.executable, "-c", text, tiny_root]
+    subprocess.run(words, cwd=ROOT, env=environment, check=True)
+    train(root := link_data(tmp_path / "local", tiny_data), "local")
+    assert left_behind(root / "runs/tiny") == left_behind(tiny_root / "runs/tiny")
 
 
 @needs_ray

@@ -47,7 +47,7 @@ Status = Literal["ok", "diverged", "failed", "killed", "timeout"]
 MOST_BYTES = 2**22
 """Of a record; one of a thousand epochs has 200,000."""
 
-ADDED = {"predictions_sha256", "adapter_sha256", "cpu_features", "load", "cuda_paths"}
+ADDED = {"predictions_sha256", "adapter_sha256", "cpu_features", "load"}
 """Fields that earlier records lack; they are written unless empty."""
 
 
@@ -330,7 +330,7 @@ class Where(Part):
     load: float | None = None
     memory_bytes: int
     gpu: str | None
-    cuda_paths: list[str] = Field(default_factory=list)
+    cuda_paths: list[str] = Field(default_factory=list, exclude_if=[].__eq__)
     threads: int
     platform: str
     started: Time
@@ -401,8 +401,8 @@ def read_record(folder: Path) -> Record | None:
 
 def read_records(folder: Path) -> list[tuple[Path, Record]]:
     """Every record below ``folder`` with its own folder, in the order of the folders' names."""
-    folders = sorted(file.parent for file in folder.rglob(RECORD))
-    return [(found, record) for found in folders if (record := read_record(found))]
+    found = sorted(file.parent for file in folder.rglob(RECORD))
+    return [(each, record) for each in found if (record := read_record(each))]
 
 
 def checked_file(folder: Path, record: Record, name: str) -> Path:

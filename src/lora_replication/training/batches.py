@@ -67,10 +67,10 @@ class Batch:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All that a forward pass reads."""
-        of_groups = (t for each in self.groups for t in (each.gather, each.scatter, each.mask))
+        """All that training reads."""
         own = [self.ids, self.positions, self.first, self.labels]
-        return own + [tensor for tensor in of_groups if tensor is not None]
+        groups = [t for each in self.groups for t in (each.gather, each.scatter, each.mask)]
+        return own + [tensor for tensor in groups if tensor is not None]
 
 
 def training_rows(count: int, batch_size: int, order: torch.Generator) -> list[np.ndarray]:
@@ -94,11 +94,8 @@ def evaluation_rows(tokens: Tokens, token_budget: int) -> Iterator[np.ndarray]:
 def collate(
     tokens: Tokens, rows: np.ndarray, device: torch.device, *, rounded: bool = False
 ) -> Batch:
-    """The reviews ``rows`` as one batch on ``device``.
-
-    Args:
-        rounded: have one group, and sizes that are multiples of ``TOKENS_ROUNDED`` and
-            ``LENGTH_ROUNDED``: tokens of no review, which nothing reads, are at the end.
+    """The reviews ``rows`` as one batch on ``device``. If ``rounded`` it is one group, and its sizes
+    are multiples of ``TOKENS_ROUNDED`` and ``LENGTH_ROUNDED``: nothing reads the tokens at its end.
     """
     rows = rows[np.argsort(tokens.lengths[rows], kind="stable")]
     lengths = tokens.lengths[rows]
@@ -110,18 +107,13 @@ def collate(
     def move(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array.astype(np.int64)).to(device, non_blocking=True)
 
-    slack = SLACK_ON_CPU if device.type == "cpu" else float("inf")
-    groups: tuple[AttentionGroup, ...]
+    end = None
     if rounded:
-        end = np.zeros(-len(ids) % TOKENS_ROUNDED, np.int64)
-        ids, positions = np.append(ids, end), np.append(positions, end)
-        length = int(lengths[-1]) + -int(lengths[-1]) % LENGTH_ROUNDED
-        whole = slice(0, len(rows)), slice(0, len(ids))
-        groups = (_padded(lengths, first, *whole, length, move),)
-    else:
-        groups = tuple(
-            _group(lengths, first, slice(*span), move) for span in _spans(lengths, slack)
-        )
+        end = len(ids) + -len(ids) % TOKENS_ROUNDED
+        ids, positions = (np.pad(each, (0, end - len(each))) for each in (ids, positions))
+    slack = SLACK_ON_CPU if device.type == "cpu" and not rounded else float("inf")
+    spans = [slice(*span) for span in _spans(lengths, slack)]
+    groups = tuple(_group(lengths, first, span, move, end) for span in spans)
     return Batch(rows, move(ids), move(positions), move(first), move(tokens.labels[rows]), groups)
 
 
@@ -138,27 +130,24 @@ def _spans(lengths: np.ndarray, slack: float) -> Iterator[tuple[int, int]]:
 
 
 def _group(
-    lengths: np.ndarray, first: np.ndarray, reviews: slice, move: Callable[[np.ndarray], Tensor]
-) -> AttentionGroup:
-    own, longest = lengths[reviews], int(lengths[reviews][-1])
-    tokens = slice(int(first[reviews][0]), int(first[reviews][-1] + own[-1]))
-    if own[0] == longest:
-        return AttentionGroup(reviews, tokens, longest, None, None, None)
-    return _padded(own, first[reviews] - tokens.start, reviews, tokens, longest, move)
-
-
-def _padded(
     lengths: np.ndarray,
-    starts: np.ndarray,
+    first: np.ndarray,
     reviews: slice,
-    tokens: slice,
-    length: int,
     move: Callable[[np.ndarray], Tensor],
+    end: int | None = None,
 ) -> AttentionGroup:
-    """A group padded to ``length``; tokens after those of its reviews get any context."""
-    real = np.arange(length) < lengths[:, None]
-    gather = np.where(real, starts[:, None] + np.arange(length), starts[:, None]).ravel()
-    scatter = np.flatnonzero(real)
-    scatter = np.append(scatter, np.zeros(tokens.stop - tokens.start - len(scatter), np.int64))
+    """Padded to the longest review; with an ``end`` of tokens after it that are of none, whose
+    context is that of some other, to a multiple of ``LENGTH_ROUNDED``.
+    """
+    own, longest = lengths[reviews], int(lengths[reviews][-1])
+    tokens = slice(int(first[reviews][0]), end or int(first[reviews][-1] + own[-1]))
+    if end:
+        longest += -longest % LENGTH_ROUNDED
+    elif own[0] == longest:
+        return AttentionGroup(reviews, tokens, longest, None, None, None)
+    starts = first[reviews] - tokens.start
+    real = np.arange(longest) < own[:, None]
+    gather = np.where(real, starts[:, None] + np.arange(longest), starts[:, None]).ravel()
+    scatter = np.pad(np.flatnonzero(real), (0, tokens.stop - tokens.start - own.sum()))
     mask = move(real)[:, None, None, :].bool()
-    return AttentionGroup(reviews, tokens, length, move(gather), move(scatter), mask)
+    return AttentionGroup(reviews, tokens, longest, move(gather), move(scatter), mask)

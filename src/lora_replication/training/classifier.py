@@ -88,9 +88,9 @@ class Classifier:
             for model, own in zip(self.models, pack, strict=True)
         ]
         self._round_frozen_linears()
-        # Fused kernels draw a pack's masks again for each configuration, which no graph can.
-        replays = cuda.graphs and (alone or not cuda.fused_attention)
-        self.replays = Replays(self._dropouts, self.device) if replays else None
+        # For each configuration fused kernels draw the masks again, which no graph can.
+        captured = self.device.type == "cuda" and (alone or not cuda.fused_attention)
+        self.replays = Replays(self._dropouts, captured=captured) if cuda.graphs else None
         self.activate(range(len(pack)))
 
     def _round_frozen_linears(self) -> None:

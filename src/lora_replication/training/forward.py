@@ -140,9 +140,9 @@ class RaggedForward:
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """Softmax attention, with dropout on its weights, to the keys whose ``mask`` is true."""
-        attend = self._attend_with_dropout if self.dropout.active else self._attend_without
         if self.fused and torch.is_grad_enabled():
             return self._attend_fused(query, key, value, mask, self.fused)
+        attend = self._attend_with_dropout if self.dropout.active else self._attend_without
         return attend(query, key, value, mask)
 
     def _attend_with_dropout(
@@ -188,18 +188,15 @@ class RaggedForward:
         from torch.nn.attention import varlen  # takes a second
 
         copies, tokens = max(len(query), len(key), len(value)), len(batch.ids)
-        query, key, value = (
-            self._rounded(x.expand(copies, -1, -1)).reshape(
-                -1, self.heads, x.shape[-1] // self.heads
-            )
-            for x in (query, key, value)
+        heads = (-1, self.heads, query.shape[-1] // self.heads)
+        q, k, v = (
+            self._rounded(x).expand(copies, -1, -1).reshape(heads) for x in (query, key, value)
         )
         copy = torch.arange(copies, device=batch.first.device)[:, None]
         first = (copy * tokens + batch.first).flatten()
         bounds = F.pad(first, (0, 1), value=copies * tokens).int()
         queries = torch.arange(len(bounds), device=bounds.device).int() if last else bounds
         longest = batch.groups[-1].length
-        context: Any = varlen.varlen_attn(
-            query, key, value, queries, bounds, 1 if last else longest, longest
-        )
-        return context.view(copies, -1, self.heads * context.shape[-1])  # type: ignore[no-any-return]
+        most = 1 if last else longest
+        context: Any = varlen.varlen_attn(q, k, v, queries, bounds, most, longest)
+        return context.view(copies, -1, query.shape[-1])  # type: ignore[no-any-return]

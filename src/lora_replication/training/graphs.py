@@ -24,8 +24,8 @@ class Replay:
     """A step on batches of one size.
 
     Attributes:
-        batch: the one that it reads; others are copied into it.
-        held: the random bits that it reads, for each dropout.
+        batch: the one that it reads, which others are copied into; ``held``: the random bits that
+            it reads, for each dropout.
         is_warm: whether it was computed once, so that all memory that it keeps is there.
         captured: the graph and what it writes.
     """
@@ -39,18 +39,17 @@ class Replay:
 class Replays:
     """Takes steps on batches of few sizes, see ``collate``.
 
-    The first of a size is computed as any other, the second is captured, and all from there on are
-    replayed. On a CPU each is computed, from the memory that a graph would read.
-
     Args:
         dropouts: all that the step draws from.
+        captured: whether the second step of a size is captured, and all from there on are replayed;
+            else each is computed, from the memory that a graph would read.
     """
 
-    def __init__(self, dropouts: Sequence[Dropout], device: torch.device) -> None:
-        self._dropouts, self._on_cuda = dropouts, device.type == "cuda"
+    def __init__(self, dropouts: Sequence[Dropout], *, captured: bool) -> None:
+        self._dropouts, self._captured = dropouts, captured
         self._known: dict[tuple[torch.Size, ...], Replay] = {}
         self._active: list[int] = []
-        if self._on_cuda:
+        if captured:
             self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             # Graphs that share it need the memory of the largest, for none reads what another left.
             self._pool = torch.cuda.graph_pool_handle()
@@ -60,24 +59,21 @@ class Replays:
         if active != self._active:
             self._known, self._active = {}, list(active)
         size = tuple(tensor.shape for tensor in batch.tensors)
-        if replay := self._known.get(size):
-            for own, new in zip(replay.batch.tensors, batch.tensors, strict=True):
-                own.copy_(new)
-        else:
-            replay = Replay(batch, [HeldBits(dropout.stream) for dropout in self._dropouts])
-            self._known[size] = replay
-        for dropout, held in zip(self._dropouts, replay.held, strict=True):
-            held.refill()
-            dropout.bits = held
-        try:
-            return self._take(step, replay)
-        finally:
-            for dropout in self._dropouts:
-                dropout.bits = dropout.stream
+        if size not in self._known:
+            held = [HeldBits(dropout.stream) for dropout in self._dropouts]
+            self._known[size] = Replay(batch, held)
+        replay = self._known[size]
+        for own, new in zip(replay.batch.tensors, batch.tensors, strict=True):
+            own.copy_(new)
+        for dropout, bits in zip(self._dropouts, replay.held, strict=True):
+            bits.refill()
+            dropout.bits = bits
+        outputs = self._take(step, replay) if self._captured else step(replay.batch)
+        for dropout in self._dropouts:
+            dropout.bits = dropout.stream
+        return outputs
 
     def _take(self, step: Step, replay: Replay) -> Outputs:
-        if not self._on_cuda:
-            return step(replay.batch)
         if not replay.is_warm:
             replay.is_warm = True
             return self._warm_up(step, replay)

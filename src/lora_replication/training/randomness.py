@@ -75,15 +75,15 @@ class RandomBits:
 
 
 class HeldBits:
-    """The integers that a step draws from ``bits``, each draw in a place of its own in memory, so
-    that a replay of the step, which draws nothing, reads new ones after ``refill``.
+    """What a step draws from ``bits``, kept where it reads that: a replay, which draws nothing, has
+    new integers after ``refill``.
     """
 
     def __init__(self, bits: RandomBits) -> None:
         self.bits, self._draws, self._next = bits, list[Tensor](), 0
 
     def refill(self) -> None:
-        """Draw all of them anew, in the same order, and begin with the first."""
+        """Draw all anew, in the same order, and go to the first."""
         for held in self._draws:
             self.bits.fill(held)
         self._next = 0
@@ -105,18 +105,18 @@ class HeldBits:
 
 
 class DefaultStream:
-    """What torch's own dropout on ``device`` draws from: its default generator, sent to a stream
-    named by seed, epoch and step at each step, so that nothing else that drew from it matters.
+    """The default generator, which torch's own dropout draws from, in a stream of each step's: what
+    else draws from it does not matter.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        on_cuda = device.type == "cuda"
-        generators = torch.cuda.default_generators if on_cuda else (torch.default_generator,)
-        self._generator = generators[torch.cuda.current_device() if on_cuda else 0]
         self._seed, self._epoch, self._step = seed, 0, 0
+        self._generator = torch.default_generator
+        if device.type == "cuda":
+            self._generator = torch.cuda.default_generators[torch.cuda.current_device()]
 
     def start_epoch(self, epoch: int) -> None:
-        """Go to where the steps of ``epoch`` are named from 1."""
+        """Go to the start of ``epoch``."""
         self._epoch, self._step = epoch, -1
         self.start_step()
 
