@@ -155,9 +155,12 @@ def _speed(asked: argparse.Namespace, sizes: Sequence[str], until: float) -> dic
                 cases = [case for case in cases if not lacking[case.contender]]
                 # Packs one by one, so that one that memory does not hold costs no other.
                 groups = [[case] for case in cases] if method == GRID else [cases]
-                if method in ("lora_default", GRID):
-                    plain = cases[len(cases) // 2] if method == GRID else cases[-1]  # ours
-                    groups += [[replace(plain, cuda=own)] for own in cuda_paths(asked.device)]
+                paths = cuda_paths(asked.device)
+                if method == GRID and not asked.tiny:  # of packs, training alone is timed
+                    middle, paths = cases[len(cases) // 2], [*paths[:2], paths[-1]]
+                    groups += [[replace(middle, cuda=own)] for own in paths]
+                if method == "lora_default":  # ours is the last
+                    groups += [[replace(cases[-1], cuda=own)] for own in paths]
                 for own in groups:
                     name = f"{Path(size).name}, {method}, packs of {len(own[0].settings)}"
                     name = ", ".join([name, *own[0].cuda.on])

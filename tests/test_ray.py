@@ -112,7 +112,7 @@ def test_runs_alone_are_locked_side_by_side_and_a_failed_one_ends_the_stage(work
         yield record_failure(workspace, runs[0], "killed", "lost", None)
 
     monkeypatch.setattr(attempts, "open_executor", lambda *_: nullcontext(fail))
-    with pytest.raises(IncompleteError, match="failed and recorded: full seed 1, full seed 2; run"):
+    with pytest.raises(IncompleteError, match="full seed 1, full seed 2: failed, recorded; run"):
         list(attempts.run_alone(workspace, Faults(Path()), runs))
     assert not is_locked(workspace.lock(runs[0].place))
 

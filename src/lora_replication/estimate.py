@@ -69,13 +69,15 @@ def measure(workspace: Workspace, job: Job) -> Cost:
 
     order = training_rows(len(tokens), settings.batch_size, generator(seed, "order", 1))
     timed = min(TIMED_STEPS, settings.epochs * len(order))  # no more than in a whole run
-    for step, rows in enumerate(islice(cycle(order), WARM_UP_STEPS + timed)):
-        if step == WARM_UP_STEPS:
+    # What is replayed takes its time until the usual sizes of batches are captured.
+    warm_up = WARM_UP_STEPS if classifier.replays is None else timed + 10
+    for step, rows in enumerate(islice(cycle(order), warm_up + timed)):
+        if step == warm_up:
             wait()
             begun, trained = time.monotonic(), 0
         train_step(classifier, states, tokens, rows)
         trained += int(tokens.lengths[rows].sum())
-        if step >= WARM_UP_STEPS and time.monotonic() - begun > MOST_SECONDS:
+        if step >= warm_up and time.monotonic() - begun > MOST_SECONDS:
             break
     wait()
     training, some = (time.monotonic() - begun) / trained, first_reviews(tokens, 2 * TOKEN_BUDGET)

@@ -97,8 +97,7 @@ class Settings(MethodExtras):
     @property
     def axes(self) -> str:
         """What a sweep tries: ``lr0.0001``, for LoRA ``lr0.0001-r8-a16``; fit to be a folder."""
-        lora = self.lora
-        more = f"-r{lora.rank}-a{shortest(lora.alpha)}" if lora else ""
+        more = f"-r{self.lora.rank}-a{shortest(self.lora.alpha)}" if self.lora else ""
         return f"lr{shortest(self.learning_rate)}{more}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -401,8 +400,8 @@ def read_record(folder: Path) -> Record | None:
 
 def read_records(folder: Path) -> list[tuple[Path, Record]]:
     """Every record below ``folder`` with its own folder, in the order of the folders' names."""
-    found = sorted(file.parent for file in folder.rglob(RECORD))
-    return [(each, record) for each in found if (record := read_record(each))]
+    folders = sorted(file.parent for file in folder.rglob(RECORD))
+    return [(found, record) for found in folders if (record := read_record(found))]
 
 
 def checked_file(folder: Path, record: Record, name: str) -> Path:

@@ -52,9 +52,8 @@ def open_executor(workspace: Workspace, mirror: OpenMirror) -> AbstractContextMa
 
 
 def run_alone(workspace: Workspace, mirror: OpenMirror, runs: Sequence[Run]) -> Iterator[Record]:
-    """Train each of ``runs`` alone: here one after another, on Ray several at a time.
-
-    Raises ``IncompleteError``: some failed, which are recorded.
+    """Train each of ``runs`` alone: here one after another, on Ray as many at a time as there is
+    room for. Raises ``IncompleteError``: some failed, which is recorded.
     """
     if workspace.study.execution.executor == "local":
         yield from (perform_one(workspace, run, mirror) for run in runs)
@@ -65,7 +64,7 @@ def run_alone(workspace: Workspace, mirror: OpenMirror, runs: Sequence[Run]) -> 
         executor = stack.enter_context(open_executor(workspace, mirror))
         yield from executor([[run] for run in runs])
     if failed := [run.label for run in runs if workspace.done(run) is None]:
-        raise IncompleteError(f"failed and recorded: {', '.join(failed)}; run again to try again")
+        raise IncompleteError(f"{', '.join(failed)}: failed, recorded; run again to try again")
 
 
 def run_locally(

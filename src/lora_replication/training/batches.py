@@ -94,8 +94,8 @@ def evaluation_rows(tokens: Tokens, token_budget: int) -> Iterator[np.ndarray]:
 def collate(
     tokens: Tokens, rows: np.ndarray, device: torch.device, *, rounded: bool = False
 ) -> Batch:
-    """The reviews ``rows`` as one batch on ``device``. If ``rounded`` it is one group, and its sizes
-    are multiples of ``TOKENS_ROUNDED`` and ``LENGTH_ROUNDED``: nothing reads the tokens at its end.
+    """The reviews ``rows`` as one batch on ``device``; if ``rounded``, one group whose sizes are
+    multiples of ``TOKENS_ROUNDED`` and ``LENGTH_ROUNDED``: nothing reads the tokens at its end.
     """
     rows = rows[np.argsort(tokens.lengths[rows], kind="stable")]
     lengths = tokens.lengths[rows]

@@ -30,7 +30,7 @@ class RaggedForward:
         layout: the names of their parts.
         dropout: the encoder's and the head's, shared by the pack.
         compute_type: what the input of the layers' linears is rounded to, or None.
-        fused: what the masks of torch's own attention come from, in training; None for ours.
+        fused: the stream of torch's own attention with dropout, in training; None for ours.
         ragged_evaluation: whether attention without gradients is that for ragged batches.
     """
 
@@ -196,7 +196,6 @@ class RaggedForward:
         first = (copy * tokens + batch.first).flatten()
         bounds = F.pad(first, (0, 1), value=copies * tokens).int()
         queries = torch.arange(len(bounds), device=bounds.device).int() if last else bounds
-        longest = batch.groups[-1].length
-        most = 1 if last else longest
+        most, longest = 1 if last else batch.groups[-1].length, batch.groups[-1].length
         context: Any = varlen.varlen_attn(q, k, v, queries, bounds, most, longest)
         return context.view(copies, -1, query.shape[-1])  # type: ignore[no-any-return]

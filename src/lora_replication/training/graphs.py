@@ -37,12 +37,10 @@ class Replay:
 
 
 class Replays:
-    """Takes steps on batches of few sizes, see ``collate``.
+    """Takes steps, which draw from ``dropouts`` alone, on batches of few sizes, see ``collate``.
 
-    Args:
-        dropouts: all that the step draws from.
-        captured: whether the second step of a size is captured, and all from there on are replayed;
-            else each is computed, from the memory that a graph would read.
+    If ``captured`` the second of a size is captured, and all from there on are replayed; else each
+    is computed, from the memory that a graph would read.
     """
 
     def __init__(self, dropouts: Sequence[Dropout], *, captured: bool) -> None:

@@ -54,12 +54,7 @@ class RandomBits:
         """The next ``count`` integers, (count,) int64."""
         if self._numpy:
             return torch.from_numpy(self._generator.random_raw(count).view(np.int64))
-        return self.fill(torch.empty(count, dtype=torch.int64, device=self._generator.device))
-
-    def fill(self, bits: Tensor) -> Tensor:
-        """``bits``, (count,) int64, with the next integers, those of ``draw``, in place."""
-        if self._numpy:
-            return bits.copy_(self.draw(len(bits)))
+        bits = torch.empty(count, dtype=torch.int64, device=self._generator.device)
         return bits.random_(-(2**63), None, generator=self._generator)
 
     def position(self) -> Any:
@@ -85,7 +80,7 @@ class HeldBits:
     def refill(self) -> None:
         """Draw all anew, in the same order, and go to the first."""
         for held in self._draws:
-            self.bits.fill(held)
+            held.copy_(self.bits.draw(len(held)))
         self._next = 0
 
     def draw(self, count: int) -> Tensor:
