@@ -23,7 +23,7 @@ from lora_replication.grid.space import grid_runs
 from lora_replication.process import run_command
 from lora_replication.reading import load_study
 from lora_replication.record import Settings
-from lora_replication.study import ModelParams
+from lora_replication.study import CudaParams, ModelParams
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 METHODS = ("last_layers", "lora_default", "full")
@@ -72,6 +72,14 @@ def precisions(device: str) -> tuple[Precision, ...]:
     if device == "cuda":
         return ("bf16-mixed", "fp16-mixed")
     return ("bf16-mixed",) if machine.multiplies_bf16() else ("fp32",)
+
+
+def cuda_paths(device: str) -> list[CudaParams]:
+    """CUDA's own paths, those first that promise most, then all of them together; on a CPU, for
+    tests, those that it has kernels for.
+    """
+    names = ["graphs", "fused_attention", *(["ragged_evaluation"] if device == "cuda" else [])]
+    return [CudaParams(**dict.fromkeys(on, True)) for on in (*([name] for name in names), names)]
 
 
 def cases_of(
@@ -154,6 +162,7 @@ def _measurement(case: Case, phase: Phase, turns: Sequence[Turn]) -> Measurement
         matrix_flops_per_second=tuple(rate for _, _, rate in turns),
         flops_per_review=sum(needed) / pack / len(lengths),
         peak_memory_bytes=max(peak for _, peak, _ in turns),
+        cuda_paths=tuple(case.cuda.on),
     )
 
 

@@ -15,7 +15,7 @@ from lora_replication.data.tokens import Tokens
 from lora_replication.encoders import locate_encoder
 from lora_replication.process import set_up_libraries
 from lora_replication.record import Settings
-from lora_replication.study import ModelParams
+from lora_replication.study import PLAIN, CudaParams, ModelParams
 
 CONTENDERS = {
     "article": ("benchmarks.article", "Article", ("torchmetrics",)),
@@ -37,6 +37,7 @@ class Case:
         settings: the method, precision and device; more than one for a pack.
         vocabulary: how many tokens the encoder knows.
         batches: of a turn, training or evaluating.
+        cuda: paths of CUDA's own, for this project.
     """
 
     contender: str
@@ -46,6 +47,7 @@ class Case:
     settings: tuple[Settings, ...]
     vocabulary: int
     batches: int
+    cuda: CudaParams = PLAIN
 
     @property
     def reviews(self) -> Tokens:
@@ -104,20 +106,22 @@ class Ours:
         compute_reproducibly()
         self.reviews = case.reviews
         first, *others = case.settings
-        self.classifier = Classifier(locate_encoder(case.model), first, 1, others)
+        encoder = locate_encoder(case.model)
+        self.classifier = Classifier(encoder, first, 1, others, cuda=case.cuda)
         self.states = [new_state(self.classifier, place) for place in range(len(case.settings))]
 
     def train(self, clock: Clock) -> None:
         """As ``lora_replication.training.loop`` does."""
-        from lora_replication.training.batches import collate
         from lora_replication.training.loop import train_step
 
         self.classifier.start_epoch(1)
+        if self.classifier.replays and clock.untimed:  # until each size of batch is captured
+            for own in 2 * batch_rows(self.reviews):
+                train_step(self.classifier, self.states, self.reviews, own)
         rows = itertools.cycle(batch_rows(self.reviews))
         clock.batch_done(0)
         for own in itertools.islice(rows, clock.total):
-            batch = collate(self.reviews, own, self.classifier.device)
-            train_step(self.classifier, self.states, batch)
+            train_step(self.classifier, self.states, self.reviews, own)
             clock.batch_done()
 
     def evaluate(self, clock: Clock) -> None:

@@ -9,10 +9,11 @@ import sys
 import tarfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import GRID, cases_of, measure, precisions
+from benchmarks.bench import GRID, cases_of, cuda_paths, measure, precisions
 from benchmarks.contenders import missing_packages
 from benchmarks.gpu_inputs import PIECES, join
 from benchmarks.gpu_runs import at_work, labels, open_workspace, outcome, units
@@ -27,9 +28,9 @@ from lora_replication.record import PREDICTIONS, RECORD
 from lora_replication.workspace import Workspace
 
 PARTS = {
-    "smoke": (0.14, "methods and a pack of 8: like the CPU, twice the same, killed and resumed"),
-    "speed": (0.24, "this project, the article's loop, the HF Trainer; packs; matrix rate; memory"),
-    "study": (0.46, "four methods, five seeds on the whole split, side by side, seed by seed"),
+    "smoke": (0.17, "methods, a pack of 8, each of CUDA's own paths: like the CPU, twice the same"),
+    "speed": (0.27, "this project, the article's loop, the HF Trainer; packs; each path; memory"),
+    "study": (0.40, "four methods, five seeds on the whole split, side by side, seed by seed"),
     "grid": (0.12, "the article's 576 configurations in packs, spread over their space"),
 }
 """Shares of the time, the rest being for what comes back; what a part leaves is for the next."""
@@ -153,8 +154,16 @@ def _speed(asked: argparse.Namespace, sizes: Sequence[str], until: float) -> dic
                         skipped.append(f"{size}, {method}, {name}: needs {', '.join(missing)}")
                 cases = [case for case in cases if not lacking[case.contender]]
                 # Packs one by one, so that one that memory does not hold costs no other.
-                for own in [[case] for case in cases] if method == GRID else [cases]:
+                groups = [[case] for case in cases] if method == GRID else [cases]
+                paths = cuda_paths(asked.device)
+                if method == GRID and not asked.tiny:  # of packs, training alone is timed
+                    middle, paths = cases[len(cases) // 2], [*paths[:2], paths[-1]]
+                    groups += [[replace(middle, cuda=own)] for own in paths]
+                if method == "lora_default":  # ours is the last
+                    groups += [[replace(cases[-1], cuda=own)] for own in paths]
+                for own in groups:
                     name = f"{Path(size).name}, {method}, packs of {len(own[0].settings)}"
+                    name = ", ".join([name, *own[0].cuda.on])
                     try:
                         if time.monotonic() > until:
                             raise TimeoutError("out of time")

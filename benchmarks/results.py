@@ -51,7 +51,8 @@ class Measurement(_Part):
     ``seconds_per_review``: one for each round, of one configuration on a review of IMDb's mean
     length; ``matrix_flops_per_second``: the machine's matrix rate after each of these rounds;
     ``flops_per_review``: what the mathematics needs, see ``flops``; ``peak_memory_bytes``: of the
-    process up to the end of this phase, on CUDA allocated on the GPU.
+    process up to the end of this phase, on CUDA allocated on the GPU; ``cuda_paths``: settings of
+    ``execution.cuda`` that were on.
     """
 
     size: str
@@ -64,6 +65,7 @@ class Measurement(_Part):
     matrix_flops_per_second: Times
     flops_per_review: float
     peak_memory_bytes: int
+    cuda_paths: tuple[str, ...] = ()
 
 
 class Check(_Part):
@@ -189,7 +191,7 @@ def _row(results: Results, m: Measurement) -> Sequence[str]:
         each
         for each in results.measurements
         if (each.size, each.method, each.phase) == (m.size, m.method, m.phase)
-        and (each.contender, each.pack) == ("ours", 1)
+        and (each.contender, each.pack, each.cuda_paths) == ("ours", 1, ())
     ]
     # A peer in a precision that this project was not measured in is next to its first.
     own = next((each for each in alike if each.precision == m.precision), *alike[:1] or [None])
@@ -203,7 +205,7 @@ def _row(results: Results, m: Measurement) -> Sequence[str]:
         m.size,
         m.phase,
         m.method.replace("_", " "),
-        CONTENDERS[m.contender] + peft,
+        ", ".join([CONTENDERS[m.contender] + peft, *m.cuda_paths]).replace("_", " "),
         str(m.pack),
         m.precision,
         _spread([1000 * seconds for seconds in m.seconds_per_review]),

@@ -88,7 +88,8 @@ def _parameters() -> Iterator[str]:
         "Every key of a study's `params.yaml`, from the schema that checks it, with the comment "
         "that the studies' own files have. NAME is a name of your choice.\n"
     )
-    notes = _comments("params.yaml") | _comments("studies/minilm-rates/params.yaml")
+    notes = _comments("studies/minilm-gpu/params.yaml") | _comments("params.yaml")
+    notes |= _comments("studies/minilm-rates/params.yaml")
     title = ""
     for section, field in Study.model_fields.items():
         own_title = section if _model(field.annotation) else "The study itself"
@@ -116,13 +117,14 @@ def _comments(file: str) -> dict[str, str]:
 
 def _rows(key: str, field: FieldInfo) -> Iterator[tuple[str, str, str]]:
     """(key, allowed, default) of a parameter, or of each below it."""
-    default = "required" if field.is_required() else f"`{_plain(field.default)}`"
+    is_optional = not (field.is_required() or isinstance(field.default, BaseModel))
+    default = f"`{_plain(field.default)}`" if is_optional else "required"
     inner = _model(field.annotation)
     if inner is None:
         yield key, field.description or _allowed(field.annotation), default
         return
     below = f"{key}.NAME" if get_origin(field.annotation) is dict else key
-    if field.description or not field.is_required():
+    if field.description or is_optional:
         yield key, field.description or "a mapping, or null", default
     for name, part in inner.model_fields.items():
         yield from _rows(f"{below}.{name}", part)

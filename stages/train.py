@@ -16,17 +16,16 @@ def train() -> None:
     method = parser.parse_args().method
     study = load_study(Path("params.yaml"))
     from lora_replication.estimate import announce
+    from lora_replication.grid.attempts import run_alone
     from lora_replication.plan import method_runs, run_line
     from lora_replication.tracking.mirror import open_mirror
-    from lora_replication.training.run import perform_one
     from lora_replication.workspace import Workspace
 
     workspace = Workspace(study, Path(study.root).resolve())
     announce(workspace)
-    for run in method_runs(workspace, method):
-        if workspace.done(run) is None:
-            record = perform_one(workspace, run, partial(open_mirror, workspace))
-            print(run_line(workspace, record), flush=True)
+    missing = [run for run in method_runs(workspace, method) if workspace.done(run) is None]
+    for record in run_alone(workspace, partial(open_mirror, workspace), missing):
+        print(run_line(workspace, record), flush=True)
 
 
 if __name__ == "__main__":

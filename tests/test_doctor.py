@@ -83,4 +83,9 @@ def test_device(monkeypatch):
     state, text = seen(doctor.device, train=cuda)
     assert state == "problem"
     assert text.endswith("but Example GPU has no bf16; set fp16-mixed or fp32")
-    assert seen(doctor.device, train=cuda | {"precision": "fp16-mixed"})[0] == "ok"
+    cuda["precision"] = "fp16-mixed"
+    assert seen(doctor.device, train=cuda)[0] == "ok"
+    ragged = {"cuda": {"ragged_evaluation": True}}
+    state, text = seen(doctor.device, train=cuda, execution=ragged)
+    assert state == "problem"
+    assert text.endswith("true, but Example GPU has no kernel for it; set it to false")

@@ -120,11 +120,15 @@ def test_the_whole_plan_where_dvc_mlflow_and_datasets_are_absent(project, pieces
     files = {name: (folder / f"{name}.json").read_bytes() for name in gpu.PARTS}
     parts = {name: Results.model_validate_json(content) for name, content in files.items()}
     assert not any(part.skipped for part in parts.values())
-    assert len(parts["smoke"].checks) == 5  # three methods and a pack; one of them killed
+    # Three methods and a pack; on each path one and the pack; two of them killed.
+    assert len(parts["smoke"].checks) == 4 + 3 * 2 + 2
     speed = {(m.contender, m.phase, m.pack) for m in parts["speed"].measurements}
     phases, contenders = ("training", "evaluation"), ("article", "peft", "ours")
     alone = {(name, phase, 1) for name in contenders for phase in phases}
     assert speed == alone | {("ours", "training", 2)}
+    paths = {(m.cuda_paths, m.pack) for m in parts["speed"].measurements}
+    on = (), ("graphs",), ("fused_attention",), ("fused_attention", "graphs")
+    assert paths == {*((each, 1) for each in on), ((), 2)}
     assert [line.split(":")[0] for line in parts["study"].finished] == LABELS
     assert len(parts["grid"].finished) == 4
     with tarfile.open(folder / "records.tar.gz") as archive:
@@ -146,7 +150,7 @@ def test_what_time_does_not_allow_is_named(pieces, tmp_path, capsys):
     gpu.main([*words, "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")])
     files = {name: (tmp_path / "out" / f"{name}.json").read_text() for name in gpu.PARTS}
     skipped = {name: json.loads(content)["skipped"] for name, content in files.items()}
-    assert (len(skipped["smoke"]), len(skipped["speed"])) == (4, 2)
+    assert (len(skipped["smoke"]), len(skipped["speed"])) == (10, 5)
     assert [line for line in skipped["study"] if "process" not in line] == LABELS
     assert "grid: not done: r1-a" in capsys.readouterr().out
 
@@ -175,7 +179,7 @@ def test_the_dry_run_prints_each_part_with_its_budget(capsys, tmp_path, monkeypa
     gpu.main(["--minutes", "10", "--dry-run"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(gpu.PARTS)
-    assert lines[2].startswith("study    276 s, until   504 s")
+    assert lines[2].startswith("study    240 s, until   504 s")
     assert not list(tmp_path.iterdir())
     assert sum(share for share, _ in gpu.PARTS.values()) < 1
 

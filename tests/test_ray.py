@@ -10,15 +10,20 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
-from lora_replication.errors import EnvironmentProblem, GpuLost
-from lora_replication.files import digest
+from lora_replication.errors import EnvironmentProblem, GpuLost, IncompleteError
+from lora_replication.files import digest, is_locked
+from lora_replication.grid import attempts
 from lora_replication.grid import ray as on_ray
 from lora_replication.grid.attempts import Task, open_executor
 from lora_replication.grid.space import grid_runs
+from lora_replication.plan import method_run
+from lora_replication.training.run import record_failure
 from tests import grid_faults
 from tests.grid_faults import (
     Faults,
@@ -30,7 +35,7 @@ from tests.grid_faults import (
     wait_for,
 )
 from tests.process_tree import descendants, is_running, kill_tree, soon
-from tests.study_files import ROOT
+from tests.study_files import ROOT, link_data
 
 needs_ray = pytest.mark.skipif(
     not importlib.util.find_spec("ray"), reason="needs the package ray (pip install 'ray>=2.52')"
@@ -97,6 +102,28 @@ def test_a_worker_of_other_results_is_refused_and_one_whose_gpu_is_lost_ends(
     assert next(pack) is None
     with pytest.raises(SystemExit, match="1"):  # so that Ray starts another
         next(pack)
+
+
+def test_runs_alone_are_locked_side_by_side_and_a_failed_one_ends_the_stage(workspace, monkeypatch):
+    runs = [method_run(workspace, "full", seed) for seed in (1, 2)]
+
+    def fail(packs):
+        assert packs == [[run] for run in runs]
+        assert all(is_locked(workspace.lock(run.place)) for run in runs)
+        yield record_failure(workspace, runs[0], "killed", "lost", None)
+
+    monkeypatch.setattr(attempts, "open_executor", lambda *_: nullcontext(fail))
+    with pytest.raises(IncompleteError, match="full seed 1, full seed 2: failed, recorded; run"):
+        list(attempts.run_alone(workspace, Faults(Path()), runs))
+    assert not is_locked(workspace.lock(runs[0].place))
+
+
+def test_a_run_takes_its_share_of_a_gpu(tiny_root):
+    options = {"executor": "ray", "ray_gpu_share": 0.125, "ray_cpus": 2}
+    executor = on_ray.RayExecutor(make_workspace(tiny_root, "cuda", **options), Faults(tiny_root))
+    vars(executor).update(_ray=(ray := MagicMock()), _inputs=None)
+    executor._send(Task([]))
+    ray.remote.assert_called_once_with(num_cpus=2, num_gpus=0.125, max_retries=0)
 
 
 def free_port() -> int:
@@ -249,6 +276,24 @@ def test_on_a_ray_of_its_own_packs_fail_hang_and_are_killed(tiny_root, tmp_path)
     assert "a seed 1 and 1 more killed: its Ray worker was lost" in err
     assert auth == "token"
     assert soon(lambda: not any(is_running(pid) for pid in children))
+
+
+def train(root: Path, executor: str = "ray") -> None:
+    """A driver: two seeds of a method, on Ray side by side."""
+    workspace = make_workspace(root, executor=executor)
+    runs = [method_run(workspace, "full", seed) for seed in (1, 2)]
+    assert len(list(attempts.run_alone(workspace, Faults(root), runs))) == 2
+
+
+@needs_ray
+@pytest.mark.slow
+def test_runs_of_a_method_on_ray_are_those_in_this_process(tiny_root, tiny_data, tmp_path):
+    text = "import sys, pathlib; from tests.test_ray import train; train(pathlib.Path(sys.argv[1]))"
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    words = [sys.executable, "-c", text, tiny_root]
+    subprocess.run(words, cwd=ROOT, env=environment, check=True)
+    train(root := link_data(tmp_path / "local", tiny_data), "local")
+    assert left_behind(root / "runs/tiny") == left_behind(tiny_root / "runs/tiny")
 
 
 @needs_ray

@@ -124,6 +124,10 @@ def test_a_wrong_value_is_told_with_file_line_key_value_and_what_is_allowed(
     assert problems(file) == [expected]
 
 
+CUDA = {"execution__ray_gpu_share": "0.125\n  cuda: {ragged_evaluation: true}"}
+RAGGED = "execution.cuda.ragged_evaluation is true"
+
+
 def sweeps(methods: str, seeds: str = "21") -> dict[str, str]:
     head = f"seeds: [{seeds}], nudges: 0, unstable_beyond: 5"
     return {"sweeps": f"{{{head}, methods: {{{methods}}}}}"}
@@ -137,6 +141,10 @@ def sweeps(methods: str, seeds: str = "21") -> dict[str, str]:
         ({"grid__alpha": str(list(range(1, 1100)))}, "grid: there are 105,504 configurations; all"),
         ({"execution__pack_timeout": "60"}, "execution: pack_timeout needs executor ray, which"),
         ({"execution__executor": "ray", "execution__pack": "null"}, "execution: pack null"),
+        (CUDA | {"train__device": "cpu"}, f"{RAGGED}, but train.device is cpu; allowed: false"),
+        (CUDA | {"train__precision": "fp32"}, f"{RAGGED}, but train.precision is fp32; allowed"),
+        ({"execution": "\n  cuda: {graph: true}"}, "unknown key execution.cuda.graph; did you"),
+        ({"execution": "\n  cuda: {graphs: 1}"}, "execution.cuda.graphs is 1; allowed: true or"),
         ({"data__reviews__train": "35001"}, "data: reviews.train is 35001; the article's"),
         ({"data__source": "parquet"}, "data: source parquet needs data.path"),
         ({"data__path": "x.gz"}, "x.gz', but source hub reads none; set it to null"),

@@ -13,7 +13,7 @@ from lora_replication.data.reviews import PARTS
 from lora_replication.data.tokens import Tokens
 from lora_replication.encoders import Encoder, locate_encoder
 from lora_replication.record import Epoch, Record, Settings
-from lora_replication.study import ModelParams
+from lora_replication.study import PLAIN, CudaParams, ModelParams
 from lora_replication.training.checkpoints import Checkpoint, Training
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.loop import train
@@ -65,9 +65,10 @@ def run_training(
     double: bool = False,
     cut_after: int | None = None,
     on_epoch: Callable[[int, Epoch], None] = lambda _index, _epoch: None,
+    cuda: CudaParams = PLAIN,
 ) -> tuple[Classifier, list[Training]]:
     """Train a pack, in float64 if ``double``, until ``PowerCutError`` after an epoch if asked."""
-    classifier = Classifier(encoder or encoder_of(), pack[0], seed, pack[1:])
+    classifier = Classifier(encoder or encoder_of(), pack[0], seed, pack[1:], cuda=cuda)
     if double:
         for model in classifier.models:
             model.double()

@@ -93,6 +93,9 @@ def device(study: Study, _root: Path) -> Finding:
     name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
     if train.precision == "bf16-mixed" and capability < (8, 0):
         return "problem", f"{asked}, but {name} has no bf16; set fp16-mixed or fp32"
+    if study.execution.cuda.ragged_evaluation and capability < (8, 0):
+        text = f"but {name} has no kernel for it; set it to false"
+        return "problem", f"execution.cuda.ragged_evaluation is true, {text}"
     return "ok", f"{asked}: {name}"
 
 

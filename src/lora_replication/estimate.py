@@ -18,7 +18,7 @@ from lora_replication.grid.packing import pack_size, packs_of
 from lora_replication.plan import progress, rough_duration
 from lora_replication.process import die_with_parent
 from lora_replication.record import Run, Settings
-from lora_replication.training.batches import collate, training_rows
+from lora_replication.training.batches import training_rows
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.evaluation import TOKEN_BUDGET, predict_logits
 from lora_replication.training.loop import compute_reproducibly, new_state, train_step
@@ -57,8 +57,8 @@ def measure(workspace: Workspace, job: Job) -> Cost:
     """Time ``job`` on the study's own reviews and device, with models that are then forgotten."""
     settings, seed, tokens = job[0].settings, job[0].seed, workspace.tokens["train"]
     compute_reproducibly()
-    encoder, begun = workspace.encoder, time.monotonic()
-    classifier = Classifier(encoder, settings, seed, [run.settings for run in job[1:]])
+    encoder, cuda, begun = workspace.encoder, workspace.study.execution.cuda, time.monotonic()
+    classifier = Classifier(encoder, settings, seed, [run.settings for run in job[1:]], cuda=cuda)
     states = [new_state(classifier, index) for index in range(len(job))]
     build, trained = time.monotonic() - begun, 0
     classifier.start_epoch(1)
@@ -69,13 +69,15 @@ def measure(workspace: Workspace, job: Job) -> Cost:
 
     order = training_rows(len(tokens), settings.batch_size, generator(seed, "order", 1))
     timed = min(TIMED_STEPS, settings.epochs * len(order))  # no more than in a whole run
-    for step, rows in enumerate(islice(cycle(order), WARM_UP_STEPS + timed)):
-        if step == WARM_UP_STEPS:
+    # What is replayed takes its time until the usual sizes of batches are captured.
+    warm_up = WARM_UP_STEPS if classifier.replays is None else timed + 10
+    for step, rows in enumerate(islice(cycle(order), warm_up + timed)):
+        if step == warm_up:
             wait()
             begun, trained = time.monotonic(), 0
-        train_step(classifier, states, collate(tokens, rows, classifier.device))
+        train_step(classifier, states, tokens, rows)
         trained += int(tokens.lengths[rows].sum())
-        if step >= WARM_UP_STEPS and time.monotonic() - begun > MOST_SECONDS:
+        if step >= warm_up and time.monotonic() - begun > MOST_SECONDS:
             break
     wait()
     training = (time.monotonic() - begun) / trained

@@ -97,8 +97,7 @@ class Settings(MethodExtras):
     @property
     def axes(self) -> str:
         """What a sweep tries: ``lr0.0001``, for LoRA ``lr0.0001-r8-a16``; fit to be a folder."""
-        lora = self.lora
-        more = f"-r{lora.rank}-a{shortest(lora.alpha)}" if lora else ""
+        more = f"-r{self.lora.rank}-a{shortest(self.lora.alpha)}" if self.lora else ""
         return f"lr{shortest(self.learning_rate)}{more}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -314,6 +313,7 @@ class Where(Part):
             equal runs can differ by rounding.
         load: processes that wanted a CPU, this run's threads included, as a mean over the last 15
             minutes; above ``cores`` other work slowed it down.
+        cuda_paths: the settings of ``execution.cuda`` that were on.
         started, finished: UTC, ISO 8601.
         data_source, data_revision, encoder_revision: as the manifest names them.
     """
@@ -327,6 +327,7 @@ class Where(Part):
     load: float | None = None
     memory_bytes: int
     gpu: str | None
+    cuda_paths: list[str] = Field(default_factory=list, exclude_if=[].__eq__)
     threads: int
     platform: str
     started: Time

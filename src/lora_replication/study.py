@@ -246,8 +246,33 @@ class SweepParams(Part):
         return self
 
 
+class CudaParams(Part):
+    """Other ways to compute a run on CUDA, off until they were measured there: the same results but
+    for rounding, and in training for the masks of dropout.
+
+    Attributes:
+        fused_attention: training attends by torch's fused kernels, with their own dropout.
+        ragged_evaluation: evaluation attends without any padding, by kernels for 16 bits.
+        graphs: training steps are CUDA graphs, of batches rounded up to few sizes; with
+            ``fused_attention`` those of runs that train alone.
+    """
+
+    fused_attention: bool = False
+    ragged_evaluation: bool = False
+    graphs: bool = False
+
+    @property
+    def on(self) -> list[str]:
+        """The names of those that are on."""
+        return [name for name, is_on in self if is_on]
+
+
+PLAIN = CudaParams()
+"""All of them off."""
+
+
 class ExecutionParams(Part):
-    """How and where the grid is computed, never what: no key and no DVC stage depends on it."""
+    """How and where runs are computed, never what: no key and no DVC stage depends on it."""
 
     pack: Annotated[int, whole(1, 1024, " of configurations")] | None
     executor: Literal["local", "ray"]
@@ -256,6 +281,7 @@ class ExecutionParams(Part):
     ray_address: allowed.Address | None
     ray_cpus: Annotated[int, whole(1, 1024, " of CPUs")]
     ray_gpu_share: allowed.GpuShare
+    cuda: CudaParams = PLAIN
 
     @model_validator(mode="after")
     def _executor_can_do_it(self) -> Self:
@@ -318,6 +344,18 @@ class Study(Part):
             for name in names:
                 if name not in self.methods:
                     raise ValueError(f"{key} names {name!r}; allowed: {', '.join(self.methods)}")
+        return self
+
+    @model_validator(mode="after")
+    def _cuda_settings_have_an_effect(self) -> Self:
+        for name in self.execution.cuda.on:
+            wrong = ""
+            if self.train.device == "cpu":
+                wrong = "train.device is cpu; allowed: false, or train.device cuda"
+            elif name == "ragged_evaluation" and self.train.precision == "fp32":
+                wrong = "train.precision is fp32; allowed: false, or fp16-mixed or bf16-mixed"
+            if wrong:
+                raise ValueError(f"execution.cuda.{name} is true, but {wrong}")
         return self
 
     @model_validator(mode="after")

@@ -7,17 +7,18 @@ It is tried again, then its configurations are tried one by one, then they are r
 import sys
 import traceback
 from collections import deque
-from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 from lora_replication import machine
-from lora_replication.errors import GpuLost, ReplicationError
+from lora_replication.errors import GpuLost, IncompleteError, ReplicationError
+from lora_replication.files import only_writer
 from lora_replication.grid.sweep import Executor
 from lora_replication.record import Record, Run
-from lora_replication.training.run import OpenMirror, perform, record_failure
+from lora_replication.training.run import OpenMirror, perform, perform_one, record_failure
 from lora_replication.workspace import Workspace
 
 
@@ -48,6 +49,22 @@ def open_executor(workspace: Workspace, mirror: OpenMirror) -> AbstractContextMa
 
         return RayExecutor(workspace, mirror)
     return nullcontext(partial(run_locally, workspace, mirror))
+
+
+def run_alone(workspace: Workspace, mirror: OpenMirror, runs: Sequence[Run]) -> Iterator[Record]:
+    """Train each of ``runs`` alone: here one after another, on Ray as many at a time as there is
+    room for. Raises ``IncompleteError``: some failed, which is recorded.
+    """
+    if workspace.study.execution.executor == "local":
+        yield from (perform_one(workspace, run, mirror) for run in runs)
+        return
+    with ExitStack() as stack:
+        for run in runs:
+            stack.enter_context(only_writer(workspace.lock(run.place)))
+        executor = stack.enter_context(open_executor(workspace, mirror))
+        yield from executor([[run] for run in runs])
+    if failed := [run.label for run in runs if workspace.done(run) is None]:
+        raise IncompleteError(f"{', '.join(failed)}: failed, recorded; run again to try again")
 
 
 def run_locally(
@@ -101,7 +118,7 @@ class Attempts:
             return list(outcome)
         name = task.runs[0].label + (f" and {len(task.runs) - 1} more" if task.runs[1:] else "")
         problem = f"{outcome.status}: {outcome.error}"
-        print(f"grid: attempt {task.attempt} of {name} {problem}", file=sys.stderr)
+        print(f"attempt {task.attempt} of {name} {problem}", file=sys.stderr)
         found = [(run, self._workspace.done(run)) for run in task.runs]
         settled = [record for _, record in found if record]
         rest = [run for run, record in found if record is None]

@@ -67,7 +67,8 @@ def pack_size(workspace: Workspace, runs: Sequence[Run]) -> int:
     largest = max(runs, key=lambda run: (len(_lora(run).targets), _lora(run).rank))
     settings = largest.settings
     tokens = workspace.tokens["train"]
-    classifier = Classifier(workspace.encoder, settings, largest.seed)
+    cuda = workspace.study.execution.cuda
+    classifier = Classifier(workspace.encoder, settings, largest.seed, cuda=cuda)
     classifier.start_epoch(1)
     longest = np.argsort(tokens.lengths)[-settings.batch_size :]
     kept: dict[int, int] = {}

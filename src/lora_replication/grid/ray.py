@@ -239,7 +239,7 @@ def run_pack(inputs: Inputs, task: Task) -> Generator[Answer | None]:
 def keep(workspace: Workspace, run: Run, files: Files, mirror: OpenMirror) -> Record:
     """Write what a worker returned, the record last. The first whole record of a run stays."""
     if record := workspace.done(run):
-        print(f"grid: {run.label} was recorded already; the second is dropped", file=sys.stderr)
+        print(f"{run.label} was recorded already; the second is dropped", file=sys.stderr)
         return record
     folder = workspace.folder(run)
     (folder / RECORD).unlink(missing_ok=True)  # a stale record must not be next to new predictions

@@ -15,14 +15,16 @@ from lora_replication.encoders import Encoder
 from lora_replication.errors import EnvironmentProblem, ParameterError
 from lora_replication.files import write_whole
 from lora_replication.record import Settings
+from lora_replication.study import PLAIN, CudaParams
 from lora_replication.training.batches import Batch
 from lora_replication.training.forward import RaggedForward
+from lora_replication.training.graphs import Replays
 from lora_replication.training.layouts import Layout
 from lora_replication.training.load import check_fit, load_classifier, read_tensors
 from lora_replication.training.methods import LowRank, Method, Site, replace
 from lora_replication.training.methods.registry import blamed, method_of, shared_in_pack
 from lora_replication.training.packs import shared_copy
-from lora_replication.training.randomness import Dropout, generator
+from lora_replication.training.randomness import DefaultStream, Dropout, generator
 
 HEAD_SD = 0.02
 """Standard deviation of new head weights: DistilBERT's and BERT's ``initializer_range``."""
@@ -43,6 +45,7 @@ class Classifier:
         others: settings of the further configurations of a pack; they may differ in the method and
             ``lora``, but for its dropout, and in ``learning_rate``.
         load: ``load_classifier``, or ``load_layers`` to be fast.
+        cuda: paths of CUDA's own; on a CPU all but ``ragged_evaluation`` work too, for tests.
 
     Attributes:
         pack: per configuration its settings; ``settings``: those of the first.
@@ -52,6 +55,7 @@ class Classifier:
         device: where the models are.
         active: indices of the configurations that are computed, in this order.
         chunk_size: how many of them are in one forward pass.
+        replays: of training steps, where they are to be replayed.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Classifier:
         seed: int,
         others: Sequence[Settings] = (),
         load: Callable[[Encoder, int], nn.Module] = load_classifier,
+        cuda: CudaParams = PLAIN,
     ) -> None:
         self.pack = pack = (settings, *others)
         shared = {shared_in_pack(own) for own in pack}
@@ -74,6 +79,8 @@ class Classifier:
         _draw_head(model, self.layout, seed)
         model.to(self.device)
         self._dropouts = [Dropout(seed, "encoder", device=self.device)]
+        self.cuda = cuda
+        self._fused = DefaultStream(seed, self.device) if cuda.fused_attention else None
         alone, layout = len(pack) == 1, self.layout
         self.models = [model if alone else shared_copy(model, trained(own, layout)) for own in pack]
         self.notes = [
@@ -81,6 +88,9 @@ class Classifier:
             for model, own in zip(self.models, pack, strict=True)
         ]
         self._round_frozen_linears()
+        # For each configuration fused kernels draw the masks again, which no graph can.
+        captured = self.device.type == "cuda" and (alone or not cuda.fused_attention)
+        self.replays = Replays(self._dropouts, captured=captured) if cuda.graphs else None
         self.activate(range(len(pack)))
 
     def _round_frozen_linears(self) -> None:
@@ -101,7 +111,14 @@ class Classifier:
         compute_type = COMPUTE_TYPES.get(self.settings.precision)
         self.chunk_size = size = min(chunk_size(self.settings), len(models))
         self._forwards = [
-            RaggedForward(models[i : i + size], self.layout, self._dropouts[0], compute_type)
+            RaggedForward(
+                models[i : i + size],
+                self.layout,
+                self._dropouts[0],
+                compute_type,
+                self._fused,
+                ragged_evaluation=self.cuda.ragged_evaluation,
+            )
             for i in range(0, len(models), size)
         ]
 
@@ -109,6 +126,13 @@ class Classifier:
         """Switch dropout on, with the masks of this epoch."""
         for dropout in self._dropouts:
             dropout.start_epoch(epoch)
+        if self._fused:
+            self._fused.start_epoch(epoch)
+
+    def start_step(self) -> None:
+        """Go to the masks of the next training step, where they are named by steps."""
+        if self._fused:
+            self._fused.start_step()
 
     def stop_dropout(self) -> None:
         """Switch dropout off, for evaluation."""
@@ -117,10 +141,11 @@ class Classifier:
 
     def parts(self, batch: Batch) -> Iterator[Tensor]:
         """Logits (configurations, reviews, classes) in float32, of one chunk after another."""
-        bits = self._dropouts[0].bits
-        start = bits.position()
+        streams: list[Any] = [self._dropouts[0].bits, *([self._fused] if self._fused else [])]
+        shared = [(own, own.position()) for own in streams if len(self._forwards) > 1]
         for forward in self._forwards:
-            bits.return_to(start)
+            for own, start in shared:
+                own.return_to(start)
             with autocast_for(self.settings, self.device):
                 logits = forward(batch).float()
             yield logits

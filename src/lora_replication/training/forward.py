@@ -9,6 +9,7 @@ to the first adapted layer they are identical, so there is one copy; from there 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from lora_replication.training.batches import AttentionGroup, Batch
 from lora_replication.training.layouts import Layout
 from lora_replication.training.packs import packed_linear
-from lora_replication.training.randomness import Dropout
+from lora_replication.training.randomness import DefaultStream, Dropout
 
 
 class RaggedForward:
@@ -29,6 +30,8 @@ class RaggedForward:
         layout: the names of their parts.
         dropout: the encoder's and the head's, shared by the pack.
         compute_type: what the input of the layers' linears is rounded to, or None.
+        fused: the stream of torch's own attention with dropout, in training; None for ours.
+        ragged_evaluation: whether attention without gradients is that for ragged batches.
     """
 
     def __init__(
@@ -37,10 +40,14 @@ class RaggedForward:
         layout: Layout,
         dropout: Dropout,
         compute_type: torch.dtype | None,
+        fused: DefaultStream | None = None,
+        *,
+        ragged_evaluation: bool = False,
     ) -> None:
         config = models[0].config
         self.models, self.layout, self.dropout = models, layout, dropout
-        self.compute_type = compute_type
+        self.compute_type, self.fused = compute_type, fused
+        self.ragged_evaluation = ragged_evaluation
         self.depth = int(getattr(config, layout.depth))
         self.heads = int(getattr(config, layout.heads))
         self.hidden_dropout = float(getattr(config, layout.hidden_dropout))
@@ -103,6 +110,8 @@ class RaggedForward:
 
         There is one query per token, or, in the last layer, per review.
         """
+        if self.ragged_evaluation and not torch.is_grad_enabled():
+            return self._attend_ragged(query, key, value, batch, last=last)
         reviews = [group.reviews.stop - group.reviews.start for group in batch.groups]
         tokens = [group.tokens.stop - group.tokens.start for group in batch.groups]
         queries = torch.split(query, reviews if last else tokens, 1)
@@ -131,6 +140,8 @@ class RaggedForward:
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         """Softmax attention, with dropout on its weights, to the keys whose ``mask`` is true."""
+        if self.fused and torch.is_grad_enabled():
+            return self._attend_fused(query, key, value, mask, self.fused)
         attend = self._attend_with_dropout if self.dropout.active else self._attend_without
         return attend(query, key, value, mask)
 
@@ -155,3 +166,36 @@ class RaggedForward:
         mask = None if mask is None else mask.repeat(copies, 1, 1, 1)
         context = F.scaled_dot_product_attention(query, key, value, mask)
         return context.view(copies, -1, *context.shape[1:])
+
+    def _attend_fused(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, stream: DefaultStream
+    ) -> Tensor:
+        probability = self.attention_dropout if self.dropout.active else 0.0
+        copies = max(len(query), len(key), len(value))
+        start: Any = stream.position() if copies > 1 else None
+        contexts = []
+        for copy in range(copies):
+            if copy > 0:  # with the masks of the first, which are those of each alone
+                stream.return_to(start)
+            q, k, v = (x[min(copy, len(x) - 1)] for x in (query, key, value))
+            contexts.append(F.scaled_dot_product_attention(q, k, v, mask, probability))
+        return torch.stack(contexts)
+
+    def _attend_ragged(
+        self, query: Tensor, key: Tensor, value: Tensor, batch: Batch, *, last: bool
+    ) -> Tensor:
+        """As ``_attention``; reviews, and copies of them, are told apart by where they begin."""
+        from torch.nn.attention import varlen  # takes a second
+
+        copies, tokens = max(len(query), len(key), len(value)), len(batch.ids)
+        heads = (-1, self.heads, query.shape[-1] // self.heads)
+        q, k, v = (
+            self._rounded(x).expand(copies, -1, -1).reshape(heads) for x in (query, key, value)
+        )
+        copy = torch.arange(copies, device=batch.first.device)[:, None]
+        first = (copy * tokens + batch.first).flatten()
+        bounds = F.pad(first, (0, 1), value=copies * tokens).int()
+        queries = torch.arange(len(bounds), device=bounds.device).int() if last else bounds
+        most, longest = 1 if last else batch.groups[-1].length, batch.groups[-1].length
+        context: Any = varlen.varlen_attn(q, k, v, queries, bounds, most, longest)
+        return context.view(copies, -1, query.shape[-1])  # type: ignore[no-any-return]

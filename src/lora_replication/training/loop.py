@@ -4,6 +4,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,15 +70,24 @@ def train(
 
 
 def train_step(
-    classifier: Classifier, states: Sequence[State], batch: Batch
+    classifier: Classifier, states: Sequence[State], tokens: Tokens, rows: np.ndarray
 ) -> tuple[Tensor, Tensor]:
-    """One update of each active configuration, given their ``states``.
+    """One update of each active configuration, given their ``states``, on the reviews ``rows``.
 
     Returns:
-        Losses (configurations,) and logits (configurations, reviews, 2) before it.
+        Losses before it, and how many of the reviews were predicted rightly, (configurations,).
     """
+    classifier.start_step()
+    replays = classifier.replays
+    batch = collate(tokens, rows, classifier.device, rounded=replays is not None)
+    if replays is None:
+        return _update(classifier, states, batch)
+    return replays(partial(_update, classifier, states), batch, classifier.active)
+
+
+def _update(classifier: Classifier, states: Sequence[State], batch: Batch) -> tuple[Tensor, Tensor]:
     waiting = iter(states)
-    losses, outputs = [], []
+    losses, correct = [], []
     for logits in classifier.parts(batch):
         count = len(logits)
         labels = batch.labels.repeat(count)
@@ -87,10 +97,10 @@ def train_step(
             [state.scaler.scale(own) for own, state in zip(loss, waiting, strict=False)]
         )
         losses.append(loss.detach())
-        outputs.append(logits.detach())
+        correct.append((logits.argmax(2) == batch.labels).sum(1))
     for state in states:
         state.step()
-    return torch.cat(losses), torch.cat(outputs)
+    return torch.cat(losses), torch.cat(correct)
 
 
 def compute_reproducibly() -> None:
@@ -109,7 +119,7 @@ def new_state(classifier: Classifier, index: int) -> State:
     for name, parameter in parameters.items():
         groups[settings.learning_rate * method.rate_factor(name)].append(parameter)
     each = [{"params": own, "lr": rate} for rate, own in groups.items()]
-    optimizer = torch.optim.Adam(each, fused=True)
+    optimizer = torch.optim.Adam(each, fused=True, capturable=classifier.replays is not None)
     in_fp16 = settings.precision == "fp16-mixed"
     scaler = torch.amp.GradScaler(classifier.device.type, enabled=in_fp16)
     return State(parameters, optimizer, scaler)
@@ -174,10 +184,9 @@ def _train_epoch(
     title = f"{label} epoch {epoch}/{settings.epochs}"
     bar = tqdm(rows, desc=title, unit="batch", disable=None, leave=False)
     for step, batch_rows in enumerate(bar, 1):
-        batch = collate(tokens, batch_rows, classifier.device)
-        loss, logits = train_step(classifier, states, batch)
+        loss, right = train_step(classifier, states, tokens, batch_rows)
         losses.append(loss)
-        correct += (logits.argmax(2) == batch.labels).sum(1)
+        correct += right
         seen += len(batch_rows)
         if step % STEPS_BETWEEN_CHECKS == 0 or step == len(rows):
             recent = torch.stack(losses[-STEPS_BETWEEN_CHECKS:]).cpu()

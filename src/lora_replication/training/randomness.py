@@ -69,6 +69,67 @@ class RandomBits:
             self._generator.set_state(position)
 
 
+class HeldBits:
+    """What a step draws from ``bits``, kept where it reads that: a replay, which draws nothing, has
+    new integers after ``refill``.
+    """
+
+    def __init__(self, bits: RandomBits) -> None:
+        self.bits, self._draws, self._next = bits, list[Tensor](), 0
+
+    def refill(self) -> None:
+        """Draw all anew, in the same order, and go to the first."""
+        for held in self._draws:
+            held.copy_(self.bits.draw(len(held)))
+        self._next = 0
+
+    def draw(self, count: int) -> Tensor:
+        """The next of the draws, which is copied, for dropout works in place."""
+        if self._next == len(self._draws):
+            self._draws.append(self.bits.draw(count))
+        self._next += 1
+        return self._draws[self._next - 1].clone()
+
+    def position(self) -> int:
+        """Of the next draw."""
+        return self._next
+
+    def return_to(self, position: int) -> None:
+        """Go back to a ``position``."""
+        self._next = position
+
+
+class DefaultStream:
+    """The default generator, which torch's own dropout draws from, in a stream of each step's: what
+    else draws from it does not matter.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._seed, self._epoch, self._step = seed, 0, 0
+        self._generator = torch.default_generator
+        if device.type == "cuda":
+            self._generator = torch.cuda.default_generators[torch.cuda.current_device()]
+
+    def start_epoch(self, epoch: int) -> None:
+        """Go to the start of ``epoch``."""
+        self._epoch, self._step = epoch, -1
+        self.start_step()
+
+    def start_step(self) -> None:
+        """Go to the stream of the next step."""
+        self._step += 1
+        name = ("dropout", "attention", self._epoch, self._step)
+        self._generator.manual_seed(named_seed(self._seed, *name))
+
+    def position(self) -> Tensor:
+        """Where in the stream the next number is drawn."""
+        return self._generator.get_state()
+
+    def return_to(self, position: Tensor) -> None:
+        """Go back to a ``position``."""
+        self._generator.set_state(position)
+
+
 class Dropout:
     """Inverted dropout whose masks come from a named stream: reproducible, and shared by a pack.
 
@@ -80,12 +141,13 @@ class Dropout:
 
     def __init__(self, seed: int, *purpose: str, device: torch.device) -> None:
         self._seed, self._purpose = seed, purpose
-        self.bits = RandomBits(device)
+        self.stream = RandomBits(device)
+        self.bits: RandomBits | HeldBits = self.stream
         self.active = False
 
     def start_epoch(self, epoch: int) -> None:
         """Restart the stream for ``epoch`` and switch dropout on."""
-        self.bits.restart(named_seed(self._seed, "dropout", *self._purpose, epoch))
+        self.stream.restart(named_seed(self._seed, "dropout", *self._purpose, epoch))
         self.active = True
 
     def __call__(self, x: Tensor, probability: float) -> Tensor:

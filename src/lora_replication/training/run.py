@@ -119,7 +119,8 @@ def _train(
     encoder, tokens = workspace.encoder, workspace.tokens  # checked before anything large is loaded
     seed, settings = runs[0].seed, runs[0].settings
     machine.reset_peak_memory(settings.device)
-    classifier = Classifier(encoder, settings, seed, [run.settings for run in runs[1:]])
+    others, cuda = [run.settings for run in runs[1:]], workspace.study.execution.cuda
+    classifier = Classifier(encoder, settings, seed, others, cuda=cuda)
     for index, run in enumerate(runs):
         if run.nudge:
             nudge(classifier.trainable(index), seed, run.nudge)
@@ -233,6 +234,7 @@ def _where(workspace: Workspace, started: str, device: str) -> Where:
         load=round(os.getloadavg()[2], 1),
         memory_bytes=machine.memory_bytes(),
         gpu=machine.gpu_name(device),
+        cuda_paths=workspace.study.execution.cuda.on,
         threads=torch.get_num_threads(),
         platform=machine.platform_name(),
         started=started,
