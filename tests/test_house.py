@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "lora_replication"
 
-BUDGET = {"src": 14_530, "tests": 15_803, "benchmarks": 2_100}
+BUDGET = {"src": 14_530, "tests": 15_800, "benchmarks": 2_100}
 """Lines of Python, blank ones and comments included; what changes may only lower these."""
 
 MOST_MODULES = 97
