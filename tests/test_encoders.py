@@ -115,6 +115,21 @@ def test_a_config_that_can_not_be_built_is_refused_by_key_and_value(copy, change
     assert str(copy) in str(caught.value)
 
 
+@pytest.mark.fault(38)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_layers": 100_000}, "n_layers is 100000; .* 256"),
+        ({"dim": 65_536, "n_heads": 2, "hidden_dim": 65_536}, "does not fit config.json"),
+        ({"vocab_size": 10_000_000}, "does not fit config.json"),
+    ],
+)
+def test_an_encoder_that_claims_to_be_huge_takes_no_memory(copy, changes, message):
+    change_config(copy, **changes)
+    with pytest.raises(DataError, match=message):
+        load_classifier(locate_encoder(folder_of(copy)))
+
+
 def test_what_is_no_config_is_refused(copy):
     for content in (
         b"", b"\xff", b"[]", b'{"model_type": "bert", "hidden_dropout_prob": NaN}',

@@ -6,16 +6,13 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from lora_replication import pipeline
 from lora_replication.errors import IncompleteError, ReplicationError
-from tests.process_tree import kill_tree, soon
 from tests.projects import (
     COMMAND,
     PLACES,
@@ -217,54 +214,6 @@ def test_what_ended_without_a_word_of_ours_is_put_in_words(tmp_path, told, code,
     failure = pipeline._failure(status, code)
     assert type(failure) is kind
     assert words in str(failure)
-
-
-def waiting_for(code: str) -> subprocess.Popen[str]:
-    """A process that waits, as for DVC, for one that runs ``code``."""
-    waiting = "import sys\nfrom pathlib import Path\nfrom lora_replication.pipeline import _wait\n"
-    waiting += f'_wait([sys.executable, "-c", {code!r}], Path(), {{}})'
-    pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, "-c", waiting], stdout=pipe, stderr=pipe, text=True)
-
-
-DEAF_AT_FIRST = """
-import signal, time
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # as DVC while a stage ends by itself just then
-print("deaf", flush=True)
-time.sleep(1)
-signal.signal(signal.SIGINT, signal.default_int_handler)
-time.sleep(60)
-"""
-
-
-@pytest.mark.fault(4, 5)
-def test_a_stop_that_dvc_does_not_hear_at_the_end_of_a_stage_still_stops_it():
-    with waiting_for(DEAF_AT_FIRST) as process:
-        assert process.stdout.readline() == "deaf\n"
-        process.send_signal(signal.SIGTERM)
-        _, message = process.communicate(timeout=30)
-    assert "Stopped" in message
-    assert "KeyboardInterrupt" in message, "the child was stopped, not left behind"
-
-
-HALTED_BY_A_TERMINAL = """
-import signal, time
-print(signal.getsignal(signal.SIGTTOU) == signal.SIG_IGN, flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.mark.fault(4)
-def test_ctrl_z_halts_what_it_waits_for_too_and_the_terminal_alone_does_not():
-    with waiting_for(HALTED_BY_A_TERMINAL) as process:
-        try:
-            assert process.stdout.readline() == "True\n", "a line written does not halt it"
-            both = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
-            for number, state in ((signal.SIGTSTP, {"stopped"}), (signal.SIGCONT, {"sleeping"})):
-                process.send_signal(number)
-                assert soon(lambda wanted=state: {one.status() for one in both} == wanted)
-        finally:
-            kill_tree(process.pid)
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,12 +25,11 @@ from lora_replication.errors import (
     IncompleteError,
     ParameterError,
     ReplicationError,
-    Stopped,
 )
 from lora_replication.files import expanded, only_writer, project_root, write_whole
 from lora_replication.machine import GIT
 from lora_replication.plan import progress
-from lora_replication.process import QUIET, STATUS_VARIABLE, stop_signals
+from lora_replication.process import QUIET, STATUS_VARIABLE, run_group
 from lora_replication.reading import PARAMS, read_study, study_folder
 from lora_replication.record import PREDICTIONS, RECORD, checked_file, read_records, write_record
 from lora_replication.study import Study
@@ -45,9 +43,6 @@ IN_USE = Path(".dvc/tmp/rwlock")
 
 SITE_CACHE_VARIABLE = "DVC_SITE_CACHE_DIR"
 """DVC's own; names the folder of the caches that it keeps next to a project."""
-
-SECONDS_BETWEEN_INTERRUPTS = 2.0
-"""While DVC or a stage goes on after a signal asked both to stop. A stage of ours needs one."""
 
 NEXT_STEPS = """next:
   make ui                           all runs in MLflow
@@ -169,9 +164,9 @@ def _repro(root: Path, targets: list[str], status: Path, *, verbose: bool) -> No
     dvc = [sys.executable, "-c", DVC, "verbose" if verbose else "quiet"]
     _make_private(Path(environment[SITE_CACHE_VARIABLE]))
     if not _knows_its_scm(root):
-        _wait([*dvc, "config", "--local", "core.no_scm", "true"], root, environment)
+        run_group([*dvc, "config", "--local", "core.no_scm", "true"], root, environment)
     forget_killed(root)
-    if code := _wait([*dvc, "repro", *targets], root, environment):
+    if code := run_group([*dvc, "repro", *targets], root, environment):
         raise _failure(status, code)
 
 
@@ -276,47 +271,6 @@ def _knows_its_scm(root: Path) -> bool:
         return True
     configs = [root / ".dvc" / name for name in ("config", "config.local")]
     return any("no_scm" in config.read_text("utf-8") for config in configs if config.is_file())
-
-
-def _wait(command: list[str], folder: Path, environment: dict[str, str]) -> int:
-    """Run ``command`` to its end, in a process group of its own.
-
-    A signal reaches the whole group, DVC and its stage, as SIGINT: on any other DVC would leave its
-    stage behind. And again until it has ended: DVC hears none while a stage runs, and begins the
-    next one if that stage had just come to its end. Ctrl-Z halts the group too.
-
-    Raises ``Stopped`` where a signal came, once everything in the group has ended.
-    """
-    received: list[int] = []
-    halts = [signal.SIGTSTP] if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL else []
-    before = {
-        number: signal.signal(number, lambda number, _frame: received.append(number))
-        for number in (*stop_signals(), *halts)
-    }
-    # Not the terminal's own group, which "stty tostop" would halt at its first line.
-    before[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    again = 0.0
-    try:
-        with subprocess.Popen(  # noqa: S603  # fixed words
-            command, cwd=folder, env=environment, process_group=0
-        ) as process:
-            while (code := process.poll()) is None:
-                with suppress(OSError):  # it has ended by itself
-                    if signal.SIGTSTP in received:
-                        received.remove(signal.SIGTSTP)
-                        os.killpg(process.pid, signal.SIGSTOP)
-                        os.kill(os.getpid(), signal.SIGSTOP)
-                        os.killpg(process.pid, signal.SIGCONT)
-                    if received and time.monotonic() >= again:
-                        again = time.monotonic() + SECONDS_BETWEEN_INTERRUPTS
-                        os.killpg(process.pid, signal.SIGINT)
-                time.sleep(0.1)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if received:
-        raise Stopped(received[0])
-    return code
 
 
 def _failure(status: Path, code: int) -> ReplicationError:

@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -25,6 +26,9 @@ SECONDS_TO_STOP = 8
 OBJECTS_BETWEEN_COLLECTIONS = 50_000
 """Of cyclic garbage. Looking through the 600,000 objects of torch, transformers and MLflow, which
 stay, is a third of their import."""
+
+SECONDS_BETWEEN_INTERRUPTS = 2.0
+"""While DVC or a stage goes on after a signal asked both to stop. A stage of ours needs one."""
 
 QUIET = {
     "DVC_NO_ANALYTICS": "1",
@@ -100,6 +104,47 @@ def stop_on_signals() -> None:
     """Have the ``stop_signals`` raise ``Stopped`` from now on."""
     for number in stop_signals():
         signal.signal(number, _stop)
+
+
+def run_group(command: list[str], folder: Path, environment: dict[str, str]) -> int:
+    """Run ``command`` to its end, in a process group of its own.
+
+    A signal reaches the whole group, DVC and its stage, as SIGINT: on any other DVC would leave its
+    stage behind. And again until it has ended: DVC hears none while a stage runs, and begins the
+    next one if that stage had just come to its end. Ctrl-Z halts the group too.
+
+    Raises ``Stopped`` where a signal came, once everything in the group has ended.
+    """
+    received: list[int] = []
+    halts = [signal.SIGTSTP] if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL else []
+    before = {
+        number: signal.signal(number, lambda number, _frame: received.append(number))
+        for number in (*stop_signals(), *halts)
+    }
+    # Not the terminal's own group, which "stty tostop" would halt at its first line.
+    before[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    again = 0.0
+    try:
+        with subprocess.Popen(  # noqa: S603  # fixed words
+            command, cwd=folder, env=environment, process_group=0
+        ) as process:
+            while (code := process.poll()) is None:
+                with suppress(OSError):  # it has ended by itself
+                    if signal.SIGTSTP in received:
+                        received.remove(signal.SIGTSTP)
+                        os.killpg(process.pid, signal.SIGSTOP)
+                        os.kill(os.getpid(), signal.SIGSTOP)
+                        os.killpg(process.pid, signal.SIGCONT)
+                    if received and time.monotonic() >= again:
+                        again = time.monotonic() + SECONDS_BETWEEN_INTERRUPTS
+                        os.killpg(process.pid, signal.SIGINT)
+                time.sleep(0.1)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received:
+        raise Stopped(received[0])
+    return code
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
