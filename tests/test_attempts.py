@@ -3,14 +3,18 @@
 import os
 import signal
 import traceback
+from contextlib import nullcontext
 
 import pytest
 
 from lora_replication import machine
 from lora_replication.errors import GpuLost, IncompleteError
+from lora_replication.files import is_locked
+from lora_replication.grid import attempts
 from lora_replication.grid.packing import packs_of
 from lora_replication.grid.space import grid_runs
-from lora_replication.training.run import perform
+from lora_replication.plan import method_run
+from lora_replication.training.run import perform, record_failure
 from tests import grid_faults
 from tests.grid_faults import Faults, happened, left_behind, make_workspace, run_sweep
 
@@ -110,3 +114,18 @@ def test_two_processes_at_one_configuration_leave_one_whole_record(tiny_root, un
     place = str(run.place)
     assert left_behind(tiny_root / "runs/tiny") == {place: unbroken[place]}
     assert Faults(tiny_root).started == [run.label]
+
+
+def test_runs_alone_are_locked_side_by_side_and_a_failed_one_ends_the_stage(tiny_root, monkeypatch):
+    workspace = make_workspace(tiny_root, executor="ray")
+    runs = [method_run(workspace, "full", seed) for seed in (1, 2)]
+
+    def fail(packs):
+        assert packs == [[run] for run in runs]
+        assert all(is_locked(workspace.lock(run.place)) for run in runs)
+        yield record_failure(workspace, runs[0], "killed", "lost", None)
+
+    monkeypatch.setattr(attempts, "open_executor", lambda *_: nullcontext(fail))
+    with pytest.raises(IncompleteError, match="full seed 1, full seed 2: failed, recorded; run"):
+        list(attempts.run_alone(workspace, Faults(tiny_root), runs))
+    assert not is_locked(workspace.lock(runs[0].place))

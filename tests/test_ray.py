@@ -10,20 +10,18 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 
-from lora_replication.errors import EnvironmentProblem, GpuLost, IncompleteError
-from lora_replication.files import digest, is_locked
+from lora_replication.errors import EnvironmentProblem, GpuLost
+from lora_replication.files import digest
 from lora_replication.grid import attempts
 from lora_replication.grid import ray as on_ray
 from lora_replication.grid.attempts import Task, open_executor
 from lora_replication.grid.space import grid_runs
 from lora_replication.plan import method_run
-from lora_replication.training.run import record_failure
 from tests import grid_faults
 from tests.grid_faults import (
     Faults,
@@ -102,20 +100,6 @@ def test_a_worker_of_other_results_is_refused_and_one_whose_gpu_is_lost_ends(
     assert next(pack) is None
     with pytest.raises(SystemExit, match="1"):  # so that Ray starts another
         next(pack)
-
-
-def test_runs_alone_are_locked_side_by_side_and_a_failed_one_ends_the_stage(workspace, monkeypatch):
-    runs = [method_run(workspace, "full", seed) for seed in (1, 2)]
-
-    def fail(packs):
-        assert packs == [[run] for run in runs]
-        assert all(is_locked(workspace.lock(run.place)) for run in runs)
-        yield record_failure(workspace, runs[0], "killed", "lost", None)
-
-    monkeypatch.setattr(attempts, "open_executor", lambda *_: nullcontext(fail))
-    with pytest.raises(IncompleteError, match="full seed 1, full seed 2: failed, recorded; run"):
-        list(attempts.run_alone(workspace, Faults(Path()), runs))
-    assert not is_locked(workspace.lock(runs[0].place))
 
 
 def test_a_run_takes_its_share_of_a_gpu(tiny_root):
