@@ -13,11 +13,11 @@ from lora_replication.adapter import METADATA, read_description
 from lora_replication.errors import DataError
 from lora_replication.predict import find_trained, predict_texts
 from lora_replication.record import ADAPTER, read_record
+from lora_replication.training import classifier
 from lora_replication.training.batches import collate
 from lora_replication.training.classifier import Classifier
-from lora_replication.training.load import load_classifier, load_layers
 from tests.tiny_encoders import tiny_encoder
-from tests.training_runs import CPU, KINDS, encoder_of, random_tokens
+from tests.training_runs import CPU, KINDS, encoder_of, random_tokens, their_classifier
 
 ENCODER = tiny_encoder("distilbert")
 
@@ -83,13 +83,14 @@ def test_settings_that_no_study_may_have_are_refused(trained, tmp_path, change):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("changes", [{"lora": {"targets": ["query", "head"]}}, {"trains": "all"}])
-def test_layers_without_transformers_are_those_of_its_classifier(kind, changes, settings):
+def test_layers_without_transformers_are_those_of_its_classifier(
+    kind, changes, settings, monkeypatch
+):
     eps = {"layer_norm_eps": 1e-2} if kind == "bert" else {}
     encoder = replace(encoder_of(kind), config=encoder_of(kind).config | eps)
-    ours, theirs = (
-        Classifier(encoder, settings(**changes), 1, load=load)
-        for load in (load_layers, load_classifier)
-    )
+    ours = Classifier(encoder, settings(**changes), 1)
+    monkeypatch.setattr(classifier, "load_classifier", their_classifier)
+    theirs = Classifier(encoder, settings(**changes), 1)
     assert list(ours.trainable()) == list(theirs.trainable())
     batch = collate(random_tokens([12, 30, 7]), np.arange(3), CPU)
     assert torch.equal(ours.logits(batch), theirs.logits(batch))

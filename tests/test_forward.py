@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from lora_replication.encoders import locate_encoder
 from lora_replication.study import ModelParams
+from lora_replication.training import classifier as classifier_module
 from lora_replication.training.batches import Batch, collate
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.randomness import Dropout
-from tests.training_runs import CPU, KINDS, encoder_of, fill_b, random_tokens
+from tests.training_runs import CPU, KINDS, encoder_of, fill_b, random_tokens, their_classifier
 
 LENGTHS = (12, 31, 30, 7, 64, 64, 29, 9)
 TOKENS = random_tokens(LENGTHS)
@@ -44,6 +45,12 @@ def assert_equal(ours, theirs, own_gradients, their_gradients):
         assert torch.allclose(gradient, their_gradients[name], atol=1e-5), name
 
 
+@pytest.fixture
+def their_layers(monkeypatch):
+    """Classifiers are made of the layers of ``transformers``, which have a forward of their own."""
+    monkeypatch.setattr(classifier_module, "load_classifier", their_classifier)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -53,7 +60,9 @@ def assert_equal(ours, theirs, own_gradients, their_gradients):
     ],
 )
 @pytest.mark.parametrize("kind", [*KINDS, "minilm"])
-def test_logits_and_gradients_are_those_of_the_padded_forward(kind, changes, settings):
+def test_logits_and_gradients_are_those_of_the_padded_forward(
+    kind, changes, settings, their_layers
+):
     model = ModelParams(encoder="minilm", max_tokens=64)
     encoder = locate_encoder(model) if kind == "minilm" else encoder_of(kind)
     classifier = Classifier(encoder, settings(**changes), 1)
@@ -109,7 +118,9 @@ def with_our_masks(model: nn.Module, batch: Batch, drawn: list[tuple[float, Tens
     "changes", [{"trains": "all"}, {"lora": {"targets": ["query", "value", "mlp"]}}]
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_dropout_is_where_transformers_has_it_when_training(kind, changes, settings, monkeypatch):
+def test_dropout_is_where_transformers_has_it_when_training(
+    kind, changes, settings, monkeypatch, their_layers
+):
     draw, drawn = Dropout.scaled_mask, []
 
     def keep(self: Dropout, shape: torch.Size, probability: float, dtype: torch.dtype) -> Tensor:

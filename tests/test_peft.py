@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from lora_replication.training.batches import collate
 from lora_replication.training.classifier import Classifier
-from lora_replication.training.load import load_classifier
 from lora_replication.training.loop import new_state
 from lora_replication.training.methods import merge
 from lora_replication.training.methods.vera import LinearWithVeRA
-from tests.training_runs import CPU, KINDS, encoder_of, random_tokens
+from tests.training_runs import CPU, KINDS, encoder_of, random_tokens, their_classifier
 
 RANK, ALPHA, LENGTH, REVIEWS = 3, 4, 20, 6
 LORA = {"rank": RANK, "alpha": ALPHA, "targets": ("query", "value", "mlp")}
@@ -64,7 +63,7 @@ def ours(kind, name, settings, **more) -> Classifier:
 def theirs(own: Classifier, name: str, train_head: bool) -> tuple[nn.Module, dict[str, str]]:
     """PEFT's model with the weights of ``own``, and its parameters by the names of ours."""
     layout, state = own.layout, own.models[0].state_dict()
-    base = load_classifier(encoder_of(own.models[0].config.model_type))
+    base = their_classifier(encoder_of(layout.base))
     with torch.no_grad():
         for part in layout.head:
             nn.init.normal_(base.get_parameter(f"{part}.weight"))

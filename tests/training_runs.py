@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 
 from lora_replication.data.manifest import read_manifest, read_tokens
 from lora_replication.data.reviews import PARTS
@@ -16,6 +17,7 @@ from lora_replication.record import Epoch, Record, Settings
 from lora_replication.study import PLAIN, CudaParams, ModelParams
 from lora_replication.training.checkpoints import Checkpoint, Training
 from lora_replication.training.classifier import Classifier
+from lora_replication.training.load import read_encoder
 from lora_replication.training.loop import train
 from tests.tiny_encoders import Kind, tiny_model
 
@@ -32,6 +34,17 @@ class PowerCutError(Exception):
 @cache
 def encoder_of(kind: Kind = "distilbert") -> Encoder:
     return locate_encoder(ModelParams(**tiny_model(kind)))
+
+
+def their_classifier(encoder: Encoder, classes: int = 2) -> torch.nn.Module:
+    """The classifier of ``transformers`` with the weights of ``encoder``."""
+    kind = getattr(transformers, encoder.layout.classifier)
+    model = kind(kind.config_class(**encoder.config, num_labels=classes)).to(torch.float32)
+    weights = read_encoder(encoder).items()
+    named = {name: t for name, t in weights if not name.startswith(encoder.layout.head)}
+    missing, unknown = model.load_state_dict(named, strict=False)
+    assert (all(name.startswith(encoder.layout.head) for name in missing), unknown) == (True, [])
+    return model
 
 
 def prepared_tokens(root: Path) -> dict[str, Tokens]:

@@ -29,7 +29,6 @@ from lora_replication.report.words import trains_in_words
 from lora_replication.statistics.intervals import wilson_interval
 from lora_replication.tracking.store import Store, failures, resolved
 from lora_replication.training.classifier import Classifier
-from lora_replication.training.load import load_layers
 from lora_replication.training.methods import merge
 
 CARD = "README.md"
@@ -85,7 +84,7 @@ def import_adapter(
     _refuse_unless_empty(to)
     described, encoder, tensors = peft_form.from_peft(folder, encoder_path, max_tokens, classes)
     settings = described.settings.model_copy(update={"device": "cpu", "precision": "fp32"})
-    classifier = Classifier(encoder, settings, 0, load=load_layers)
+    classifier = Classifier(encoder, settings, 0)
     start = {n: t for n, t in classifier.adapter().items() if n.endswith((".A0", ".B0"))}
     classifier.fill(start | tensors, folder / peft_form.WEIGHTS)  # PEFT keeps no start of PiSSA's
     classifier.save_adapter(to / ADAPTER, metadata=described.metadata())

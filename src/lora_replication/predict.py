@@ -101,9 +101,8 @@ class Trained:
     def load(self, encoder: Encoder, settings: Settings) -> "Classifier":
         """The classifier; ``DataError`` where the adapter is damaged or does not fit."""
         from lora_replication.training.classifier import Classifier
-        from lora_replication.training.load import load_layers
 
-        classifier = Classifier(encoder, settings, 0, load=load_layers)  # whatever is drawn goes
+        classifier = Classifier(encoder, settings, 0)  # whatever is drawn goes
         classifier.load_adapter(self.adapter)
         return classifier
 

@@ -29,7 +29,6 @@ from lora_replication.grid.attempts import Attempts, Broken, Task, attempt
 from lora_replication.process import set_up_libraries
 from lora_replication.record import ADAPTER, PREDICTIONS, RECORD, Record, Run
 from lora_replication.study import ExecutionParams, Study
-from lora_replication.training.load import load_classifier
 from lora_replication.training.run import OpenMirror
 from lora_replication.workspace import Workspace
 
@@ -210,7 +209,6 @@ def run_pack(inputs: Inputs, task: Task) -> Generator[Answer | None]:
     try:
         if key not in _workspaces:
             _workspaces[key] = receive(inputs, ray.get)
-            load_classifier(_workspaces[key].encoder)  # imports that are not the pack's time
         workspace = _workspaces[key]
         here = [
             workspace.run(run.role, run.name, run.settings, run.seed, run.nudge)

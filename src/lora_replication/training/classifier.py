@@ -44,12 +44,11 @@ class Classifier:
         seed: names the draws of the head, of A and of dropout.
         others: settings of the further configurations of a pack; they may differ in the method and
             ``lora``, but for its dropout, and in ``learning_rate``.
-        load: ``load_classifier``, or ``load_layers`` to be fast.
         cuda: paths of CUDA's own; on a CPU all but ``ragged_evaluation`` work too, for tests.
 
     Attributes:
         pack: per configuration its settings; ``settings``: those of the first.
-        models: per configuration the classifier of ``transformers``; in a pack they share
+        models: per configuration its layers, named as in ``transformers``; in a pack they share
             everything frozen.
         notes: per configuration, see ``make_trainable``.
         device: where the models are.
@@ -64,7 +63,6 @@ class Classifier:
         settings: Settings,
         seed: int,
         others: Sequence[Settings] = (),
-        load: Callable[[Encoder, int], nn.Module] = load_classifier,
         cuda: CudaParams = PLAIN,
     ) -> None:
         self.pack = pack = (settings, *others)
@@ -75,7 +73,7 @@ class Classifier:
             )
         self.settings, self.layout = settings, encoder.layout
         self.device = device_for(settings)
-        model = load(encoder, len(settings.classes))
+        model = load_classifier(encoder, len(settings.classes))
         _draw_head(model, self.layout, seed)
         model.to(self.device)
         self._dropouts = [Dropout(seed, "encoder", device=self.device)]

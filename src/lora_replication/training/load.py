@@ -1,4 +1,4 @@
-"""The classifier of ``transformers`` with an encoder's weights, or its layers alone."""
+"""The layers of a classifier of ``transformers``, with an encoder's weights."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -17,29 +17,12 @@ from lora_replication.training.layouts import Layout
 
 
 def load_classifier(encoder: Encoder, classes: int = 2) -> nn.Module:
-    """The classifier with so many classes, in float32 on the CPU; its head is yet to be drawn.
-
-    Its class comes from ``LAYOUTS``, never from the folder, so no code of the folder can run.
+    """The layers of the classifier of ``transformers``, with the same parameters under the same
+    names, in float32 on the CPU; its head has no values yet. ``transformers`` itself, whose forward
+    pass is not used, takes three seconds to import. No code of the encoder's folder can run.
 
     Raises:
         DataError: tensors are missing, unknown, not finite, or of another shape.
-    """
-    import transformers  # takes longer than everything else that a prediction needs
-
-    kind = getattr(transformers, encoder.layout.classifier)
-    config = kind.config_class(**encoder.config, num_labels=classes)
-    # Without memory, until the sizes are known to be those of the weights.
-    with torch.device("meta"):
-        shapes: dict[str, Tensor] = kind(config).to(torch.float32).state_dict()
-    found = _fitting(encoder, shapes)
-    model: nn.Module = kind(config).to(torch.float32)
-    model.load_state_dict(found, strict=False)
-    return model
-
-
-def load_layers(encoder: Encoder, classes: int = 2) -> nn.Module:
-    """What ``load_classifier`` returns, without ``transformers``: the same parameters under the
-    same names, but no forward pass of its own. Its head has no values yet.
     """
     with torch.device("meta"):
         model = _layers(encoder.layout, encoder.config, classes)
