@@ -4,6 +4,7 @@ import csv
 import math
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,23 +90,18 @@ def at_own_rates(results: Results) -> Results:
     """As if a sweep had found all these rates."""
     rows = [row.model_copy(update={"role": "tuned"}) for row in results.methods]
     again = [run.model_copy(update={"role": "tuned"}) for run in results.runs]
-    both = {"tuned": rows, "tuned_comparisons": results.comparisons, "grid": results.grid}
-    return results.model_copy(update={**both, "runs": [*results.runs, *again]})
+    own = {"tuned": rows, "tuned_comparisons": results.comparisons}
+    return results.model_copy(update=own | {"runs": [*results.runs, *again]})
 
 
 def test_methods_at_both_rates_are_in_every_table_and_figure_that_travels_alone(results):
     both = at_own_rates(results)
-    names = [
-        label.get_text() for label in figures.accuracy_by_method(both).axes[0].get_yticklabels()
-    ]
+    plot = figures.accuracy_by_method(both).axes[0]
+    names = [label.get_text() for label in plot.get_yticklabels()]
     assert names[3:7] == ["full", "grid winner", "last layers, own rate", "LoRA default, own rate"]
     files = report_files(both)
-    for name, times in {
-        "table.tex": 1,
-        "table_wide.tex": 1,
-        "card.md": 1,
-        "report.html": 2,
-    }.items():
+    shown = {"table.tex": 1, "table_wide.tex": 1, "card.md": 1, "report.html": 2}
+    for name, times in shown.items():
         assert files[name].decode().count("LoRA default, own rate") == times, name
     rows = list(csv.DictReader(files["table.csv"].decode().splitlines()))
     assert [row["role"] for row in rows] == ["method"] * 4 + ["winner"] + ["tuned"] * 4
@@ -115,16 +111,18 @@ def test_methods_at_both_rates_are_in_every_table_and_figure_that_travels_alone(
 
 def test_accuracy_by_parameters_and_time_of_each_method(results: Results) -> None:
     sizes, times = figures.accuracy_by_cost(results.methods).axes
-    for plot, costs in (
-        (sizes, [148_610, 73_728, 258_048, 22_713_986]),
-        (times, [row.seconds / 60 for row in results.methods]),
-    ):
+    minutes = [row.seconds / 60 for row in results.methods]
+    for plot, costs in ((sizes, [148_610, 73_728, 258_048, 22_713_986]), (times, minutes)):
         assert [line.get_xdata()[0] for line in plot.lines] == costs
         means = [100 * row.test.estimate for row in results.methods]
         assert [line.get_ydata()[0] for line in plot.lines] == pytest.approx(means)
         assert len({(line.get_color(), line.get_marker()) for line in plot.lines}) == 4
         ends = [list(bar.get_segments()[0][:, 1]) for bar in plot.collections]
         assert ends == [percents(row.interval) for row in results.methods]
+    interval = replace(results.methods[0].interval, low=0.0, high=None)
+    row = results.methods[0].model_copy(update={"interval": interval})
+    bar = figures.accuracy_by_cost([row]).axes[0].collections[0]
+    assert list(bar.get_segments()[0][:, 1]) == [0, 100 * interval.estimate]
     first = results.runs_of(results.methods[0])
     assert results.methods[0].seconds == pytest.approx(sum(run.seconds for run in first) / 3)
 

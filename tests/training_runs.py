@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 
 from lora_replication.data.manifest import read_manifest, read_tokens
 from lora_replication.data.reviews import PARTS
@@ -38,12 +37,14 @@ def encoder_of(kind: Kind = "distilbert") -> Encoder:
 
 def their_classifier(encoder: Encoder, classes: int = 2) -> torch.nn.Module:
     """The classifier of ``transformers`` with the weights of ``encoder``."""
+    import transformers  # most tests need none of it
+
     kind = getattr(transformers, encoder.layout.classifier)
     model = kind(kind.config_class(**encoder.config, num_labels=classes)).to(torch.float32)
-    weights = read_encoder(encoder).items()
-    named = {name: t for name, t in weights if not name.startswith(encoder.layout.head)}
+    head = encoder.layout.head
+    named = {name: t for name, t in read_encoder(encoder).items() if not name.startswith(head)}
     missing, unknown = model.load_state_dict(named, strict=False)
-    assert (all(name.startswith(encoder.layout.head) for name in missing), unknown) == (True, [])
+    assert (all(name.startswith(head) for name in missing), unknown) == (True, [])
     return model
 
 

@@ -24,8 +24,8 @@ SECONDS_TO_STOP = 8
 """Of a process that a signal asked to stop; what it has not finished by then is lost."""
 
 OBJECTS_BETWEEN_COLLECTIONS = 50_000
-"""Of cyclic garbage. Looking through the 600,000 objects of torch, transformers and MLflow, which
-stay, is a third of their import."""
+"""Of cyclic garbage. Looking through the 600,000 objects of torch, MLflow and others, which stay,
+is a third of their import."""
 
 SECONDS_BETWEEN_INTERRUPTS = 2.0
 """While DVC or a stage goes on after a signal asked both to stop. A stage of ours needs one."""

@@ -120,19 +120,18 @@ def accuracy_by_cost(rows: Sequence[MethodRow]) -> Figure:
     """
     figure = Figure(figsize=(WIDTH_INCHES, 6.2 + 0.1 * len(rows)), layout="constrained")
     panels = figure.subplots(2, 1, sharey=True)
-    words = ("trainable parameters", "minutes of a run, training and evaluation")
     for row, (color, marker) in zip(rows, LINES, strict=False):
-        accuracy = row.interval or row.test
-        if accuracy is None or row.seconds is None:
+        accuracy, minutes = row.interval or row.test, (row.seconds or 0) / 60
+        if accuracy is None:
             continue
-        ends = [100 * (getattr(accuracy, end) or accuracy.estimate) for end in ("low", "high")]
-        for plot, cost in zip(panels, (row.trainable_parameters, row.seconds / 60), strict=True):
+        mean = 100 * accuracy.estimate
+        ends = [mean if end is None else 100 * end for end in (accuracy.low, accuracy.high)]
+        style = {"color": color, "fillstyle": "none", "label": method_in_words(row.name)}
+        for plot, cost in zip(panels, (row.trainable_parameters, minutes), strict=True):
             plot.vlines([cost], *ends, color=color, linewidth=2, alpha=0.35)
-            at, style = ([cost], [100 * accuracy.estimate]), {"color": color, "fillstyle": "none"}
-            plot.plot(*at, marker, **style, label=method_in_words(row.name))
-    panels[0].set_xscale("log")
-    for plot, word in zip(panels, words, strict=True):
-        plot.set_xlabel(word)
+            plot.plot([cost], [mean], marker, **style)
+    panels[0].set(xscale="log", xlabel="trainable parameters")
+    panels[1].set_xlabel("minutes of a run, training and evaluation")
     figure.supylabel("test accuracy, %", fontsize=10)
     legend(figure, panels[0])
     return figure

@@ -191,7 +191,8 @@ class _Summary:
         facts["nudged"] = _spread([*runs[:1], *again]) if again else None
         spent = [run.seconds for run in runs if run.seconds]
         facts["seconds"] = fmean(spent) if spent else None
-        facts["peak_memory_bytes"] = max((run.peak_memory_bytes or 0 for run in runs), default=None)
+        peaks = (run.peak_memory_bytes for run in runs)
+        facts["peak_memory_bytes"] = max(filter(None, peaks), default=None)
         sizes = sorted({test.reviews for test in tests})
         if len(sizes) > 1:
             raise DataError(f"{name}: tested on {sizes} reviews; train it again on one data folder")
