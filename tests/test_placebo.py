@@ -1,14 +1,21 @@
 """Placebos and known effects: what is drawn, and what the committed result says."""
 
 import re
-from pathlib import Path
+from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import placebo
+from lora_replication.reading import read_study
+from lora_replication.record import Settings
+from lora_replication.training.classifier import Classifier
+from lora_replication.training.evaluation import predict_logits
+from tests.study_files import ROOT
+from tests.training_runs import encoder_of, random_tokens
 
-RESULT = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "placebo.md"
+RESULT = ROOT / "benchmarks" / "results" / "placebo.md"
 
 
 def cells(heading: str) -> list[list[str]]:
@@ -27,11 +34,19 @@ def test_drawn_runs_scatter_as_recorded_and_an_effect_is_what_it_says() -> None:
     assert better.mean() - same.mean() == pytest.approx(0.03, abs=0.006)
 
 
-def test_answers_go_through_folders_of_foreign_predictions_unchanged() -> None:
-    labels, known = placebo.recorded_labels(), placebo.recorded("full")
-    found = placebo.by_folders(placebo.recorded("lora_default"), known, labels)
-    assert (found.word, found.seeds) == ("better", 10)
-    assert found.difference.estimate == pytest.approx(0.0479)
+def test_a_placebo_draws_another_a_and_a_known_loss_swaps_its_share_of_the_answers() -> None:
+    study, tokens = read_study("placebo", ROOT), random_tokens([6] * 1000)
+    lora, one, two, worse = (
+        Classifier(encoder_of(), Settings.of(study, study.methods[name]), 1)
+        for name in ("lora", "renamed_01", "renamed_02", "worse_3")
+    )
+    drawn = [next(iter(own.trainable(0).values())).detach() for own in (lora, one, two, worse)]
+    assert not any(torch.equal(*pair) for pair in combinations(drawn, 2))
+    plain, swapped = (predict_logits(own, tokens)[0] for own in (lora, worse))  # B is zero
+    changed = (plain != swapped).any(1)
+    assert np.array_equal(plain[changed], swapped[changed, ::-1])
+    assert changed.mean() == pytest.approx(study.methods["worse_3"].options["swapped"], abs=0.02)
+    assert np.array_equal(predict_logits(worse, tokens)[0], swapped)
 
 
 def test_of_the_committed_placebos_at_most_one_in_twenty_is_called_different() -> None:
@@ -44,9 +59,11 @@ def test_of_the_committed_placebos_at_most_one_in_twenty_is_called_different() -
     assert halves[2] / halves[0] <= 0.05
 
 
-def test_the_committed_power_grows_with_the_effect_and_with_more_seeds() -> None:
+def test_trained_losses_are_found_and_the_committed_power_grows_with_effect_and_seeds() -> None:
     rows = cells("Known effects")
-    assert [float(row[0]) for row in rows] == list(placebo.EFFECTS)
-    powers = np.array([[int(cell.split(" ")[0]) for cell in row[2:]] for row in rows])
+    assert len(rows) == 8
+    assert not any(row[1].startswith("better") for row in rows)
+    assert rows[-1][1].startswith("worse")
+    powers = np.array([[int(cell.split(" ")[0]) for cell in row[3:]] for row in rows])
     assert (powers[-1] >= powers[0] + 40).all()
     assert (powers[4:, 1::2] > powers[4:, ::2]).all()
