@@ -10,7 +10,6 @@ from lora_replication.article import article
 from lora_replication.errors import IncompleteError
 from lora_replication.grid.space import repeats
 from lora_replication.record import Count, Record, Role, Run, Settings
-from lora_replication.statistics import two_proportions_test
 from lora_replication.workspace import Workspace
 
 ARTICLES_CHOICE = "lora_tuned"
@@ -42,6 +41,8 @@ def runners_up(workspace: Workspace, cells: Iterable[Record]) -> list[Record]:
     study = workspace.study
     if not (study.grid and study.grid.runners_up):
         return []
+    from lora_replication.statistics import two_proportions_test  # scipy takes half a second
+
     winner, *others = (cell for cell in by_validation(cells) if cell.happened.val)
     best = _val(winner)
 
