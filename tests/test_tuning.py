@@ -1,6 +1,5 @@
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from lora_replication.plan import method_runs, progress
 from lora_replication.record import read_records
 from lora_replication.training.randomness import NUDGE, nudge
 from tests.made_runs import DIVERGED, make_record, make_workspace, write
+from tests.study_files import ROOT
 
 LOW, OWN, HIGH = RATES = [1e-3, 1e-2, 1e-1]
 """OWN is the rate that the tiny study has for all methods."""
@@ -133,13 +133,18 @@ def test_a_nudge_moves_one_element_of_each_tensor_another_for_another_number():
     assert not torch.equal(one["A"], other["A"])
 
 
-def test_committed_sweeps_have_equal_budgets_seeds_of_their_own_and_no_test_count():
-    root = Path(__file__).resolve().parents[1]
-    records = [one for _, one in read_records(root / "reports" / "minilm-rates" / "records")]
+@pytest.mark.parametrize(
+    ("study", "methods", "budget", "seeds"),
+    [("minilm-rates", 4, 7 * 3, {21, 22, 23}), ("variants", 11, 6 * 2, {21, 22})],
+)
+def test_committed_sweeps_have_equal_budgets_seeds_of_their_own_and_no_test_count(
+    study, methods, budget, seeds
+):
+    records = [one for _, one in read_records(ROOT / "reports" / study / "records")]
     trials = [record for record in records if record.asked.role == "trial"]
-    assert set(Counter(trial.asked.name for trial in trials).values()) == {7 * 3}
-    assert len({trial.asked.name for trial in trials}) == 4
+    assert set(Counter(trial.asked.name for trial in trials).values()) == {budget}
+    assert len({trial.asked.name for trial in trials}) == methods
     final = {record.asked.seed for record in records if record.asked.role != "trial"}
     assert final == set(range(31, 41))
-    assert {trial.asked.seed for trial in trials} == {21, 22, 23}
+    assert {trial.asked.seed for trial in trials} == seeds
     assert not any(trial.happened.test for trial in trials)

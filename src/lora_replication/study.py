@@ -109,9 +109,15 @@ def shortest(number: float) -> str:
     return short if float(short) == number else repr(number)
 
 
+SPELLINGS = {
+    own.lower(): own for own in ("LoRA", "rsLoRA", "DoRA", "PiSSA", "VeRA", "BitFit", "IA3")
+}
+"""Of the methods' names in their papers."""
+
+
 def method_in_words(name: str) -> str:
     """A method's name for people: ``lora_default`` is ``LoRA default``."""
-    return " ".join("LoRA" if word == "lora" else word for word in name.split("_"))
+    return " ".join(SPELLINGS.get(word, word) for word in name.split("_"))
 
 
 class LoraParams(Part):
