@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.results import Results
+from lora_replication.study import method_in_words
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,6 +66,12 @@ def test_the_differences_in_the_first_table_are_those_of_the_report(text):
         row = f"{measured['estimate']:+.1f} points {ends(measured, 1)} | {judged[name]['word']} | "
         row += f"{100 * own['estimate']:+.1f} {ends(own, 100)} |"
         assert row in text, name
+
+
+def test_the_accuracies_of_variants_are_those_of_their_report(text):
+    rows = results("variants")["tuned"]
+    said = {method_in_words(row["name"]): f"{100 * row['test']['estimate']:.1f}" for row in rows}
+    assert [name for name, mean in said.items() if f"{name} {mean}" not in text] == []
 
 
 def test_what_the_grids_say_is_in_their_reports(text):

@@ -1,5 +1,6 @@
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch

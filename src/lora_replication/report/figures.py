@@ -116,7 +116,7 @@ def paired_differences(pairs: Sequence[Comparison]) -> Figure:
 
 def accuracy_by_cost(rows: Sequence[MethodRow]) -> Figure:
     """Mean test accuracy in percent of each row with its interval, against trainable parameters and
-    against minutes of a run.
+    against minutes of its fastest run.
     """
     figure = Figure(figsize=(WIDTH_INCHES, 6.2 + 0.1 * len(rows)), layout="constrained")
     panels = figure.subplots(2, 1, sharey=True)
@@ -131,7 +131,7 @@ def accuracy_by_cost(rows: Sequence[MethodRow]) -> Figure:
             plot.vlines([cost], *ends, color=color, linewidth=2, alpha=0.35)
             plot.plot([cost], [mean], marker, **style)
     panels[0].set(xscale="log", xlabel="trainable parameters")
-    panels[1].set_xlabel("minutes of a run, training and evaluation")
+    panels[1].set_xlabel("minutes of its fastest run, training and evaluation")
     figure.supylabel("test accuracy, %", fontsize=10)
     legend(figure, panels[0])
     return figure

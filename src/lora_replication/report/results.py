@@ -115,7 +115,7 @@ class MethodRow(Facts):
         learning_rate: of its runs, None before the first.
         spread: of test accuracy between the best and the worst seed; ``nudged``: between the first
             seed's run and its repeats from almost the same weights, None without any.
-        seconds, peak_memory_bytes: mean time, and greatest memory, of its runs.
+        seconds: of its fastest run, as other work only adds; ``peak_memory_bytes``: the greatest.
         seeds: asked for; ``runs_done``, ``runs_diverged``, ``runs_one_class``: how many of them.
         train, val, test: mean accuracy over the ok runs with its t interval over seeds, clipped to
             [0, 1]; diverged runs have no accuracy, runs that predict a single class are included.

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, compress
-from statistics import fmean, median
+from statistics import median
 from typing import Any, get_args
 
 import numpy as np
@@ -189,8 +189,7 @@ class _Summary:
         again = [run for run in self.runs if (run.role, run.name) == (role, name) and run.nudge]
         facts["spread"] = _spread(runs)
         facts["nudged"] = _spread([*runs[:1], *again]) if again else None
-        spent = [run.seconds for run in runs if run.seconds]
-        facts["seconds"] = fmean(spent) if spent else None
+        facts["seconds"] = min((run.seconds for run in runs if run.seconds), default=None)
         peaks = (run.peak_memory_bytes for run in runs)
         facts["peak_memory_bytes"] = max(filter(None, peaks), default=None)
         sizes = sorted({test.reviews for test in tests})
