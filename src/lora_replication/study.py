@@ -109,15 +109,13 @@ def shortest(number: float) -> str:
     return short if float(short) == number else repr(number)
 
 
-SPELLINGS = {
-    own.lower(): own for own in ("LoRA", "rsLoRA", "DoRA", "PiSSA", "VeRA", "BitFit", "IA3")
-}
-"""Of the methods' names in their papers."""
+SPELLED = {n.lower(): n for n in ("LoRA", "rsLoRA", "DoRA", "PiSSA", "VeRA", "BitFit", "IA3")}
+"""Methods as their papers write them."""
 
 
 def method_in_words(name: str) -> str:
     """A method's name for people: ``lora_default`` is ``LoRA default``."""
-    return " ".join(SPELLINGS.get(word, word) for word in name.split("_"))
+    return " ".join(SPELLED.get(word, word) for word in name.split("_"))
 
 
 class LoraParams(Part):
@@ -366,8 +364,7 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _sweeps_fit(self) -> Self:
-        sweeps = self.sweeps
-        if sweeps is None:
+        if (sweeps := self.sweeps) is None:
             return self
         for name, axes in sweeps.methods.items():
             if (axes.alpha or axes.rank) and self.methods[name].lora is None:

@@ -127,10 +127,9 @@ def trials_of(records: Iterable[Record]) -> dict[str, list[Trial]]:
 def _trial(records: list[Record]) -> Trial:
     chance = 1 / len(records[0].asked.settings.classes)
     accuracies = [r.happened.val.fraction if r.happened.val else chance for r in records]
-    plain = [a for r, a in zip(records, accuracies, strict=True) if not r.asked.nudge]
-    first = [
-        a for r, a in zip(records, accuracies, strict=True) if r.asked.seed == records[0].asked.seed
-    ]
+    pairs = list(zip(records, accuracies, strict=True))
+    plain = [a for r, a in pairs if not r.asked.nudge]
+    first = [a for r, a in pairs if r.asked.seed == records[0].asked.seed]
     return Trial(
         records=tuple(records),
         accuracy=fmean(plain),

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from lora_replication.data.manifest import MANIFEST, TEST_REVIEWS
+from lora_replication.data.reviews import PARTS
 from lora_replication.errors import DataError, EnvironmentProblem, IncompleteError
 from lora_replication.files import write_whole
 from lora_replication.plan import progress
@@ -17,7 +18,7 @@ from lora_replication.record import PREDICTIONS, RECORD
 from lora_replication.report.figures import MOST_NUMBERS, MOST_PAIRS, draw_figures
 from lora_replication.report.predictions import Predictions, read_predictions
 from lora_replication.report.rendering import Drawing, latex, markdown, page
-from lora_replication.report.results import PARTS, MethodRow, Results
+from lora_replication.report.results import MethodRow, Results
 from lora_replication.report.runs_table import RUNS, runs_file
 from lora_replication.report.summary import summarise
 from lora_replication.report.tables import columns, csv_bytes, short_table, tables
@@ -152,7 +153,7 @@ def _latex_table(results: Results, *, wide: bool) -> bytes:
 
 def _metrics(row: MethodRow) -> bytes:
     """A method's few numbers for ``dvc metrics``, flat: accuracies in percent, runs."""
-    found = {part: one.estimate for part in PARTS if (one := getattr(row, part))}
+    found = {str(part): one.estimate for part in PARTS if (one := getattr(row, part))}
     if row.interval and row.interval.low is not None and row.interval.high is not None:
         found |= {"low": row.interval.low, "high": row.interval.high}
     percents = {name: round(100 * fraction, 2) for name, fraction in found.items()}

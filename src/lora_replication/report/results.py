@@ -18,8 +18,6 @@ from lora_replication.record import SEARCHED, Happened, Record, Role, Settings
 from lora_replication.statistics import Components, Interval, exact_interval
 from lora_replication.study import method_in_words
 
-PARTS = ("train", "val", "test")
-
 DIGITS = 12
 """Significant ones of a number that is written; later ones depend on the processor."""
 
@@ -438,11 +436,8 @@ class Results(Facts):
 
     def rounded(self) -> Self:
         """The same to ``DIGITS``, so that any machine writes the same bytes."""
-
-        def short(number: str) -> float:
-            return float(f"{float(number):.{DIGITS}g}")
-
-        content = json.loads(self.model_dump_json(), parse_float=short)
+        text = self.model_dump_json()
+        content = json.loads(text, parse_float=lambda n: float(f"{float(n):.{DIGITS}g}"))
         return self.model_validate_json(json.dumps(content))
 
     def to_json(self) -> bytes:

@@ -14,6 +14,7 @@ from scipy.stats import trim_mean
 from lora_replication import statistics as stats
 from lora_replication.article import article
 from lora_replication.data.manifest import Manifest
+from lora_replication.data.reviews import PARTS
 from lora_replication.errors import DataError
 from lora_replication.grid.choice import by_validation
 from lora_replication.grid.space import cell_name
@@ -21,7 +22,6 @@ from lora_replication.plan import Progress
 from lora_replication.record import Record, Role
 from lora_replication.report.predictions import Predictions, run_name
 from lora_replication.report.results import (
-    PARTS,
     Collapse,
     Comparison,
     Grid,
