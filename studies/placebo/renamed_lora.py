@@ -18,7 +18,7 @@ from lora_replication.training.methods.lora import LinearWithLoRA, LoRALayer, sc
 class Options(Part):
     """Which draws of A, and the share of the answers that are swapped."""
 
-    stream: Annotated[int, Field(ge=1)] = 1
+    stream: Annotated[int, Field(ge=0)] = 0
     swapped: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
