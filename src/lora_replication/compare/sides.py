@@ -101,7 +101,7 @@ def runs_of(method: str, workspace: Workspace, records: Sequence[Record]) -> lis
 
 def method_name(method: str) -> str:
     """The name for people of a folder of runs."""
-    return method_in_words(method.replace("/", " "))
+    return method_in_words(method.replace("/", "_"))
 
 
 def side_of(name: str, workspace: Workspace, records: Sequence[Record]) -> Side:
