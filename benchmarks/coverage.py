@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from benchmarks.results import Beginning, table
+from benchmarks.results import Beginning, numbers
 from lora_replication.article import Article, article
 from lora_replication.files import project_root, write_whole
 from lora_replication.process import run_command
@@ -54,7 +54,7 @@ Array = NDArray[np.float64]
 PAGE = """\
 # What the statistics promise, simulated
 
-`{ran.command}`, {ran.started}, {ran.seconds:.0f} seconds, commit {ran.commit}{changed};
+`{ran.command}`, {ran.started}, {ran.seconds:.0f} seconds, {ran.code};
 python {ran.versions[python]}, numpy {ran.versions[numpy]}, scipy {ran.versions[scipy]}.
 Draws: `numpy.random.default_rng([kind, runs, sd in 1/100 points, reviews])`; \
 `benchmarks/coverage.py` says how.
@@ -220,10 +220,10 @@ def main(words: Sequence[str]) -> None:
         "verdicts": ([*given, *KINDS], rows((0.2, 1, 4), errs)),
         "power": (["difference", "sd over seeds", *of_seeds], starmap(power_row, effects)),
     }
-    tables = {name: "\n".join(table(*one, "---:")[1:]) for name, one in found.items()}
+    tables = {name: numbers(*one) for name, one in found.items()}
     ran, errors = begun.results("coverage"), [100 * math.sqrt(0.0475 / size) for size in sizes]
-    own = {"changed": ", with local changes" if ran.changed else "", "sizes": sizes}
-    write_whole(asked.out, PAGE.format(ran=ran, errors=errors, **own, **tables).encode())
+    page = PAGE.format(ran=ran, errors=errors, sizes=sizes, **tables)
+    write_whole(asked.out, page.encode())
 
 
 if __name__ == "__main__":

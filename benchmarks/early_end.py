@@ -13,26 +13,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.results import Beginning, table
+from benchmarks.results import Beginning, numbers
 from lora_replication import load_runs
 from lora_replication.files import project_root, write_whole
 from lora_replication.process import run_command
+from lora_replication.report.results import COLLAPSED_BELOW
 
 FIRST = 20
 """Places that are to stay as they are."""
 
-COLLAPSED = 0.6
-"""Validation accuracy below which a run counts as collapsed, with two classes."""
-
 PAGE = """\
 # Ending hopeless runs early
 
-`{ran.command}`, {ran.started}, commit {ran.commit}{changed}.
-{trials:,} runs of {epochs} epochs in {searches} searches (a method, a seed) of the study \\
+`{ran.command}`, {ran.started}, {ran.code}.
+{trials:,} runs of {epochs} epochs in {searches} searches (a method, a seed) of the study \
 `{study}`, replayed: a run ends after the first epoch that
-predicts a single class on validation (`grid.stop_one_class`), or has a validation accuracy below \\
+predicts a single class on validation (`grid.stop_one_class`), or has a validation accuracy below \
 {collapsed:.0%}. `came back` would have had
-{collapsed:.0%} or more in the end; `changed` counts the first {first} places of each search by \\
+{collapsed:.0%} or more in the end; `changed` counts the first {first} places of each search by \
 validation that another run would have.
 
 {rules}
@@ -62,7 +60,7 @@ def replayed(runs: pd.DataFrame, is_hopeless: Callable[[float], bool]) -> list[s
             for by in ("best", "kept")
         )
         changed += (whole != replay).sum()
-    early, back = ends < epochs, (ends < epochs) & (best >= COLLAPSED)
+    early, back = ends < epochs, (ends < epochs) & (best >= COLLAPSED_BELOW)
     saved = f"{100 * (1 - ends.sum() / epochs.sum()):.1f} %"
     return [str(early.sum()), str(back.sum()), saved, str(changed)]
 
@@ -86,22 +84,17 @@ def main(words: Sequence[str]) -> None:
     alone = np.array([share, 1 - share])  # the accuracies of a single class
     rows = [
         ["a single class", *replayed(runs, lambda accuracy: min(abs(alone - accuracy)) < 1e-9)],
-        [f"below {COLLAPSED:.0%}", *replayed(runs, lambda accuracy: accuracy < COLLAPSED)],
+        [
+            f"below {COLLAPSED_BELOW:.0%}",
+            *replayed(runs, lambda accuracy: accuracy < COLLAPSED_BELOW),
+        ],
     ]
     heading = ["ends after", "ended early", "came back", "epochs saved", "changed"]
-    ran = begun.results("study")
-    content = PAGE.format(
-        ran=ran,
-        changed=", with local changes" if ran.changed else "",
-        trials=len(runs),
-        epochs=runs["epoch_val_accuracy"].map(len).max(),
-        searches=runs.groupby(["name", "seed"]).ngroups,
-        study=asked.study,
-        collapsed=COLLAPSED,
-        first=FIRST,
-        rules="\n".join(table(heading, rows, "---:")[1:]),
-    )
-    write_whole(asked.out, content.encode())
+    searches = runs.groupby(["name", "seed"]).ngroups
+    own = {"trials": len(runs), "searches": searches, "study": asked.study, "first": FIRST}
+    own |= {"epochs": runs["epoch_val_accuracy"].map(len).max(), "collapsed": COLLAPSED_BELOW}
+    page = PAGE.format(ran=begun.results("study"), rules=numbers(heading, rows), **own)
+    write_whole(asked.out, page.encode())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """LoRA against LoRA under another name, and against effects of known size: ``python -m
 benchmarks.placebo``.
 
-Those of the study ``placebo`` are trained, an hour of one core, and a second start goes on. Of how
-often such effects are seen, runs tell that are recorded in ``minilm-small``, or drawn: each review
-is as hard as for the method's recorded runs, and runs scatter as those do. There an effect turns
-some wrong answers into right ones.
+The methods of the study ``placebo`` are trained: an hour of one core; a second start continues. How
+often effects are found is counted on drawn runs: each review is as hard as for a method's recorded
+runs in ``minilm-small``, and runs scatter as those do. An effect turns some wrong answers into
+right ones.
 """
 
 import argparse
@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import norm
 
-from benchmarks.results import Beginning, table
+from benchmarks.results import Beginning, numbers
 from lora_replication.compare.command import Compared
 from lora_replication.compare.decision import Pairs, Rule, decide, looks_until
 from lora_replication.compare.more_seeds import compare_training
 from lora_replication.compare.sides import read_side
-from lora_replication.files import write_whole
+from lora_replication.files import project_root, write_whole
 from lora_replication.process import run_command
-from lora_replication.reading import project_root, read_study
+from lora_replication.reading import read_study
 from lora_replication.report.words import signed, signed_ends
 from lora_replication.statistics import crossed_components
 
@@ -41,7 +41,7 @@ Array = NDArray[np.float64]
 PAGE = """\
 # Placebos and known effects through `compare`
 
-`{ran.command}`, {ran.started}, commit {ran.commit}{changed};
+`{ran.command}`, {ran.started}, {ran.code};
 {ran.machine.cpu}, torch {ran.versions[torch]}, numpy {ran.versions[numpy]}, scipy \
 {ran.versions[scipy]}. `benchmarks/placebo.py` says how; draws: `numpy.random.default_rng(1)`.
 
@@ -88,8 +88,7 @@ def drawn(chance: np.random.Generator, known: Array, runs: int, effect: float = 
 
 def trained(method: str, most: int = SEEDS) -> Compared:
     """LoRA and ``method`` of the study of placebos, trained until decided or on ``most`` seeds."""
-    margin, root = None, project_root()
-    found = compare_training("lora", method, TRAINED, margin, root, most, STEP)
+    found = compare_training("lora", method, TRAINED, None, project_root(), most, STEP)
     print(f"{method}: {found.decision.word}", file=sys.stderr, flush=True)
     return found
 
@@ -101,9 +100,8 @@ def in_looks(first: Array, second: Array, looks: tuple[int, ...]) -> str:
     return next((word for word in words if word != "undecided"), "undecided")
 
 
-def halves(chance: np.random.Generator) -> list[str]:
-    """What is said of the recorded runs of LoRA, in every way that makes two halves of them."""
-    known = recorded(METHODS[0])
+def halves(chance: np.random.Generator, known: Array) -> list[str]:
+    """What is said of the ``known`` runs, in every way that makes two halves of them."""
     words, everyone = [], set(range(len(known)))
     for half in combinations(range(1, len(known)), len(known) // 2):  # the other has the first run
         other = chance.permutation(sorted(everyone - {*half}))
@@ -119,14 +117,14 @@ def placebo_row(name: str, seeds: int, words: Sequence[str]) -> list[str]:
 
 
 def effect_row(
-    chance: np.random.Generator, found: Compared, loss: float, studies: int
+    chance: np.random.Generator, known: Sequence[Array], found: Compared, loss: float, studies: int
 ) -> list[str]:
-    """A trained comparison, and the power of drawn ones for each method's scatter."""
+    """A trained comparison, and the power of drawn ones for the scatter of each of ``known``."""
     decision, cells = found.decision, [f"{100 * loss:.2f}"]
     difference = decision.difference
     cells.append(f"{decision.word}, {signed(difference.estimate)} ({signed_ends(difference)})")
     cells.append(str(decision.seeds))
-    for own in map(recorded, METHODS):
+    for own in known:
         for looks in ((SEEDS,), looks_until(SEEDS, MOST, STEP)):
             words = Counter(
                 in_looks(drawn(chance, own, MOST), drawn(chance, own, MOST, loss), looks)
@@ -144,32 +142,31 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/placebo.md"))
     asked, chance = parser.parse_args(words), np.random.default_rng(1)
     begun = Beginning("cpu", shlex.join(["python", "-m", "benchmarks.placebo", *words]))
-    options = {
-        name: own.options for name, own in read_study(TRAINED, project_root()).methods.items()
-    }
+    methods = read_study(TRAINED, project_root()).methods
+    options = {name: method.options for name, method in methods.items()}
     renamed = [trained(name) for name, own in options.items() if own.keys() == {"stream"}]
     shares = {name: own["swapped"] for name, own in options.items() if "swapped" in own}
-    accuracy = renamed[0].accuracies[0]
-    said = [found.decision.word for found in renamed], halves(chance)
-    names = (
-        f"{len(said[0])} trained under other names",
-        f"all {len(said[1])} halves of recorded runs",
-    )
-    rows = [placebo_row(*row) for row in zip(names, (SEEDS, SEEDS // 2), said, strict=True)]
+    accuracy, known = renamed[0].accuracies[0], [recorded(method) for method in METHODS]
+    placebos, parts = [found.decision.word for found in renamed], halves(chance, known[0])
+    counted = [
+        placebo_row(f"{len(placebos)} trained under other names", SEEDS, placebos),
+        placebo_row(f"all {len(parts)} halves of recorded runs", SEEDS // 2, parts),
+    ]
     heading = ["against itself", "runs a side", "different", "as good", "undecided"]
-    placebos = "\n".join(table(heading, rows, "---:")[1:])
-    rows = [
-        effect_row(chance, trained(name, MOST), share * (2 * accuracy - 1), asked.studies)
+    effects = [
+        effect_row(chance, known, trained(name, MOST), share * (2 * accuracy - 1), asked.studies)
         for name, share in shares.items()
     ]
     powers = [f"{method}, {n} seeds" for method in METHODS for n in (SEEDS, f"up to {MOST}")]
-    effects = "\n".join(table(["points", "trained", "seeds", *powers], rows, "---:")[1:])
-    differences = ", ".join(signed(found.decision.difference.estimate) for found in renamed)
-    ran = begun.results("study")
+    tables = {
+        "differences": ", ".join(signed(one.decision.difference.estimate) for one in renamed),
+        "placebos": numbers(heading, counted),
+        "effects": numbers(["points", "trained", "seeds", *powers], effects),
+    }
     own = {"recorded": RECORDED, "seeds": SEEDS, "most": MOST, "step": STEP}
-    own |= {"changed": ", with local changes" if ran.changed else "", "studies": asked.studies}
-    own |= {"accuracy": 100 * accuracy, "differences": differences, "placebos": placebos}
-    write_whole(asked.out, PAGE.format(ran=ran, effects=effects, **own).encode())
+    own |= {"studies": asked.studies, "accuracy": 100 * accuracy}
+    page = PAGE.format(ran=begun.results("study"), **own, **tables)
+    write_whole(asked.out, page.encode())
 
 
 if __name__ == "__main__":

@@ -104,6 +104,11 @@ class Results(_Part):
     finished: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
 
+    @property
+    def code(self) -> str:
+        """Of which commit, for a page of its own."""
+        return f"commit {self.commit}{', with local changes' if self.changed else ''}"
+
     def write(self, file: Path) -> None:
         """Write ``file``, whole or not at all."""
         write_whole(file, self.model_dump_json(indent=1, exclude_defaults=True).encode() + b"\n")
@@ -220,6 +225,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], align: str = "
     """In Markdown, after an empty line; nothing without rows."""
     lines = [f"| {' | '.join(row)} |" for row in (headings, [align] * len(headings), *rows)]
     return ["", *lines] if lines[2:] else []
+
+
+def numbers(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of numbers in Markdown, as one text."""
+    return "\n".join(table(headings, rows, "---:")[1:])
 
 
 def _number(value: float) -> str:

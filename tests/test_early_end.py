@@ -11,7 +11,7 @@ def test_a_rule_ends_runs_saves_epochs_and_moves_places(monkeypatch):
         name="lora", seed=[1, 1, 1, 2], trainable_parameters=1
     )
     # Runs 0 and 2 end after one epoch, two of three saved each; the first would have been best.
-    found = early_end.replayed(runs, lambda accuracy: accuracy < early_end.COLLAPSED)
+    found = early_end.replayed(runs, lambda accuracy: accuracy < early_end.COLLAPSED_BELOW)
     assert found == ["2", "1", "33.3 %", "2"]
     # Of a single class are the same, for here half of the reviews are positive; one place of one.
     monkeypatch.setattr(early_end, "FIRST", 1)
