@@ -126,6 +126,7 @@ def test_a_wrong_value_is_told_with_file_line_key_value_and_what_is_allowed(
 
 CUDA = {"execution__ray_gpu_share": "0.125\n  cuda: {ragged_evaluation: true}"}
 RAGGED = "execution.cuda.ragged_evaluation is true"
+TWO_BY_TWO = "lora_tuned: {learning_rate: [0.1, 0.2], alpha: [1, 2]}"
 
 
 def sweeps(methods: str, seeds: str = "21") -> dict[str, str]:
@@ -164,8 +165,12 @@ def sweeps(methods: str, seeds: str = "21") -> dict[str, str]:
         (sweeps("full: {learning_rate: [0.1], rank: [1]}"), "methods.full: alpha and rank are"),
         (sweeps("full: {learning_rate: [1.0], colour: 1}"), "unknown key sweeps.methods.full.colo"),
         (
-            sweeps("full: {learning_rate: [0.1]}, last_layers: {learning_rate: [0.1, 0.2]}"),
-            "sweeps: methods try full 1, last_layers 2 settings; allowed: as many for each",
+            sweeps(f"full: {{learning_rate: [0.1]}}, {TWO_BY_TWO}"),
+            "sweeps.methods.full: its number of settings is 1, another method's 4; allowed: 2 or 4",
+        ),
+        (
+            sweeps(f"lora_default: {{learning_rate: [0.1, 0.2]}}, {TWO_BY_TWO}"),
+            "methods.lora_default: its number of settings is 2, another method's 4; allowed: 4",
         ),
         (sweeps("full: {learning_rate: [0.1]}", "5, 101"), "sweeps.seeds and the final runs share"),
         ({"train": "\n  epohcs: 3"}, "unknown key train.epohcs; did you mean train.epochs?"),

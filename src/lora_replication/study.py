@@ -233,21 +233,13 @@ class SweepParams(Part):
         seeds: of every trial, none of them a final one; ``nudges``: repeats of the first of them.
         unstable_beyond: percentage points between the validation accuracies of a setting's runs;
             what is further apart, or diverges, is chosen only where nothing else is left.
-        methods: what each tries.
+        methods: what each tries; without alpha and rank it may be as many rates instead.
     """
 
     seeds: Several[allowed.Seed]
     nudges: allowed.Nudges
     unstable_beyond: allowed.Points
     methods: allowed.ByMethod[Axes]
-
-    @model_validator(mode="after")
-    def _budgets_are_equal(self) -> Self:
-        trials = {name: axes.trials for name, axes in self.methods.items()}
-        if len(set(trials.values())) > 1:
-            budgets = ", ".join(f"{name} {count}" for name, count in trials.items())
-            raise ValueError(f"methods try {budgets} settings; allowed: as many for each")
-        return self
 
 
 class CudaParams(Part):
@@ -366,10 +358,16 @@ class Study(Part):
     def _sweeps_fit(self) -> Self:
         if (sweeps := self.sweeps) is None:
             return self
+        most = max(sweeps.methods.values(), key=lambda axes: axes.trials)
         for name, axes in sweeps.methods.items():
-            if (axes.alpha or axes.rank) and self.methods[name].lora is None:
+            key, is_lora = f"sweeps.methods.{name}", self.methods[name].lora is not None
+            if (axes.alpha or axes.rank) and not is_lora:
+                raise ValueError(f"{key}: alpha and rank are LoRA's; allowed: learning_rate")
+            fair = {most.trials} | (set() if is_lora else {len(most.learning_rate)})
+            if axes.trials not in fair:
                 raise ValueError(
-                    f"sweeps.methods.{name}: alpha and rank are LoRA's; allowed: learning_rate"
+                    f"{key}: its number of settings is {axes.trials}, another method's "
+                    f"{most.trials}; allowed: {' or '.join(map(str, sorted(fair)))}"
                 )
         final = set(self.run.seeds) | set(self.grid.winner_seeds if self.grid else ())
         if shared := sorted(final & set(sweeps.seeds)):

@@ -26,6 +26,9 @@ from lora_replication.workspace import Workspace
 Answers = NDArray[np.float64]
 """(seeds, reviews): right or wrong on validation; a diverged run is right by chance throughout."""
 
+Setting = tuple[float, Answers]
+"""A learning rate, and what is right at it."""
+
 Bounded = tuple[float, float, float]
 """What was measured, and its bounds."""
 
@@ -56,7 +59,7 @@ def tuning(
         for row in _tried(method, own, answers[method], sweeps.unstable_beyond, level)
     ]
     return Tuning(
-        trials=next(iter(sweeps.methods.values())).trials,
+        trials=max(axes.trials for axes in sweeps.methods.values()),
         seeds=sweeps.seeds,
         nudges=sweeps.nudges,
         runs=len(records),
@@ -119,23 +122,26 @@ class _Sweep:
         """The values of the claim's axis, or of the other one."""
         return sorted({form[_place(claim) ^ other] for form in self.by_form})
 
-    def best(self, form: tuple[float, float]) -> float:
-        """The logarithm (base 10) of the rate with the highest accuracy."""
-        rates = self.by_form[form]
-        return math.log10(max(rates, key=lambda rate: (rates[rate].mean(), -rate)))
+    def settings(self, *forms: tuple[float, float]) -> list[Setting]:
+        """Of these forms, or of all."""
+        return [one for form in forms or self.by_form for one in self.by_form[form].items()]
 
-    def candidates(self, form: tuple[float, float], level: float) -> tuple[float, float]:
-        """The lowest and highest logarithm of a rate that can't be excluded as the best; infinite
-        at an end of the rates that were tried, as the best may lie beyond it.
-        """
-        rates = self.by_form[form]
-        kept = not_excluded_over_seeds(list(rates.values()), level)
-        found = [rate for rate, is_kept in zip(rates, kept, strict=True) if is_kept]
-        low, high = min(found), max(found)
-        return (
-            -math.inf if low == min(rates) else math.log10(low),
-            math.inf if high == max(rates) else math.log10(high),
-        )
+
+def _best(settings: Sequence[Setting]) -> float:
+    """The logarithm (base 10) of the rate with the highest accuracy."""
+    return math.log10(max(settings, key=lambda one: (one[1].mean(), -one[0]))[0])
+
+
+def _candidates(settings: Sequence[Setting], level: float) -> tuple[float, float]:
+    """The lowest and highest logarithm of a rate that can't be excluded as the best; infinite at an
+    end of the rates that were tried, as the best may lie beyond it.
+    """
+    rates, answers = zip(*settings, strict=True)
+    kept = not_excluded_over_seeds(answers, level)
+    found = [rate for rate, is_kept in zip(rates, kept, strict=True) if is_kept]
+    low = -math.inf if min(found) == min(rates) else math.log10(min(found))
+    high = math.inf if max(found) == max(rates) else math.log10(max(found))
+    return low, high
 
 
 def _between(results: Results, tested: Predictions, methods: Sequence[str]) -> Components | None:
@@ -195,14 +201,9 @@ def _place(claim: RateClaim) -> int:
 
 def _ratio(sweep: _Sweep, claim: RateClaim, level: float, full: Sequence[_Sweep]) -> Bounded:
     """Best rate over the best rate of training everything, both over all their settings."""
-    ends, bests, each = [], [], (1 + level) / 2
-    for one in (sweep, full[0]):
-        forms = list(one.by_form)
-        top = max(forms, key=lambda form: max(a.mean() for a in one.by_form[form].values()))
-        bests.append(one.best(top))
-        ends.append(one.candidates(top, each))
-    (low, high), (full_low, full_high) = ends
-    logs = (bests[0] - bests[1], low - full_high, high - full_low)
+    own, others = sweep.settings(), full[0].settings()
+    (low, high), (full_low, full_high) = (_candidates(s, (1 + level) / 2) for s in (own, others))
+    logs = (_best(own) - _best(others), low - full_high, high - full_low)
     return 10 ** logs[0], 10 ** logs[1], 10 ** logs[2]
 
 
@@ -214,8 +215,8 @@ def _slope(sweep: _Sweep, claim: RateClaim, level: float) -> Bounded:
     logs, lines = [math.log10(x) for x in xs], []
     for other in others:
         forms = [(x, other) if place == 0 else (other, x) for x in xs]
-        ends = [sweep.candidates(form, each) for form in forms]
-        bests = [sweep.best(form) for form in forms]
+        ends = [_candidates(sweep.settings(form), each) for form in forms]
+        bests = [_best(sweep.settings(form)) for form in forms]
         lines.append((slope(logs, bests), *slope_bounds(logs, *zip(*ends, strict=True))))
     measured, low, high = np.mean(lines, axis=0)
     return float(measured), float(low), float(high)
@@ -268,9 +269,8 @@ def _seeds_needed(sweep: _Sweep, study: Study) -> int | None:
     """So that a setting worse than the best by ``report.value_margin`` is excluded; for the scatter
     between the two best of them.
     """
-    every = [own for rates in sweep.by_form.values() for own in rates.values()]
-    ranked = sorted(every, key=lambda own: -float(own.mean()))
+    ranked = sorted((own for _, own in sweep.settings()), key=lambda own: -float(own.mean()))
     found = stats.crossed_components(ranked[0] - ranked[1])
-    level = 1 - 2 * (1 - study.report.confidence) / (len(every) - 1)
+    level = 1 - 2 * (1 - study.report.confidence) / (len(ranked) - 1)
     margin, power = study.report.value_margin / 100, study.report.power
     return stats.seeds_for_margin(found, margin, level=level, power=power)
