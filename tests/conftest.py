@@ -58,6 +58,13 @@ def trained(tiny_study: Study, tiny_data: Path, tmp_path_factory: pytest.TempPat
     return workspace.folder(run)
 
 
+@pytest.fixture(scope="session")
+def tokens(tiny_data: Path) -> object:
+    from tests.training_runs import prepared_tokens  # torch takes seconds
+
+    return prepared_tokens(tiny_data)
+
+
 @pytest.fixture
 def tiny_root(tiny_data: Path, tmp_path: Path) -> Path:
     """A folder of this test with the prepared data linked in."""

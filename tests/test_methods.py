@@ -20,7 +20,7 @@ from lora_replication.training.methods.registry import method_of
 from lora_replication.training.run import perform
 from lora_replication.workspace import Workspace
 from tests.study_files import ROOT, read_params, write_params
-from tests.training_runs import close, encoder_of, prepared_tokens, run_training, weights_of
+from tests.training_runs import close, encoder_of, run_training, weights_of
 
 GUIDE = (ROOT / "docs" / "extending.md").read_text("utf-8")
 CODE, YAML_TEXT = (
@@ -97,11 +97,11 @@ def study_file(folder: Path) -> str:
     return str(folder / "lora_xs.py")
 
 
-def test_the_tutorials_method_packs_with_lora(tmp_path, tiny_data, settings):
+def test_the_tutorials_method_packs_with_lora(tmp_path, tokens, settings):
     own = settings_in(tmp_path)
     plain = own.model_dump(exclude={"file", "file_sha256", "options", "lora", "trains"})
     asked = [own, settings(lora={"rank": 3}, **plain)]
-    options = {"tokens": prepared_tokens(tiny_data), "double": True}
+    options = {"tokens": tokens, "double": True}
     pack, _ = run_training(pack=asked, checkpoint=tmp_path / "pack", **options)
     for index, each in enumerate(asked):
         alone, _ = run_training(pack=[each], checkpoint=tmp_path / str(index), **options)

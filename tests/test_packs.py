@@ -20,7 +20,6 @@ from tests.training_runs import (
     encoder_of,
     epochs_of,
     fill_b,
-    prepared_tokens,
     run_training,
     spoil_outputs,
     weights_of,
@@ -39,11 +38,6 @@ def chunk(request, monkeypatch):
     """A pack goes through the encoder in chunks, as on a CPU, or at once, as on a GPU."""
     monkeypatch.setitem(classifier_module.CHUNK_SIZES, "cpu", request.param)
     return request.param
-
-
-@pytest.fixture(scope="module")
-def tokens(tiny_data):
-    return prepared_tokens(tiny_data)
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import math
-from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +12,6 @@ from lora_replication.plan import progress
 from lora_replication.record import PREDICTIONS, Count
 from lora_replication.report.figures import accuracy_by_rate
 from lora_replication.report.predictions import Predictions
-from lora_replication.report.results import Finding
 from lora_replication.report.tables import tables
 from lora_replication.report.tuning import tuning
 from lora_replication.study import SweepParams
@@ -44,14 +42,11 @@ def swept(root, peak, methods, seeds=(21, 22, 23, 24, 25), nudges=0, diverged=()
         right = hard < round(REVIEWS * accuracy)
         logits = np.zeros((REVIEWS, 2), np.float32)
         logits[np.arange(REVIEWS), np.where(right, labels, 1 - labels)] = 1
-        folder = workspace.folder(run)
-        folder.mkdir(parents=True)
-        write_predictions(
-            folder / PREDICTIONS, {"val": logits}, {"val": SimpleNamespace(labels=labels)}
-        )
+        file = workspace.folder(run) / PREDICTIONS
+        file.parent.mkdir(parents=True)
+        write_predictions(file, {"val": logits}, {"val": SimpleNamespace(labels=labels)})
         count = Count(correct=int(right.sum()), reviews=REVIEWS, ones=250)
-        digest = file_digest(folder / PREDICTIONS)
-        write(workspace, run, val=count, test=None, predictions_sha256=digest)
+        write(workspace, run, val=count, test=None, predictions_sha256=file_digest(file))
     return workspace
 
 
@@ -67,11 +62,6 @@ def swept_tuning(workspace, accuracies=()):
         rows.append(SimpleNamespace(name=name, runs=runs))
     results = SimpleNamespace(tuned=rows, runs_of=lambda row: row.runs)
     return tuning(workspace, progress(workspace), results, Predictions(right=right))
-
-
-def found(workspace) -> dict[tuple[str, str], Finding]:
-    made = swept_tuning(workspace)
-    return {(one.claim.name, one.method): one for one in made.findings}
 
 
 RATE = {"learning_rate": RATES}
@@ -108,9 +98,10 @@ def test_a_ratio_of_ten_is_reproduced_others_not_and_a_best_rate_at_an_end_leave
         return next(one for one in found if one.claim.name == "lora_rate_over_full_rate")
 
     ten, hundred, end = ratio(-2), ratio(-1), ratio(0)
-    assert (ten.word, ten.low, ten.measured, ten.high) == ("reproduced", *[pytest.approx(10)] * 3)
-    assert (hundred.word, hundred.measured) == ("not reproduced", pytest.approx(100))
-    assert (end.word, end.low, end.high) == ("not reproduced", pytest.approx(1000), None)
+    assert (ten.word, ten.measured) == ("reproduced", pytest.approx(10, rel=0.1))
+    assert 8 < ten.low < ten.measured < ten.high < 12
+    assert (hundred.word, hundred.measured) == ("not reproduced", pytest.approx(100, rel=0.1))
+    assert (end.word, end.low, end.high) == ("not reproduced", pytest.approx(1000, rel=0.1), None)
 
 
 def test_slopes_and_the_gain_of_alpha_follow_from_the_best_rates(tmp_path):
@@ -122,18 +113,17 @@ def test_slopes_and_the_gain_of_alpha_follow_from_the_best_rates(tmp_path):
         tmp_path, lambda own: -1 - math.log10(own.lora.alpha) if own.lora else -3, axes
     )
     made = swept_tuning(workspace)
-    assert (made.trials, Counter(one.method for one in made.tried)["full"]) == (36, 6)
-    findings = {(one.claim.name, one.method): one for one in made.findings}
-    words = {name: one.word for (name, _), one in findings.items()}
-    assert words == {
+    assert (made.trials, len(made.tried)) == (36, 36 + 6)
+    findings = {one.claim.name: one for one in made.findings}
+    assert {name: one.word for name, one in findings.items()} == {
         "lora_rate_over_full_rate": "inconclusive",
         "rate_against_alpha": "reproduced",
         "rate_against_rank": "reproduced",
         "gain_of_alpha": "inconclusive",
     }
-    against = findings["rate_against_alpha", "lora_default"]
-    assert (against.low, against.measured, against.high) == (pytest.approx(-1),) * 3
-    gain = findings["gain_of_alpha", "lora_default"]
+    against = findings["rate_against_alpha"]
+    assert -1.03 < against.low < against.measured < against.high < -0.97
+    gain = findings["gain_of_alpha"]
     assert gain.low < 0 < gain.high
     assert gain.seeds_needed is None or gain.seeds_needed >= 2
 
@@ -143,7 +133,7 @@ def test_a_gain_of_alpha_beyond_its_rate_is_found(tmp_path):
     axes = RATE | {"alpha": [1, 100]}
     peaks = {1: -2, 100: -2.5}
     workspace = swept(tmp_path, lambda settings: peaks[settings.lora.alpha], {"lora_default": axes})
-    gain = found(workspace)["gain_of_alpha", "lora_default"]
+    (*_, gain) = swept_tuning(workspace).findings
     assert (gain.word, gain.measured) == ("not reproduced", pytest.approx(7.5, abs=1))
 
 

@@ -9,7 +9,6 @@ from tests.training_runs import (
     close,
     encoder_of,
     epochs_of,
-    prepared_tokens,
     run_training,
     spoil_outputs,
     weights_of,
@@ -20,11 +19,6 @@ METHODS = [
     {"lora": {"targets": ["query", "value"], "dropout": 0.1}},
     {"trains": "all", "learning_rate": 1e-3},
 ]
-
-
-@pytest.fixture(scope="module")
-def tokens(tiny_data):
-    return prepared_tokens(tiny_data)
 
 
 @pytest.fixture

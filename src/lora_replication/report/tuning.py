@@ -19,18 +19,17 @@ from lora_replication.report.predictions import Predictions, read_columns, right
 from lora_replication.report.results import Finding, Results, Tried, Tuning, Word
 from lora_replication.report.verdicts import undecidable
 from lora_replication.statistics import Components
-from lora_replication.statistics.selection import not_excluded_over_seeds, slope, slope_bounds
+from lora_replication.statistics.selection import not_excluded_over_seeds, peaks
 from lora_replication.study import Study
 from lora_replication.workspace import Workspace
 
 Answers = NDArray[np.float64]
 """(seeds, reviews): right or wrong on validation; a diverged run is right by chance throughout."""
 
-Setting = tuple[float, Answers]
-"""A learning rate, and what is right at it."""
-
-Bounded = tuple[float, float, float]
-"""What was measured, and its bounds."""
+Measured = tuple[Components, NDArray[np.float64] | NDArray[np.int64]]
+"""What was measured; and, of what it rests on, negative where the truth may be lower and positive
+where it may be higher than found, as a best rate is an end of those tried.
+"""
 
 
 def tuning(
@@ -109,47 +108,50 @@ def _tried(
 
 
 class _Sweep:
-    """A method's settings by (alpha, rank), each with its rates and their answers."""
+    """A method's settings as a table of forms (alpha, rank) and rates, each ascending."""
 
     def __init__(self, trials: Sequence[Trial], answers: Sequence[Answers]) -> None:
-        self.by_form: dict[tuple[float, float], dict[float, Answers]] = {}
+        placed: dict[tuple[float, float, float], Answers] = {}
         for trial, own in zip(trials, answers, strict=True):
             lora = trial.settings.lora
             form = (lora.alpha, float(lora.rank)) if lora else (1.0, 1.0)
-            self.by_form.setdefault(form, {})[trial.settings.learning_rate] = own
+            placed[*form, trial.settings.learning_rate] = own
+        self.forms = sorted({place[:2] for place in placed})
+        self.logs = np.log10(sorted({place[2] for place in placed}))
+        self.answers = np.array([placed[place] for place in sorted(placed)])
 
-    def axis(self, claim: RateClaim, *, other: bool = False) -> list[float]:
-        """The values of the claim's axis, or of the other one."""
-        return sorted({form[_place(claim) ^ other] for form in self.by_form})
+    def curves(self, accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(..., settings) as (..., forms, rates)."""
+        return accuracies.reshape(*accuracies.shape[:-1], len(self.forms), len(self.logs))
 
-    def settings(self, *forms: tuple[float, float]) -> list[Setting]:
-        """Of these forms, or of all."""
-        return [one for form in forms or self.by_form for one in self.by_form[form].items()]
+    def best(self, accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The logarithm (base 10) of each form's best rate, (..., forms)."""
+        return peaks(self.logs, self.curves(accuracies))
 
+    def top(self, accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same of the form with the highest accuracy, (...,)."""
+        form = self.curves(accuracies).max(-1).argmax(-1)
+        return np.take_along_axis(self.best(accuracies), form[..., None], -1)[..., 0]
 
-def _best(settings: Sequence[Setting]) -> float:
-    """The logarithm (base 10) of the rate with the highest accuracy."""
-    return math.log10(max(settings, key=lambda one: (one[1].mean(), -one[0]))[0])
+    def ends(self) -> tuple[NDArray[np.int64], int]:
+        """Of each form -1 or 1 where its best rate is the lowest or the highest tried, else 0; and
+        that of the form with the highest accuracy.
+        """
+        curves = self.curves(self.answers.mean((1, 2)))
+        ends = (curves.argmax(-1) == len(self.logs) - 1).astype(np.int64) - (curves.argmax(-1) == 0)
+        return ends, int(ends[curves.max(-1).argmax()])
 
-
-def _candidates(settings: Sequence[Setting], level: float) -> tuple[float, float]:
-    """The lowest and highest logarithm of a rate that can't be excluded as the best; infinite at an
-    end of the rates that were tried, as the best may lie beyond it.
-    """
-    rates, answers = zip(*settings, strict=True)
-    kept = not_excluded_over_seeds(answers, level)
-    found = [rate for rate, is_kept in zip(rates, kept, strict=True) if is_kept]
-    low = -math.inf if min(found) == min(rates) else math.log10(min(found))
-    high = math.inf if max(found) == max(rates) else math.log10(max(found))
-    return low, high
+    def axis(self, claim: RateClaim) -> list[float]:
+        """Each form's value of the claim's axis."""
+        place = ("alpha", "rank").index(claim.axis or "alpha")
+        return [form[place] for form in self.forms]
 
 
 def _between(results: Results, tested: Predictions, methods: Sequence[str]) -> Components | None:
     """The second method minus the first, each at its own rate; None where one is missing."""
     rows = [row for name in methods for row in results.tuned if row.name == name]
-    if len(rows) < 2:
-        return None
-    return tested.between(*(tested.answers(results.runs_of(row)) for row in rows))
+    answers = (tested.answers(results.runs_of(row)) for row in rows)
+    return tested.between(*answers) if len(rows) == 2 else None
 
 
 def _findings(
@@ -164,113 +166,83 @@ def _findings(
     sweeps = {name: _Sweep(own, answers[name]) for name, own in trials.items()}
     full = [sweeps[name] for name in sweeps if study.methods[name].trains == "all"]
     lora = [name for name in sweeps if study.methods[name].lora]
-    measures: dict[str, Callable[[_Sweep, RateClaim, float], Bounded]] = {
+    measures: dict[str, Callable[[_Sweep, RateClaim], Measured]] = {
         "ratio": partial(_ratio, full=full), "slope": _slope, "gain": _gain,
     }  # fmt: skip
-    asked = [
-        (claim, name)
-        for claim, name in product(rate_claims(), lora)
-        if (full if claim.kind == "ratio" else claim.axis and len(sweeps[name].axis(claim)) > 1)
-    ]
-    orders = [(c, d) for c in rate_claims() if c.kind == "order" and (d := between(c.methods))]
-    level = 1 - (1 - study.report.confidence) / max(1, len(asked) + len(orders))
     found = [
-        _judged(claim, name, measures[claim.kind](sweeps[name], claim, level),
-                _seeds_needed(sweeps[name], study), study)
-        for claim, name in asked
-    ]  # fmt: skip
-    return found + [_ordered(claim, difference, level, study) for claim, difference in orders]
+        (claim, name, measures[claim.kind](sweeps[name], claim))
+        for claim, name in product(rate_claims(), lora)
+        if (full if claim.kind == "ratio" else claim.axis and np.ptp(sweeps[name].axis(claim)))
+    ]
+    found += [
+        (claim, claim.methods[1], (difference, np.zeros(1)))
+        for claim in rate_claims()
+        if claim.kind == "order" and (difference := between(claim.methods))
+    ]
+    level = 1 - (1 - study.report.confidence) / max(1, len(found))
+    return [_judged(*one, level, study) for one in found]
 
 
-def _ordered(claim: RateClaim, found: Components, level: float, study: Study) -> Finding:
-    interval, report = found.interval(level), study.report
-    low, high = (None if end is None else 100 * end for end in (interval.low, interval.high))
-    word: Word = "inconclusive"
-    if not undecidable(found) and low is not None and high is not None and (low > 0 or high < 0):
-        word = "reproduced" if low > 0 else "not reproduced"
-    needed = stats.seeds_for_margin(found, report.sameness_margin / 100, level=level,
-                                    power=report.power)  # fmt: skip
-    return Finding(claim=claim, method=claim.methods[1], word=word, measured=100 * found.mean,
-                   low=low, high=high,
-                   seeds_needed=needed if word == "inconclusive" else None)  # fmt: skip
+def _ratio(sweep: _Sweep, _: RateClaim, full: Sequence[_Sweep]) -> Measured:
+    """Logarithm of the best rate over that of training everything, both over all their settings."""
+    other, count = full[0], len(sweep.answers)
+    found = stats.resampled_components(
+        lambda seen: sweep.top(seen[..., :count]) - other.top(seen[..., count:]),
+        np.concatenate([sweep.answers, other.answers]),
+    )
+    return found, np.array([sweep.ends()[1], -other.ends()[1]])
 
 
-def _place(claim: RateClaim) -> int:
-    return ("alpha", "rank").index(claim.axis or "alpha")
+def _slope(sweep: _Sweep, claim: RateClaim) -> Measured:
+    """Of log best rate on the log of the axis, over all values of the other one."""
+    away = np.log10(sweep.axis(claim))
+    away -= away.mean()
+    found = stats.resampled_components(
+        lambda seen: sweep.best(seen) @ away / (away @ away), sweep.answers
+    )
+    return found, np.sign(away.round(9)) * sweep.ends()[0]
 
 
-def _ratio(sweep: _Sweep, claim: RateClaim, level: float, full: Sequence[_Sweep]) -> Bounded:
-    """Best rate over the best rate of training everything, both over all their settings."""
-    own, others = sweep.settings(), full[0].settings()
-    (low, high), (full_low, full_high) = (_candidates(s, (1 + level) / 2) for s in (own, others))
-    logs = (_best(own) - _best(others), low - full_high, high - full_low)
-    return 10 ** logs[0], 10 ** logs[1], 10 ** logs[2]
-
-
-def _slope(sweep: _Sweep, claim: RateClaim, level: float) -> Bounded:
-    """Of log best rate on the log of the axis, as a mean over the values of the other one."""
-    place = _place(claim)
-    xs, others = sweep.axis(claim), sweep.axis(claim, other=True)
-    each = 1 - (1 - level) / (len(xs) * len(others))
-    logs, lines = [math.log10(x) for x in xs], []
-    for other in others:
-        forms = [(x, other) if place == 0 else (other, x) for x in xs]
-        ends = [_candidates(sweep.settings(form), each) for form in forms]
-        bests = [_best(sweep.settings(form)) for form in forms]
-        lines.append((slope(logs, bests), *slope_bounds(logs, *zip(*ends, strict=True))))
-    measured, low, high = np.mean(lines, axis=0)
-    return float(measured), float(low), float(high)
-
-
-def _gain(sweep: _Sweep, claim: RateClaim, level: float) -> Bounded:
-    """Points that the best value of the axis has over the worst, each at its own best setting.
+def _gain(sweep: _Sweep, claim: RateClaim) -> Measured:
+    """What the best value of the axis has over the worst, each at its own best setting.
 
     The values, and their settings, are chosen on all seeds but one and compared on that one, for
     each seed in turn, so that choosing makes no gain.
     """
-    place = _place(claim)
-    settings = [
-        (form[place], own) for form, rates in sweep.by_form.items() for own in rates.values()
-    ]
-    seeds = len(settings[0][1])
-    rows = []
-    for seed in range(seeds):
+    values, rows = np.repeat(sweep.axis(claim), len(sweep.logs)), []
+    for seed in range(seeds := sweep.answers.shape[1]):
         others = [other for other in range(seeds) if other != seed] or [seed]
-        best: dict[float, Answers] = {}
-        for value, own in settings:
-            if value not in best or own[others].mean() > best[value][others].mean():
-                best[value] = own
-        ranked = sorted(best.values(), key=lambda own: own[others].mean())
-        rows.append(ranked[-1][seed] - ranked[0][seed])
-    found = stats.crossed_components(rows).interval(level)
-    low, high = -1.0 if found.low is None else found.low, 1.0 if found.high is None else found.high
-    return 100 * found.estimate, 100 * low, 100 * high
+        means = sweep.answers[:, others].mean((1, 2))
+        bests = [np.where(values == value, means, -1).argmax() for value in np.unique(values)]
+        ranked = sorted(bests, key=lambda setting: means[setting])
+        rows.append(sweep.answers[ranked[-1], seed] - sweep.answers[ranked[0], seed])
+    return stats.crossed_components(rows), np.zeros(1)
 
 
 def _judged(
-    claim: RateClaim, method: str, measured: Bounded, seeds: int | None, study: Study
+    claim: RateClaim, method: str, measured: Measured, level: float, study: Study
 ) -> Finding:
-    value, low, high = measured
-    number, margin = claim.number or 0.0, claim.margin or study.report.sameness_margin
-    is_ratio = claim.kind == "ratio"
-    near = (number / margin, number * margin) if is_ratio else (number - margin, number + margin)
+    found, beyond = measured
+    number, margin = claim.number or 0.0, claim.margin or study.report.sameness_margin / 100
+    if claim.kind == "ratio":
+        number, margin = math.log10(number), math.log10(margin)
+    is_order, interval = claim.kind == "order", found.interval(level)
+    low = -math.inf if interval.low is None or beyond.min() < 0 else interval.low
+    high = math.inf if interval.high is None or beyond.max() > 0 else interval.high
+    near = (0.0, math.inf) if is_order else (number - margin, number + margin)
     word: Word = "inconclusive"
-    if near[0] <= low and high <= near[1]:
-        word = "reproduced"
-    elif high < near[0] or low > near[1]:
-        word = "not reproduced"
-    ends = [end if math.isfinite(end) else None for end in (low, high)]
-    needed = seeds if word == "inconclusive" else None
-    return Finding(claim=claim, method=method, word=word, measured=value,
-                   low=ends[0], high=ends[1], seeds_needed=needed)  # fmt: skip
+    if not undecidable(found):
+        if near[0] <= low and high <= near[1]:
+            word = "reproduced"
+        elif high < near[0] or low > near[1]:
+            word = "not reproduced"
+    is_open, tails = word == "inconclusive" and not beyond.any(), 1 if is_order else 2
+    needed = stats.seeds_for_margin(found, margin, level=1 - (1 - level) / tails,
+                                    power=study.report.power, sameness=not is_order)  # fmt: skip
 
+    def shown(value: float) -> float:
+        return 10**value if claim.kind == "ratio" else value * (1 if claim.kind == "slope" else 100)
 
-def _seeds_needed(sweep: _Sweep, study: Study) -> int | None:
-    """So that a setting worse than the best by ``report.value_margin`` is excluded; for the scatter
-    between the two best of them.
-    """
-    ranked = sorted((own for _, own in sweep.settings()), key=lambda own: -float(own.mean()))
-    found = stats.crossed_components(ranked[0] - ranked[1])
-    level = 1 - 2 * (1 - study.report.confidence) / (len(ranked) - 1)
-    margin, power = study.report.value_margin / 100, study.report.power
-    return stats.seeds_for_margin(found, margin, level=level, power=power)
+    ends = [shown(end) if math.isfinite(end) else None for end in (low, high)]
+    return Finding(claim=claim, method=method, word=word, measured=shown(found.mean),
+                   low=ends[0], high=ends[1], seeds_needed=needed if is_open else None)  # fmt: skip

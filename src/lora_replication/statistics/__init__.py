@@ -5,6 +5,7 @@ or both. No torch, no plots. A number or shape out of its range raises ``ValueEr
 from lora_replication.statistics.components import Components as Components
 from lora_replication.statistics.components import crossed_components as crossed_components
 from lora_replication.statistics.components import power as power
+from lora_replication.statistics.components import resampled_components as resampled_components
 from lora_replication.statistics.components import seeds_for_margin as seeds_for_margin
 from lora_replication.statistics.factorial import Factorial as Factorial
 from lora_replication.statistics.factorial import factorial as factorial

@@ -27,6 +27,8 @@ from lora_replication.statistics.intervals import Interval
 
 MOST_SEEDS = 10_000
 
+BOOTSTRAPS = 1_000
+
 SMALLEST_TAIL = 1e-40
 """Below it p values are 0: quantiles further out are not computed well."""
 
@@ -157,6 +159,35 @@ def crossed_components(table: ArrayLike, clusters: ArrayLike | None = None) -> C
     return Components(
         mean, of_seeds, max(0.0, of_reviews - shared), seeds, reviews, groups, residual
     )
+
+
+def resampled_components(
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], answers: ArrayLike
+) -> Components:
+    """The components of a statistic that is no mean of answers, such as a slope of best rates.
+
+    What seeds add is estimated from its values on single seeds, what reviews add by a bootstrap;
+    the interaction, which is in both, is taken out of the reviews' as above.
+
+    Args:
+        statistic: of accuracies (..., options), gives (...,).
+        answers: (options, seeds, reviews): right answers from 0 to 1.
+
+    Source: B. Efron, R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 6.
+    """
+    x = np.asarray(answers, dtype=np.float64)
+    _, seeds, reviews = x.shape
+    by_seed = statistic(x.mean(2).T)
+    draw, even = np.random.default_rng(1), np.full(reviews, 1 / reviews)
+    counts = draw.multinomial(reviews, even, size=BOOTSTRAPS) / reviews
+    drawn = statistic(np.tensordot(counts, x, (1, 2)).swapaxes(1, 2))  # (bootstraps, seeds)
+    mean, of_reviews = float(by_seed.mean()), float(drawn.mean(1).var(ddof=1))
+    if seeds == 1:
+        return Components(mean, 0.0, of_reviews, 1, reviews, reviews, 0.0)
+    residual = (float(drawn.var(0, ddof=1).mean()) - of_reviews) * seeds / (seeds - 1)
+    of_seeds = float(by_seed.var(ddof=1)) / seeds
+    of_reviews = max(0.0, of_reviews - residual / seeds)
+    return Components(mean, of_seeds, of_reviews, seeds, reviews, reviews, reviews * residual)
 
 
 def _groups(clusters: ArrayLike | None, reviews: int) -> tuple[int, NDArray[np.int64]]:

@@ -1,5 +1,5 @@
 """Choosing among several: tests of two accuracies and their correction, which one may be the best,
-how sure a place is, what random search finds, and slopes through what may be the best.
+how sure a place is, what random search finds, and where curves are highest.
 """
 
 import math
@@ -135,28 +135,26 @@ def selection_chances(criterion: ArrayLike, trials: int) -> NDArray[np.float64]:
     return np.asarray(np.diff(none_better) / sizes)[group]
 
 
-def slope(xs: ArrayLike, ys: ArrayLike) -> float:
-    """Of the least-squares line through (xs, ys), each (points,), at least two different xs."""
-    weights = _weights(xs)
-    return float(weights @ np.asarray(ys, dtype=np.float64))
+def peaks(xs: ArrayLike, ys: ArrayLike) -> NDArray[np.float64]:
+    """Where curves are highest: at the vertex of the parabola through the highest point (the first
+    of equals) and its two neighbours, or at that point where it is the first or the last.
 
+    Args:
+        xs: (points,), ascending; ``ys``: (..., points).
 
-def slope_bounds(xs: ArrayLike, lows: ArrayLike, highs: ArrayLike) -> tuple[float, float]:
-    """The lowest and highest slope of least-squares lines through points at ``xs`` that lie
-    anywhere between ``lows`` and ``highs``, which may be infinite.
+    Returns:
+        (...,)
     """
-    weights = _weights(xs)
-    counted = weights != 0  # the middle point of three says nothing
-    low, high = (np.asarray(ends, dtype=np.float64)[counted] for ends in (lows, highs))
-    ends = weights[counted] * low, weights[counted] * high
-    return float(np.minimum(*ends).sum()), float(np.maximum(*ends).sum())
+    x, y = np.asarray(xs, dtype=np.float64), np.asarray(ys, dtype=np.float64)
+    place = y.argmax(-1)
+    before, after = (place - 1).clip(0), (place + 1).clip(max=len(x) - 1)
 
-
-def _weights(xs: ArrayLike) -> NDArray[np.float64]:
-    """What each y counts in the slope."""
-    centred = np.asarray(xs, dtype=np.float64)
-    centred = centred - centred.mean()
-    if not centred.any():
-        raise ValueError("one x; allowed: at least two different ones")
-    weights: NDArray[np.float64] = centred / (centred @ centred)
-    return weights
+    below, best, above = (
+        np.take_along_axis(y, index[..., None], -1)[..., 0] for index in (before, place, after)
+    )
+    left, right = x[place] - x[before], x[after] - x[place]
+    up, down = best - below, best - above
+    is_inner = (left > 0) & (right > 0) & (up + down > 0)
+    moved = (right**2 * up - left**2 * down) / np.where(is_inner, left * down + right * up, 1)
+    vertices: NDArray[np.float64] = x[place] + np.where(is_inner, moved / 2, 0)
+    return vertices
