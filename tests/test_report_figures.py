@@ -12,7 +12,7 @@ import pytest
 
 from lora_replication.report import figures
 from lora_replication.report.build import report_files
-from lora_replication.report.figures import collapse_by_alpha, draw_figures, heatmaps
+from lora_replication.report.figures import collapse_by_alpha, draw_figures, grid_heatmaps
 from lora_replication.report.rendering import Drawing
 from lora_replication.report.results import Results
 from tests import report_records as made
@@ -134,7 +134,7 @@ def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(tmp_p
         for run in made.results_of(made.make_study(), records, tmp_path).cells
         if run.val_accuracy
     ]
-    panels = heatmaps(cells).axes[:2]
+    panels = grid_heatmaps(cells).axes[:2]
     assert [panel.get_title(loc="left") for panel in panels] == ["q v", "q v mlp"]
     by_name = {run.name: 100 * run.val_accuracy for run in cells}
     for panel, targets in zip(panels, ("query-value", "query-value-mlp"), strict=True):

@@ -10,7 +10,7 @@ from lora_replication.files import file_digest
 from lora_replication.grid.space import trial_runs
 from lora_replication.plan import progress
 from lora_replication.record import PREDICTIONS, Count
-from lora_replication.report.figures import accuracy_by_rate
+from lora_replication.report.figures import accuracy_by_rate, rate_heatmaps
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.tables import tables
 from lora_replication.report.tuning import tuning
@@ -31,8 +31,7 @@ def swept(root, peak, methods, seeds=(21, 22, 23, 24, 25), nudges=0, diverged=()
     sweeps = {"seeds": list(seeds), "nudges": nudges, "unstable_beyond": 5.0, "methods": methods}
     workspace = make_workspace(root, sweeps=sweeps, grid=None, data={"reviews": {"val": REVIEWS}})
     draw = np.random.default_rng(3)
-    labels = np.arange(REVIEWS) % 2
-    hard = draw.permutation(REVIEWS)
+    labels, hard = np.arange(REVIEWS) % 2, draw.permutation(REVIEWS)
     for run in trial_runs(workspace):
         if run.settings.learning_rate in diverged:
             write(workspace, run, **DIVERGED)
@@ -40,8 +39,7 @@ def swept(root, peak, methods, seeds=(21, 22, 23, 24, 25), nudges=0, diverged=()
         away = abs(math.log10(run.settings.learning_rate) - peak(run.settings))
         accuracy = 0.9 - 0.15 * away + draw.normal(0, 0.005)
         right = hard < round(REVIEWS * accuracy)
-        logits = np.zeros((REVIEWS, 2), np.float32)
-        logits[np.arange(REVIEWS), np.where(right, labels, 1 - labels)] = 1
+        logits = np.eye(2, dtype=np.float32)[np.where(right, labels, 1 - labels)]
         file = workspace.folder(run) / PREDICTIONS
         file.parent.mkdir(parents=True)
         write_predictions(file, {"val": logits}, {"val": SimpleNamespace(labels=labels)})
@@ -121,6 +119,8 @@ def test_slopes_and_the_gain_of_alpha_follow_from_the_best_rates(tmp_path):
         "rate_against_rank": "reproduced",
         "gain_of_alpha": "inconclusive",
     }
+    circles = rate_heatmaps([one for one in made.tried if one.alpha]).axes[0].lines[0]
+    assert circles.get_xdata().tolist() == [4.5, 3.5, 2.5]  # of RATES: 1e-1, 1e-2, 1e-3
     against = findings["rate_against_alpha"]
     assert -1.03 < against.low < against.measured < against.high < -0.97
     gain = findings["gain_of_alpha"]

@@ -36,21 +36,15 @@ GIT = ("git", "-c", "safe.directory=*")
 
 def git_state() -> tuple[str | None, bool | None]:
     """(commit, whether tracked files differ from it) of this code's checkout; None outside git."""
-    try:
-        commit, changes = (
-            subprocess.run(  # noqa: S603  # fixed words
-                [*GIT, *words.split()],
-                cwd=Path(__file__).resolve().parent,
-                capture_output=True,
-                text=True,
-                timeout=30,
-                check=True,
-            ).stdout.strip()
-            for words in ("rev-parse HEAD", "status --porcelain --untracked-files=no")
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None, None
-    return commit, bool(changes)
+    found = []
+    for words in ("rev-parse HEAD", "status --porcelain --untracked-files=no"):
+        command, folder = [*GIT, *words.split()], Path(__file__).resolve().parent
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, timeout=30, check=True)  # noqa: S603
+        except (OSError, subprocess.SubprocessError):
+            return None, None
+        found.append(done.stdout.decode().strip())
+    return found[0], bool(found[1])
 
 
 def versions() -> dict[str, str]:
@@ -103,12 +97,11 @@ def gpu_is_lost(device: str) -> bool:
     """Whether a run on ``device`` has a GPU that no longer answers, as after an illegal access."""
     import torch
 
-    if device != "cuda" or not torch.cuda.is_available():
-        return False
-    try:
-        torch.cuda.synchronize()
-    except RuntimeError:
-        return True
+    if device == "cuda" and torch.cuda.is_available():
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            return True
     return False
 
 

@@ -15,7 +15,8 @@ from lora_replication.files import write_whole
 from lora_replication.plan import progress
 from lora_replication.reading import read_study
 from lora_replication.record import PREDICTIONS, RECORD
-from lora_replication.report.figures import MOST_NUMBERS, MOST_PAIRS, draw_figures
+from lora_replication.report.figures import MOST_PAIRS, draw_figures
+from lora_replication.report.plots import MOST_NUMBERS
 from lora_replication.report.predictions import Predictions, read_predictions
 from lora_replication.report.rendering import Drawing, latex, markdown, page
 from lora_replication.report.results import MethodRow, Results

@@ -1,10 +1,8 @@
 """Figures of the methods, of tuning and of a grid, each drawn by a function that returns it."""
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +13,9 @@ from lora_replication.report.plots import (
     ORANGE,
     VERMILLION,
     WIDTH_INCHES,
+    Panels,
     axes,
+    heatmaps,
     legend,
     name_rows,
     row_of,
@@ -31,8 +31,6 @@ DODGE = 1.05
 
 MOST_PAIRS = 21
 """Of seven methods; more are a table alone."""
-MOST_NUMBERS = 64
-"""Configurations in a heat map with numbers: in smaller cells they would overlap."""
 CLOSE = 15.0
 """Points between accuracies, beyond which the best ones are shown a second time, enlarged."""
 
@@ -47,6 +45,9 @@ def draw_figures(results: Results) -> dict[str, Drawing]:
     cells = [run for run in results.cells if run.test_accuracy is not None]
     collapse = partial(collapse_by_alpha, results.grid.collapse, len(results.data.classes))
     tried = results.tuning.tried if results.tuning else []
+    scaled = [
+        one for own in _by_method(tried).values() for one in own if own[-1].alpha != own[0].alpha
+    ]
     tested = any(row.test for row in results.cited)
     costly = [row for row in results.tuned if row.test and row.seconds]
     own_pairs = results.tuned_comparisons
@@ -74,7 +75,9 @@ def draw_figures(results: Results) -> dict[str, Drawing]:
             "Validation accuracy when chosen and on fresh seeds",
             partial(chosen_again, results), bool(results.chosen)),
         "grid_heatmaps": (
-            "Validation accuracy by alpha and rank", partial(heatmaps, cells), bool(cells)),
+            "Validation accuracy by alpha and rank", partial(grid_heatmaps, cells), bool(cells)),
+        "rate_heatmaps": ("Validation accuracy by alpha and learning rate",
+                          partial(rate_heatmaps, scaled), bool(scaled)),
         "grid_collapse": (
             "Collapse by alpha", collapse, bool(cells)),
     }  # fmt: skip
@@ -241,42 +244,27 @@ def learning_curves(results: Results) -> Figure:
     return figure
 
 
-def heatmaps(cells: Sequence[RunRow]) -> Figure:
+def grid_heatmaps(cells: Sequence[RunRow]) -> Figure:
     """Validation accuracy in percent by alpha and rank, one panel per choice of targets."""
-    values: dict[tuple[str, ...], dict[tuple[float, int], float]] = {}
-    for run in cells:
-        if run.val and (lora := run.settings.lora):
-            values.setdefault(lora.targets, {})[lora.alpha, lora.rank] = run.val.fraction
-    points = {point: accuracy for panel in values.values() for point, accuracy in panel.items()}
-    alphas, ranks = (sorted(set(each)) for each in zip(*points, strict=True))
-    accuracies = [100 * accuracy for panel in values.values() for accuracy in panel.values()]
-    columns = min(4, len(values))
-    lines = math.ceil(len(values) / columns)
-    figure, panels = axes(lines, columns, height=0.8 + 1.5 * lines, width=max(4.9, 1.9 * columns))
-    colours = mpl.colormaps["cividis"].resampled(16)  # with more, the key would be a bitmap
-    low, high = min(accuracies), max(accuracies)
-    choices = sorted(values, key=lambda targets: (len(targets), targets))
-    for plot, targets in zip(panels, choices, strict=False):
-        grid = [[100 * values[targets].get((a, r), math.nan) for r in ranks] for a in alphas]
-        plot.set_xticks(np.arange(len(ranks)) + 0.5, list(map(str, ranks)), fontsize=7)
-        plot.set_yticks(np.arange(len(alphas)) + 0.5, [f"{a:g}" for a in alphas], fontsize=7)
-        plot.grid(visible=False)
-        mesh = plot.pcolormesh(grid, cmap=colours, vmin=low, vmax=high)
-        if len(cells) <= MOST_NUMBERS:
-            for (y, x), value in np.ndenumerate(grid):
-                color = "white" if value < (low + high) / 2 else "black"
-                style = {"color": color, "fontsize": 7, "ha": "center", "va": "center"}
-                plot.text(x + 0.5, y + 0.5, "" if math.isnan(value) else f"{value:.1f}", style)
-        extra = [name for name in targets if name not in ("query", "value")]
-        both = {"query", "value"} <= set(targets)
-        plot.set_title(" ".join(["q v", *extra] if both else targets), fontsize=7, loc="left")
-    for plot in panels[len(choices) :]:
-        plot.remove()
-    panels[0].invert_yaxis()
-    figure.colorbar(mesh, ax=panels[: len(choices)], shrink=0.8)
-    figure.supxlabel("rank", fontsize=9)
-    figure.supylabel("alpha", fontsize=9)
-    return figure
+    panels: Panels = {}
+    found = [
+        (run.settings.lora, run.val.fraction) for run in cells if run.settings.lora and run.val
+    ]
+    for lora, accuracy in sorted(found, key=lambda one: (len(one[0].targets), one[0].targets)):
+        title = " ".join(lora.targets).replace("query value", "q v")
+        panels.setdefault(title, {})[lora.alpha, lora.rank] = 100 * accuracy
+    return heatmaps(panels, "rank")
+
+
+def rate_heatmaps(tried: Sequence[Tried]) -> Figure:
+    """Validation accuracy in percent by alpha and learning rate, one panel per method and rank; a
+    circle marks the best rate of each alpha.
+    """
+    panels: Panels = {}
+    for one in tried:
+        title, alpha = f"{method_in_words(one.method)}, rank {one.rank}", one.alpha or 0.0
+        panels.setdefault(title, {})[alpha, one.learning_rate] = 100 * one.val.estimate
+    return heatmaps(panels, "learning rate", mark_best=True)
 
 
 def collapse_by_alpha(rows: Sequence[Collapse], classes: int = 2) -> Figure:

@@ -14,7 +14,7 @@ from lora_replication import statistics as stats
 from lora_replication.article import RateClaim, rate_claims
 from lora_replication.grid.choice import Trial, chosen_trial, trials_of
 from lora_replication.plan import Progress
-from lora_replication.record import PREDICTIONS, Record
+from lora_replication.record import PREDICTIONS
 from lora_replication.report.predictions import Predictions, read_columns, right_answers
 from lora_replication.report.results import Finding, Results, Tried, Tuning, Word
 from lora_replication.report.verdicts import undecidable
@@ -49,9 +49,7 @@ def tuning(
     if sweeps is None or len(records) < asked:
         return None
     trials, level = trials_of(records), study.report.confidence
-    answers = {
-        method: [_answers(workspace, trial) for trial in own] for method, own in trials.items()
-    }
+    answers = {name: [_answers(workspace, one) for one in own] for name, own in trials.items()}
     tried = [
         row
         for method, own in trials.items()
@@ -70,17 +68,13 @@ def tuning(
 
 
 def _answers(workspace: Workspace, trial: Trial) -> Answers:
-    rows = [_right(workspace, r) for r in trial.records if not r.asked.nudge]
     guessed = np.full(workspace.study.data.reviews.val, 1 / len(trial.settings.classes))
-    return np.array([guessed if row is None else row for row in rows], np.float64)
-
-
-def _right(workspace: Workspace, record: Record) -> NDArray[np.bool_] | None:
-    """Whether each validation review is predicted rightly; None for a run that diverged."""
-    if record.happened.val is None:
-        return None
-    file = workspace.folder(record.asked) / PREDICTIONS
-    return right_answers(read_columns(file, record), file, record, "val")
+    rows = []
+    for record in (one for one in trial.records if not one.asked.nudge):
+        file, is_there = workspace.folder(record.asked) / PREDICTIONS, record.happened.val
+        known = right_answers(read_columns(file, record), file, record, "val") if is_there else None
+        rows.append(guessed if known is None else known)
+    return np.array(rows, np.float64)
 
 
 def _tried(

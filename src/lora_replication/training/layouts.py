@@ -1,7 +1,7 @@
-"""The names of an encoder's parts, as data: another family of encoders is another entry."""
+"""The names of an encoder's parts, as data: another family of encoders is another column."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from lora_replication.allowed import Target
 
@@ -72,60 +72,37 @@ class Layout:
         return next(role for role in ROLES if getattr(self, role) in (name, inner))
 
 
+NAMES: dict[str, tuple[Any, ...]] = {
+    "classifier": ("DistilBertForSequenceClassification", "BertForSequenceClassification"),
+    "base": ("distilbert", "bert"),
+    "has_token_types": (False, True),
+    "layers": ("distilbert.transformer.layer", "bert.encoder.layer"),
+    "query": ("attention.q_lin", "attention.self.query"),
+    "key": ("attention.k_lin", "attention.self.key"),
+    "value": ("attention.v_lin", "attention.self.value"),
+    "projection": ("attention.out_lin", "attention.output.dense"),
+    "attention_norm": ("sa_layer_norm", "attention.output.LayerNorm"),
+    "mlp_input": ("ffn.lin1", "intermediate.dense"),
+    "mlp_output": ("ffn.lin2", "output.dense"),
+    "mlp_norm": ("output_layer_norm", "output.LayerNorm"),
+    "head_hidden": ("pre_classifier", "bert.pooler.dense"),
+    "head_output": ("classifier", "classifier"),
+    "head_activation": ("relu", "tanh"),
+    "dropout_after_projection": (False, True),
+    "activation": ("activation", "hidden_act"),
+    "width": ("dim", "hidden_size"),
+    "inner": ("hidden_dim", "intermediate_size"),
+    "heads": ("n_heads", "num_attention_heads"),
+    "depth": ("n_layers", "num_hidden_layers"),
+    "hidden_dropout": ("dropout", "hidden_dropout_prob"),
+    "attention_dropout": ("attention_dropout", "attention_probs_dropout_prob"),
+    "head_dropout": ("seq_classif_dropout", "hidden_dropout_prob"),
+    "ignored": (("vocab_",), ("cls.", "bert.embeddings.position_ids")),
+}
+"""Each attribute of a layout, for DistilBERT and for BERT."""
+
 LAYOUTS = {
-    "distilbert": Layout(
-        classifier="DistilBertForSequenceClassification",
-        base="distilbert",
-        has_token_types=False,
-        layers="distilbert.transformer.layer",
-        query="attention.q_lin",
-        key="attention.k_lin",
-        value="attention.v_lin",
-        projection="attention.out_lin",
-        attention_norm="sa_layer_norm",
-        mlp_input="ffn.lin1",
-        mlp_output="ffn.lin2",
-        mlp_norm="output_layer_norm",
-        head_hidden="pre_classifier",
-        head_output="classifier",
-        head_activation="relu",
-        dropout_after_projection=False,
-        activation="activation",
-        width="dim",
-        inner="hidden_dim",
-        heads="n_heads",
-        depth="n_layers",
-        hidden_dropout="dropout",
-        attention_dropout="attention_dropout",
-        head_dropout="seq_classif_dropout",
-        ignored=("vocab_",),
-    ),
-    "bert": Layout(
-        classifier="BertForSequenceClassification",
-        base="bert",
-        has_token_types=True,
-        layers="bert.encoder.layer",
-        query="attention.self.query",
-        key="attention.self.key",
-        value="attention.self.value",
-        projection="attention.output.dense",
-        attention_norm="attention.output.LayerNorm",
-        mlp_input="intermediate.dense",
-        mlp_output="output.dense",
-        mlp_norm="output.LayerNorm",
-        head_hidden="bert.pooler.dense",
-        head_output="classifier",
-        head_activation="tanh",
-        dropout_after_projection=True,
-        activation="hidden_act",
-        width="hidden_size",
-        inner="intermediate_size",
-        heads="num_attention_heads",
-        depth="num_hidden_layers",
-        hidden_dropout="hidden_dropout_prob",
-        attention_dropout="attention_probs_dropout_prob",
-        head_dropout="hidden_dropout_prob",
-        ignored=("cls.", "bert.embeddings.position_ids"),
-    ),
+    family: Layout(**{name: values[place] for name, values in NAMES.items()})
+    for place, family in enumerate(("distilbert", "bert"))
 }
 """Layouts by the ``model_type`` of an encoder's config."""
