@@ -187,10 +187,7 @@ def test_each_source_is_found_where_the_study_or_the_environment_says(
     write_folder(tmp_path, {"aclImdb/test/neg/0_2.txt": "b"})
     assert load_imdb(data("folder", tmp_path)).reviews == [Review("b", 0, "test/neg/0_2")]
     monkeypatch.setenv("IMDB_ARCHIVE", str(tmp_path / "a.parquet"))
-    for named, file in (
-        ("~/from study", "from study: can't"),
-        (None, "a.parquet: has"),
-    ):
+    for named, file in (("~/from study", "from study: can't"), (None, "a.parquet: has")):
         with pytest.raises(DataError, match=file):
             load_imdb(data("archive", named))
 

@@ -13,6 +13,7 @@ import pytest
 from lora_replication.report import figures
 from lora_replication.report.build import report_files
 from lora_replication.report.figures import collapse_by_alpha, draw_figures, grid_heatmaps
+from lora_replication.report.plots import heatmaps
 from lora_replication.report.rendering import Drawing
 from lora_replication.report.results import Results
 from tests import report_records as made
@@ -145,6 +146,9 @@ def test_a_panel_for_each_choice_of_targets_with_a_hole_where_one_diverged(tmp_p
         shown = [f"{value:.1f}".replace("nan", "") for row in expected for value in row]
         assert [text.get_text() for text in panel.texts] == shown
     assert len(by_name) == 7
+    some = {"a": {(1.0, 0.1): 50.0, (2.0, 0.1): 60.0}, "b": {(2.0, 0.1): 70.0}}
+    (circles,) = heatmaps(some, "rate", mark_best=True).axes[1].lines
+    assert circles.get_ydata() == [1.5]  # it has no alpha 1
 
 
 def test_a_chosen_setting_is_drawn_as_it_was_chosen_and_on_fresh_seeds(results: Results) -> None:

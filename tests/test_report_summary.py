@@ -101,9 +101,7 @@ def test_collapse_counts_diverged_and_low_runs_and_has_the_exact_interval() -> N
 def test_only_the_articles_setting_and_configuration_is_comparable(tmp_path: Path) -> None:
     study = made.article_study()
     assert all(row.comparable for row in made.results_of(study, [], tmp_path).methods)
-    assert not any(
-        row.comparable for row in made.results_of(made.make_study(), [], tmp_path).methods
-    )
+    assert not any(r.comparable for r in made.results_of(made.make_study(), [], tmp_path).methods)
     other = MethodParams(trains="lora", lora=study.methods["lora_tuned"].lora)
     changed = study.model_copy(update={"methods": study.methods | {"lora_default": other}})
     found = {row.name: row.comparable for row in made.results_of(changed, [], tmp_path).methods}

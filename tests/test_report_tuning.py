@@ -52,10 +52,8 @@ def swept_tuning(workspace, accuracies=()):
     """``accuracies``: on test, of methods at their own rates, by name, on five seeds."""
     draw, right, rows = np.random.default_rng(4), {}, []
     for name, accuracy in dict(accuracies).items():
-        runs = [
-            SimpleNamespace(role="tuned", name=name, seed=seed, status="ok", test=True)
-            for seed in range(5)
-        ]
+        own = {"role": "tuned", "name": name, "status": "ok", "test": True}
+        runs = [SimpleNamespace(seed=seed, **own) for seed in range(5)]
         right |= {("tuned", name, run.seed): draw.random(1000) < accuracy for run in runs}
         rows.append(SimpleNamespace(name=name, runs=runs))
     results = SimpleNamespace(tuned=rows, runs_of=lambda row: row.runs)
@@ -100,6 +98,8 @@ def test_a_ratio_of_ten_is_reproduced_others_not_and_a_best_rate_at_an_end_leave
     assert 8 < ten.low < ten.measured < ten.high < 12
     assert (hundred.word, hundred.measured) == ("not reproduced", pytest.approx(100, rel=0.1))
     assert (end.word, end.low, end.high) == ("not reproduced", pytest.approx(1000, rel=0.1), None)
+    flat = swept_tuning(swept(tmp_path / "flat", lambda _: 0, BOTH, diverged=RATES)).findings[0]
+    assert (flat.word, flat.low, flat.high, flat.seeds_needed) == ("inconclusive", *[None] * 3)
 
 
 def test_slopes_and_the_gain_of_alpha_follow_from_the_best_rates(tmp_path):
@@ -107,9 +107,7 @@ def test_slopes_and_the_gain_of_alpha_follow_from_the_best_rates(tmp_path):
     the rates alone.
     """
     axes = {"full": RATE, "lora_default": RATE | {"alpha": [1, 10, 100], "rank": [2, 4]}}
-    workspace = swept(
-        tmp_path, lambda own: -1 - math.log10(own.lora.alpha) if own.lora else -3, axes
-    )
+    workspace = swept(tmp_path, lambda s: -1 - math.log10(s.lora.alpha) if s.lora else -3, axes)
     made = swept_tuning(workspace)
     assert (made.trials, len(made.tried)) == (36, 36 + 6)
     findings = {one.claim.name: one for one in made.findings}
@@ -132,8 +130,13 @@ def test_a_gain_of_alpha_beyond_its_rate_is_found(tmp_path):
     """Alpha 100 peaks between the tried rates, half a decade off, so it stays 7.5 points behind."""
     axes = RATE | {"alpha": [1, 100]}
     peaks = {1: -2, 100: -2.5}
-    workspace = swept(tmp_path, lambda settings: peaks[settings.lora.alpha], {"lora_default": axes})
-    (*_, gain) = swept_tuning(workspace).findings
+
+    def gain_of(axes):
+        root, methods = tmp_path / str(len(axes["learning_rate"])), {"lora_default": axes}
+        return swept_tuning(swept(root, lambda own: peaks[own.lora.alpha], methods)).findings[-1]
+
+    gain, unknown = gain_of(axes), gain_of(axes | {"learning_rate": RATES[:2]})
+    assert (unknown.word, unknown.low, unknown.high) == ("inconclusive", None, None)
     assert (gain.word, gain.measured) == ("not reproduced", pytest.approx(7.5, abs=1))
 
 

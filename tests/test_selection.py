@@ -75,9 +75,7 @@ def test_a_curve_is_highest_at_the_vertex_of_its_parabola_or_at_an_end():
 
 @pytest.mark.slow
 def test_an_interval_of_a_slope_of_best_rates_holds_it_as_often_as_promised():
-    """Accuracy rises to a plateau whose rates fall with alpha, and ends at a cliff; the plateau is
-    elsewhere for each seed, and half of the answers are shared by all runs of a seed.
-    """
+    """Accuracy falls from a plateau, which moves by seed; runs of a seed share half the answers."""
     logs, alphas = np.log10([1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3]), np.log10([1, 4, 16])
     weights = (alphas - alphas.mean()) / alphas.var() / 3
 

@@ -223,9 +223,7 @@ def test_another_encoder_gets_orders_marked_as_its_own_and_no_counts() -> None:
 
 
 def test_methods_at_rates_of_their_own_are_said_in_another_study() -> None:
-    methods = {
-        name: method.model_dump(mode="json") for name, method in make_study().methods.items()
-    }
+    methods = {name: m.model_dump(mode="json") for name, m in make_study().methods.items()}
     methods["full"] |= {"learning_rate": 1e-5}
     found = other_study(methods=methods)
     assert found["full_above_lora"].scope.endswith(", each method at the rate of this study")

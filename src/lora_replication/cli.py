@@ -128,37 +128,30 @@ def report(study: str, allow_partial: bool, publish: bool, show: bool, as_json: 
 @click.argument("first")
 @click.argument("second")
 @click.option("--study", default="article", help="Study of a side that names none.")
-@click.option("--margin", type=float, help="Points within which both are as good; the study's.")
+@click.option(
+    "--margin", type=float, help="Points within which both are equally good; the study's."
+)
 @click.option("--seeds-at-most", type=int, help="Train on up to this many seeds until decided.")
 @click.option("--tune", is_flag=True, help="First tune both learning rates, with equal trials.")
 @click.option("--step", default=5, help="Seeds between two looks, with --seeds-at-most.")
 @click.option("--page", type=PATH, help="Also write this HTML page, and JSON next to it.")
 @AS_JSON
-def compare(
-    first: str,
-    second: str,
-    study: str,
-    margin: float | None,
-    seeds_at_most: int | None,
-    tune: bool,
-    step: int,
-    page: Path | None,
-    as_json: bool,
-) -> None:
-    """Say whether SECOND is better than FIRST, worse or as good.
+def compare(first: str, second: str, page: Path | None, as_json: bool, **options: Any) -> None:
+    """Say whether SECOND is better than FIRST, worse or equally good.
 
     Each is METHOD, STUDY:METHOD, FOLDER:METHOD with the folder of a published report, or a folder
     of foreign predictions.
     """
     from lora_replication.compare.command import compare_recorded, terminal_text, write_page
 
-    root = project_root()
-    if seeds_at_most is None and not tune:
-        found = compare_recorded(first, second, study, margin, root)
+    most, step, tune = (options.pop(name) for name in ("seeds_at_most", "step", "tune"))
+    sides = first, second, options["study"], options["margin"], project_root()
+    if most is None and not tune:
+        found = compare_recorded(*sides)
     else:
         from lora_replication.compare.more_seeds import compare_training
 
-        found = compare_training(first, second, study, margin, root, seeds_at_most, step, tune=tune)
+        found = compare_training(*sides, most, step, tune=tune)
     if page:
         write_page(found, page)
     click.echo(found.model_dump_json(indent=1) if as_json else terminal_text(found))

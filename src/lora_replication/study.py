@@ -358,17 +358,16 @@ class Study(Part):
     def _sweeps_fit(self) -> Self:
         if (sweeps := self.sweeps) is None:
             return self
-        most = max(sweeps.methods.values(), key=lambda axes: axes.trials)
+        most = max(axes.trials for axes in sweeps.methods.values())
+        rates = {len(axes.learning_rate) for axes in sweeps.methods.values() if axes.trials == most}
         for name, axes in sweeps.methods.items():
-            key, is_lora = f"sweeps.methods.{name}", self.methods[name].lora is not None
-            if (axes.alpha or axes.rank) and not is_lora:
+            key, lora = f"sweeps.methods.{name}", self.methods[name].lora
+            if (axes.alpha or axes.rank) and lora is None:
                 raise ValueError(f"{key}: alpha and rank are LoRA's; allowed: learning_rate")
-            fair = {most.trials} | (set() if is_lora else {len(most.learning_rate)})
+            fair = {most} if lora else {most, *rates}
             if axes.trials not in fair:
-                raise ValueError(
-                    f"{key}: its number of settings is {axes.trials}, another method's "
-                    f"{most.trials}; allowed: {' or '.join(map(str, sorted(fair)))}"
-                )
+                text = " or ".join(map(str, sorted(fair)))
+                raise ValueError(f"{key}: its number of settings is {axes.trials}; allowed: {text}")
         final = set(self.run.seeds) | set(self.grid.winner_seeds if self.grid else ())
         if shared := sorted(final & set(sweeps.seeds)):
             raise ValueError(

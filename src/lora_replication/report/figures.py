@@ -78,8 +78,7 @@ def draw_figures(results: Results) -> dict[str, Drawing]:
             "Validation accuracy by alpha and rank", partial(grid_heatmaps, cells), bool(cells)),
         "rate_heatmaps": ("Validation accuracy by alpha and learning rate",
                           partial(rate_heatmaps, scaled), bool(scaled)),
-        "grid_collapse": (
-            "Collapse by alpha", collapse, bool(cells)),
+        "grid_collapse": ("Collapse by alpha", collapse, bool(cells)),
     }  # fmt: skip
     shown = {name: (heading, draw) for name, (heading, draw, is_there) in made.items() if is_there}
     return {name: render(heading, results.stamp, draw) for name, (heading, draw) in shown.items()}
@@ -245,14 +244,14 @@ def learning_curves(results: Results) -> Figure:
 
 
 def grid_heatmaps(cells: Sequence[RunRow]) -> Figure:
-    """Validation accuracy in percent by alpha and rank, one panel per choice of targets."""
+    """Validation accuracy in percent by alpha and rank (best rate), a panel per set of targets."""
     panels: Panels = {}
     found = [
         (run.settings.lora, run.val.fraction) for run in cells if run.settings.lora and run.val
     ]
     for lora, accuracy in sorted(found, key=lambda one: (len(one[0].targets), one[0].targets)):
         title = " ".join(lora.targets).replace("query value", "q v")
-        panels.setdefault(title, {})[lora.alpha, lora.rank] = 100 * accuracy
+        panels.setdefault(title, {}).setdefault((lora.alpha, lora.rank), 100 * accuracy)
     return heatmaps(panels, "rank")
 
 

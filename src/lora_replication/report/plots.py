@@ -93,8 +93,12 @@ def heatmaps(values: Panels, across: str, *, mark_best: bool = False) -> Figure:
                 style = {"color": color, "fontsize": 7, "ha": "center", "va": "center"}
                 plot.text(x + 0.5, y + 0.5, "" if math.isnan(value) else f"{value:.1f}", style)
         if mark_best:
-            best = np.nanargmax(grid, 1) + 0.5
-            plot.plot(best, middle, "o", color="black", markerfacecolor="white", markersize=4)
+            found = np.nan_to_num(grid, nan=-1.0)
+            best, rows = found.argmax(1) + 0.5, found.max(1) >= 0  # a panel may lack an alpha
+            size = 18 if len(accuracies) <= MOST_NUMBERS else 6
+            plot.plot(
+                best[rows], middle[rows], "o", color=VERMILLION, fillstyle="none", markersize=size
+            )
         plot.set_title(title, fontsize=7, loc="left")
     for plot in panels[len(values) :]:
         plot.remove()

@@ -17,7 +17,7 @@ from lora_replication.plan import Progress
 from lora_replication.record import PREDICTIONS
 from lora_replication.report.predictions import Predictions, read_columns, right_answers
 from lora_replication.report.results import Finding, Results, Tried, Tuning, Word
-from lora_replication.report.verdicts import undecidable
+from lora_replication.report.verdicts import FEWEST, undecidable
 from lora_replication.statistics import Components
 from lora_replication.statistics.selection import not_excluded_over_seeds, peaks
 from lora_replication.study import Study
@@ -26,10 +26,8 @@ from lora_replication.workspace import Workspace
 Answers = NDArray[np.float64]
 """(seeds, reviews): right or wrong on validation; a diverged run is right by chance throughout."""
 
-Measured = tuple[Components, NDArray[np.float64] | NDArray[np.int64]]
-"""What was measured; and, of what it rests on, negative where the truth may be lower and positive
-where it may be higher than found, as a best rate is an end of those tried.
-"""
+Measured = tuple[Components, bool, bool]
+"""What was measured; whether it may be lower, or higher, as a best rate is the last one tried."""
 
 
 def tuning(
@@ -118,22 +116,20 @@ class _Sweep:
         """(..., settings) as (..., forms, rates)."""
         return accuracies.reshape(*accuracies.shape[:-1], len(self.forms), len(self.logs))
 
-    def best(self, accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The logarithm (base 10) of each form's best rate, (..., forms)."""
-        return peaks(self.logs, self.curves(accuracies))
+    def best(self, accuracies: NDArray[np.float64], is_open: bool) -> NDArray[np.float64]:
+        """The logarithm (base 10) of each form's best rate, (..., forms); if it is an end of those
+        tried and ``is_open``, infinite, and NaN if it is both ends.
+        """
+        curves = self.curves(accuracies)
+        found = peaks(self.logs, curves)
+        for end, beyond in ((0, -math.inf), (-1, math.inf)) if is_open else ():
+            found = found + np.where(curves[..., end] == curves.max(-1), beyond, 0)
+        return found
 
-    def top(self, accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
+    def top(self, accuracies: NDArray[np.float64], is_open: bool) -> NDArray[np.float64]:
         """The same of the form with the highest accuracy, (...,)."""
         form = self.curves(accuracies).max(-1).argmax(-1)
-        return np.take_along_axis(self.best(accuracies), form[..., None], -1)[..., 0]
-
-    def ends(self) -> tuple[NDArray[np.int64], int]:
-        """Of each form -1 or 1 where its best rate is the lowest or the highest tried, else 0; and
-        that of the form with the highest accuracy.
-        """
-        curves = self.curves(self.answers.mean((1, 2)))
-        ends = (curves.argmax(-1) == len(self.logs) - 1).astype(np.int64) - (curves.argmax(-1) == 0)
-        return ends, int(ends[curves.max(-1).argmax()])
+        return np.take_along_axis(self.best(accuracies, is_open), form[..., None], -1)[..., 0]
 
     def axis(self, claim: RateClaim) -> list[float]:
         """Each form's value of the claim's axis."""
@@ -169,7 +165,7 @@ def _findings(
         if (full if claim.kind == "ratio" else claim.axis and np.ptp(sweeps[name].axis(claim)))
     ]
     found += [
-        (claim, claim.methods[1], (difference, np.zeros(1)))
+        (claim, claim.methods[1], (difference, False, False))
         for claim in rate_claims()
         if claim.kind == "order" and (difference := between(claim.methods))
     ]
@@ -177,24 +173,35 @@ def _findings(
     return [_judged(*one, level, study) for one in found]
 
 
+def _measured(
+    statistic: Callable[[NDArray[np.float64], bool], NDArray[np.float64]], answers: Answers
+) -> Measured:
+    """``statistic`` is of accuracies (..., settings), and of whether ends are open."""
+    found = stats.resampled_components(lambda seen: statistic(seen, False), answers)
+    by_seed = answers.mean(2).T
+    with np.errstate(invalid="ignore"):  # lowest and highest at once is NaN
+        ends = statistic(np.vstack([by_seed, by_seed.mean(0)]), True)
+    low, high = (bool((np.isnan(ends) | (ends == end)).any()) for end in (-math.inf, math.inf))
+    return found, low, high
+
+
 def _ratio(sweep: _Sweep, _: RateClaim, full: Sequence[_Sweep]) -> Measured:
     """Logarithm of the best rate over that of training everything, both over all their settings."""
-    other, count = full[0], len(sweep.answers)
-    found = stats.resampled_components(
-        lambda seen: sweep.top(seen[..., :count]) - other.top(seen[..., count:]),
+    other, n = full[0], len(sweep.answers)
+    return _measured(
+        lambda seen, is_open: sweep.top(seen[..., :n], is_open) - other.top(seen[..., n:], is_open),
         np.concatenate([sweep.answers, other.answers]),
     )
-    return found, np.array([sweep.ends()[1], -other.ends()[1]])
 
 
 def _slope(sweep: _Sweep, claim: RateClaim) -> Measured:
     """Of log best rate on the log of the axis, over all values of the other one."""
-    away = np.log10(sweep.axis(claim))
-    away -= away.mean()
-    found = stats.resampled_components(
-        lambda seen: sweep.best(seen) @ away / (away @ away), sweep.answers
+    x = np.log10(sweep.axis(claim))
+    weights = ((x - x.mean()) / (len(x) * x.var())).round(9)
+    says = weights != 0  # the middle of three values says nothing
+    return _measured(
+        lambda seen, is_open: sweep.best(seen, is_open)[..., says] @ weights[says], sweep.answers
     )
-    return found, np.sign(away.round(9)) * sweep.ends()[0]
 
 
 def _gain(sweep: _Sweep, claim: RateClaim) -> Measured:
@@ -203,40 +210,45 @@ def _gain(sweep: _Sweep, claim: RateClaim) -> Measured:
     The values, and their settings, are chosen on all seeds but one and compared on that one, for
     each seed in turn, so that choosing makes no gain.
     """
-    values, rows = np.repeat(sweep.axis(claim), len(sweep.logs)), []
+    rates, rows, is_open = len(sweep.logs), [], False
+    values = np.repeat(sweep.axis(claim), rates)
     for seed in range(seeds := sweep.answers.shape[1]):
         others = [other for other in range(seeds) if other != seed] or [seed]
         means = sweep.answers[:, others].mean((1, 2))
         bests = [np.where(values == value, means, -1).argmax() for value in np.unique(values)]
+        is_open |= any(best % rates in (0, rates - 1) for best in bests)
         ranked = sorted(bests, key=lambda setting: means[setting])
         rows.append(sweep.answers[ranked[-1], seed] - sweep.answers[ranked[0], seed])
-    return stats.crossed_components(rows), np.zeros(1)
+    return stats.crossed_components(rows), is_open, is_open
 
 
 def _judged(
     claim: RateClaim, method: str, measured: Measured, level: float, study: Study
 ) -> Finding:
-    found, beyond = measured
-    number, margin = claim.number or 0.0, claim.margin or study.report.sameness_margin / 100
+    found, *is_open = measured
+    report, interval, reason = study.report, found.interval(level), undecidable(found)
+    unit, is_order = 1 if claim.kind in ("ratio", "slope") else 100, claim.kind == "order"
+    number, margin = (claim.number or 0.0) / unit, (claim.margin or report.sameness_margin) / unit
     if claim.kind == "ratio":
         number, margin = math.log10(number), math.log10(margin)
-    is_order, interval = claim.kind == "order", found.interval(level)
-    low = -math.inf if interval.low is None or beyond.min() < 0 else interval.low
-    high = math.inf if interval.high is None or beyond.max() > 0 else interval.high
+    low = -math.inf if interval.low is None or is_open[0] else interval.low
+    high = math.inf if interval.high is None or is_open[1] else interval.high
     near = (0.0, math.inf) if is_order else (number - margin, number + margin)
     word: Word = "inconclusive"
-    if not undecidable(found):
-        if near[0] <= low and high <= near[1]:
-            word = "reproduced"
-        elif high < near[0] or low > near[1]:
-            word = "not reproduced"
-    is_open, tails = word == "inconclusive" and not beyond.any(), 1 if is_order else 2
-    needed = stats.seeds_for_margin(found, margin, level=1 - (1 - level) / tails,
-                                    power=study.report.power, sameness=not is_order)  # fmt: skip
+    if not reason and near[0] <= low and high <= near[1]:
+        word = "reproduced"
+    elif not reason and (high < near[0] or low > near[1]):
+        word = "not reproduced"
+    needed: int | None = FEWEST
+    if found.seeds > 1:
+        needed = stats.seeds_for_margin(found, margin, level=level if is_order else (1 + level) / 2,
+                                        power=report.power, sameness=not is_order)  # fmt: skip
+    if word != "inconclusive" or reason == "few_reviews" or any(is_open):
+        needed = None
 
     def shown(value: float) -> float:
-        return 10**value if claim.kind == "ratio" else value * (1 if claim.kind == "slope" else 100)
+        return 10 ** min(value, 300) if claim.kind == "ratio" else unit * value
 
     ends = [shown(end) if math.isfinite(end) else None for end in (low, high)]
-    return Finding(claim=claim, method=method, word=word, measured=shown(found.mean),
-                   low=ends[0], high=ends[1], seeds_needed=needed if is_open else None)  # fmt: skip
+    return Finding(claim=claim, method=method, word=word, measured=shown(found.mean), low=ends[0],
+                   high=ends[1], seeds_needed=needed and max(FEWEST, needed))  # fmt: skip

@@ -246,17 +246,10 @@ def _where(workspace: Workspace, started: str, device: str) -> Where:
 
 
 def record_failure(
-    workspace: Workspace,
-    run: Run,
-    status: Status,
-    error: str,
-    peak_memory_bytes: int | None,
-    attempt: int = 1,
+    workspace: Workspace, run: Run, status: Status, error: str, peak: int | None, attempt: int = 1
 ) -> Record:
-    """Record that ``run`` failed; it is tried again by the next start."""
-    happened = Happened(
-        status=status, attempt=attempt, error=error, peak_memory_bytes=peak_memory_bytes
-    )
+    """Record that ``run`` failed; it is tried again by the next start. ``peak``: bytes."""
+    happened = Happened(status=status, attempt=attempt, error=error, peak_memory_bytes=peak)
     where = _where(workspace, machine.utc_now(), run.settings.device)
     record = Record(asked=run, happened=happened, where=where)
     write_record(record, workspace.folder(run))
