@@ -136,8 +136,8 @@ def test_two_that_prepare_at_once_leave_one_whole_set_of_data(tmp_path):
 @pytest.mark.fault(6)
 def test_when_dvc_is_killed_its_stage_ends_or_a_second_start_names_it(tmp_path):
     root = checkout(tmp_path)
-    changes = {"study": "long", "train": {"epochs": 1000}, "run": {"methods": ["full"]}}
-    add_study(root, "long", **SMALL | changes)
+    changes = {"train": {"epochs": 1000}, "run": {"methods": ["full"]}, "grid": None}
+    add_study(root, "long", **SMALL | {"study": "long"} | changes)
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> subprocess.Popen[bytes]:
