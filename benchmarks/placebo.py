@@ -48,9 +48,10 @@ PAGE = """\
 ## Placebos
 
 LoRA against itself under another name, with A drawn from another stream: the study \
-`studies/placebo`, {accuracy:.1f} % of test right. Right is at most one of twenty called different.
+`studies/placebo`, {accuracy:.1f} % of test right. Expected: at most one of twenty is \
+called different.
 The recorded runs of `{recorded}` are compared with each other in every way that makes two halves: \
-right is about one in twenty.
+expected: about one in twenty.
 
 {placebos}
 

@@ -133,7 +133,7 @@ def test_the_terminal_has_both_sides_and_the_word_and_json_has_all(monkeypatch) 
     words = " ".join(lines[4:])
     assert "1,000 reviews of 870 movies. Full is better than LoRA default;" in words
     assert "+4.79 points (+3.13 to +6.45, 95 % for new seeds and reviews), p < 0.001" in words
-    assert words.endswith("as good means within 0.5 points.")
+    assert words.endswith("equally good means within 0.5 points.")
     found = json.loads(command("minilm-small:lora_default", "minilm-small:full", "--json").output)
     assert found["decision"]["word"] == "better"
     assert found["rule"] == {"margin": 0.005, "confidence": 0.95, "power": 0.8, "looks": [10]}

@@ -50,7 +50,7 @@ def test_the_main_table_by_hand(results: Results) -> None:
         "last layers", "LoRA default", "LoRA tuned", "full", "grid winner",
     ]  # fmt: skip
     assert [row[5] for row in rows] == [
-        ("2 of 3", "", True), ("3 of 3", "1 diverged", True), ("3 of 3", "1 collapsed", True),
+        ("2 of 3", "", True), ("3 of 3", "1 diverged", True), ("3 of 3", "1 single class", True),
         ("2 of 3", "", True), ("3 of 3", "", False),
     ]  # fmt: skip
     # Test: 779 and 790 of 1,000.
@@ -76,7 +76,7 @@ def test_every_run_with_its_status(results: Results) -> None:
     assert [cell[0] for cell in rows[0][8:11]] == ["41.0 s", "31,234", "1.15 GiB"]
     assert rows[3][6] == ("diverged", "from step 17", True)
     assert [cell[0] for cell in rows[3][2:5]] == [ABSENT] * 3
-    assert (rows[6][0][1], rows[6][6]) == ("rank above", ("ok, collapsed", "", True))
+    assert (rows[6][0][1], rows[6][6]) == ("rank above", ("ok, single class", "", True))
     assert rows[10][6] == ("failed", "out of memory", True)
 
 

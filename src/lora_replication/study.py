@@ -115,7 +115,7 @@ SPELLED = {n.lower(): n for n in ("LoRA", "rsLoRA", "DoRA", "PiSSA", "VeRA", "Bi
 
 def method_in_words(name: str) -> str:
     """A method's name for people: ``lora_default`` is ``LoRA default``."""
-    return " ".join(SPELLED.get(word, word) for word in name.split("_"))
+    return " ".join(SPELLED.get(w, w) for w in name.split("_")).replace("LoRA plus", "LoRA+")
 
 
 class LoraParams(Part):
@@ -233,7 +233,7 @@ class SweepParams(Part):
         seeds: of every trial, none of them a final one; ``nudges``: repeats of the first of them.
         unstable_beyond: percentage points between the validation accuracies of a setting's runs;
             what is further apart, or diverges, is chosen only where nothing else is left.
-        methods: what each tries; without alpha and rank it may be as many rates instead.
+        methods: what each tries, equally many settings; without alpha and rank maybe as many rates.
     """
 
     seeds: Several[allowed.Seed]
