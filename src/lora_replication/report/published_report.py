@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from lora_replication.article import article
 from lora_replication.article.published_file import ALPHAS, RANKS
-from lora_replication.report import words
 from lora_replication.report.build import drawing_files, write_report
 from lora_replication.report.plots import BLUE, ORANGE, VERMILLION, WIDTH_INCHES, axes, name_rows
 from lora_replication.report.published import (
@@ -22,6 +21,7 @@ from lora_replication.report.published import (
 )
 from lora_replication.report.rendering import INK, Drawing, markdown, page, render
 from lora_replication.report.tables import Column, Table, csv_bytes, table
+from lora_replication.report.tables import columns as stated
 from lora_replication.workspace import Workspace
 
 TITLE = "The published grid: what the article's own runs say"
@@ -29,31 +29,8 @@ Show = Callable[[dict[str, Any]], tuple[float, str]]
 
 STAMP = "The article's own runs, one each, unseeded"
 FILES = ("results.json", "alpha_by_rank.csv")
-
-CHOICES = [
-    Column("Selected as", "rule", left=True),
-    Column("Configuration", "words", left=True),
-    Column("Train", "train", words.percent),
-    Column("Validation", "val", words.estimate, lambda row: words.ends(row["val"])),
-    Column("Test", "test", words.estimate, lambda row: words.ends(row["test"])),
-    Column("Place by validation", "place_by_val"),
-    Column("True rank", "ranks", lambda two: f"{two[0]} to {two[1]}" if two else words.ABSENT),
-    Column("Place on test", "place_by_test"),
-]
-BEST_SETS = [
-    Column("What varies the accuracies", "noise", left=True),
-    Column("sd, points", "sd", words.percent),
-    Column("Degrees of freedom", "freedom"),
-    Column("Corrected (Holm)", "corrected"),
-    Column("Each test on its own", "single"),
-]
-RANDOM_SEARCH = [
-    Column("Configurations tried", "trials"),
-    Column("Mean test accuracy", "test", words.percent),
-    Column("5 % quantile", "low", words.percent),
-    Column("95 % quantile", "high", words.percent),
-]
-
+STATED = ("choices", "best_sets", "random_search")
+"""Tables whose columns are in ``columns.yaml``."""
 
 GROUPS = (
     ("alpha 1 or 4", (1, 4), BLUE, "o"),
@@ -119,9 +96,7 @@ def _tables(results: PublishedResults) -> dict[str, Table]:
     regions = list(results.variance[0])[1:] if results.variance else []
     shares = [Column(f"{name}, %", name, lambda x: f"{100 * x:.1f}") for name in regions]
     made: dict[str, tuple[list[Column], Rows]] = {
-        "choices": (CHOICES, results.choices),
-        "best_sets": (BEST_SETS, results.best_sets),
-        "random_search": (RANDOM_SEARCH, results.random_search),
+        **{n: (stated(None, f"published.{n}"), getattr(results, n)) for n in STATED},
         "variance": ([Column("Source", "source", left=True), *shares], results.variance),
         **{name: _by_alpha(*cells) for name, cells in _cells(results).items()},
     }

@@ -1,7 +1,7 @@
 """Tables as data: a list of columns makes of a list of rows what every output shows.
 
 One column states its heading, where its value comes from and how it is written; a page, Markdown,
-CSV, LaTeX and the terminal follow from it. ``columns.yaml`` states those of a study's report.
+CSV, LaTeX and the terminal follow from it. ``columns.yaml`` states those of reports.
 """
 
 import textwrap
