@@ -18,6 +18,7 @@ def test_without_arguments_it_shows_the_help_with_first_steps():
     assert done.returncode == 0
     assert "lora-replication run demo" in done.stdout
     assert all(f"\n  {command} " in done.stdout for command in cli.commands)
+    assert max(map(len, call(COLUMNS="60").stdout.splitlines())) <= 60
     assert call("--version").stdout == f"lora-replication, version {__version__}\n"
     name, shell = re.search(r"`eval .*\((\w+)=(\w+) lora-replication\)", USAGE.read_text()).groups()
     assert "complete -o nosort -F" in call(**{name: shell}).stdout

@@ -1,5 +1,6 @@
 """The small adapter in the repository answers plain sentences, out of the box."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ from lora_replication.adapter import Description, read_description
 from lora_replication.files import file_digest
 from lora_replication.predict import predict_texts
 from lora_replication.record import ADAPTER, PREDICTIONS, read_record
+from tests.study_files import read_params
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ROOT / "adapters" / "minilm-imdb"
@@ -26,6 +28,13 @@ def test_it_is_small_and_the_one_of_its_record():
     head = ("bert.pooler.dense", "classifier")
     described = Description.of(record.asked, record.where.encoder_revision, head)
     assert read_description(RUN / ADAPTER) == described
+
+
+def test_ten_plain_sentences_are_answered_rightly(capsys):
+    sentences = read_params(Path(__file__).with_name("sentences.yaml"))
+    predict_texts(RUN, [*sentences], None, encoder_path=None, device="cpu", as_json=True)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["text"]: line["label"] for line in lines} == sentences
 
 
 def test_readmes_example_is_answered_as_readme_says(capsys):

@@ -128,9 +128,10 @@ def test_the_terminal_has_both_sides_and_the_word_and_json_has_all(monkeypatch) 
     monkeypatch.chdir(ROOT)
     shown = command("lora_default", "reports/minilm-small:full", "--study", "minilm-small").output
     lines = shown.splitlines()
-    assert lines[0].endswith("not DistilBERT and not all of IMDb")
-    assert lines[1:3] == ["Method        Runs   Test", "LoRA default    10  74.89"]
-    words = " ".join(lines[4:])
+    assert " ".join(lines[:2]).endswith("not DistilBERT and not all of IMDb")
+    assert lines[2:4] == ["Method        Runs   Test", "LoRA default    10  74.89"]
+    assert max(map(len, lines)) <= 60
+    words = " ".join(lines[5:])
     assert "1,000 reviews of 870 movies. Full is better than LoRA default;" in words
     assert "+4.79 points (+3.13 to +6.45, 95 % for new seeds and reviews), p < 0.001" in words
     assert words.endswith("equally good means within 0.5 points.")

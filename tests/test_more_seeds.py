@@ -16,6 +16,7 @@ from lora_replication.record import read_records
 from lora_replication.report import verdicts
 from lora_replication.training import run as training
 from tests.study_files import ROOT, write_params
+from tests.test_methods import CODE, LORA
 
 SINGLES = ("singles", "tiny")
 METHODS = ("last_layers", "full")
@@ -68,6 +69,15 @@ def test_seeds_are_added_until_decided_and_an_interrupted_start_goes_on(root, mo
     assert not (root / "runs").exists()
     words = " ".join(terminal_text(found).split())
     assert "at most 5 seeds; over all looks the chance of a false verdict is at most 5 %" in words
+
+
+def test_the_tutorials_method_is_compared(root) -> None:
+    folder = root / "studies" / "tiny"
+    (folder / "lora_xs.py").write_text(CODE)
+    methods = {"mine": {"file": "lora_xs.py", "lora": LORA}, "full": {"trains": "all"}}
+    write_params(folder, root="../..", methods=methods, run={"methods": ["full"]}, grid=None)
+    found = compare_training("full", "mine", "tiny", 60.0, root, most=3, step=3)
+    assert (found.names, found.decision.word) == (("full", "mine"), "as good")
 
 
 def test_runs_of_the_study_are_taken_and_too_few_reviews_end_it(root, monkeypatch) -> None:

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import platform
@@ -18,7 +19,7 @@ from lora_replication.errors import (
     ParameterError,
     ReplicationError,
 )
-from lora_replication.process import QUIET, SECONDS_TO_STOP, STATUS_VARIABLE, run_command
+from lora_replication.process import QUIET, SECONDS_TO_STOP, STATUS_VARIABLE, coloured, run_command
 from tests.process_tree import is_running, kill_tree, soon
 from tests.projects import ROOT
 
@@ -208,6 +209,13 @@ def test_where_output_is_ascii_other_characters_are_written_out():
     env = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
     assert done.stdout == rb"\xe9 \U0001f600 \udce9" + b"\n"
+
+
+def test_colours_are_for_a_terminal_that_wants_them(monkeypatch):
+    with os.fdopen(os.openpty()[1], "w") as terminal:
+        assert coloured("x", "red", terminal) == "\x1b[31mx\x1b[0m"
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert coloured("x", "red", terminal) == coloured("x", "red", io.StringIO()) == "x"
 
 
 def test_a_bug_is_not_swallowed():

@@ -150,11 +150,7 @@ def test_holm_agrees_with_statsmodels(p_values: list[float]) -> None:
     assert holm(p_values) == pytest.approx(list(expected))
 
 
-@given(
-    st.integers(1, 500).flatmap(
-        lambda n: st.tuples(st.integers(0, n), st.integers(0, n), st.just(n))
-    )
-)
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(*[st.integers(0, n)] * 2, st.just(n))))
 def test_two_proportions_agree_with_statsmodels(counts: tuple[int, int, int]) -> None:
     first, second, n = counts
     assume(0 < first + second < 2 * n)

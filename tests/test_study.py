@@ -69,47 +69,17 @@ def test_numbers_targets_and_paths_are_read_as_they_are_meant(tmp_path):
 
 LORA = "methods__lora_default__lora__"
 SEED = "a whole number from 0 to 4294967295"
-LIST = "a list of at least one, none twice, each"
-NAME = "1 to 64 of the characters A-Z a-z 0-9 . _ -, not starting with . or -"
 TARGETS = "at least one of query, key, value, projection, mlp, head, none twice"
-ADDRESS = "auto, or the head's host:port without ray://, or null"
-WRONG = {
-    (f"{LORA}rank", "a whole number from 1 to 768"): [
-        "-1", "0", "2.5", ('"8"', "'8'"), "true", "null", "9" * 9,
-    ],
-    (f"{LORA}alpha", "a number above 0, at most 1000000"): [
-        (".nan", "nan"), (".inf", "inf"), "-1", ("x", "'x'"),
-    ],
-    (f"{LORA}targets", TARGETS): [("[]", "[]"), ("[query, query]", "['query', 'query']")],
-    ("train__learning_rate", "a number above 0, at most 1, written without quotes"): [
-        "0", "-1", ('"5e-5"', "'5e-5'"),
-    ],
-    ("train__epochs", "a whole number from 1 to 1000"): ["0", "1.5", "1001"],
-    ("train__batch_size", "a whole number of reviews from 1 to 4096"): ["0"],
-    ("run__seeds", f"{LIST} {SEED}"): ["1", "[]", "[1, 1]"],
-    ("grid__key", f"{LIST} true or false"): [("[true, true]", "[True, True]")],
-    ("grid__stop_one_class", "true or false"): ["1"],
-    ("data__source", "one of hub, archive, folder, parquet, generated, table"): [("web", "'web'")],
-    ("data__reviews__train", "a whole number of reviews from 1 to 1000000"): ["0"],
-    ("model__encoder", "one of distilbert-base-uncased, minilm, folder"): [("tiny", "'tiny'")],
-    ("execution__pack", "a whole number of configurations from 1 to 1024, or null"): ["0", "1025"],
-    ("execution__executor", "one of local, ray"): [("dask", "'dask'")],
-    ("execution__pack_timeout", "a number of seconds above 0, or null"): ["0", (".inf", "inf")],
-    ("execution__ray_address", ADDRESS): [
-        (f'"{value}"', f"'{value}'") for value in ("ray://head:10001", "head", "a b:1", "")
-    ],
-    ("execution__ray_gpu_share", "a number above 0, at most 1: a share of one GPU"): ["0", "1.5"],
-    ("study", NAME): [("../away", "'../away'"), ("-away", "'-away'")],
-    ("title", "a line of at most 200 characters"): [(r'"two\nlines"', r"'two\nlines'")],
-}  # fmt: skip
+WRONG = read_params(Path(__file__).with_name("wrong_values.yaml"))
 
 
 @pytest.mark.parametrize(
     ("key", "allowed", "value", "shown"),
     [
-        (key, allowed, *((case, case) if isinstance(case, str) else case))
-        for (key, allowed), cases in WRONG.items()
-        for case in cases
+        (key, allowed, value, shown)
+        for key, own in WRONG.items()
+        for allowed, cases in own.items()
+        for value, shown in cases.items()
     ],
 )
 @pytest.mark.fault(21)

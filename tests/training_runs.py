@@ -114,12 +114,10 @@ def epochs_of(training: Training) -> list[dict[str, object]]:
 
 def without_times(record: Record) -> dict[str, Any]:
     """The content of a record that is the same for equal runs."""
-    content = record.model_dump(
-        exclude={"where": {"started", "finished", "load"}, "happened": TIMES}
-    )
-    for epoch in content["happened"]["epochs"]:
+    plain = record.model_dump(exclude={"where": {"started", "finished", "load"}, "happened": TIMES})
+    for epoch in plain["happened"]["epochs"]:
         del epoch["seconds"]
-    return content
+    return plain
 
 
 def spoil_outputs(monkeypatch: Any, step: int, factor: float, indices: Any = (0,)) -> None:

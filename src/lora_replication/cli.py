@@ -15,9 +15,9 @@ from lora_replication.process import run_command
 
 FIRST_STEPS = """\b
 First steps:
-  lora-replication run demo            the whole study in minutes, without a hub or a GPU
-  lora-replication list                the studies of this project
-  lora-replication doctor article      is this machine ready for the article's study?
+  lora-replication run demo        a study in minutes
+  lora-replication list            the studies here
+  lora-replication doctor article  is this machine ready?
 """
 
 PATH: click.Path = click.Path(path_type=Path)
@@ -77,11 +77,12 @@ def list_studies(as_json: bool) -> None:
 @click.option("--from-published", is_flag=True, help="Take its published runs as done.")
 @click.option("--without-grid", is_flag=True, help="Leave out the grid; the report is partial.")
 @click.option("--verbose", is_flag=True, help="Show DVC's output.")
-def run(study: str, from_published: bool, without_grid: bool, verbose: bool) -> None:
+@AS_JSON
+def run(study: str, **options: bool) -> None:
     """Run all stages of STUDY. Recorded runs are skipped."""
     from lora_replication.pipeline import run_study
 
-    run_study(study, from_published=from_published, without_grid=without_grid, verbose=verbose)
+    run_study(study, **options)
 
 
 @cli.command(epilog="Example: lora-replication status demo --json")

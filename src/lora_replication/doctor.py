@@ -7,6 +7,7 @@ encoder that are missing, and goes on without a tracking server.
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from lora_replication.data.manifest import MANIFEST
 from lora_replication.errors import EnvironmentProblem
 from lora_replication.files import project_root
 from lora_replication.pins import PINS
+from lora_replication.process import coloured
 from lora_replication.reading import read_study
 from lora_replication.study import Study
 from lora_replication.workspace import Workspace
@@ -25,6 +27,8 @@ PREPARED_BYTES = 300_000_000
 
 MEMORY_BYTES = 4 * 2**30
 """A run's peak with the pinned encoders: weights, gradients, Adam's moments, activations."""
+
+COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 Finding = tuple[Literal["ok", "warning", "problem"], str]
 """A warning costs time or comfort, with a problem a run ends early; and what a person reads."""
@@ -44,7 +48,8 @@ def examine_study(name: str, *, as_json: bool = False) -> None:
         keys = ("what", "state", "text")
         print(json.dumps([dict(zip(keys, one, strict=True)) for one in found], indent=1))
     else:
-        print("\n".join(f"{state:8} {what}: {text}" for what, state, text in found))
+        states = {s: coloured(f"{s:8}", colour, sys.stdout) for s, colour in COLOURS.items()}
+        print("\n".join(f"{states[state]} {what}: {text}" for what, state, text in found))
     if names := [what for what, state, _ in found if state == "problem"]:
         raise EnvironmentProblem(
             f"{len(names)} of {len(found)} checks found a problem: {', '.join(names)}"

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -80,7 +80,12 @@ where it is asked to. Its stages do not outlive it, and stop cleanly."""
 
 
 def run_study(
-    name: str, *, from_published: bool = False, without_grid: bool = False, verbose: bool = False
+    name: str,
+    *,
+    from_published: bool = False,
+    without_grid: bool = False,
+    verbose: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Bring the study ``name`` up to date: ``dvc repro`` in its folder.
 
@@ -88,6 +93,7 @@ def run_study(
         from_published: take the runs that are published next to its report as done.
         without_grid: leave out the grid; the report is then a partial one.
         verbose: show what DVC says.
+        as_json: print what the report says as JSON; what stages print goes to stderr.
 
     Raises:
         EnvironmentProblem: another process is at this study, or the device that it asks for is
@@ -107,14 +113,16 @@ def run_study(
             _take_published(workspace, Workspace.published(study, root))
         # A workspace of its own, as it keeps what it has read, and stages may write that anew.
         options = forget_undone(Workspace(study, root), root / pipeline.parent)
-        _repro(root, [*options, *targets], workspace.state / "status.json", verbose=verbose)
+        status, output = workspace.state / "status.json", sys.stderr if as_json else None
+        _repro(root, [*options, *targets], status, output, verbose=verbose)
     from lora_replication.report import build  # pandas takes a second
     from lora_replication.report.tables import terminal_table
 
     if without_grid:
         build.build_report(workspace, workspace.report, allow_partial=True)
-    table = terminal_table(build.read_results(workspace.report))
-    print(f"\n{table}\nreport: {workspace.report / 'report.html'}\n{NEXT_STEPS}")
+    results = build.read_results(workspace.report)
+    text = f"\n{terminal_table(results)}\nreport: {workspace.report / 'report.html'}\n{NEXT_STEPS}"
+    print(results.to_json().decode() if as_json else text)
 
 
 def _take_published(workspace: Workspace, published: Workspace) -> None:
@@ -158,7 +166,9 @@ def _scratch_lock(workspace: Workspace, root: Path, folder: Path) -> Iterator[No
             shutil.move(lock, kept)
 
 
-def _repro(root: Path, targets: list[str], status: Path, *, verbose: bool) -> None:
+def _repro(
+    root: Path, targets: list[str], status: Path, output: TextIO | None, *, verbose: bool
+) -> None:
     environment = _environment(root, status)
     status.unlink(missing_ok=True)
     dvc = [sys.executable, "-c", DVC, "verbose" if verbose else "quiet"]
@@ -166,7 +176,7 @@ def _repro(root: Path, targets: list[str], status: Path, *, verbose: bool) -> No
     if not _knows_its_scm(root):
         run_group([*dvc, "config", "--local", "core.no_scm", "true"], root, environment)
     forget_killed(root)
-    if code := run_group([*dvc, "repro", *targets], root, environment):
+    if code := run_group([*dvc, "repro", *targets], root, environment, output):
         raise _failure(status, code)
 
 

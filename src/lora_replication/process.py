@@ -13,6 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
+
+import click
 
 from lora_replication.errors import ReplicationError, Stopped
 from lora_replication.files import write_whole
@@ -74,9 +77,16 @@ def run_command(command: Callable[[], None], name: str) -> int:
         write_whole(Path(os.environ[STATUS_VARIABLE]), status.encode() + b"\n")
     elif code:
         with suppress(OSError):  # the terminal may be gone
-            print(f"{name}: {message}\n{name}: exit code {code}", file=sys.stderr, flush=True)
+            told = f"{coloured(f'{name}:', 'red', sys.stderr)} {message}\n{name}: exit code {code}"
+            print(told, file=sys.stderr, flush=True)
     gc.freeze()  # the process ends here; Python would look through everything once more
     return code
+
+
+def coloured(text: str, colour: str, stream: TextIO) -> str:
+    """``text`` in a colour on a terminal, unless NO_COLOR is set (no-color.org)."""
+    is_colourful = stream.isatty() and not os.environ.get("NO_COLOR")
+    return click.style(text, fg=colour) if is_colourful else text
 
 
 def set_up_libraries() -> None:
@@ -106,8 +116,10 @@ def stop_on_signals() -> None:
         signal.signal(number, _stop)
 
 
-def run_group(command: list[str], folder: Path, environment: dict[str, str]) -> int:
-    """Run ``command`` to its end, in a process group of its own.
+def run_group(
+    command: list[str], folder: Path, environment: dict[str, str], output: TextIO | None = None
+) -> int:
+    """Run ``command`` to its end, in a process group of its own; it prints to ``output``.
 
     A signal reaches the whole group, DVC and its stage, as SIGINT: on any other DVC would leave its
     stage behind. And again until it has ended: DVC hears none while a stage runs, and begins the
@@ -126,7 +138,7 @@ def run_group(command: list[str], folder: Path, environment: dict[str, str]) -> 
     again = 0.0
     try:
         with subprocess.Popen(  # noqa: S603  # fixed words
-            command, cwd=folder, env=environment, process_group=0
+            command, cwd=folder, env=environment, process_group=0, stdout=output
         ) as process:
             while (code := process.poll()) is None:
                 with suppress(OSError):  # it has ended by itself

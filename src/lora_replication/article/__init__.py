@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lora_replication.allowed import Facts
+from lora_replication.allowed import Facts, Scaling
 from lora_replication.study import LoraParams, MethodParams, Study
 
 Kind = Literal["count", "value", "order", "ratio", "sameness", "selection"]
@@ -78,8 +78,9 @@ class RateClaim(Facts):
     Attributes:
         kind: what is claimed; ``axis``: of LoRA, for slopes and gains.
         methods: of an order, the second being claimed better; otherwise it is about each of LoRA.
-        number: what is claimed; ``margin``: how near to it is as claimed, None for
-            ``report.sameness_margin``.
+        number: what is claimed, None for more than 0; ``margin``: how near to it is as claimed,
+            None for ``report.sameness_margin``.
+        scaling: of LoRA, in a claim on rank; a sweep of alphas at one scaling says it for others.
     """
 
     name: str
@@ -88,6 +89,7 @@ class RateClaim(Facts):
     methods: tuple[str, ...] = ()
     number: float | None = None
     margin: float | None = None
+    scaling: Scaling = "article"
     words: str
     source: str
 

@@ -10,20 +10,9 @@ from lora_replication.compare.foreign import is_foreign, read_foreign
 from lora_replication.compare.sides import Side, read_side
 from lora_replication.errors import ParameterError
 from lora_replication.files import write_whole
-from lora_replication.report.tables import Column, aligned, short_table, table
-from lora_replication.report.words import percent, say
+from lora_replication.report.tables import TERMINAL_WIDTH, aligned, columns, short_table, table
+from lora_replication.report.words import say
 from lora_replication.study import Study
-
-WIDTH = 80
-
-COLUMNS = [
-    Column("Method", "name", left=True, short="Method"),
-    Column("Study", "study", left=True),
-    Column("Runs", "runs", short="Runs"),
-    Column("Diverged", "diverged", short="Diverged"),
-    Column("Test", "accuracy", percent, short="Test"),
-]
-"""Of the table with a row a side."""
 
 
 class Compared(Facts):
@@ -61,7 +50,7 @@ class Compared(Facts):
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """A row of ``COLUMNS`` for each side."""
+        """What each side's row of the table is about."""
         names = ("name", "study", "runs", "diverged", "accuracy")
         columns = (self.names, self.titles, map(len, self.seeds), self.diverged, self.accuracies)
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
@@ -111,10 +100,11 @@ def rule_of(study: Study, margin: float | None, looks: tuple[int, ...]) -> Rule:
 def terminal_text(found: Compared) -> str:
     """A line a side, and what is decided."""
     rows = [row | {"diverged": row["diverged"] or None} for row in found.rows]
-    lines = aligned(short_table(COLUMNS, rows, narrow=False))
+    lines = aligned(short_table(columns(None, "compare.sides"), rows, narrow=False))
     texts = [say("tested", found.decision), *found.texts]
-    folded = (textwrap.fill(text, WIDTH) for text in texts)
-    return "\n".join([*dict.fromkeys(found.titles), *lines, *folded])
+    titles, folded = ([textwrap.fill(text, TERMINAL_WIDTH) for text in each]
+                      for each in (dict.fromkeys(found.titles), texts))  # fmt: skip
+    return "\n".join([*titles, *lines, *folded])
 
 
 def write_page(found: Compared, file: Path) -> None:
@@ -134,7 +124,7 @@ def write_page(found: Compared, file: Path) -> None:
         "subtitle": "; ".join(dict.fromkeys(found.titles)),
         "description": found.texts[0],
         "texts": found.texts,
-        "tables": {"sides": table(COLUMNS, found.rows)},
+        "tables": {"sides": table(columns(None, "compare.sides"), found.rows)},
         "files": [numbers.name],
     }
     write_whole(file, page("compare.j2", {}, **facts))

@@ -326,7 +326,7 @@ class Finding(Facts):
         measured: the ratio, slope or difference (points); ``low``, ``high``: its bounds, None where
             it may lie anywhere beyond what was tried.
         seeds_needed: with how many what it lacks would be shown, see ``tuning``; None where it is
-            decided, or the reviews are too few for any number.
+            decided, a bound is open, or the reviews are too few for any number.
     """
 
     claim: RateClaim

@@ -26,6 +26,9 @@ from lora_replication.workspace import Workspace
 Answers = NDArray[np.float64]
 """(seeds, reviews): right or wrong on validation; a diverged run is right by chance throughout."""
 
+POWERS = {"article": 0.0, "rslora": 0.5, "paper": 1.0}
+"""Of the rank, by which alpha is divided to give s."""
+
 Measured = tuple[Components, bool, bool]
 """What was measured; whether it may be lower, or higher, as a best rate is the last one tried."""
 
@@ -110,6 +113,8 @@ class _Sweep:
             placed[*form, trial.settings.learning_rate] = own
         self.forms = sorted({place[:2] for place in placed})
         self.logs = np.log10(sorted({place[2] for place in placed}))
+        lora = trials[0].settings.lora
+        self.scaling = lora.scaling if lora else "article"
         self.answers = np.array([placed[place] for place in sorted(placed)])
 
     def curves(self, accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -131,10 +136,23 @@ class _Sweep:
         form = self.curves(accuracies).max(-1).argmax(-1)
         return np.take_along_axis(self.best(accuracies, is_open), form[..., None], -1)[..., 0]
 
-    def axis(self, claim: RateClaim) -> list[float]:
-        """Each form's value of the claim's axis."""
-        place = ("alpha", "rank").index(claim.axis or "alpha")
-        return [form[place] for form in self.forms]
+    def axis(self, name: str | None) -> list[float]:
+        """Each form's alpha or rank."""
+        return [form[name == "rank"] for form in self.forms]
+
+    def weights(self, claim: RateClaim) -> NDArray[np.float64]:
+        """What each form's best rate counts in the claimed slope; 0 where an axis has one value.
+
+        At another scaling the same s is alpha times a power of the rank, so that the slope on the
+        rank is less that power times the slope on alpha.
+        """
+        own, alpha = (np.log10(self.axis(name)) for name in (claim.axis, "alpha"))
+        own, alpha = own - own.mean(), alpha - alpha.mean()
+        power = POWERS[claim.scaling] - POWERS[self.scaling] if claim.axis == "rank" else 0
+        if not np.ptp(own) or (power and not np.ptp(alpha)):
+            return np.zeros(len(own))
+        found: NDArray[np.float64] = own / (own @ own)
+        return (found - power * alpha / (alpha @ alpha) if power else found).round(9)
 
 
 def _between(results: Results, tested: Predictions, methods: Sequence[str]) -> Components | None:
@@ -162,7 +180,7 @@ def _findings(
     found = [
         (claim, name, measures[claim.kind](sweeps[name], claim))
         for claim, name in product(rate_claims(), lora)
-        if (full if claim.kind == "ratio" else claim.axis and np.ptp(sweeps[name].axis(claim)))
+        if (full if claim.kind == "ratio" else claim.axis and sweeps[name].weights(claim).any())
     ]
     found += [
         (claim, claim.methods[1], (difference, False, False))
@@ -196,8 +214,7 @@ def _ratio(sweep: _Sweep, _: RateClaim, full: Sequence[_Sweep]) -> Measured:
 
 def _slope(sweep: _Sweep, claim: RateClaim) -> Measured:
     """Of log best rate on the log of the axis, over all values of the other one."""
-    x = np.log10(sweep.axis(claim))
-    weights = ((x - x.mean()) / (len(x) * x.var())).round(9)
+    weights = sweep.weights(claim)
     says = weights != 0  # the middle of three values says nothing
     return _measured(
         lambda seen, is_open: sweep.best(seen, is_open)[..., says] @ weights[says], sweep.answers
@@ -211,7 +228,7 @@ def _gain(sweep: _Sweep, claim: RateClaim) -> Measured:
     each seed in turn, so that choosing makes no gain.
     """
     rates, rows, is_open = len(sweep.logs), [], False
-    values = np.repeat(sweep.axis(claim), rates)
+    values = np.repeat(sweep.axis(claim.axis), rates)
     for seed in range(seeds := sweep.answers.shape[1]):
         others = [other for other in range(seeds) if other != seed] or [seed]
         means = sweep.answers[:, others].mean((1, 2))
@@ -227,13 +244,13 @@ def _judged(
 ) -> Finding:
     found, *is_open = measured
     report, interval, reason = study.report, found.interval(level), undecidable(found)
-    unit, is_order = 1 if claim.kind in ("ratio", "slope") else 100, claim.kind == "order"
+    unit, is_above = 1 if claim.kind in ("ratio", "slope") else 100, claim.number is None
     number, margin = (claim.number or 0.0) / unit, (claim.margin or report.sameness_margin) / unit
     if claim.kind == "ratio":
         number, margin = math.log10(number), math.log10(margin)
     low = -math.inf if interval.low is None or is_open[0] else interval.low
     high = math.inf if interval.high is None or is_open[1] else interval.high
-    near = (0.0, math.inf) if is_order else (number - margin, number + margin)
+    near = (0.0, math.inf) if is_above else (number - margin, number + margin)
     word: Word = "inconclusive"
     if not reason and near[0] <= low and high <= near[1]:
         word = "reproduced"
@@ -241,8 +258,8 @@ def _judged(
         word = "not reproduced"
     needed: int | None = FEWEST
     if found.seeds > 1:
-        needed = stats.seeds_for_margin(found, margin, level=level if is_order else (1 + level) / 2,
-                                        power=report.power, sameness=not is_order)  # fmt: skip
+        needed = stats.seeds_for_margin(found, margin, level=level if is_above else (1 + level) / 2,
+                                        power=report.power, sameness=not is_above)  # fmt: skip
     if word != "inconclusive" or reason == "few_reviews" or any(is_open):
         needed = None
 

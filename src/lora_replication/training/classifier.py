@@ -22,7 +22,7 @@ from lora_replication.training.graphs import Replays
 from lora_replication.training.layouts import Layout
 from lora_replication.training.load import check_fit, load_classifier, read_tensors
 from lora_replication.training.methods import LowRank, Method, Site, replace
-from lora_replication.training.methods.registry import blamed, method_of, shared_in_pack
+from lora_replication.training.methods.registry import blamed, method_of, place_of, shared_in_pack
 from lora_replication.training.packs import shared_copy
 from lora_replication.training.randomness import DefaultStream, Dropout, generator
 
@@ -262,7 +262,8 @@ def _stand_in(method: Method, site: Site) -> nn.Module | None:
     pairs = zip(_tensors(module), _tensors(again), strict=True) if again is not None else ()
     if not all(torch.equal(one, other) for one, other in pairs):
         raise _unfit(
-            method, "stand_in: two builds of one seed differ; draw from site.draw(purpose) alone"
+            method,
+            "stand_in gives two builds of one seed that differ; draw from site.draw(purpose)",
         )
     return module
 
@@ -275,10 +276,13 @@ def _tensors(module: nn.Module) -> list[Tensor]:
 def _keeps_the_start(method: Method, module: nn.Module, linear: nn.Linear) -> bool:
     """Whether ``module`` computes what ``linear`` does, to rounding."""
     x = torch.linspace(-1, 1, linear.in_features, device=linear.weight.device)[None]
+    before = torch.get_rng_state()
     with blamed(method.file, "forward"):
         expected, found = linear(x), module(x)
         plain: nn.Linear = module.merged()  # type: ignore[operator]  # as was checked
         merged = plain(x)
+    if method.file and not before.equal(torch.get_rng_state()):
+        raise _unfit(method, "forward draws unnamed random numbers; draw from site.draw(purpose)")
     for name, own in (("forward", found), ("merged", merged)):
         if own.shape != expected.shape:
             shapes = f"{tuple(own.shape)}, not {tuple(expected.shape)}"
@@ -289,7 +293,8 @@ def _keeps_the_start(method: Method, module: nn.Module, linear: nn.Linear) -> bo
 
 
 def _unfit(method: Method, words: str) -> ParameterError:
-    return ParameterError(f"{method.file or 'method'}: {type(method).__name__}: {words}")
+    kind = type(method)
+    return ParameterError(f"{place_of(kind, words.partition(' ')[0])}: {kind.__name__}: {words}")
 
 
 def device_for(settings: Settings) -> torch.device:

@@ -1,7 +1,10 @@
-"""The names of an encoder's parts, as data: another family of encoders is another column."""
+"""The names of an encoder's parts; ``layouts.yaml`` has them by family."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
+
+from ruamel.yaml import YAML
 
 from lora_replication.allowed import Target
 
@@ -52,7 +55,7 @@ class Layout:
     hidden_dropout: str
     attention_dropout: str
     head_dropout: str
-    ignored: tuple[str, ...]
+    ignored: list[str]
 
     @property
     def head(self) -> tuple[str, str]:
@@ -72,37 +75,10 @@ class Layout:
         return next(role for role in ROLES if getattr(self, role) in (name, inner))
 
 
-NAMES: dict[str, tuple[Any, ...]] = {
-    "classifier": ("DistilBertForSequenceClassification", "BertForSequenceClassification"),
-    "base": ("distilbert", "bert"),
-    "has_token_types": (False, True),
-    "layers": ("distilbert.transformer.layer", "bert.encoder.layer"),
-    "query": ("attention.q_lin", "attention.self.query"),
-    "key": ("attention.k_lin", "attention.self.key"),
-    "value": ("attention.v_lin", "attention.self.value"),
-    "projection": ("attention.out_lin", "attention.output.dense"),
-    "attention_norm": ("sa_layer_norm", "attention.output.LayerNorm"),
-    "mlp_input": ("ffn.lin1", "intermediate.dense"),
-    "mlp_output": ("ffn.lin2", "output.dense"),
-    "mlp_norm": ("output_layer_norm", "output.LayerNorm"),
-    "head_hidden": ("pre_classifier", "bert.pooler.dense"),
-    "head_output": ("classifier", "classifier"),
-    "head_activation": ("relu", "tanh"),
-    "dropout_after_projection": (False, True),
-    "activation": ("activation", "hidden_act"),
-    "width": ("dim", "hidden_size"),
-    "inner": ("hidden_dim", "intermediate_size"),
-    "heads": ("n_heads", "num_attention_heads"),
-    "depth": ("n_layers", "num_hidden_layers"),
-    "hidden_dropout": ("dropout", "hidden_dropout_prob"),
-    "attention_dropout": ("attention_dropout", "attention_probs_dropout_prob"),
-    "head_dropout": ("seq_classif_dropout", "hidden_dropout_prob"),
-    "ignored": (("vocab_",), ("cls.", "bert.embeddings.position_ids")),
-}
-"""Each attribute of a layout, for DistilBERT and for BERT."""
+NAMES = YAML(typ="safe", pure=True).load(Path(__file__).with_suffix(".yaml"))
 
 LAYOUTS = {
-    family: Layout(**{name: values[place] for name, values in NAMES.items()})
+    family: Layout(**{name: own[place] for name, own in NAMES.items()})
     for place, family in enumerate(("distilbert", "bert"))
 }
 """Layouts by the ``model_type`` of an encoder's config."""

@@ -83,7 +83,7 @@ def read_encoder(encoder: Encoder) -> dict[str, Tensor]:
     layout = encoder.layout
     tensors = read_tensors(encoder.weights, "fetch it again")
     named = {_name_in_classifier(name, layout): tensor.float() for name, tensor in tensors.items()}
-    return {name: t for name, t in named.items() if not name.startswith(layout.ignored)}
+    return {name: t for name, t in named.items() if not name.startswith(tuple(layout.ignored))}
 
 
 def read_tensors(file: Path, remedy: str) -> dict[str, Tensor]:
