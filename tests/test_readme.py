@@ -63,7 +63,7 @@ def test_the_differences_in_the_first_table_are_those_of_the_report(text):
         ("tuned_above_default", "lora_default", "lora_tuned"),
     ):
         measured, own = judged[name]["measured_percent"], own_rates[first, second]
-        row = f"{measured['estimate']:+.1f} points {ends(measured, 1)} | {judged[name]['word']} | "
+        row = f"{measured['estimate']:+.1f} {ends(measured, 1)} | {judged[name]['word']} | "
         row += f"{100 * own['estimate']:+.1f} {ends(own, 100)} |"
         assert row in text, name
 
