@@ -29,8 +29,8 @@ PAGE = """\
 {trials:,} runs of {epochs} epochs in {searches} searches (a method, a seed) of the study \
 `{study}`, replayed: a run ends after the first epoch that
 predicts a single class on validation (`grid.stop_one_class`), or has a validation accuracy below \
-{collapsed:.0%}. `came back` would have had
-{collapsed:.0%} or more in the end; `changed` counts the first {first} places of each search by \
+{collapsed}. `came back` would have had
+{collapsed} or more in the end; `changed` counts the first {first} places of each search by \
 validation that another run would have.
 
 {rules}
@@ -82,17 +82,15 @@ def main(words: Sequence[str]) -> None:
     runs = load_runs(asked.study).query("role == 'trial' and status == 'ok'")
     share = positives(asked.study)
     alone = np.array([share, 1 - share])  # the accuracies of a single class
+    collapsed = f"{100 * COLLAPSED_BELOW:.0f} %"
     rows = [
         ["a single class", *replayed(runs, lambda accuracy: min(abs(alone - accuracy)) < 1e-9)],
-        [
-            f"below {COLLAPSED_BELOW:.0%}",
-            *replayed(runs, lambda accuracy: accuracy < COLLAPSED_BELOW),
-        ],
+        [f"below {collapsed}", *replayed(runs, lambda accuracy: accuracy < COLLAPSED_BELOW)],
     ]
     heading = ["ends after", "ended early", "came back", "epochs saved", "changed"]
     searches = runs.groupby(["name", "seed"]).ngroups
     own = {"trials": len(runs), "searches": searches, "study": asked.study, "first": FIRST}
-    own |= {"epochs": runs["epoch_val_accuracy"].map(len).max(), "collapsed": COLLAPSED_BELOW}
+    own |= {"epochs": runs["epoch_val_accuracy"].map(len).max(), "collapsed": collapsed}
     page = PAGE.format(ran=begun.results("study"), rules=numbers(heading, rows), **own)
     write_whole(asked.out, page.encode())
 

@@ -69,16 +69,14 @@ def test_the_head_stays_frozen_under_lora_and_a_does_not_depend_on_the_other_tar
     assert all(torch.equal(parameter, many[name]) for name, parameter in few.items())
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"lora": {"targets": ["query", "head"]}}, {"trains": "all"}]
-)
-def test_an_adapter_brings_back_what_was_trained_and_the_head(settings, changes, tmp_path):
-    classifier = Classifier(encoder_of(), settings(**changes), 1)
+@pytest.mark.parametrize("own", [{}, {"lora": {"targets": ["query", "head"]}}, {"trains": "all"}])
+def test_an_adapter_brings_back_what_was_trained_and_the_head(settings, own, tmp_path):
+    classifier = Classifier(encoder_of(), settings(**own), 1)
     with torch.no_grad():
         for parameter in classifier.trainable().values():
             parameter.add_(torch.randn_like(parameter))
     classifier.save_adapter(tmp_path / "adapter.safetensors")
-    other = Classifier(encoder_of(), settings(**changes), 2)
+    other = Classifier(encoder_of(), settings(**own), 2)
     other.load_adapter(tmp_path / "adapter.safetensors")
     for name, parameter in classifier.models[0].named_parameters():
         assert torch.equal(parameter, other.models[0].get_parameter(name)), name

@@ -17,3 +17,8 @@ def test_a_rule_ends_runs_saves_epochs_and_moves_places(monkeypatch):
     monkeypatch.setattr(early_end, "FIRST", 1)
     assert early_end.replayed(runs, lambda accuracy: accuracy == 0.5)[-1] == "1"
     assert early_end.replayed(runs, lambda accuracy: False) == ["0", "0", "0.0 %", "0"]
+
+
+def test_the_command_writes_a_page(tmp_path):
+    early_end.main(["--study", "minilm-rates", "--out", str(tmp_path / "page.md")])
+    assert "| below 60 % |" in (tmp_path / "page.md").read_text("utf-8")
