@@ -145,7 +145,7 @@ def compare(first: str, second: str, page: Path | None, as_json: bool, **options
     """
     from lora_replication.compare.command import compare_recorded, terminal_text, write_page
 
-    most, step, tune = (options.pop(name) for name in ("seeds_at_most", "step", "tune"))
+    most, step, tune = (options[name] for name in ("seeds_at_most", "step", "tune"))
     sides = first, second, options["study"], options["margin"], project_root()
     if most is None and not tune:
         found = compare_recorded(*sides)

@@ -72,10 +72,11 @@ def _answers(workspace: Workspace, trial: Trial) -> Answers:
     guessed = np.full(workspace.study.data.reviews.val, 1 / len(trial.settings.classes))
     rows = []
     for record in (one for one in trial.records if not one.asked.nudge):
-        file, is_there = workspace.folder(record.asked) / PREDICTIONS, record.happened.val
-        known = right_answers(read_columns(file, record), file, record, "val") if is_there else None
-        rows.append(guessed if known is None else known)
-    return np.array(rows, np.float64)
+        row, file = guessed, workspace.folder(record.asked) / PREDICTIONS
+        if record.happened.val:
+            row = right_answers(read_columns(file, record), file, record, "val").astype(np.float64)
+        rows.append(row)
+    return np.array(rows)
 
 
 def _tried(

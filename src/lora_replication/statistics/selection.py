@@ -148,7 +148,6 @@ def peaks(xs: ArrayLike, ys: ArrayLike) -> NDArray[np.float64]:
     x, y = np.asarray(xs, dtype=np.float64), np.asarray(ys, dtype=np.float64)
     place = y.argmax(-1)
     before, after = (place - 1).clip(0), (place + 1).clip(max=len(x) - 1)
-
     below, best, above = (
         np.take_along_axis(y, index[..., None], -1)[..., 0] for index in (before, place, after)
     )

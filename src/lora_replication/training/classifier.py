@@ -293,8 +293,7 @@ def _keeps_the_start(method: Method, module: nn.Module, linear: nn.Linear) -> bo
 
 
 def _unfit(method: Method, words: str) -> ParameterError:
-    kind = type(method)
-    return ParameterError(f"{place_of(kind, words.partition(' ')[0])}: {kind.__name__}: {words}")
+    return ParameterError(f"{place_of(type(method), words.partition(' ')[0])}: {words}")
 
 
 def device_for(settings: Settings) -> torch.device:

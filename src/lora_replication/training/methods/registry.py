@@ -74,20 +74,20 @@ def _kind(trains: str | None, file: str | None, sha256: str | None) -> type[Meth
         raise ParameterError(f"{path}: has {len(found)} subclasses of Method; allowed: one")
     (kind,) = found
     kind.file = path
-    place = f"{place_of(kind)}: {kind.__name__}"
     if not kind.words:
-        raise ParameterError(f'{place} lacks words = "...", its name in tables')
+        raise ParameterError(f'{place_of(kind)} lacks words = "...", its name in tables')
     if kind.trains is Method.trains and kind.stand_in is Method.stand_in:
-        raise ParameterError(f"{place} trains nothing; it lacks both stand_in and trains")
+        raise ParameterError(f"{place_of(kind)} trains nothing; it lacks both stand_in and trains")
     return kind
 
 
 def place_of(kind: type[Method], part: str = "") -> str:
-    """The method's file with the line where ``part`` of it begins, or else its class."""
+    """The method's file, the line where ``part`` of it begins, or else its class, and its name."""
     if kind.file is None:
-        return "method"
+        return f"method: {kind.__name__}"
     own = vars(kind).get(part)
-    return f"{kind.file}:{inspect.getsourcelines(own if callable(own) else kind)[1]}"
+    line = inspect.getsourcelines(own if callable(own) else kind)[1]
+    return f"{kind.file}:{line}: {kind.__name__}"
 
 
 def _imported(file: Path, sha256: str | None) -> ModuleType:
