@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.process_tree import kill_tree, soon
+from tests.process_tree import is_running, kill_tree, soon
 from tests.projects import COMMAND, ROOT, SMALL, add_study, checkout, environment, places, run, tree
 
 SECRETS = {
@@ -161,7 +161,7 @@ def test_when_dvc_is_killed_its_stage_ends_or_a_second_start_names_it(tmp_path):
         mine = ("", str(stage))
         assert soon(lambda: second.poll() is not None or lock.read_text() not in mine, 120)
         if second.poll() is None:  # the stage went with DVC, and its work goes on
-            assert not psutil.pid_exists(stage)
+            assert soon(lambda: not is_running(stage))  # its lock is free before it has ended
             os.killpg(second.pid, signal.SIGINT)
             assert second.wait(60) == 130
         else:
