@@ -1,11 +1,13 @@
 """``make bench``: this project, the article's loop and the HF Trainer, turn by turn on the same
-reviews; with ``--packs`` packs of the article's grid instead.
+reviews; with ``--packs`` packs of the article's grid instead, with ``--mixed`` a pack of copies and
+one of unlike configurations.
 """
 
 import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -27,8 +29,10 @@ from lora_replication.study import CudaParams, ModelParams
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 METHODS = ("last_layers", "lora_default", "full")
-GRID = "grid"
+GRID, EQUAL, MIXED = "grid", "equal", "mixed"
 BATCHES = {"cpu": 2, "cuda": 50}
+UNLIKE = ((4, 8, 16), (1e-5, 1e-4, 3e-4, 1e-3), ("article", "paper"))
+"""Ranks, rates and scalings of a mixed pack, in turn: twelve differ."""
 PADDED_BATCHES = {"cpu": 1, "cuda": 50}
 """Batches of a turn: few on a CPU, where a step takes seconds, and of padded ones, which all cost
 the same, a single one.
@@ -47,20 +51,23 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--sizes", nargs="+", default=SIZES, help="or folders with an encoder")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help=" ")
     parser.add_argument("--packs", nargs="+", type=int, help="such as 1 8 16, in place of methods")
+    parser.add_argument("--mixed", type=int, help="configurations of both packs, for no methods")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of results")
     asked = parser.parse_args(words)
-    if min([asked.rounds, *(asked.packs or [])]) < 1:
-        raise ParameterError(f"--rounds {asked.rounds}, --packs {asked.packs}; allowed: from 1")
+    packs = [asked.mixed] if asked.mixed is not None else asked.packs or []
+    if min([asked.rounds, *packs]) < 1:
+        raise ParameterError(f"--rounds {asked.rounds}, packs of {packs}; allowed: from 1")
+    kind = "packs" if asked.packs else "mixed" if packs else "bench"
+    methods = {"packs": [GRID], "mixed": [MIXED], "bench": asked.methods}[kind]
     begun = Beginning(asked.device, shlex.join(["python", "-m", "benchmarks.bench", *words]))
     precision, measurements = precisions(asked.device)[0], list[Measurement]()
     for size in asked.sizes:
         with model_of(size) as model:
-            for method in [GRID] if asked.packs else asked.methods:
+            for method in methods:
                 print(f"bench: {size}, {method}", file=sys.stderr)
-                cases = cases_of(size, model, asked.device, precision, method, asked.packs)
+                cases = cases_of(size, model, asked.device, precision, method, packs)
                 with Workers() as workers:
                     measurements += measure(cases, asked.rounds, workers)
-    kind = "packs" if asked.packs else "bench"
     content = {"matrix_precision": precision, "mean_tokens": mean_tokens()}
     begun.results(kind, measurements=measurements, **content).show(asked.folder)
 
@@ -88,27 +95,38 @@ def cases_of(
     device: str,
     precision: str,
     method: str,
-    packs: Sequence[int] | None = None,
+    packs: Sequence[int] = (),
 ) -> list[Case]:
     """In the order of turns: each contender on ``method`` with the article's settings, or this
-    project on the pack in the middle of the article's grid, cut into ``packs`` of each size.
+    project on the pack in the middle of the article's grid, cut into ``packs`` of each size, or on
+    a pack of copies of default LoRA and one with ranks, rates and scalings of their own.
     """
     study = load_study(PARAMS)
     if method == GRID:
         # No data need be prepared for these, so they are no runs.
         bare = SimpleNamespace(study=study, run=_configuration)
-        cuts = [packs_of(grid_runs(bare), number) for number in packs or ()]
-        asked = [("ours", [each.settings for each in cut[len(cut) // 2]]) for cut in cuts]
+        cuts = [packs_of(grid_runs(bare), number) for number in packs]
+        asked = [(GRID, "ours", [each.settings for each in cut[len(cut) // 2]]) for cut in cuts]
+    elif method == MIXED:
+        copies = packs[0] * [Settings.of(study, study.methods["lora_default"])]
+        unlike = [_unlike(*each) for each in zip(copies, *map(cycle, UNLIKE), strict=False)]
+        asked = [(EQUAL, "ours", copies), (MIXED, "ours", unlike)]
     else:
-        asked = [(name, [Settings.of(study, study.methods[method])]) for name in CONTENDERS]
+        alone = [Settings.of(study, study.methods[method])]
+        asked = [(method, name, alone) for name in CONTENDERS]
     update = {"encoder": model.encoder, "device": device, "precision": precision}
     vocabulary = int(empty_model(locate_encoder(model)).config.vocab_size)
     cases = []
-    for contender, pack in asked:
+    for name, contender, pack in asked:
         settings = tuple(each.model_copy(update=update) for each in pack)
         batches = (PADDED_BATCHES if contender == "article" else BATCHES)[device]
-        cases.append(Case(contender, size, method, model, settings, vocabulary, batches))
+        cases.append(Case(contender, size, name, model, settings, vocabulary, batches))
     return cases
+
+
+def _unlike(settings: Settings, rank: int, rate: float, scaling: str) -> Settings:
+    lora = settings.lora and settings.lora.model_copy(update={"rank": rank, "scaling": scaling})
+    return settings.model_copy(update={"learning_rate": rate, "lora": lora})
 
 
 def _configuration(_role: str, name: str, settings: Settings, seed: int) -> Any:
@@ -127,7 +145,7 @@ def measure(
         TimeoutError: it would take beyond ``until`` (monotonic seconds).
         IncompleteError: a contender fails.
     """
-    device, packs = cases[0].settings[0].device, cases[0].method == GRID
+    device, packs = cases[0].settings[0].device, cases[0].method in (GRID, EQUAL)
     measurements = []
     for phase in get_args(Phase)[: 1 if packs else 2]:
         found: list[list[Turn]] = [[] for _ in cases]

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
-from benchmarks.results import Beginning, numbers
+from benchmarks.results import Beginning, numbers, write_page
 from lora_replication.article import Article, article
-from lora_replication.files import project_root, write_whole
+from lora_replication.files import project_root
 from lora_replication.process import run_command
 from lora_replication.reading import read_study
 from lora_replication.record import Count
@@ -51,43 +51,6 @@ TESTS = 16
 """In the family of the article's study with its grid."""
 
 Array = NDArray[np.float64]
-PAGE = """\
-# What the statistics promise, simulated
-
-`{ran.command}`, {ran.started}, {ran.seconds:.0f} seconds, {ran.code};
-python {ran.versions[python]}, numpy {ran.versions[numpy]}, scipy {ran.versions[scipy]}.
-Draws: `numpy.random.default_rng([kind, runs, sd in 1/100 points, reviews])`; \
-`benchmarks/coverage.py` says how.
-Effects of seeds are normal, of Student's t with 3 degrees of freedom (same sd), or normal \
-with a run in ten at 50 %.
-
-## Coverage of the 95 % interval for new seeds and new reviews
-
-In percent of {sizes[0]:,} studies each, half as many where effects are not normal: \
-a true 95 % has a Monte Carlo
-standard error of {errors[0]:.1f} or {errors[1]:.1f}. \
-Accuracy is 80 % on 1,000 reviews and 92 % on 10,000; sd over seeds in points.
-
-{coverage}
-
-## Studies with a false verdict
-
-In percent of {sizes[1]:,} studies each, half as many where effects are not normal: \
-a true 5 % has a Monte Carlo
-standard error of {errors[1]:.1f} or {errors[2]:.1f}. \
-Four methods of one accuracy (80 %), and an article whose runs are of these methods;
-reviews, in movies, add 1.1 points (0.35 on 10,000) to differences from the last layers, \
-0.4 (0.13) to others.
-
-{verdicts}
-
-## Power
-
-Chance in percent to show a true difference of two of LoRA default, LoRA tuned and full: \
-alone / at Holm's first step of 16 tests.
-
-{power}
-"""
 
 
 def accuracies(kind: str, uniform: Array, mean: float, sd: float) -> Array:
@@ -222,8 +185,7 @@ def main(words: Sequence[str]) -> None:
     }
     tables = {name: numbers(*one) for name, one in found.items()}
     ran, errors = begun.results("coverage"), [100 * math.sqrt(0.0475 / size) for size in sizes]
-    page = PAGE.format(ran=ran, errors=errors, sizes=sizes, **tables)
-    write_whole(asked.out, page.encode())
+    write_page("coverage", asked.out, ran=ran, errors=errors, sizes=sizes, **tables)
 
 
 if __name__ == "__main__":

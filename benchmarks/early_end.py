@@ -13,28 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.results import Beginning, numbers
+from benchmarks.results import Beginning, numbers, write_page
 from lora_replication import load_runs
-from lora_replication.files import project_root, write_whole
+from lora_replication.files import project_root
 from lora_replication.process import run_command
 from lora_replication.report.results import COLLAPSED_BELOW
 
 FIRST = 20
 """Places that are to stay as they are."""
-
-PAGE = """\
-# Ending hopeless runs early
-
-`{ran.command}`, {ran.started}, {ran.code}.
-{trials:,} runs of {epochs} epochs in {searches} searches (a method, a seed) of the study \
-`{study}`, replayed: a run ends after the first epoch that
-predicts a single class on validation (`grid.stop_one_class`), or has a validation accuracy below \
-{collapsed}. `came back` would have had
-{collapsed} or more in the end; `changed` counts the first {first} places of each search by \
-validation that another run would have.
-
-{rules}
-"""
 
 
 def ended(curve: Sequence[float], is_hopeless: Callable[[float], bool]) -> int:
@@ -91,8 +77,8 @@ def main(words: Sequence[str]) -> None:
     searches = runs.groupby(["name", "seed"]).ngroups
     own = {"trials": len(runs), "searches": searches, "study": asked.study, "first": FIRST}
     own |= {"epochs": runs["epoch_val_accuracy"].map(len).max(), "collapsed": collapsed}
-    page = PAGE.format(ran=begun.results("study"), rules=numbers(heading, rows), **own)
-    write_whole(asked.out, page.encode())
+    own |= {"ran": begun.results("study"), "rules": numbers(heading, rows)}
+    write_page("early_end", asked.out, **own)
 
 
 if __name__ == "__main__":

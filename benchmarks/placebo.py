@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import norm
 
-from benchmarks.results import Beginning, numbers
+from benchmarks.results import Beginning, numbers, write_page
 from lora_replication.compare.command import Compared
 from lora_replication.compare.decision import Pairs, Rule, decide, looks_until
 from lora_replication.compare.more_seeds import compare_training
 from lora_replication.compare.sides import read_side
-from lora_replication.files import project_root, write_whole
+from lora_replication.files import project_root
 from lora_replication.process import run_command
 from lora_replication.reading import read_study
 from lora_replication.report.words import signed, signed_ends
@@ -38,36 +38,6 @@ TRAINED, RECORDED = "placebo", "minilm-small"
 SEEDS, MOST, STEP = 10, 30, 5
 METHODS = ("lora_default", "full")
 Array = NDArray[np.float64]
-PAGE = """\
-# Placebos and known effects through `compare`
-
-`{ran.command}`, {ran.started}, {ran.code};
-{ran.machine.cpu}, torch {ran.versions[torch]}, numpy {ran.versions[numpy]}, scipy \
-{ran.versions[scipy]}. `benchmarks/placebo.py` says how; draws: `numpy.random.default_rng(1)`.
-
-## Placebos
-
-LoRA against itself under another name, with A drawn from another stream: the study \
-`studies/placebo`, {accuracy:.1f} % of test right. Expected: at most one of twenty is \
-called different.
-The recorded runs of `{recorded}` are compared with each other in every way that makes two halves: \
-expected: about one in twenty.
-
-{placebos}
-
-Differences of the trained ones: {differences}.
-
-## Known effects
-
-Trained: a method like the placebos, whose answers on a known share of the texts are swapped: \
-LoRA and it on {seeds} to {most} seeds in steps of {step}, until decided; each difference with \
-its interval.
-Drawn: percent of {studies:,} comparisons in which the better side is called better (worse), with \
-runs that scatter as those of `{recorded}`. There a share of the wrong answers is turned into \
-right ones.
-
-{effects}
-"""
 
 
 def recorded(method: str) -> Array:
@@ -165,8 +135,7 @@ def main(words: Sequence[str]) -> None:
     }
     own = {"recorded": RECORDED, "seeds": SEEDS, "most": MOST, "step": STEP}
     own |= {"studies": asked.studies, "accuracy": 100 * accuracy}
-    page = PAGE.format(ran=begun.results("study"), **own, **tables)
-    write_whole(asked.out, page.encode())
+    write_page("placebo", asked.out, ran=begun.results("study"), **own, **tables)
 
 
 if __name__ == "__main__":

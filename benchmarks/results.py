@@ -23,7 +23,7 @@ HEADINGS = (
     "real tokens/s", "peak memory", "share of matrix rate", "times this project's",
 )  # fmt: skip
 
-Kind = Literal["bench", "packs", "smoke", "speed", "study", "grid", "coverage"]
+Kind = Literal["bench", "packs", "mixed", "smoke", "speed", "study", "grid", "coverage"]
 Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
 Phase = Literal["training", "evaluation"]
 Times = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
@@ -192,11 +192,12 @@ def render(results: Results) -> str:
 
 
 def _row(results: Results, m: Measurement) -> Sequence[str]:
+    method, pack = ("equal", m.pack) if m.method == "mixed" else (m.method, 1)
     alike = [
         each
         for each in results.measurements
-        if (each.size, each.method, each.phase) == (m.size, m.method, m.phase)
-        and (each.contender, each.pack, each.cuda_paths) == ("ours", 1, ())
+        if (each.size, each.method, each.phase) == (m.size, method, m.phase)
+        and (each.contender, each.pack, each.cuda_paths) == ("ours", pack, ())
     ]
     # A peer in a precision that this project was not measured in is next to its first.
     own = next((each for each in alike if each.precision == m.precision), *alike[:1] or [None])
@@ -225,6 +226,12 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], align: str = "
     """In Markdown, after an empty line; nothing without rows."""
     lines = [f"| {' | '.join(row)} |" for row in (headings, [align] * len(headings), *rows)]
     return ["", *lines] if lines[2:] else []
+
+
+def write_page(name: str, file: Path, **values: object) -> None:
+    """Write ``file`` from the page of this name in ``pages``, filled with the values."""
+    page = FOLDER.with_name("pages") / f"{name}.template"
+    write_whole(file, page.read_text("utf-8").format(**values).encode())
 
 
 def numbers(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

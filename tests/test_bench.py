@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from benchmarks import bench, flops
-from benchmarks.bench import GRID, METHODS, cases_of, measure
+from benchmarks.bench import GRID, METHODS, MIXED, cases_of, measure
 from benchmarks.contenders import CONTENDERS, Clock, make_contender
 from benchmarks.results import FOLDER, Beginning, Results, page, render
 from benchmarks.workers import Workers
@@ -89,7 +89,7 @@ def test_a_processor_without_bf16_is_measured_in_fp32_and_numbers_start_at_one(
 ):
     monkeypatch.setattr("lora_replication.machine.multiplies_bf16", lambda: has_bf16)
     assert bench.precisions("cpu") == (precision,)
-    for words in (["--rounds", "0"], ["--packs", "8", "0"]):
+    for words in (["--rounds", "0"], ["--packs", "8", "0"], ["--mixed", "0"]):
         with pytest.raises(ParameterError, match="allowed: from 1"):
             bench.main(words)
 
@@ -128,6 +128,8 @@ def test_a_pack_is_charged_for_what_it_holds():
     assert (one.pack, many.pack) == (1, 96)
     assert many.seconds_per_review == pytest.approx(one.seconds_per_review)
     assert workers.log[2] == "ours ends"
+    equal, mixed = cases_of("tiny", tiny(), "cpu", "fp32", MIXED, [12])
+    assert [len({each.model_dump_json() for each in c.settings}) for c in (equal, mixed)] == [1, 12]
 
 
 def raise_or_die(how):
@@ -151,19 +153,23 @@ def test_a_worker_that_fails_dies_or_hangs_is_named_and_the_next_call_works(tmp_
         assert workers.call("one", abs, -1) == 1
 
 
+ALONE = [(phase, name, 1) for phase in ("training", "evaluation") for name in CONTENDERS]
+WHOLE = {
+    "--methods lora_default": ALONE,
+    "--packs 1 2": [("training", "ours", 1), ("training", "ours", 2)],
+    "--mixed 2": 2 * [("training", "ours", 2)],
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [["--methods", "lora_default"], ["--packs", "1", "2"]])
+@pytest.mark.parametrize("words", WHOLE)
 def test_a_whole_run_is_kept_and_shown(tmp_path, monkeypatch, capsys, words):
     monkeypatch.setitem(flops.MATRIX_SIDE, "cpu", 64)
     size = tiny_encoder("distilbert")
-    bench.main(["--sizes", str(size), "--rounds", "1", "--folder", str(tmp_path), *words])
+    bench.main(["--sizes", str(size), "--rounds", "1", "--folder", str(tmp_path), *words.split()])
     (results,) = Results.read_all(tmp_path)
     found = [(m.phase, m.contender, m.pack) for m in results.measurements]
-    if "--packs" in words:
-        assert found == [("training", "ours", 1), ("training", "ours", 2)]
-    else:
-        phases = ("training", "evaluation")
-        assert found == [(phase, name, 1) for phase in phases for name in CONTENDERS]
+    assert found == WHOLE[words]
     assert all(1e8 < m.peak_memory_bytes < 1e11 for m in results.measurements)
     assert os.uname().nodename not in results.model_dump_json()
     assert render(results) in (tmp_path / "README.md").read_text()
@@ -184,15 +190,18 @@ def test_results_come_back_as_written_have_ratios_of_the_same_round_and_refuse_t
     )
     slow = {"contender": "peft", "precision": "bf16-mixed", "seconds_per_review": (1.0, 1.0, 0.8)}
     fast = {"pack": 8, "seconds_per_review": (0.05, 0.05, 0.05)}
-    three = (own.model_copy(update=slow), own, own.model_copy(update=fast))
-    content = {"measurements": three, "mean_tokens": 250.0, "skipped": ("packs of 64: no memory",)}
+    mixed = fast | {"method": "mixed", "seconds_per_review": (0.1, 0.05, 0.05)}
+    unlike = [slow, {}, fast, fast | {"method": "equal"}, mixed]
+    five = tuple(own.model_copy(update=each) for each in unlike)
+    content = {"measurements": five, "mean_tokens": 250.0, "skipped": ("packs of 64: no memory",)}
     written = Beginning("cpu", "make gpu").results("speed", **content)
     written.write(tmp_path / "one.json")
     assert Results.read_all(tmp_path) == [written]
     text = render(written)
     rows = [row.strip("| ").split(" | ") for row in text.splitlines() if f"| {one.size}" in row]
     assert [rows[1][6], rows[1][7], rows[1][9]] == ["100 (100 to 200)", "2,500", "10.0%"]
-    assert [rows[0][-1], rows[2][-1]] == ["8.00 (5.00 to 10.00)", "0.50 (0.25 to 0.50)"]
+    ratios = ["8.00 (5.00 to 10.00)", "0.50 (0.25 to 0.50)", "1.00 (1.00 to 2.00)"]
+    assert [rows[at][-1] for at in (0, 2, 4)] == ratios
     assert "- not done: packs of 64: no memory" in text
     content = json.loads((tmp_path / "one.json").read_text())
     with pytest.raises(ValidationError, match="host"):
