@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).resolve().parents[1]
-REPORTS = ("minilm-rates", "variants", "minilm-small", "published")
+REPORTS = ("minilm-rates", "surface", "variants", "minilm-small", "published")
 LOG = logging.getLogger("mkdocs.hooks.docs")
 SHOWN = {".html", ".svg", ".csv", ".json", ".tex", ".bib", ".parquet"}
 
@@ -35,7 +35,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             if kept and path.suffix in SHOWN:
                 uri = path.relative_to(ROOT).as_posix()
                 files.append(File.generated(config, uri, abs_src_path=str(path)))
-    for name in ("coverage", "placebo"):
+    for name in ("coverage", "placebo", "early_end"):
         uri = f"benchmarks/results/{name}.md"
         files.append(File.generated(config, uri, abs_src_path=str(ROOT / uri)))
     parameters = "\n".join(_parameters())

@@ -135,17 +135,20 @@ def test_a_nudge_moves_one_element_of_each_tensor_another_for_another_number():
 
 
 @pytest.mark.parametrize(
-    ("study", "methods", "budget", "seeds"),
-    [("minilm-rates", 4, 7 * 3, {21, 22, 23}), ("variants", 11, 6 * 2, {21, 22})],
+    ("study", "budgets", "seeds", "fresh"),
+    [
+        ("minilm-rates", 4 * [7 * 3], {21, 22, 23}, 10),
+        ("variants", 11 * [6 * 2], {21, 22}, 10),
+        ("surface", [9 * 3, 9 * 6 * 2 * 3, 9 * 6 * 2 * 3], {21, 22, 23}, 5),  # full: rates alone
+    ],
 )
 def test_committed_sweeps_have_equal_budgets_seeds_of_their_own_and_no_test_count(
-    study, methods, budget, seeds
+    study, budgets, seeds, fresh
 ):
     records = [one for _, one in read_records(ROOT / "reports" / study / "records")]
     trials = [record for record in records if record.asked.role == "trial"]
-    assert set(Counter(trial.asked.name for trial in trials).values()) == {budget}
-    assert len({trial.asked.name for trial in trials}) == methods
+    assert sorted(Counter(trial.asked.name for trial in trials).values()) == budgets
     final = {record.asked.seed for record in records if record.asked.role != "trial"}
-    assert final == set(range(31, 41))
+    assert final == set(range(31, 31 + fresh))
     assert {trial.asked.seed for trial in trials} == seeds
     assert not any(trial.happened.test for trial in trials)
