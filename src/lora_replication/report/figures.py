@@ -89,7 +89,7 @@ def accuracy_by_method(results: Results) -> Figure:
     article's number where comparable.
     """
     rows = results.cited
-    figure, (plot,) = axes(1, 1, height=1.3 + min(0.56 * len(rows), 6))
+    figure, (plot,) = axes(1, 1, height=1.14 + min(0.32 * len(rows), 6))
     for y, row in enumerate(rows):
         if row.test_sampling:
             accuracies = [run.test.fraction for run in results.runs_of(row) if run.test]

@@ -138,7 +138,7 @@ def ranking(runs: pd.DataFrame, choices: Rows) -> Figure:
     """Validation accuracy in percent, best first: of all ``runs`` above, of the first ones below,
     with a band over those that can't be excluded as the best, and the ``choices`` marked.
     """
-    figure = Figure(figsize=(WIDTH_INCHES, 4.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, 3.7), layout="constrained")
     whole, close = figure.subplots(2, 1, height_ratios=(1, 1.6))
     # Of equal ones the first in the file is first, as in the table.
     ordered = runs.sort_values("val", ascending=False, kind="stable").reset_index(drop=True)
