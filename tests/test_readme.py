@@ -74,6 +74,15 @@ def test_the_accuracies_of_variants_are_those_of_their_report(text):
     assert [name for name, mean in said.items() if f"{name} {mean}" not in text] == []
 
 
+def test_the_slopes_on_alpha_are_those_of_their_report(text):
+    found = results("surface")["tuning"]["findings"]
+    slopes = [one for one in found if one["claim"]["name"] == "rate_against_alpha"]
+    numbers = [[f"{one[key]:.2f}" for key in ("measured", "low", "high")] for one in slopes]
+    said = ["{} ({} to {})".format(*own) for own in numbers]
+    plain = text.replace("\N{MINUS SIGN}", "-")
+    assert [one in plain for one in said] == [True, True]
+
+
 def test_what_the_grids_say_is_in_their_reports(text):
     grid = results("minilm-small")["grid"]
     share = f"{grid['one_class']} of the grid's {grid['done']} configurations"
