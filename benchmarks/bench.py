@@ -1,6 +1,6 @@
 """``make bench``: this project, the article's loop and the HF Trainer, turn by turn on the same
 reviews; with ``--packs`` packs of the article's grid instead, with ``--mixed`` a pack of copies and
-one of unlike configurations.
+a mixed one.
 """
 
 import argparse
@@ -31,12 +31,13 @@ PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 METHODS = ("last_layers", "lora_default", "full")
 GRID, EQUAL, MIXED = "grid", "equal", "mixed"
 BATCHES = {"cpu": 2, "cuda": 50}
-UNLIKE = ((4, 8, 16), (1e-5, 1e-4, 3e-4, 1e-3), ("article", "paper"))
-"""Ranks, rates and scalings of a mixed pack, in turn: twelve differ."""
 PADDED_BATCHES = {"cpu": 1, "cuda": 50}
 """Batches of a turn: few on a CPU, where a step takes seconds, and of padded ones, which all cost
 the same, a single one.
 """
+UNLIKE = ((4, 8, 16), (1e-5, 1e-4, 3e-4, 1e-3), ("article", "paper"))
+"""Ranks, rates and scalings of a mixed pack, in turn: twelve differ."""
+
 Turn = tuple[float, int, float]
 """Seconds, peak memory in bytes, and the matrix rate afterwards."""
 
@@ -49,12 +50,13 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--device", choices=list(BATCHES), default="cpu", help=" ")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each contender")
     parser.add_argument("--sizes", nargs="+", default=SIZES, help="or folders with an encoder")
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help=" ")
-    parser.add_argument("--packs", nargs="+", type=int, help="such as 1 8 16, in place of methods")
-    parser.add_argument("--mixed", type=int, help="configurations of both packs, for no methods")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help=" ")
+    what.add_argument("--packs", nargs="+", type=int, help="of so many configurations: 1 8 16")
+    what.add_argument("--mixed", type=int, help="size of a pack of copies and of a mixed one")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of results")
     asked = parser.parse_args(words)
-    packs = [asked.mixed] if asked.mixed is not None else asked.packs or []
+    packs = asked.packs or ([] if asked.mixed is None else [asked.mixed])
     if min([asked.rounds, *packs]) < 1:
         raise ParameterError(f"--rounds {asked.rounds}, packs of {packs}; allowed: from 1")
     kind = "packs" if asked.packs else "mixed" if packs else "bench"
@@ -99,7 +101,8 @@ def cases_of(
 ) -> list[Case]:
     """In the order of turns: each contender on ``method`` with the article's settings, or this
     project on the pack in the middle of the article's grid, cut into ``packs`` of each size, or on
-    a pack of copies of default LoRA and one with ranks, rates and scalings of their own.
+    a pack of copies of default LoRA and on a mixed one, with ranks, rates and scalings as in
+    ``UNLIKE``.
     """
     study = load_study(PARAMS)
     if method == GRID:
