@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from benchmarks.contenders import CONTENDERS, Case, take_turn
 from benchmarks.flops import empty_model, matrix_rate, needed_flops
-from benchmarks.results import FOLDER, Beginning, Measurement, Phase, Precision
+from benchmarks.results import EQUAL, FOLDER, MIXED, Beginning, Measurement, Phase, Precision
 from benchmarks.workers import FOREVER, Workers
 from benchmarks.workload import SIZES, mean_tokens, model_of, review_lengths
 from lora_replication import machine
@@ -29,7 +29,7 @@ from lora_replication.study import CudaParams, ModelParams
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 METHODS = ("last_layers", "lora_default", "full")
-GRID, EQUAL, MIXED = "grid", "equal", "mixed"
+GRID = "grid"
 BATCHES = {"cpu": 2, "cuda": 50}
 PADDED_BATCHES = {"cpu": 1, "cuda": 50}
 """Batches of a turn: few on a CPU, where a step takes seconds, and of padded ones, which all cost
@@ -115,8 +115,7 @@ def cases_of(
         unlike = [_unlike(*each) for each in zip(copies, *map(cycle, UNLIKE), strict=False)]
         asked = [(EQUAL, "ours", copies), (MIXED, "ours", unlike)]
     else:
-        alone = [Settings.of(study, study.methods[method])]
-        asked = [(method, name, alone) for name in CONTENDERS]
+        asked = [(method, name, [Settings.of(study, study.methods[method])]) for name in CONTENDERS]
     update = {"encoder": model.encoder, "device": device, "precision": precision}
     vocabulary = int(empty_model(locate_encoder(model)).config.vocab_size)
     cases = []

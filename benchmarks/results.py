@@ -18,6 +18,8 @@ from lora_replication.files import write_whole
 FOLDER = Path(__file__).with_name("results")
 PEERS = ("lightning", "pytorch-lightning", "peft", "accelerate")
 CONTENDERS = {"article": "the article's loop", "peft": "HF Trainer", "ours": "this project"}
+EQUAL, MIXED = "equal", "mixed"
+"""A pack of copies, and one of unlike configurations: as methods, the second next to the first."""
 HEADINGS = (
     "size", "phase", "method", "contender", "pack", "precision", "ms per review and configuration",
     "real tokens/s", "peak memory", "share of matrix rate", "times this project's",
@@ -192,7 +194,7 @@ def render(results: Results) -> str:
 
 
 def _row(results: Results, m: Measurement) -> Sequence[str]:
-    method, pack = ("equal", m.pack) if m.method == "mixed" else (m.method, 1)
+    method, pack = (EQUAL, m.pack) if m.method == MIXED else (m.method, 1)
     alike = [
         each
         for each in results.measurements

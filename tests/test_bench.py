@@ -10,9 +10,9 @@ import torch
 from pydantic import ValidationError
 
 from benchmarks import bench, flops
-from benchmarks.bench import GRID, METHODS, MIXED, cases_of, measure
+from benchmarks.bench import GRID, METHODS, cases_of, measure
 from benchmarks.contenders import CONTENDERS, Clock, make_contender
-from benchmarks.results import FOLDER, Beginning, Results, page, render
+from benchmarks.results import FOLDER, MIXED, Beginning, Results, page, render
 from benchmarks.workers import Workers
 from benchmarks.workload import batch_rows
 from lora_replication.errors import IncompleteError, ParameterError
