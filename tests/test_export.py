@@ -23,39 +23,13 @@ from lora_replication.record import ADAPTER
 from lora_replication.training.classifier import Classifier
 from lora_replication.training.evaluation import predict_logits
 from lora_replication.training.methods.registry import method_of
+from tests.study_files import read_params
 from tests.test_methods import CODE
 from tests.training_runs import KINDS, encoder_of
 
 TEXT = "A fine film: Café CROWDS, 3.5 stars, and unbelievably well-acted! " * 6
 CLASSES = ("bad", "good")
-CASES = {
-    "head": {"trains": "head"},
-    "article": {"lora": {"rank": 3, "alpha": 4}},
-    "paper": {
-        "lora": {
-            "rank": 3, "alpha": 4, "scaling": "paper", "dropout": 0.1,
-            "targets": ["query", "key", "value", "projection", "mlp"],
-        },
-    },
-    "with_head": {"lora": {"targets": ["mlp", "head"]}},
-    "only_head": {"lora": {"targets": ["head"]}},
-    "rslora": {"lora": {"rank": 3, "scaling": "rslora"}},
-    "lora_plus": {"lora": {}, "options": {"loraplus_ratio": 16.0}, "train_head": True},
-    "dora": {"trains": "dora", "lora": {"targets": ["mlp", "head"]}},
-    "dora_with_head": {"trains": "dora", "lora": {"dropout": 0.1}, "train_head": True},
-    "pissa": {"trains": "pissa", "lora": {"targets": ["key", "mlp"]}},
-    "vera": {"trains": "vera", "lora": {"targets": ["value", "mlp"]}, "train_head": True},
-    "ia3": {"trains": "ia3"},
-    "ia3_on_inputs": {
-        "trains": "ia3",
-        "options": {"targets": ["query", "projection", "head"], "inputs": ["projection"]},
-    },
-    "file": {"file": "lora_xs.py", "lora": {"scaling": "paper"}},
-    "all": {"trains": "all"},
-    "bitfit": {"trains": "bitfit", "train_head": True},
-    "dora_of_inputs": {"trains": "dora", "lora": {}, "options": {"axis": "input"}},
-    "file_with_other_weights": {"file": "doubled.py", "lora": {}},
-}  # fmt: skip
+CASES = read_params(Path(__file__).with_name("exported.yaml"))
 FILES = {
     "lora_xs.py": CODE,
     "doubled.py": CODE.replace('LoRA-XS"', 'Doubled"')

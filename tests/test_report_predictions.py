@@ -52,7 +52,7 @@ def test_the_grids_configurations_are_read_on_validation(tmp_path: Path) -> None
     }  # fmt: skip
     pq.write_table(pa.table(table), workspace.folder(cell.asked) / PREDICTIONS)
     tested = read_predictions(workspace, [cell])
-    assert tested.right == {}
+    assert (tested.right, tested.unseen_majority) == ({}, 1.0)  # rows 1 and 3, both negative
     assert {name: one.tolist() for name, one in tested.cells.items()} == {
         cell.asked.name: [True, False]
     }
@@ -63,12 +63,13 @@ def test_the_grids_configurations_are_read_on_validation(tmp_path: Path) -> None
 def test_equal_logits_predict_0_and_other_parts_are_left_out(tmp_path: Path) -> None:
     workspace = workspace_of(tmp_path, one_run())
     table = {
-        "split": ["val", *["test"] * 4], "row": [0, 0, 1, 2, 3], "label": [1, 0, 1, 0, 1],
-        "logit_0": [0.0, 0.5, 0.5, 0.0, 1.0], "logit_1": [1.0, 0.5, 0.5, -1.0, 0.0],
+        "split": ["val", *["test"] * 4], "row": [0, 0, 1, 2, 3], "label": [1, 0, 1, 0, 0],
+        "logit_0": [0.0, 0.5, 0.5, 0.0, 0.0], "logit_1": [1.0, 0.5, 0.5, -1.0, 1.0],
     }  # fmt: skip
     pq.write_table(pa.table(table), workspace.folder(one_run().asked) / PREDICTIONS)
-    right = read_predictions(workspace, [one_run()]).right[NAME]
-    assert right.tolist() == [True, False, True, False]
+    tested = read_predictions(workspace, [one_run()])
+    assert tested.right[NAME].tolist() == [True, False, True, False]
+    assert tested.unseen_majority == 0.5  # rows 1 and 3, one of each class
 
 
 @pytest.mark.parametrize("wrong", [one_run(3), one_run(2, 5)])

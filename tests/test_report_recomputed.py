@@ -98,7 +98,7 @@ def expected_grid(facts: Facts) -> dict[str, Any]:
 
 
 def expected_results(facts: Facts) -> dict[str, Any]:
-    verdicts = expected_verdicts(facts)
+    verdicts, unseen = expected_verdicts(facts), facts.labels[facts.reviews["unseen_movie"]]
     where = {key: facts.records[0]["where"][key] for key in ("cores", "memory_bytes", "threads")}
     names = (*ARTICLE, "grid_winner", *beside_the_winner(facts))
     private = ("tracking", "execution", "root")
@@ -115,6 +115,7 @@ def expected_results(facts: Facts) -> dict[str, Any]:
         ],
         "comparisons": [expected_comparison(facts, *pair) for pair in combinations(ARTICLE, 2)],
         "without_predictions": 0,
+        "unseen_majority": max(unseen.mean(), 1 - unseen.mean()),
         "runs": [
             *(expected_run(record, None) for name in names for record in facts.of(name)),
             *(expected_run(cell, place) for place, cell in enumerate(facts.ranked_cells, 1)),

@@ -100,11 +100,11 @@ def test_sections_links_and_ids(reader: Reader) -> None:
     ids = [attributes["id"] for _, attributes in reader.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     sections = [str(a["id"]) for a in reader.all("section")]
-    assert (sections[0], len(sections)) == ("summary", 15)
+    assert (sections[0], len(sections)) == ("summary", 16)
     linked = {str(a["href"]) for a in reader.all("a")} - {*FILES, article().url}
     shown = {name for name in map(str, ids) if name.startswith(("figure-", "table-"))}
     assert linked == {f"#{name}" for name in {*sections, *shown}}
-    assert [tag for tag, _ in reader.elements if tag in ("h1", "h2")] == ["h1", *["h2"] * 15]
+    assert [tag for tag, _ in reader.elements if tag in ("h1", "h2")] == ["h1", *["h2"] * 16]
     assert reader.all("html") == [{"lang": "en"}]
 
 

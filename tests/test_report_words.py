@@ -5,7 +5,7 @@ import pytest
 from lora_replication.article import article
 from lora_replication.report import words
 from lora_replication.statistics import t_interval, wilson_interval
-from lora_replication.study import LoraParams, MethodParams, method_in_words
+from lora_replication.study import ARTICLE_REVIEWS, LoraParams, MethodParams, method_in_words
 from tests.report_records import article_study, make_study
 
 SETTING = article().setting
@@ -31,6 +31,15 @@ def test_a_part_of_imdb_is_not_called_generated_and_not_the_articles() -> None:
     assert "not DistilBERT on the whole of IMDb" in reservation
     assert "MiniLM on 2,000 training, 500 validation and 1,000 test reviews" in reservation
     assert not any("enerated" in text for text in said_of(study))
+
+
+def test_all_reviews_with_another_encoder_are_called_all() -> None:
+    study = make_study(data={"source": "archive", "reviews": ARTICLE_REVIEWS})
+    reservation, remark, stamp = said_of(study)
+    assert "not DistilBERT: it is MiniLM on all 35,000 training, 5,000 validation" in reservation
+    assert (remark.split(";")[0], stamp) == ("Not DistilBERT", "Not DistilBERT")
+    shorter = article_study(model={"max_tokens": 256})
+    assert said_of(shorter)[2] == "Not DistilBERT on the whole of IMDb"
 
 
 def test_the_articles_own_study_needs_no_reservation() -> None:

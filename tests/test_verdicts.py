@@ -218,6 +218,9 @@ def test_another_encoder_gets_orders_marked_as_its_own_and_no_counts() -> None:
         else:
             sizes = kind in ("count", "ratio")
             assert verdict.word == ("does not apply" if sizes else "not judged")
+    rate = {"device": "cpu", "precision": "fp32", "learning_rate": 3e-5}
+    said = other_study(train=rate)["full_above_lora"].scope
+    assert said.endswith("on the whole of IMDb, each method at the rate of this study")
     assert found["lora_above_last_layers"].word == "reproduced"
     assert "148,610 here, 592,130 in the article" in found["parameters_of_last_layers"].reason
 

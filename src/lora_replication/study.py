@@ -293,7 +293,7 @@ class ExecutionParams(Part):
 
 
 class ReportParams(Part):
-    """What the report computes; and, for its card, what was easy to replicate and what was not."""
+    """What the report computes, and what was easy and what was difficult to replicate."""
 
     confidence: allowed.Share
     value_margin: allowed.Points

@@ -61,18 +61,14 @@ def _compose_part(part: str, size: int, seed: int) -> list[tuple[str, int]]:
     composed: dict[str, int] = {}
     for index in range(size):
         rng = Random(f"{seed}/{part}/{index}")  # noqa: S311 -- reviews, not secrets
-        label = _label(part, index, seed)
+        # Each pair of neighbours holds both labels, in an order drawn for the pair.
+        first = int(Random(f"{seed}/{part}/pair {index // 2}").random() < 0.5)  # noqa: S311
+        label = first if index % 2 == 0 else 1 - first
         text = _compose(label, rng)
         while text in composed or not _belongs(text, part):
             text = _compose(label, rng)
         composed[text] = label
     return list(composed.items())
-
-
-def _label(part: str, index: int, seed: int) -> int:
-    """Each pair of neighbours holds both labels, in an order drawn for the pair."""
-    first = int(Random(f"{seed}/{part}/pair {index // 2}").random() < 0.5)  # noqa: S311
-    return first if index % 2 == 0 else 1 - first
 
 
 def _belongs(text: str, part: str) -> bool:

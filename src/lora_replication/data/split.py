@@ -68,7 +68,8 @@ def canonical_order(reviews: list[Review], order: bytes) -> list[Review]:
             and the first unknown one.
     """
     expected = np.frombuffer(order, dtype=">u8")
-    found = [int.from_bytes(_content_hash(review)) for review in reviews]
+    keyed = (bytes([review.label]) + review.text.encode("utf-8") for review in reviews)
+    found = [int.from_bytes(hashlib.sha256(one).digest()[:HASH_BYTES]) for one in keyed]
     places = np.argsort(expected, kind="stable")
     rows = sorted(range(len(reviews)), key=lambda row: (found[row], _place(reviews[row])))
     if [found[row] for row in rows] != expected[places].tolist():
@@ -84,10 +85,6 @@ def csv_digest(reviews: Iterable[Review]) -> str:
     writer.writerow(("index", "text", "label"))
     writer.writerows((0, review.text, review.label) for review in reviews)
     return hashlib.sha256(text.getvalue().encode()).hexdigest()
-
-
-def _content_hash(review: Review) -> bytes:
-    return hashlib.sha256(bytes([review.label]) + review.text.encode("utf-8")).digest()[:HASH_BYTES]
 
 
 def _place(review: Review) -> tuple[bool, bool, str]:

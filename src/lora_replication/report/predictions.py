@@ -41,6 +41,7 @@ class Predictions:
         repeated: (reviews,) of bool, the text occurs anywhere else in the study.
         cells: (validation reviews,) of bool by name of the grid's configurations, like ``right``.
         tests: like ``right``, of every run that was tested, by its key.
+        unseen_majority: share of the more frequent class among reviews of unseen movies.
     """
 
     right: Mapping[RunName, NDArray[np.bool_]] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class Predictions:
     repeated: NDArray[np.bool_] | None = None
     cells: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     tests: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    unseen_majority: float | None = None
 
     def answers(self, runs: Iterable[RunRow], diverged: float | None = None) -> Answers:
         """Of ``runs``; diverged ones are right with chance ``diverged`` each time, or left out."""
@@ -79,12 +81,14 @@ def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predict
     measured: dict[RunName, Scores] = {}
     cells: dict[str, NDArray[np.bool_]] = {}
     tests: dict[str, NDArray[np.bool_]] = {}
+    labels = np.array([])
     for record in records:
         asked, file = record.asked, workspace.folder(record.asked) / PREDICTIONS
         if not record.happened.test or not file.is_file():
             continue
         columns, name = read_columns(file, record), run_name(asked)
         tests[asked.key] = right_answers(columns, file, record, "test")
+        labels = columns[2][columns[0] == "test"]
         if asked.role == "cell":
             cells[asked.name] = right_answers(columns, file, record, "val")
         elif not asked.nudge:
@@ -92,11 +96,13 @@ def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predict
     reviews = read_test_reviews(workspace.data, workspace.manifest)
     movies, unseen = (reviews[name].to_pylist() for name in ("movie", "unseen_movie"))
     known = None not in movies and None not in unseen
+    of_unseen = labels[np.array(unseen, dtype=np.bool_)].astype(int) if known and tests else []
     return Predictions(
         right,
         measured,
         movies=np.array(movies, dtype=np.str_) if known else None,
         unseen_movie=np.array(unseen, dtype=np.bool_) if known else None,
+        unseen_majority=np.bincount(of_unseen).max() / len(of_unseen) if len(of_unseen) else None,
         repeated=np.array(reviews["repeated"].to_pylist(), dtype=np.bool_),
         cells=cells,
         tests=tests,

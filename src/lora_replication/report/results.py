@@ -363,6 +363,7 @@ class Results(Facts):
         records_ignored, copies: records of other parameters, and at other places than they name.
         verdict_words: what each word means.
         without_predictions: runs with a test accuracy, grid aside, whose predictions are absent.
+        unseen_majority: share of the more frequent class among test reviews of unseen movies.
         machines: each machine and software once, with its number of runs; ``year``: of the last.
     """
 
@@ -389,6 +390,7 @@ class Results(Facts):
     tuned_comparisons: list[Comparison] = Field(default_factory=list)
     tuning: Tuning | None = None
     without_predictions: int = 0
+    unseen_majority: float | None = None
     runs: list[RunRow]
     article: Article
     data: Manifest

@@ -74,6 +74,7 @@ def summarise(study: Study, manifest: Manifest, progress: Progress, tested: Pred
         tuned=tuned,
         tuned_comparisons=summary.pairs(tuned),
         without_predictions=sum(run_name(run) not in tested.right for run in shown),
+        unseen_majority=tested.unseen_majority,
         runs=runs,
         article=article(),
         data=manifest,

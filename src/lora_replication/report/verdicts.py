@@ -129,7 +129,8 @@ class _Judge:
         if article().is_setting_of(self.study):
             return ""
         rates = {rate_of(self.study, name) for name in claim.methods}
-        return say("scope", self.study, article().setting, len(rates) > 1)
+        own_rates = rates != {article().training["learning_rate"]}
+        return say("scope", self.study, article().setting, own_rates)
 
     def sizes(self, claim: Claim) -> dict[str, Any]:
         """What numbers of parameters say, which no training changes."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import khatri_rao
 
 Array = NDArray[np.float64]
 
@@ -46,7 +47,8 @@ def factorial(values: Sequence[float], factors: Mapping[str, Sequence[Any]]) -> 
     outcome = np.asarray(values, dtype=np.float64)
     coded = {name: _contrasts(np.asarray(levels)) for name, levels in factors.items()}
     terms = [term for order in (1, 2, 3) for term in combinations(factors, order)]
-    columns = {term: reduce(_products, (coded[name] for name in term)) for term in terms}
+    # Of each factor's columns with each of the others': (runs, product of the numbers of columns).
+    columns = {term: reduce(khatri_rao, (coded[name].T for name in term)).T for term in terms}
     pairs = [term for term in terms if len(term) < 3]
 
     def left(kept: Iterable[tuple[str, ...]]) -> tuple[float, int]:
@@ -75,8 +77,3 @@ def _contrasts(levels: NDArray[Any]) -> Array:
     """(runs, levels - 1): each level against the last, so that every column sums to 0 over them."""
     is_level: Array = (levels[:, None] == np.unique(levels)).astype(np.float64)
     return np.subtract(is_level[:, :-1], is_level[:, -1:])
-
-
-def _products(one: Array, other: Array) -> Array:
-    """(runs, columns of one times columns of the other): each times each."""
-    return (one[:, :, None] * other[:, None, :]).reshape(len(one), -1)
