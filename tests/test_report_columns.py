@@ -73,7 +73,7 @@ def test_every_run_with_its_status(results: Results) -> None:
     rows = texts(results, "runs")
     assert len(rows) == 11 + 3
     assert [cell[0] for cell in rows[0][:4]] == ["last layers", "2", "77.90", "78.00"]
-    assert [cell[0] for cell in rows[0][8:11]] == ["41.0 s", "31,234", "1.15 GiB"]
+    assert [cell[0] for cell in rows[0][8:12]] == ["34.8 s", "6.2 s", "31,234", "1.15 GiB"]
     assert rows[3][6] == ("diverged", "from step 17", True)
     assert [cell[0] for cell in rows[3][2:5]] == [ABSENT] * 3
     assert (rows[6][0][1], rows[6][6]) == ("rank above", ("ok, single class", "", True))
