@@ -96,13 +96,13 @@ def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predict
     reviews = read_test_reviews(workspace.data, workspace.manifest)
     movies, unseen = (reviews[name].to_pylist() for name in ("movie", "unseen_movie"))
     known = None not in movies and None not in unseen
-    of_unseen = labels[np.array(unseen, dtype=np.bool_)].astype(int) if known and tests else []
+    of_unseen = labels[np.array(unseen, dtype=np.bool_)] if known and tests else np.array([])
     return Predictions(
         right,
         measured,
         movies=np.array(movies, dtype=np.str_) if known else None,
         unseen_movie=np.array(unseen, dtype=np.bool_) if known else None,
-        unseen_majority=np.bincount(of_unseen).max() / len(of_unseen) if len(of_unseen) else None,
+        unseen_majority=0.5 + abs(of_unseen.mean() - 0.5) if len(of_unseen) else None,
         repeated=np.array(reviews["repeated"].to_pylist(), dtype=np.bool_),
         cells=cells,
         tests=tests,
