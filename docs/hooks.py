@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).resolve().parents[1]
-REPORTS = ("minilm-rates", "surface", "variants", "minilm-small", "published")
+REPORTS = ("minilm", "minilm-rates", "surface", "variants", "minilm-small", "published")
 LOG = logging.getLogger("mkdocs.hooks.docs")
 SHOWN = {".html", ".svg", ".csv", ".json", ".tex", ".bib", ".parquet"}
 

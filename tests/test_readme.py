@@ -36,36 +36,50 @@ def results(name: str) -> dict[str, Any]:
     return content
 
 
+def in_percent(interval: dict[str, float], sign: str = "") -> str:
+    """An interval of shares as README writes it: mean (low to high)."""
+    numbers = (100 * interval[key] for key in ("estimate", "low", "high"))
+    return "{} ({} to {})".format(*(f"{number:{sign}.1f}" for number in numbers))
+
+
 def test_the_table_of_the_study_is_that_of_its_report(text):
     found = results("minilm-rates")
     for row, own in zip(found["methods"], found["tuned"], strict=True):
         assert (row["name"], row["runs_done"], own["runs_done"]) == (own["name"], 10, 10)
-        at_one, at_own = (
-            f"{100 * one['test']['estimate']:.1f} "
-            f"({100 * one['interval']['low']:.1f} to {100 * one['interval']['high']:.1f})"
-            for one in (row, own)
-        )
+        at_one, at_own = in_percent(row["interval"]), in_percent(own["interval"])
         cells = (f"{row['trainable_parameters']:,}", at_one, f"{own['learning_rate']:g}", at_own)
         assert f" | {' | '.join(cells)} |" in text, row["name"]
 
 
-def test_the_differences_in_the_first_table_are_those_of_the_report(text):
-    found = results("minilm-rates")
-    judged = {v["claim"]["name"]: v for v in found["verdicts"]}
-    own_rates = {(c["first"], c["second"]): c["interval"] for c in found["tuned_comparisons"]}
+def test_the_results_on_the_whole_split_are_those_of_their_report(text):
+    said = {}
+    for row in results("minilm")["methods"]:
+        assert row["runs_done"] == 3
+        said[row["name"]] = f"{method_in_words(row['name'])} {in_percent(row['interval'])}"
+        cells = (f"{row['learning_rate']:g}", in_percent(row["interval"]))
+        assert f" {row['trainable_parameters']:,} | {' | '.join(cells)} |" in text, row["name"]
+    del said["lora_default_at_5e-5"]
+    pairs = {(p["first"], p["second"]): p["interval"] for p in results("minilm")["comparisons"]}
+    gain = in_percent(pairs["lora_tuned", "full"]).replace(" (", " points (")
+    assert f"Full training is {gain} better than tuned LoRA" in text
+    assert f"With MiniLM on all of IMDb: {', '.join(said.values())}" in text
 
-    def ends(interval: dict[str, float], unit: int) -> str:
-        return f"({unit * interval['low']:+.1f} to {unit * interval['high']:+.1f})"
 
+def test_the_differences_in_the_first_table_are_those_of_the_reports(text):
+    small, whole = results("minilm-rates"), results("minilm")
+    words = {verdict["claim"]["name"]: verdict["word"] for verdict in small["verdicts"]}
     for name, first, second in (
         ("lora_above_last_layers", "last_layers", "lora_default"),
         ("full_above_lora", "lora_default", "full"),
         ("tuned_above_default", "lora_default", "lora_tuned"),
     ):
-        measured, own = judged[name]["measured_percent"], own_rates[first, second]
-        row = f"{measured['estimate']:+.1f} {ends(measured, 1)} | {judged[name]['word']} | "
-        row += f"{100 * own['estimate']:+.1f} {ends(own, 100)} |"
-        assert row in text, name
+        at_one, at_own, of_all = (
+            in_percent(pair["interval"], "+")
+            for pairs in (small["comparisons"], small["tuned_comparisons"], whole["comparisons"])
+            for pair in pairs
+            if (pair["first"], pair["second"]) == (first, second)
+        )
+        assert f"| {at_one} | {words[name]} | {at_own} | {of_all} |" in text, name
 
 
 def test_the_accuracies_of_variants_are_those_of_their_report(text):
@@ -74,13 +88,16 @@ def test_the_accuracies_of_variants_are_those_of_their_report(text):
     assert [name for name, mean in said.items() if f"{name} {mean}" not in text] == []
 
 
-def test_the_slopes_on_alpha_are_those_of_their_report(text):
-    found = results("surface")["tuning"]["findings"]
-    slopes = [one for one in found if one["claim"]["name"] == "rate_against_alpha"]
-    numbers = [[f"{one[key]:.2f}" for key in ("measured", "low", "high")] for one in slopes]
-    said = ["{} ({} to {})".format(*own) for own in numbers]
-    plain = text.replace("\N{MINUS SIGN}", "-")
-    assert [one in plain for one in said] == [True, True]
+def test_the_slopes_of_the_best_rate_are_those_of_their_report(text):
+    explained = (ROOT / "docs/lora.md").read_text("utf-8").replace("\N{MINUS SIGN}", "-")
+    slopes: dict[str, list[list[str]]] = {}
+    for one in results("surface")["tuning"]["findings"]:
+        numbers = [f"{one[key]:.2f}" for key in ("measured", "low", "high")]
+        slopes.setdefault(one["claim"]["name"], []).append(numbers)
+    on_alpha, on_rank = slopes["rate_against_alpha"], slopes["rate_against_rank_as_in_the_article"]
+    assert ["{} ({} to {})".format(*slope) in text for slope in on_alpha] == [True, True]
+    assert f"{on_alpha[0][0]} on query and value, {on_alpha[1][0]} with the MLP" in explained
+    assert f"slope is {on_rank[0][0]} and {on_rank[1][0]}; three seeds" in explained
 
 
 def test_what_the_grids_say_is_in_their_reports(text):
