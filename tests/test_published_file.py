@@ -16,6 +16,7 @@ from lora_replication.article.published_file import (
 )
 from lora_replication.errors import DataError
 from tests.published_files import SPACE, made_up, text_of
+from tests.study_files import read_params
 
 RULE = "-" * 48
 BLOCK = f"""{RULE}
@@ -82,25 +83,7 @@ def test_windows_line_ends_a_byte_order_mark_and_no_last_line_end_are_accepted(
 
 @pytest.mark.parametrize(
     ("old", "new", "line", "reason"),
-    [
-        ("Val acc:   92.96%", "Val acc:   n/a%", 13, "not “Val acc:   a percentage"),
-        ("Test acc:  92.39%", "Test acc:  nan%", 14, "not “Test acc:"),
-        ("Test acc:  92.39%", "Test acc:  100.01%", 14, "a percentage from 0 to 100"),
-        ("Train acc: 96.22%", "Train acc: 123.00%", 12, "not “Train acc:"),
-        ("Val acc:   92.96%", "Val acc:   92.97%", 13, "no whole number of 5,000 reviews"),
-        ("Val acc:   92.96%", "Val acc: 92.96%", 13, "not “Val acc:   "),
-        ("lora_key: False", "lora_key: false", 5, "not “lora_key: True or False”"),
-        ("lora_r: 8", "lora_r: 08", 2, "not “lora_r: a whole number”"),
-        ("lora_r: 8", "lora_r: 3", 1, "r3-a1-query-value-mlp is not one of the article's 576"),
-        ("lora_query: True", "lora_query: False", 1, "r8-a1-value-mlp is not one"),
-        ("lora_r: 8", "lora_rank: 8", 2, "lora_rank: 8' is not"),
-        ("device: 2\n", "", 10, "verbose: False' is not “device: a whole number”"),
-        ("verbose: False", "verbose: False ", 11, "is not"),
-        ("verbose: False", "verbose: Fal\x00se", 11, r"Fal\\x00se' is not"),
-        ("verbose: False", "verbose: F\rlse", 11, "is not"),
-        ("device: 2", "device: \uff12", 10, "is not"),
-        (RULE, "-" * 47, 1, "not a line of 48 dashes"),
-    ],
+    read_params(Path(__file__).with_name("wrong_published.yaml")),
 )
 @pytest.mark.fault(41)
 def test_anything_odd_is_refused_with_line_and_reason(

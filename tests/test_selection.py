@@ -73,6 +73,14 @@ def test_a_curve_is_highest_at_the_vertex_of_its_parabola_or_at_an_end():
     assert peaks([0, 1], [[1, 2], [2, 1]]).tolist() == [1, 0]
 
 
+def test_equal_accuracies_stay_equal_however_the_reviews_are_summed():
+    """Ties are real ones: each resampled accuracy is a whole number of reviews over all of them."""
+    seen = []
+    answers = np.random.default_rng(4).random((3, 2, 300)) < 0.7
+    resampled_components(lambda drawn: seen.append(drawn) or drawn[..., 0], answers)
+    assert [bool((np.round(300 * one) / 300 == one).all()) for one in seen] == [True, True]
+
+
 @pytest.mark.slow
 def test_an_interval_of_a_slope_of_best_rates_holds_it_as_often_as_promised():
     """Accuracy falls from a plateau, which moves by seed; runs of a seed share half the answers."""

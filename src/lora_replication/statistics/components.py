@@ -179,8 +179,8 @@ def resampled_components(
     _, seeds, reviews = x.shape
     by_seed = statistic(x.mean(2).T)
     draw, even = np.random.default_rng(1), np.full(reviews, 1 / reviews)
-    counts = draw.multinomial(reviews, even, size=BOOTSTRAPS) / reviews
-    drawn = statistic(np.tensordot(counts, x, (1, 2)).swapaxes(1, 2))  # (bootstraps, seeds)
+    counts = draw.multinomial(reviews, even, size=BOOTSTRAPS).astype(float)  # exact: ties stay ties
+    drawn = statistic(np.tensordot(counts, x, (1, 2)).swapaxes(1, 2) / reviews)  # (drawn, seeds)
     mean, of_reviews = float(by_seed.mean()), float(drawn.mean(1).var(ddof=1))
     if seeds == 1:
         return Components(mean, 0.0, of_reviews, 1, reviews, reviews, 0.0)
