@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "lora_replication"
 
-BUDGET = {"src": 14_916, "tests": 16_301, "benchmarks": 2_210}
+BUDGET = {"src": 14_914, "tests": 16_301, "benchmarks": 2_210}
 """Lines of Python, blank ones and comments included; what changes may only lower these."""
 
 MOST_MODULES = 99

@@ -52,14 +52,14 @@ def test_the_table_of_the_study_is_that_of_its_report(text):
 
 
 def test_the_results_on_the_whole_split_are_those_of_their_report(text):
-    said = {}
-    for row in results("minilm")["methods"]:
+    found, said = results("minilm"), {}
+    for row in found["methods"]:
         assert row["runs_done"] == 3
         said[row["name"]] = f"{method_in_words(row['name'])} {in_percent(row['interval'])}"
         cells = (f"{row['learning_rate']:g}", in_percent(row["interval"]))
         assert f" {row['trainable_parameters']:,} | {' | '.join(cells)} |" in text, row["name"]
     del said["lora_default_at_5e-5"]
-    pairs = {(p["first"], p["second"]): p["interval"] for p in results("minilm")["comparisons"]}
+    pairs = {(p["first"], p["second"]): p["interval"] for p in found["comparisons"]}
     gain = in_percent(pairs["lora_tuned", "full"]).replace(" (", " points (")
     assert f"Full training is {gain} better than tuned LoRA" in text
     assert f"With MiniLM on all of IMDb: {', '.join(said.values())}" in text

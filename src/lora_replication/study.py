@@ -57,6 +57,11 @@ class DataParams(Part):
         """Whether they are IMDb's reviews."""
         return self.source not in ("generated", "table")
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether they are all of the article's split of IMDb."""
+        return self.is_imdb and self.reviews.model_dump() == ARTICLE_REVIEWS
+
     @model_validator(mode="after")
     def _sizes_fit_source(self) -> Self:
         for part, most in ARTICLE_REVIEWS.items():
@@ -378,9 +383,6 @@ class Study(Part):
 
     @property
     def is_the_articles(self) -> bool:
-        """Whether the study is about DistilBERT on the whole of IMDb, so that the article's numbers
-        can be compared.
-        """
-        about = (self.model.encoder, self.model.max_tokens, self.data.reviews.model_dump())
-        theirs = ("distilbert-base-uncased", 512, ARTICLE_REVIEWS)
-        return about == theirs and self.data.is_imdb
+        """Whether it is DistilBERT on the whole of IMDb, so that the article's numbers compare."""
+        about = (self.model.encoder, self.model.max_tokens)
+        return about == ("distilbert-base-uncased", 512) and self.data.is_whole

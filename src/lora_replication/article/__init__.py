@@ -117,18 +117,14 @@ class Article(Facts):
 
     def is_rate_of(self, study: Study, name: str) -> bool:
         """Whether ``study`` trains the method ``name`` at the article's learning rate."""
-        return rate_of(study, name) == self.training["learning_rate"]
+        rate = study.methods[name].learning_rate or study.train.learning_rate
+        return rate == self.training["learning_rate"]
 
     def compares(self, study: Study, name: str) -> bool:
         """Whether what it says of the method ``name`` is about what ``study`` trains."""
         known = self.methods.get(name)
         configured = known is not None and known.configures(study.methods[name])
         return configured and self.is_setting_of(study) and self.is_rate_of(study, name)
-
-
-def rate_of(study: Study, name: str) -> float:
-    """The learning rate of the method ``name`` in ``study``."""
-    return study.methods[name].learning_rate or study.train.learning_rate
 
 
 @cache

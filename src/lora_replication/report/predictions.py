@@ -96,12 +96,13 @@ def read_predictions(workspace: Workspace, records: Iterable[Record]) -> Predict
     reviews = read_test_reviews(workspace.data, workspace.manifest)
     movies, unseen = (reviews[name].to_pylist() for name in ("movie", "unseen_movie"))
     known = None not in movies and None not in unseen
-    of_unseen = labels[np.array(unseen, dtype=np.bool_)] if known and tests else np.array([])
+    unseen_movie = np.array(unseen, dtype=np.bool_) if known else None
+    of_unseen = labels[unseen_movie] if known and tests else labels[:0]
     return Predictions(
         right,
         measured,
         movies=np.array(movies, dtype=np.str_) if known else None,
-        unseen_movie=np.array(unseen, dtype=np.bool_) if known else None,
+        unseen_movie=unseen_movie,
         unseen_majority=0.5 + abs(of_unseen.mean() - 0.5) if len(of_unseen) else None,
         repeated=np.array(reviews["repeated"].to_pylist(), dtype=np.bool_),
         cells=cells,

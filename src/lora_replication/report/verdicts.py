@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lora_replication import statistics as stats
-from lora_replication.article import Claim, article, rate_of
+from lora_replication.article import Claim, article
 from lora_replication.report.predictions import Predictions
 from lora_replication.report.results import PValues, Results, RunRow, Verdict, done_runs
 from lora_replication.report.words import listed, say
@@ -128,9 +128,8 @@ class _Judge:
     def scope(self, claim: Claim) -> str:
         if article().is_setting_of(self.study):
             return ""
-        rates = {rate_of(self.study, name) for name in claim.methods}
-        own_rates = rates != {article().training["learning_rate"]}
-        return say("scope", self.study, article().setting, own_rates)
+        same_rate = all(article().is_rate_of(self.study, name) for name in claim.methods)
+        return say("scope", self.study, article().setting, not same_rate)
 
     def sizes(self, claim: Claim) -> dict[str, Any]:
         """What numbers of parameters say, which no training changes."""

@@ -14,7 +14,7 @@ from lora_replication import URL, __version__
 from lora_replication.pins import PINS
 from lora_replication.record import Settings, method_words
 from lora_replication.statistics import Interval
-from lora_replication.study import ARTICLE_REVIEWS, MethodParams, method_in_words
+from lora_replication.study import MethodParams, method_in_words
 
 ABSENT = "—"
 """Shown where there is no number."""
@@ -121,7 +121,7 @@ def environment(kind: type[Environment] = Environment, **options: Any) -> Enviro
         **options,
     )
     made.filters.update(FORMATS)
-    made.globals.update(version=__version__, url=URL, pins=PINS, all_reviews=ARTICLE_REVIEWS)
+    made.globals.update(version=__version__, url=URL, pins=PINS)
     return made
 
 
